@@ -1,0 +1,1 @@
+"""scope-proxy: a pull-through registry proxy that asks strict registries for exactly one scope."""

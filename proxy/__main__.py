@@ -1,0 +1,5 @@
+"""`python -m proxy` is `scope-proxy`."""
+
+from proxy.cli.main import main
+
+main()

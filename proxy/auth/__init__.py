@@ -1,0 +1,1 @@
+"""From challenge to token."""

@@ -1,0 +1,42 @@
+"""Which token servers get to see our credentials: a challenge may name any server it likes."""
+
+from yarl import URL
+
+from proxy.config.address import Origin
+
+_REALM_LIMIT = 2048
+
+BUILT_IN_REALMS: dict[Origin, Origin] = {
+    Origin.parse(upstream): Origin.parse(realm)
+    for upstream, realm in (
+        ("https://registry-1.docker.io", "https://auth.docker.io"),
+        ("https://index.docker.io", "https://auth.docker.io"),
+        ("https://registry.gitlab.com", "https://gitlab.com"),
+    )
+}
+"""Public registries whose token server is well known to have another name."""
+
+
+class RealmRefused(Exception):
+    """A challenge names a token server that is not trusted; the message says which line would trust it."""
+
+
+def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tuple[URL, Origin]:
+    """The URL and origin of the token server that a challenge of `upstream` names; raises RealmRefused.
+
+    It must have the upstream's own scheme, host and port, be listed in `hosts.<host>.realms`, or be built in.
+    The realm never gets a request before it has passed here (CVE-2026-33540 and its kin).
+    """
+    if len(realm) > _REALM_LIMIT:
+        raise RealmRefused(f"{upstream.authority} names a token server with a URL of {len(realm)} characters")
+    try:
+        url = URL(str(upstream)).join(URL(realm, encoded=True)).with_fragment(None)
+        origin = Origin.parse(str(url))
+    except ValueError as error:
+        raise RealmRefused(f"{upstream.authority} names a token server that cannot be used: {error}") from None
+    if origin != upstream and origin not in trusted and BUILT_IN_REALMS.get(upstream) != origin:
+        raise RealmRefused(
+            f"token server {origin} of {upstream.authority} is not trusted: to trust it, "
+            f'set hosts."{upstream.authority}".realms: [{origin}]'
+        )
+    return url, origin

@@ -1,0 +1,83 @@
+"""`scope-proxy demo`: the bug and the cure, on an embedded strict registry."""
+
+import asyncio
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from proxy.demo.story import CASES, Case, Outcome, Stage, pull_directly, pull_through_proxy, stage
+
+EXIT_NOT_EXACT = 1
+"""Exit status when a pull through the proxy is not byte for byte right."""
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running and print what to try by hand.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the proxy; 0 takes a free one.")
+def demo(*, keep: bool, port: int) -> None:
+    """Show how an unpatched node fails at a strict registry, and how it pulls through the proxy."""
+    if not asyncio.run(_run(Console(soft_wrap=True, highlight=False), keep=keep, port=port)):
+        raise click.exceptions.Exit(EXIT_NOT_EXACT)
+
+
+async def _run(console: Console, *, keep: bool, port: int) -> bool:
+    async with stage(port) as here:
+        console.print(f"A strict registry listens on {here.registry.url}, scope-proxy on {here.proxy_url}.\n")
+        pairs = [(case, await pull_directly(here, case), await pull_through_proxy(here, case)) for case in CASES]
+        for case, direct, proxied in pairs:
+            _print_case(console, case, direct, proxied)
+        good = all(not direct.exact and proxied.exact for _, direct, proxied in pairs)
+        console.print(_summary(pairs, good=good))
+        if keep:
+            _print_hints(console, here)
+            await asyncio.Event().wait()
+    return good
+
+
+def _print_case(console: Console, case: Case, direct: Outcome, proxied: Outcome) -> None:
+    console.rule(f"[bold]{case.image}[/bold]", align="left")
+    console.print(f"rule on the node, then in the proxy: {case.pattern} -> {case.replacement}")
+    console.print(
+        "\n[red]1. An unpatched node asks the registry itself[/red], rewriting the path, with good credentials:"
+    )
+    for step in direct.steps:
+        console.print(f"   {step.line}", markup=False)
+    console.print(f"   [red]{direct.error or 'it pulled: this registry is not strict'}[/red]\n")
+    console.print("[green]2. The same node, without rewrite and credentials, asks the proxy[/green]:")
+    for step in proxied.steps:
+        console.print(f"   {step.line}", markup=False)
+    verdict = f"{proxied.received} bytes, every one as the registry holds it" if proxied.exact else proxied.error
+    console.print(f"   [green]{verdict}[/green]\n")
+
+
+def _summary(pairs: list[tuple[Case, Outcome, Outcome]], *, good: bool) -> Table:
+    table = Table(title="What the token server was asked", title_justify="left", show_lines=True)
+    for heading in ("image", "by the unpatched node: scopes, status", "by scope-proxy: scopes, status", "bytes"):
+        table.add_column(heading, overflow="fold")
+    for case, direct, proxied in pairs:
+        exact = "[green]exact[/green]" if proxied.exact else "[red]NOT EXACT[/red]"
+        table.add_row(case.image, "\n".join(direct.asked), "\n".join(proxied.asked), exact)
+    table.caption = "The node fails, the proxy's pull is byte-exact." if good else "The demo did not go as it should."
+    return table
+
+
+def _print_hints(console: Console, here: Stage) -> None:
+    address = here.proxy_url.removeprefix("http://")
+    case = CASES[0]
+    lines = f"""
+Everything keeps running until Ctrl-C. Try by hand:
+
+  curl -i '{here.proxy_url}/v2/{case.repository}/manifests/{case.tag}?ns={case.registry}'
+  skopeo inspect --tls-verify=false docker://{address}/{case.registry}/{case.repository}:{case.tag}
+
+/etc/containerd/certs.d/{case.registry}/hosts.toml (then: crictl pull {case.image})
+
+  server = "{here.proxy_url}"
+  [host."{here.proxy_url}"]
+    capabilities = ["pull", "resolve"]
+
+The proxy's configuration:
+
+{here.config}"""
+    console.print(lines, markup=False)

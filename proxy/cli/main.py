@@ -1,0 +1,19 @@
+"""The command tree."""
+
+import click
+
+from proxy.cli.check import check
+from proxy.cli.demo import demo
+from proxy.cli.explain import explain
+from proxy.cli.serve import serve
+from proxy.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="scope-proxy")
+def main() -> None:
+    """A pull-through registry proxy that asks strict registries for exactly one scope."""
+
+
+for command in (serve, check, explain, demo):
+    main.add_command(command)

@@ -1,0 +1,38 @@
+"""`scope-proxy serve`: run the proxy."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+
+from proxy.cli.options import configuration_options, source_of
+from proxy.log import set_up_logging
+from proxy.runtime.run import StartError
+from proxy.runtime.run import serve as run
+
+EXIT_START = 1
+"""Exit status when the configuration is right and the program cannot start."""
+
+_logger = logging.getLogger("proxy")
+
+
+@click.command()
+@configuration_options
+def serve(config: Path | None, registries: Path | None) -> None:
+    """Serve nodes until SIGTERM."""
+    loaded = source_of(config, registries).load_or_exit()
+    set_up_logging(loaded.config.log.level, loaded.config.log.format)
+    for note in loaded.notes:
+        _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
+    if HttpRequestParser is HttpRequestParserPy:
+        _logger.warning(
+            "aiohttp runs without its C parser: reinstall it from a wheel, the Python one is slow and lenient"
+        )
+    try:
+        asyncio.run(run(loaded))
+    except StartError as error:
+        click.echo(f"scope-proxy: {error}", err=True)
+        sys.exit(EXIT_START)

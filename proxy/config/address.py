@@ -1,0 +1,128 @@
+"""Origins and endpoint addresses: what stands before the repository in a registry's URL."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+API_ROOT = "/v2"
+_API_HOSTS = {"docker.io": "registry-1.docker.io"}
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])")
+_PATH = re.compile(r"/[A-Za-z0-9._~/%+@:-]*")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """Scheme, host and port of a server: the unit of trust for credentials."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read the origin of a URL; raises ValueError for anything but plain http(s) without user information."""
+        if not url.isascii() or any(character <= " " or character == "\\" for character in url):
+            raise ValueError("the URL holds a space, a control or a non-ASCII character")
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # its message repeats the URL
+            raise ValueError("the URL names no valid host") from None
+        if parts.scheme not in DEFAULT_PORTS:
+            raise ValueError(f"the scheme must be http or https, not {parts.scheme!r}")
+        if "@" in parts.netloc:
+            raise ValueError("the URL must not hold a user name or password")
+        try:
+            port = parts.port
+        except ValueError:
+            raise ValueError("the port must be a number from 1 to 65535") from None
+        host = parts.hostname or ""
+        if not host or not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
+            raise ValueError("the URL names no valid host")
+        if port == 0:
+            raise ValueError("the port must be a number from 1 to 65535")
+        return cls(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme])
+
+    @property
+    def authority_host(self) -> str:
+        """The host as it is written in a URL: an IPv6 address stands in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def authority(self) -> str:
+        """The host, with the port where it is not the scheme's own: as in a Host header or a `hosts` key."""
+        standard = self.port == DEFAULT_PORTS[self.scheme]
+        return self.authority_host if standard else f"{self.authority_host}:{self.port}"
+
+    def __str__(self) -> str:
+        """The origin as a URL without a path."""
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAddress:
+    """An origin and the path under which repositories are found there, normally `/v2`."""
+
+    origin: Origin
+    root: str
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read an endpoint as k3s and containerd do: no path means `/v2`, any other path replaces it.
+
+        Raises ValueError for a query, a fragment, user information or a path outside the URL grammar.
+        """
+        origin = Origin.parse(url)
+        parts = urlsplit(url)
+        if parts.query or parts.fragment or "?" in url or "#" in url:
+            raise ValueError("an endpoint has no query and no fragment")
+        path = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
+        if path and (not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/"))):
+            raise ValueError(f"the path {parts.path!r} is not a plain URL path")
+        return cls(origin, path or API_ROOT)
+
+    @classmethod
+    def parse_loose(cls, text: str) -> Self:
+        """Read an endpoint of a registries.yaml, where the scheme may be missing (protocol of k3s and containerd)."""
+        return cls.parse(text if "://" in text else f"{default_scheme(text.split('/', 1)[0])}://{text}")
+
+    @property
+    def repository_prefix(self) -> str:
+        """What of the path belongs to the repository as the upstream sees it: all that follows the first `/v2`.
+
+        A root without a `/v2` segment replaces it, and then nothing of it belongs to the repository.
+        """
+        segments = self.root.strip("/").split("/")
+        return "/".join(segments[segments.index("v2") + 1 :]) if "v2" in segments else ""
+
+    def repository(self, path: str) -> str:
+        """The repository that the upstream sees when `path` is asked for at this endpoint."""
+        return f"{self.repository_prefix}/{path}" if self.repository_prefix else path
+
+    def __str__(self) -> str:
+        """The endpoint as a URL."""
+        return f"{self.origin}{self.root}"
+
+
+def default_scheme(authority: str) -> str:
+    """The scheme of an address without one: https, but http for loopback on a port other than 443 (as k3s has it)."""
+    try:
+        origin = Origin.parse(f"https://{authority}")
+    except ValueError:
+        return "https"
+    if ":" not in authority.rsplit("]", 1)[-1] or origin.port == DEFAULT_PORTS["https"]:
+        return "https"
+    if origin.host == "localhost":
+        return "http"
+    try:
+        return "http" if ipaddress.ip_address(origin.host).is_loopback else "https"
+    except ValueError:
+        return "https"
+
+
+def default_endpoint(registry: str) -> EndpointAddress:
+    """The registry itself, where no endpoint is configured: Docker Hub's API has a host of its own."""
+    return EndpointAddress.parse_loose(_API_HOSTS.get(registry, registry))

@@ -1,0 +1,302 @@
+"""The configuration as frozen values; every setting has its documentation here."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from proxy.config.address import EndpointAddress, Origin
+from proxy.config.rewrite_rule import RewriteRule
+from proxy.config.units import Duration
+
+ANY = "*"
+"""The entry of `registries` and `hosts` that stands for every name without an entry of its own."""
+
+_REGISTRY = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]*):(?P<port>[0-9]{1,5})")
+_MAX_PORT = 65535
+
+
+def _registry_name(value: str) -> str:
+    if value != ANY and not _REGISTRY.fullmatch(value):
+        raise ValueError('a registry is a lower-case host, host:port or "*", without scheme and path')
+    return value
+
+
+def _endpoint(value: str) -> str:
+    if "://" not in value:
+        shown = "..." if "@" in value else value  # a password may stand before an @
+        raise ValueError(f"an endpoint needs its scheme: write https://{shown}")
+    EndpointAddress.parse(value)
+    return value
+
+
+def _pattern(value: str) -> str:
+    RewriteRule.compile(value, "")
+    return value
+
+
+def _username(value: str) -> str:
+    if ":" in value:
+        raise ValueError("a user name cannot hold a colon: HTTP ends the name there")
+    return value
+
+
+def _origin(value: str) -> str:
+    origin = Origin.parse(value)
+    if value.rstrip("/") not in (str(origin), f"{origin}:{origin.port}"):
+        raise ValueError(f"only scheme, host and port count here: write {origin}")
+    return str(origin)
+
+
+def _listen_address(value: str) -> str:
+    match = _LISTEN.fullmatch(value)
+    if match is None or int(match["port"]) > _MAX_PORT:
+        raise ValueError("an address to listen on is host:port, such as 127.0.0.1:5000 or [::1]:5000")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _as_endpoint(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class Model(BaseModel):
+    """Base of all sections: camelCase keys, nothing unknown, nothing changes after loading."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        hide_input_in_errors=True,  # an input may be a password
+        use_attribute_docstrings=True,
+    )
+
+
+class Rewrite(Model):
+    """One rule: where the pattern matches the repository asked for, the replacement is what is asked upstream."""
+
+    pattern: Annotated[str, AfterValidator(_pattern)]
+    """Regular expression in Go's (RE2) syntax; not anchored by itself: write `^` and `$`."""
+    replacement: str
+    """Go template: `$1`, `${1}`, `${name}`, `$$` for a dollar sign."""
+
+
+class Endpoint(Model):
+    """One base URL of a registry, and what is special about it."""
+
+    url: Annotated[str, AfterValidator(_endpoint)]
+    """`https://host[:port]`, or with a path: `/v2/project` is a prefix, any other path replaces `/v2`."""
+    scope: Literal["computed", "challenge"] = "computed"
+    """`computed`: the scope is the repository asked for; `challenge`: the one repository that the registry's
+    challenge names, reduced to `pull` (for registries with virtual paths)."""
+    forward_namespace: StrictBool = False
+    """Send `?ns=<registry>` on, for endpoints that are mirrors themselves."""
+    rewrites: tuple[Rewrite, ...] | None = None
+    """Rules of this endpoint in place of the registry's."""
+
+    @property
+    def address(self) -> EndpointAddress:
+        """The parsed URL."""
+        return EndpointAddress.parse(self.url)
+
+
+class Registry(Model):
+    """A registry that nodes name: where it is pulled from, and under which names."""
+
+    endpoints: tuple[Annotated[Endpoint, BeforeValidator(_as_endpoint)], ...] = ()
+    """Tried in order; none means the registry itself."""
+    rewrites: tuple[Rewrite, ...] = ()
+    """Ordered; the first rule that changes the repository wins."""
+    node_rewrites: StrictBool = False
+    """Nodes rewrite by themselves as well: a repository that already begins with a replacement's literal
+    prefix passes unchanged."""
+
+
+class Credential(Model):
+    """One way to log in: a user and password, an identity token, a Docker config file or a credential helper."""
+
+    repositories: str = "**"
+    """The upstream repositories it is for: a path in which `*` stands for one segment and `**` for any number."""
+    username: Annotated[str, AfterValidator(_username)] | None = None
+    """User name."""
+    password: SecretStr | None = None
+    """Password; better a file or an environment variable."""
+    password_file: str | None = None
+    """File that holds the password (a trailing newline is not part of it)."""
+    password_env: str | None = None
+    """Environment variable that holds the password."""
+    identity_token: SecretStr | None = None
+    """OAuth2 refresh token."""
+    identity_token_file: str | None = None
+    """File that holds the refresh token."""
+    identity_token_env: str | None = None
+    """Environment variable that holds the refresh token."""
+    docker_config_file: str | None = None
+    """A `config.json` or `.dockerconfigjson`; the entry with the longest matching path counts."""
+    helper: str | None = None
+    """Name of a `docker-credential-<name>` program on the PATH."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        passwords = [self.password, self.password_file, self.password_env]
+        tokens = [self.identity_token, self.identity_token_file, self.identity_token_env]
+        given = [value is not None for value in (*passwords, *tokens, self.docker_config_file, self.helper)]
+        if sum(given) != 1:
+            raise ValueError(
+                "a credential needs exactly one of password, passwordFile, passwordEnv, identityToken, "
+                "identityTokenFile, identityTokenEnv, dockerConfigFile and helper"
+            )
+        has_password = any(value is not None for value in passwords)
+        if has_password != (self.username is not None):
+            raise ValueError("username and a password belong together")
+        if self.helper is not None and not _HELPER.fullmatch(self.helper):
+            raise ValueError("helper is the name after docker-credential-, without a path")
+        return self
+
+
+class Tls(Model):
+    """How the certificate of a host is judged, and how we show ours."""
+
+    ca_file: str | None = None
+    """Certificate authorities in PEM, instead of the system's."""
+    cert_file: str | None = None
+    """Client certificate in PEM."""
+    key_file: str | None = None
+    """Key of the client certificate in PEM."""
+    insecure_skip_verify: StrictBool = False
+    """Accept any certificate: everybody on the path can read and change everything."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("certFile and keyFile belong together")
+        return self
+
+
+class Host(Model):
+    """How to talk to one endpoint host."""
+
+    credentials: Annotated[tuple[Credential, ...], BeforeValidator(_as_list)] = ()
+    """One, or a list: the longest `repositories` match is used first, the next one after a refusal."""
+    realms: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    """Origins of token servers that are trusted with the credentials besides the host's own origin."""
+    redirects: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    """Origins that blobs may be redirected to although they are on a private network or loopback."""
+    token_method: Literal["auto", "get", "post", "basic"] = "auto"  # noqa: S105 - no password
+    """How tokens are asked for: `auto` learns it; `basic` sends the password with every request."""
+    tls: Tls = Tls()
+    """Certificates."""
+    max_connections: Annotated[int, Field(ge=2, le=1000, strict=True)] = 32
+    """Requests to the host at one time; a quarter is kept for manifests and tokens."""
+
+
+class Clients(Model):
+    """Who may pull from a listener."""
+
+    auth: Literal["none"] = "none"
+    """`none`: everybody who reaches the listener; credentials that clients send are dropped unread."""
+    allow_anonymous: StrictBool = False
+    """Needed to listen beyond loopback while credentials are configured: whoever reaches the address uses them."""
+
+
+class Listener(Model):
+    """An address that nodes talk to."""
+
+    address: Annotated[str, AfterValidator(_listen_address)]
+    """`host:port`."""
+    clients: Clients = Clients()
+    """Who may pull."""
+
+
+class Admin(Model):
+    """The operator's own address: metrics and health."""
+
+    address: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:5001"
+    """`host:port`; never a node-facing one."""
+
+
+Wait = Annotated[Duration, Field(gt=0)]
+
+
+class Timeouts(Model):
+    """How long anything may take."""
+
+    manifest: Wait = 10.0
+    """Until the headers of a manifest, tag list or referrers answer; then the node gets 503 or 504."""
+    blob: Wait = 15.0
+    """Until the headers of a blob answer."""
+    connect: Wait = 5.0
+    """To connect to an upstream, TLS included."""
+    stall: Wait = 15.0
+    """Without a byte in the middle of an upstream body, before it is resumed."""
+    client_stall: Wait = 300.0
+    """Without progress of a client that reads a body, before its connection is cut."""
+    shutdown_grace: Duration = 30.0
+    """For requests in flight, after SIGTERM."""
+
+
+class Log(Model):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe level that is written."""
+    format: Literal["json", "text"] = "json"
+    """One JSON object a line, or text for people."""
+
+
+RegistryName = Annotated[str, AfterValidator(_registry_name)]
+
+
+class Config(Model):
+    """Everything that an operator can set."""
+
+    version: Literal[1]
+    """Version of this format."""
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(address="127.0.0.1:5000"),)
+    """What nodes talk to."""
+    admin: Admin | None = Admin()
+    """Metrics and health; `null` for none."""
+    registries: dict[RegistryName, Registry] = {}
+    """One entry per registry that nodes name (containerd's `ns=`)."""
+    default_registry: RegistryName | None = None
+    """The registry of requests that name none."""
+    hosts: dict[RegistryName, Host] = {}
+    """How to talk to an endpoint, keyed by its `host[:port]`; `"*"` for every host without an entry."""
+    docker_config_files: tuple[str, ...] = ()
+    """`config.json` or `.dockerconfigjson` files with credentials for any host, asked after `hosts`."""
+    timeouts: Timeouts = Timeouts()
+    """How long anything may take."""
+    log: Log = Log()
+    """What is written to standard error."""
+
+    @field_validator("default_registry")
+    @classmethod
+    def _default_is_known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        registries = info.data.get("registries")  # missing if it is wrong itself
+        if value is not None and registries is not None and value not in registries:
+            raise ValueError(f"defaultRegistry {value!r} is not one of the registries")
+        return value
+
+    def host(self, origin: Origin) -> Host:
+        """The settings of an endpoint's host: the entry `host:port` or `host`, else `"*"`, else the defaults."""
+        for key in (f"{origin.authority_host}:{origin.port}", origin.authority, ANY):
+            if key in self.hosts:
+                return self.hosts[key]
+        return Host()

@@ -1,0 +1,99 @@
+"""The reference of all settings, made from the models, for docs/configuration.md."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from proxy.config.model import Config, Model
+from proxy.config.sections import section_in, settings
+from proxy.config.units import format_duration, parse_duration
+
+MARKER = "<!-- All that follows is made by proxy/config/reference.py: change the models, not this text. -->"
+"""Separates what is written by hand from what is generated."""
+
+
+def render_reference() -> str:
+    """Every section with its settings, as Markdown."""
+    return "\n".join([MARKER, "", "## Settings", "", *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    queue: list[tuple[str, type[Model]]] = [("", Config)]
+    done: set[type[Model]] = set()
+    while queue:
+        prefix, section = queue.pop(0)
+        if section in done:
+            continue
+        done.add(section)
+        yield from _section(prefix, section)
+        for key, annotation in settings(section).items():
+            inner = section_in(annotation)
+            if inner is not None:
+                queue.append((f"{prefix}{key}{_entry(annotation)}.", inner))
+
+
+def _section(prefix: str, section: type[Model]) -> Iterator[str]:
+    yield f"### {f'`{prefix[:-1]}`' if prefix else 'Top level'}"
+    yield ""
+    yield inspect.cleandoc(section.__doc__ or "")
+    yield ""
+    yield "| setting | values | default | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for name, field in section.model_fields.items():
+        yield _row(field.alias or name, field)
+    yield ""
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    meaning = re.sub(r"\s+", " ", field.description or "")
+    cells = (f"`{key}`", _values(field), _default(field), meaning)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _entry(annotation: Any) -> str:
+    kinds = {get_origin(annotation), *(get_origin(part) for part in get_args(annotation))}
+    if dict in kinds:
+        return ".<name>"
+    return "[]" if tuple in kinds else ""
+
+
+def _values(field: FieldInfo) -> str:
+    if any(getattr(item, "func", None) is parse_duration for item in field.metadata):
+        return "duration"
+    return _kind(field.annotation)
+
+
+def _kind(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin is tuple:
+        return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"map of name to {_kind(arguments[1])}"
+    if type(None) in arguments:
+        return _kind(next(part for part in arguments if part is not type(None)))
+    if origin is not None or hasattr(annotation, "__metadata__"):
+        return _kind(arguments[0])
+    names = {str: "text", SecretStr: "text", bool: "`true`, `false`", int: "number"}
+    return names.get(annotation, "section")
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default is PydanticUndefined:
+        return "required"
+    if any(getattr(item, "func", None) is parse_duration for item in field.metadata):
+        return f"`{format_duration(default)}`"
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, str | int):
+        return f"`{default}`"
+    return "as below" if default else "empty"

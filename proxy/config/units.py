@@ -1,0 +1,36 @@
+"""Durations with a unit, as the configuration writes them (`30s`, `5m`, `1h30m`)."""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+MAX_SECONDS = 365 * 86400.0
+"""No duration is longer: it would be a slip."""
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of a duration such as `30s` or `1h30m`; raises ValueError for a bare number or an unknown unit."""
+    if not isinstance(value, str) or not _WHOLE.fullmatch(value):
+        raise ValueError("a duration needs a unit, such as 500ms, 30s, 5m or 1h")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value))
+    if seconds > MAX_SECONDS:
+        raise ValueError("a duration is at most 365d")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as the configuration would write it, in the largest unit that stays exact."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds / _SECONDS[unit])}{unit}"
+    return f"{round(seconds * 1000)}ms"
+
+
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")
+]
+"""Seconds; written with a unit."""

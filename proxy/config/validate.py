@@ -1,0 +1,133 @@
+"""What a configuration of the right shape can still have wrong."""
+
+import ipaddress
+from collections.abc import Iterator
+
+from proxy.config.address import EndpointAddress, Origin, default_endpoint
+from proxy.config.findings import Findings
+from proxy.config.model import ANY, Config, Registry, Rewrite
+from proxy.config.positions import KeyPath
+from proxy.config.validate_rules import check_rules
+
+_ANY_ADDRESS = {"", "0.0.0.0", "::"}
+
+
+def validate(config: Config, findings: Findings) -> None:
+    """Report what is wrong, or probably not meant, across the sections of a configuration."""
+    validate_servers(config, findings)
+    for name, registry in config.registries.items():
+        check_rules(name, registry, findings)
+
+
+def validate_servers(config: Config, findings: Findings) -> None:
+    """The same, the rules of registries excepted."""
+    _check_addresses(config, findings)
+    _check_exposure(config, findings)
+    for name, registry in config.registries.items():
+        _check_registry(config, name, registry, findings)
+    _check_hosts(config, findings)
+
+
+def _check_addresses(config: Config, findings: Findings) -> None:
+    taken: list[tuple[str, int]] = []
+    for path, address in _addresses(config):
+        host, port = _split(address)
+        if any(port == other and port != 0 and _overlap(host, known) for known, other in taken):
+            findings.error(path, f"{address} is taken by a listener above: give it another port")
+        taken.append((host, port))
+
+
+def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    for index, listener in enumerate(config.listeners):
+        yield ("listeners", index, "address"), listener.address
+    if config.admin is not None:
+        yield ("admin", "address"), config.admin.address
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]").lower(), int(port)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or bool(_ANY_ADDRESS & {one, other})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine only, whatever DNS says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_exposure(config: Config, findings: Findings) -> None:
+    if not (config.docker_config_files or any(host.credentials for host in config.hosts.values())):
+        return
+    for index, listener in enumerate(config.listeners):
+        if not is_loopback(_split(listener.address)[0]) and not listener.clients.allow_anonymous:
+            findings.error(
+                ("listeners", index, "address"),
+                f"{listener.address} can be reached from other machines, and credentials are configured: whoever "
+                "reaches it pulls with them. Listen on 127.0.0.1, or accept it with clients: {allowAnonymous: true}",
+            )
+
+
+def _check_registry(config: Config, name: str, registry: Registry, findings: Findings) -> None:
+    path: KeyPath = ("registries", name)
+    if name == ANY and not registry.endpoints:
+        findings.error(path, 'the registry "*" needs endpoints: without them any name would become an address')
+    seen: set[tuple[EndpointAddress, tuple[Rewrite, ...] | None]] = set()
+    for index, endpoint in enumerate(registry.endpoints):
+        where: KeyPath = (*path, "endpoints", index)
+        where = (*where, "url") if findings.positions.has(*where, "url") else where
+        address = endpoint.address
+        if (address, endpoint.rewrites) in seen:
+            findings.warning(where, f"{address} is listed twice: the second one is of no use")
+        seen.add((address, endpoint.rewrites))
+        _check_endpoint(config, address, where, findings)
+
+
+def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, findings: Findings) -> None:
+    if "v2" not in address.root.split("/"):
+        findings.warning(
+            path,
+            f"the path {address.root} replaces /v2: requests go to {address}/<repository>/... "
+            f"If {address.root} is a prefix of repositories, write {address.origin}/v2{address.root}",
+        )
+    exposed = config.host(address.origin).credentials or config.docker_config_files
+    if address.origin.scheme == "http" and exposed and not is_loopback(address.origin.host):
+        findings.warning(path, f"credentials for {address.origin.authority} cross the network in plain text: use https")
+
+
+def _check_hosts(config: Config, findings: Findings) -> None:
+    used = {key for origin in _origins(config) if (key := _host_key(config, origin)) is not None}
+    for name in config.hosts:
+        if name not in used and name != ANY:
+            findings.warning_at_key(
+                ("hosts", name), f"no endpoint is on this host: nothing uses it{_host_advice(name)}"
+            )
+
+
+def _host_advice(name: str) -> str:
+    if name in {"docker.io", "index.docker.io"}:
+        return " (the host of docker.io's images is registry-1.docker.io)"
+    return ""
+
+
+def _origins(config: Config) -> Iterator[Origin]:
+    """Every server that the configuration names: endpoints, token servers, storage."""
+    for name, registry in config.registries.items():
+        if not registry.endpoints and name != ANY:
+            yield default_endpoint(name).origin
+        for endpoint in registry.endpoints:
+            yield endpoint.address.origin
+    for host in config.hosts.values():
+        for url in (*host.realms, *host.redirects):
+            yield Origin.parse(url)
+
+
+def _host_key(config: Config, origin: Origin) -> str | None:
+    """The entry of `hosts` that `Config.host` takes for an origin."""
+    keys = (f"{origin.authority_host}:{origin.port}", origin.authority)
+    return next((key for key in keys if key in config.hosts), None)

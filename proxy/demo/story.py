@@ -1,0 +1,171 @@
+"""The main job in three acts: the bug, the cure, and what each of them asked the token server for."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.config.load import load_config
+from proxy.config.loaded import Loaded
+from proxy.demo.images import Image, demo_images
+from proxy.demo.node import pull
+from proxy.demo.node_values import Login, Pull, PullFailed, Step, Target
+from proxy.demo.rules import Account, Rules
+from proxy.demo.strict_registry import StrictRegistry
+from proxy.runtime.run import running
+
+USER = "robot"
+PASSWORD = "demo-password"
+PULL_TIMEOUT = 30.0
+"""Seconds for one pull of the demo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An image as nodes name it, the rule that applies, and what the registry calls it."""
+
+    registry: str
+    repository: str
+    tag: str
+    pattern: str
+    replacement: str
+    rewritten: str
+
+    @property
+    def image(self) -> str:
+        """The image as a pod names it."""
+        return f"{self.registry}/{self.repository}:{self.tag}"
+
+
+CASES = (
+    Case(
+        "cp.icr.io",
+        "cp/se-data-center-edge/mini-test",
+        "1",
+        "^cp/se-data-center-edge/(.+)$",
+        "se-next-gen-docker-local/$1",
+        "se-next-gen-docker-local/mini-test",
+    ),
+    Case(
+        "icr.io",
+        "cpopen/operator",
+        "2.7.0",
+        "^cpopen/(.+)$",
+        "se-next-gen-docker-local/$1",
+        "se-next-gen-docker-local/operator",
+    ),
+    Case(
+        "docker.io",
+        "rabbitmqoperator/cluster-operator",
+        "2.7.0",
+        "(.*)",
+        "hmirror/$1",
+        "hmirror/rabbitmqoperator/cluster-operator",
+    ),
+)
+"""The reported cases: Artifactory's two images and Huawei SWR's one (k3s issue 11191)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one pull went: what the token server was asked, and whether every byte is right."""
+
+    steps: tuple[Step, ...]
+    asked: tuple[str, ...]
+    """Each token request: its scopes and the status it got."""
+    error: str
+    exact: bool
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The strict registry, and the proxy in front of it."""
+
+    registry: StrictRegistry
+    proxy_url: str
+    config: str
+
+
+@asynccontextmanager
+async def stage(port: int = 0) -> AsyncIterator[Stage]:
+    """Start both on loopback; they end with the block."""
+    rules = Rules(refuse=404, accounts=(Account(USER, PASSWORD),))
+    async with StrictRegistry(demo_images(), rules) as registry:
+        text = configuration(registry.url, port)
+        loaded = await asyncio.to_thread(_load, text)
+        async with running(loaded) as proxy:
+            yield Stage(registry, f"http://{proxy.addresses[0]}", text)
+
+
+def configuration(registry_url: str, port: int) -> str:
+    """The proxy's configuration: the rules that stood on the node, and the credentials of the registry."""
+    host = registry_url.partition("://")[2]
+    entries = "\n".join(
+        f"  {case.registry}:\n"
+        f"    endpoints: ['{registry_url}']\n"
+        f"    rewrites: [{{pattern: '{case.pattern}', replacement: '{case.replacement}'}}]"
+        for case in CASES
+    )
+    return (
+        f"version: 1\nlisteners: [{{address: '127.0.0.1:{port}'}}]\nadmin: null\n"
+        f"registries:\n{entries}\n"
+        f"hosts:\n  '{host}':\n    credentials: {{username: {USER}, password: {PASSWORD}}}\nlog: {{format: text}}\n"
+    )
+
+
+async def pull_directly(here: Stage, case: Case) -> Outcome:
+    """An unpatched node that rewrites by itself, with good credentials."""
+    target = Target(here.registry.url, case.registry, case.repository, case.tag, rewritten=case.rewritten)
+    return await _pull(here, case, target, Login(USER, PASSWORD))
+
+
+async def pull_through_proxy(here: Stage, case: Case) -> Outcome:
+    """The same node with no rewrite and no credentials, pointed at the proxy."""
+    return await _pull(here, case, Target(here.proxy_url, case.registry, case.repository, case.tag), None)
+
+
+async def _pull(here: Stage, case: Case, target: Target, login: Login | None) -> Outcome:
+    before = len(here.registry.record.tokens)
+    pulled: Pull | None = None
+    steps: tuple[Step, ...] = ()
+    error = ""
+    try:
+        async with asyncio.timeout(PULL_TIMEOUT):
+            pulled = await pull(target, login)
+            steps = tuple(pulled.steps)
+    except PullFailed as failure:
+        steps, error = tuple(failure.steps), str(failure)
+    except TimeoutError:
+        error = f"the pull took more than {PULL_TIMEOUT:.0f} s"
+    asked = tuple(
+        f"{' + '.join(seen.scopes) or 'none'}  {seen.status}" for seen in here.registry.record.tokens[before:]
+    )
+    exact = pulled is not None and is_exact(case, pulled)
+    return Outcome(steps, asked, error, exact, pulled.received if pulled else 0)
+
+
+def is_exact(case: Case, pulled: Pull) -> bool:
+    """Whether every manifest and blob that the node has is byte for byte what the registry holds."""
+    image = next(item for item in demo_images() if (item.repository, item.tag) == (case.rewritten, case.tag))
+    kept = _kept(image)
+    received = {**pulled.manifests, **pulled.blobs}
+    right = all(kept.get(digest) == content for digest, content in received.items())
+    return right and pulled.digest == image.digest and bool(pulled.blobs)
+
+
+def _kept(image: Image) -> dict[str, bytes]:
+    """All content of an image by digest, that of an index's platforms too."""
+    kept = {image.digest: image.manifest, **image.blobs}
+    for platform in image.platforms:
+        kept |= _kept(platform)
+    return kept
+
+
+def _load(text: str) -> Loaded:
+    with tempfile.TemporaryDirectory(prefix="scope-proxy-demo-") as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text)
+        return load_config(path)

@@ -1,0 +1,75 @@
+"""WWW-Authenticate challenges (RFC 9110, section 11.6), read as registries really send them.
+
+Nothing here raises: a challenge that cannot be read is no challenge. Quoted commas, several challenges in one line or
+in several lines, unknown schemes and broken tails are all met in the wild.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+_LINE_LIMIT = 8192
+_CHALLENGES_LIMIT = 16
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the grammar's token, not a secret
+_SCHEME = re.compile(rf"[\s,]*(?P<scheme>{_TOKEN})(?=[\s,]|$)(?!\s*=)\s*")
+_PARAMETER = re.compile(rf'[\s,]*(?P<name>{_TOKEN})\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]+))\s*')
+
+BEARER = "bearer"
+BASIC = "basic"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge: its scheme and its parameters, both with lower-case names."""
+
+    scheme: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def realm(self) -> str:
+        """The realm; of a Bearer challenge the URL of the token server."""
+        return self.parameters.get("realm", "")
+
+    @property
+    def service(self) -> str | None:
+        """The name by which the token server knows the registry."""
+        return self.parameters.get("service")
+
+    @property
+    def scope(self) -> str:
+        """The scopes asked for, separated by spaces; empty where the challenge names none."""
+        return self.parameters.get("scope", "")
+
+    @property
+    def error(self) -> str | None:
+        """Why the credentials that were sent did not do."""
+        return self.parameters.get("error")
+
+
+def parse_challenges(lines: Iterable[str]) -> tuple[Challenge, ...]:
+    """All challenges of all WWW-Authenticate lines; reading of a line stops at its first malformed part."""
+    challenges: list[Challenge] = []
+    for line in lines:
+        challenges += _parse_line(line[:_LINE_LIMIT])
+    return tuple(challenges[:_CHALLENGES_LIMIT])
+
+
+def choose_challenge(challenges: Iterable[Challenge]) -> Challenge | None:
+    """The challenge to answer: the first Bearer with a realm, else the first Basic."""
+    usable = [item for item in challenges if item.scheme == BASIC or (item.scheme == BEARER and item.realm)]
+    return min(usable, key=lambda item: item.scheme != BEARER, default=None)
+
+
+def _parse_line(line: str) -> list[Challenge]:
+    challenges: list[Challenge] = []
+    position = 0
+    while position < len(line) and len(challenges) < _CHALLENGES_LIMIT:
+        if match := _SCHEME.match(line, position):
+            challenges.append(Challenge(match["scheme"].lower()))
+        elif challenges and (match := _PARAMETER.match(line, position)):
+            value = match["plain"] if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
+            challenges[-1].parameters.setdefault(match["name"].lower(), value)
+        else:
+            break
+        position = match.end()
+    return challenges

@@ -1,0 +1,94 @@
+"""Media types of manifests, and telling a manifest from a blob by its bytes."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.oci.errors import UpstreamInvalid
+from proxy.oci.reference import Digest
+
+MANIFEST_LIMIT = 4 * 1024 * 1024
+"""Largest manifest in bytes, as in distribution and containerd."""
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
+SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+BLOB = "application/octet-stream"
+
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT}) | INDEX_TYPES
+SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
+ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}, {OCI_ARTIFACT}"
+"""What we can pass on, for clients that do not say what they accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Media type, digest and size in bytes of some content."""
+
+    media_type: str
+    digest: Digest
+    size: int
+
+
+def media_type_of(content_type: str | None) -> str:
+    """The media type of a Content-Type header, without parameters, in lower case."""
+    return (content_type or "").split(";", 1)[0].strip().lower()
+
+
+def is_manifest(content: bytes) -> bool:
+    """Whether these bytes are a manifest or an index of any kind: such a digest is never served as a blob."""
+    fields = _json_object(content)
+    return fields is not None and (_declared_type(fields) is not None or _shape(fields) is not None)
+
+
+def manifest_type(content: bytes, content_type: str | None) -> str:
+    """The media type of a manifest: what its bytes declare, else the header, else its shape.
+
+    The bytes are covered by the digest and the header is not, so they win. Raises UpstreamInvalid for what is no
+    manifest, for one that is both an image and an index (CVE-2021-41190), and for schema 1.
+    """
+    fields = _json_object(content)
+    header = media_type_of(content_type)
+    if fields is None:
+        raise UpstreamInvalid(f"the upstream sent no manifest: not a JSON object, Content-Type {header or 'missing'}")
+    if header in SCHEMA1_TYPES or "fsLayers" in fields:
+        raise UpstreamInvalid("the manifest is of schema 1, which is not supported: push the image again")
+    if "manifests" in fields and ("layers" in fields or "config" in fields):
+        raise UpstreamInvalid("the manifest is both an image and an index")
+    found = _declared_type(fields) or (header if header in MANIFEST_TYPES else None) or _shape(fields)
+    if found is None:
+        raise UpstreamInvalid(f"the upstream sent JSON that is no manifest, Content-Type {header or 'missing'}")
+    return found
+
+
+def _json_object(content: bytes) -> dict[str, Any] | None:
+    if not content.lstrip(b" \t\r\n").startswith(b"{"):
+        return None
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _declared_type(fields: dict[str, Any]) -> str | None:
+    declared = fields.get("mediaType")
+    return declared if isinstance(declared, str) and declared in MANIFEST_TYPES | SCHEMA1_TYPES else None
+
+
+def _shape(fields: dict[str, Any]) -> str | None:
+    """The type of a manifest that does not declare one: OCI left the field out at first."""
+    if fields.get("schemaVersion") == 1 and "fsLayers" in fields:
+        return SCHEMA1_SIGNED
+    if fields.get("schemaVersion") != 2:  # noqa: PLR2004 - the one version there is
+        return None
+    if isinstance(fields.get("manifests"), list):
+        return OCI_INDEX
+    if isinstance(fields.get("config"), dict) and isinstance(fields.get("layers"), list):
+        return OCI_MANIFEST
+    return None

@@ -1,0 +1,146 @@
+"""Every error that a client can see: its code, its HTTP status, its reason in one line."""
+
+import json
+from collections.abc import Mapping
+from typing import ClassVar
+
+REASON_LIMIT = 160
+"""Longest HTTP reason phrase; containerd prints it in its error text."""
+
+
+class RegistryError(Exception):
+    """An error of the distribution specification, answered as JSON and in short as the reason phrase.
+
+    `detail` says what was asked, of which upstream, with which scope and what to do; it never holds a secret.
+    `retry_after` is in seconds.
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self, reason: str, *, detail: Mapping[str, str] | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = dict(detail or {})
+        self.retry_after = retry_after
+
+    @property
+    def reason_phrase(self) -> str:
+        """The reason as an HTTP reason phrase: printable ASCII, at most 160 characters."""
+        plain = "".join(character if " " <= character <= "~" else "?" for character in self.reason)
+        return plain if len(plain) <= REASON_LIMIT else plain[: REASON_LIMIT - 3] + "..."
+
+    def body(self, request_id: str) -> bytes:
+        """The error as the specification's JSON."""
+        detail = {**self.detail, "requestId": request_id}
+        return json.dumps({"errors": [{"code": self.code, "message": self.reason, "detail": detail}]}).encode()
+
+
+class NameInvalid(RegistryError):
+    """The path, `ns`, repository or tag does not parse."""
+
+    code, status = "NAME_INVALID", 400
+
+
+class DigestInvalid(RegistryError):
+    """The digest is malformed or of an unsupported algorithm."""
+
+    code, status = "DIGEST_INVALID", 400
+
+
+class NameUnknown(RegistryError):
+    """The upstream has no such repository."""
+
+    code, status = "NAME_UNKNOWN", 404
+
+
+class ManifestUnknown(RegistryError):
+    """No endpoint has the manifest."""
+
+    code, status = "MANIFEST_UNKNOWN", 404
+
+
+class BlobUnknown(RegistryError):
+    """No endpoint has the blob, or the digest is that of a manifest."""
+
+    code, status = "BLOB_UNKNOWN", 404
+
+
+class RegistryUnknown(RegistryError):
+    """The request names no configured registry; 403, since a 404 would send containerd to the registry itself."""
+
+    code, status = "DENIED", 403
+
+
+class Denied(RegistryError):
+    """The upstream refused our credentials, or the client may not pull."""
+
+    code, status = "DENIED", 403
+
+
+class RangeInvalid(RegistryError):
+    """The range asked for lies outside the blob of `size` bytes."""
+
+    code, status = "RANGE_INVALID", 416
+
+    def __init__(self, reason: str, *, size: int | None) -> None:
+        super().__init__(reason)
+        self.size = size
+
+
+class Unsupported(RegistryError):
+    """Anything but a pull."""
+
+    code, status = "UNSUPPORTED", 405
+
+
+class TooManyRequests(RegistryError):
+    """An upstream's 429 that outlasted the budget, or our own limit; never a raw 429 (containerd re-sends at once)."""
+
+    code, status = "TOOMANYREQUESTS", 503
+
+
+class UpstreamUnavailable(RegistryError):
+    """All endpoints failed, or the token server did."""
+
+    code, status = "UNAVAILABLE", 503
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """No endpoint answered within the budget."""
+
+    status = 504
+
+
+class UpstreamInvalid(RegistryError):
+    """The upstream sent something that is not the manifest asked for."""
+
+    code, status = "MANIFEST_INVALID", 502
+
+
+class UpstreamDigestInvalid(UpstreamInvalid):
+    """The upstream sent bytes that do not have the digest asked for."""
+
+    code = "DIGEST_INVALID"
+
+
+ALL_ERRORS: tuple[type[RegistryError], ...] = (
+    NameInvalid,
+    DigestInvalid,
+    NameUnknown,
+    ManifestUnknown,
+    BlobUnknown,
+    RegistryUnknown,
+    Denied,
+    RangeInvalid,
+    Unsupported,
+    TooManyRequests,
+    UpstreamUnavailable,
+    UpstreamTimeout,
+    UpstreamInvalid,
+    UpstreamDigestInvalid,
+    RegistryError,
+)
+"""Each class once, for the documentation and its test."""

@@ -1,0 +1,1 @@
+"""One pull: which upstream answer becomes which answer to the node."""

@@ -1,0 +1,33 @@
+"""Which digests are manifests: those are never served as blobs.
+
+An answer under `/blobs/` for the digest of a manifest poisons the image stores of older containerd versions for good
+(containerd 13007, 10136). What a digest is never changes, so it is remembered.
+"""
+
+from cachetools import LRUCache
+
+from proxy.oci.descriptor import is_manifest
+from proxy.oci.reference import Digest
+
+REMEMBERED = 50_000
+"""Most digests whose kind is remembered."""
+
+
+class Kinds:
+    """Remembers of digests whether their bytes, seen and verified, were a manifest."""
+
+    def __init__(self) -> None:
+        self._is_manifest: LRUCache[Digest, bool] = LRUCache(REMEMBERED)
+
+    def known(self, digest: Digest) -> bool | None:
+        """Whether the digest is a manifest's; None where its bytes have not been seen."""
+        return self._is_manifest.get(digest)
+
+    def learn(self, digest: Digest, content: bytes) -> bool:
+        """Whether these verified bytes are a manifest."""
+        found = self._is_manifest[digest] = is_manifest(content)
+        return found
+
+    def learn_blob(self, digest: Digest) -> None:
+        """Remember a digest as a blob: its verified bytes are more than any manifest may have."""
+        self._is_manifest[digest] = False

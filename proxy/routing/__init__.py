@@ -1,0 +1,1 @@
+"""From the name asked for to the name upstream."""

@@ -1,0 +1,78 @@
+"""The whole decision about one image, in words: what `scope-proxy explain` prints."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from proxy.config.address import Origin
+from proxy.config.credential_names import credential_names
+from proxy.config.model import Config
+from proxy.oci.reference import ImageReference
+from proxy.oci.scope import Scope
+from proxy.routing.table import Places, RouteTable, Target
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointExplanation:
+    """One endpoint, in the order in which they are tried."""
+
+    url: str
+    place: str
+    path: str
+    rule: str
+    request: str
+    scope: str
+    credential: str
+    unpatched_rewriting: tuple[str, ...]
+    """Scopes of an unpatched containerd whose registries.yaml rewrites by itself."""
+    unpatched_plain: tuple[str, ...]
+    """Scopes of an unpatched containerd that is pointed at this endpoint and does not rewrite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The route of an image."""
+
+    image: str
+    registry: str
+    repository: str
+    trace: tuple[str, ...]
+    endpoints: tuple[EndpointExplanation, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return asdict(self)
+
+
+def explain_image(config: Config, places: Places, image: ImageReference) -> Explanation:
+    """The route that a pull of the image through the proxy takes; raises RegistryError as the pull would."""
+    route = RouteTable(config, places).resolve(image.repository, namespace=image.registry)
+    endpoints = tuple(_explain(config, route.repository, image, target) for target in route.targets)
+    return Explanation(str(image), route.registry, route.repository, route.trace, endpoints)
+
+
+def _explain(config: Config, repository: str, image: ImageReference, target: Target) -> EndpointExplanation:
+    scope = str(Scope.pull(target.repository))
+    if target.scope == "challenge":
+        scope += " (or the one repository that the challenge names)"
+    query = f"?ns={target.namespace}" if target.namespace else ""
+    return EndpointExplanation(
+        url=str(target.endpoint),
+        place=target.place,
+        path=target.path,
+        rule=target.rewriting.note,
+        request=f"GET {target.url(f'manifests/{image.reference}')}{query}",
+        scope=scope,
+        credential=_credentials(config, target.endpoint.origin, target.repository),
+        unpatched_rewriting=_node_scopes(repository, target.repository),
+        unpatched_plain=_node_scopes(repository, target.endpoint.repository(repository)),
+    )
+
+
+def _node_scopes(original: str, challenged: str) -> tuple[str, ...]:
+    """What an unpatched containerd asks for: the challenge's scope and the image's own, sorted, equal ones once."""
+    return tuple(sorted({str(Scope.pull(original)), str(Scope.pull(challenged))}))
+
+
+def _credentials(config: Config, origin: Origin, repository: str) -> str:
+    names = credential_names(config, origin, repository)
+    return ", then ".join(names) if names else "none: the pull is anonymous"

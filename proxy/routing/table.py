@@ -1,0 +1,173 @@
+"""From the name that a node asks for to the endpoints and the repository upstream; pure: `explain` runs it too."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from proxy.config.address import EndpointAddress
+from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
+from proxy.config.rewrite_rule import RewriteRule
+from proxy.oci.errors import RegistryUnknown
+from proxy.oci.reference import DOCKER_HUB, canonical_repository, check_repository
+from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
+
+DOCKER_HUB_ENDPOINT = "https://registry-1.docker.io"
+
+
+class Places(Protocol):
+    """Tells where a setting is written."""
+
+    def at(self, *path: str | int) -> str:
+        """`file:line:column` of the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One endpoint, and how one repository is asked for there."""
+
+    endpoint: EndpointAddress
+    path: str
+    """The rewritten repository, as it follows the endpoint's root."""
+    repository: str
+    """The upstream repository, as the upstream's scope names it."""
+    scope: Literal["computed", "challenge"]
+    namespace: str | None
+    """The registry to send on as `ns=`, where the endpoint wants it."""
+    rewriting: Rewriting
+    place: str
+    """Where the endpoint is written."""
+
+    def url(self, suffix: str) -> str:
+        """The URL of something of the repository, such as `manifests/1.2`."""
+        return f"{self.endpoint}/{self.path}/{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a repository is pulled from: the decision, and why."""
+
+    registry: str
+    """The registry that the node named."""
+    upstream: str
+    """The entry of `registries` that is responsible: the registry itself or `*`."""
+    repository: str
+    """The repository that the node asked for."""
+    targets: tuple[Target, ...]
+    trace: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    address: EndpointAddress
+    scope: Literal["computed", "challenge"]
+    forward_namespace: bool
+    rules: RewriteRules
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressed:
+    registry: str
+    name: str
+    why: str
+
+
+class RouteTable:
+    """The routes of a configuration."""
+
+    def __init__(self, config: Config, places: Places) -> None:
+        self._default = config.default_registry
+        self._endpoints = {name: _endpoints(name, entry, places) for name, entry in config.registries.items()}
+
+    def resolve(self, name: str, *, namespace: str | None = None, host: str | None = None) -> Route:
+        """The route of a name as it stands in the path, with the `ns=` and the Host header of the request.
+
+        Raises RegistryUnknown where no configured registry is meant, NameInvalid for a bad repository, and Denied
+        where a rule leaves no valid name.
+        """
+        asked = self._address(name, namespace, host)
+        upstream = asked.registry if asked.registry in self._endpoints else ANY
+        repository = check_repository(canonical_repository(asked.registry, asked.name))
+        targets = tuple(_target(endpoint, asked.registry, repository) for endpoint in self._endpoints[upstream])
+        responsible = f"configured as registries.{upstream}"
+        return Route(asked.registry, upstream, repository, targets, (asked.why, responsible))
+
+    def _address(self, name: str, namespace: str | None, host: str | None) -> _Addressed:
+        if namespace is not None:
+            return self._by_namespace(name, namespace)
+        if host is not None and self._is_named(host.lower()):
+            return _Addressed(host.lower(), name, "registry named by the Host header")
+        first, _, rest = name.partition("/")
+        if rest and self._is_named(first):
+            return _Addressed(first, rest, "registry named by the first part of the path")
+        if self._default is not None:
+            return _Addressed(self._default, name, "registry is the defaultRegistry")
+        raise RegistryUnknown(
+            "the request names no configured registry: no ns=, no such Host, no such first part of the path, "
+            "no defaultRegistry",
+            detail={"hint": "point containerd at the proxy with a hosts.toml or registries.yaml, which send ns="},
+        )
+
+    def _by_namespace(self, name: str, namespace: str) -> _Addressed:
+        if not self._is_named(namespace) and not (ANY in self._endpoints and _is_registry(namespace)):
+            raise RegistryUnknown(
+                f"registry {namespace[:100]} is not configured: add it under registries",
+                detail={"hint": "scope-proxy check --effective prints the registries that are configured"},
+            )
+        stripped = name.removeprefix(f"{namespace}/")
+        why = "registry named by ns="
+        return _Addressed(namespace, stripped, why if stripped == name else f"{why}, and taken off the path")
+
+    def _is_named(self, registry: str) -> bool:
+        return registry != ANY and registry in self._endpoints
+
+
+def _is_registry(namespace: str) -> bool:
+    """Whether a name may fall under `*`: the grammar of a registry, checked because it may be sent on."""
+    try:
+        address = EndpointAddress.parse_loose(namespace)
+    except ValueError:
+        return False
+    return namespace == namespace.lower() and "/" not in namespace and address.origin.host != ""
+
+
+def _endpoints(name: str, entry: Registry, places: Places) -> tuple[_Endpoint, ...]:
+    shared = _rules(entry.rewrites, entry, places, ("registries", name, "rewrites"))
+    if not entry.endpoints:
+        url = DOCKER_HUB_ENDPOINT if name == DOCKER_HUB else name
+        place = places.at("registries", name)
+        return (
+            _Endpoint(EndpointAddress.parse_loose(url), "computed", forward_namespace=False, rules=shared, place=place),
+        )
+    return tuple(
+        _configured(endpoint, entry, shared, places, ("registries", name, "endpoints", index))
+        for index, endpoint in enumerate(entry.endpoints)
+    )
+
+
+def _configured(
+    endpoint: Endpoint, entry: Registry, shared: RewriteRules, places: Places, path: tuple[str | int, ...]
+) -> _Endpoint:
+    rules = shared if endpoint.rewrites is None else _rules(endpoint.rewrites, entry, places, (*path, "rewrites"))
+    return _Endpoint(endpoint.address, endpoint.scope, endpoint.forward_namespace, rules, places.at(*path))
+
+
+def _rules(rewrites: tuple[Rewrite, ...], entry: Registry, places: Places, path: tuple[str | int, ...]) -> RewriteRules:
+    placed = tuple(
+        PlacedRule(RewriteRule.compile(rewrite.pattern, rewrite.replacement), places.at(*path, index))
+        for index, rewrite in enumerate(rewrites)
+    )
+    return RewriteRules(placed, entry.node_rewrites)
+
+
+def _target(endpoint: _Endpoint, registry: str, repository: str) -> Target:
+    rewriting = endpoint.rules.apply(repository)
+    address = endpoint.address
+    return Target(
+        endpoint=address,
+        path=rewriting.path,
+        repository=address.repository(rewriting.path),
+        scope=endpoint.scope,
+        namespace=registry if endpoint.forward_namespace else None,
+        rewriting=rewriting,
+        place=endpoint.place,
+    )

@@ -1,0 +1,1 @@
+"""The running process: built once, started, drained, stopped."""

@@ -1,0 +1,95 @@
+"""The handlers of `/v2/`: parse once, find the route, pull, answer."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from proxy.oci.byterange import ByteRange
+from proxy.oci.errors import ManifestUnknown
+from proxy.oci.request import Operation, RegistryRequest
+from proxy.pull.blobs import Blobs
+from proxy.pull.listing import Listing, Listings, link_header
+from proxy.pull.manifests import Manifests
+from proxy.routing.table import Route, RouteTable
+from proxy.server.record import RequestRecord
+from proxy.server.responses import Responder, blob_headers, manifest_headers
+
+NAMESPACE_HEADER = "OCI-Namespace"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulls:
+    """All that answering needs, built once."""
+
+    routes: RouteTable
+    manifests: Manifests
+    blobs: Blobs
+    listings: Listings
+
+
+class Handler:
+    """Answers requests under `/v2/`."""
+
+    def __init__(self, pulls: Pulls) -> None:
+        self._pulls = pulls
+
+    async def __call__(
+        self, request: web.Request, asked: RegistryRequest, record: RequestRecord, responder: Responder
+    ) -> web.StreamResponse:
+        """The answer to one request; raises RegistryError."""
+        if asked.operation is Operation.PING:
+            return await responder.whole(b"{}", {"Content-Type": "application/json"})
+        route = self._pulls.routes.resolve(asked.name, namespace=asked.namespace, host=request.headers.get("Host"))
+        record.registry, record.repository, record.upstream = route.registry, route.repository, route.upstream
+        match asked.operation:
+            case Operation.MANIFEST:
+                return await self._manifest(request, responder, asked, route)
+            case Operation.BLOB:
+                return await self._blob(request, responder, asked, route)
+            case _:
+                return await self._listing(request, responder, asked, route)
+
+    async def _manifest(
+        self, request: web.Request, responder: Responder, asked: RegistryRequest, route: Route
+    ) -> web.StreamResponse:
+        if asked.reference is None:
+            raise ManifestUnknown("the request names no manifest")
+        # skopeo sends one Accept line for each type: all of them count.
+        accept = ", ".join(request.headers.getall("Accept", [])) or None
+        fetch = self._pulls.manifests.head if asked.head else self._pulls.manifests.get
+        manifest = await fetch(route, asked.reference, accept)
+        found = manifest.descriptor
+        headers = {**manifest_headers(found.media_type, str(found.digest)), **_namespace(asked, route)}
+        return await responder.whole(None if asked.head else manifest.content, headers, length=found.size)
+
+    async def _blob(
+        self, request: web.Request, responder: Responder, asked: RegistryRequest, route: Route
+    ) -> web.StreamResponse:
+        digest, namespace = asked.digest, _namespace(asked, route)
+        if asked.head:
+            size = await self._pulls.blobs.head(route, digest)
+            return await responder.whole(None, {**blob_headers(str(digest), None), **namespace}, length=size)
+        wanted = ByteRange.parse(request.headers.get("Range"))
+        if request.headers.get("If-Range", f'"{digest}"') != f'"{digest}"':
+            wanted = None  # the client has a part of something else
+        blob = await self._pulls.blobs.get(route, digest, wanted)
+        return await responder.stream(blob, {**blob_headers(str(digest), blob), **namespace})
+
+    async def _listing(
+        self, request: web.Request, responder: Responder, asked: RegistryRequest, route: Route
+    ) -> web.StreamResponse:
+        listing = await self._list(asked, route)
+        headers = {"Content-Type": listing.media_type, **listing.headers, **_namespace(asked, route)}
+        if listing.next_query is not None:
+            headers["Link"] = link_header(request.path, listing.next_query, asked.namespace)
+        return await responder.whole(listing.content, headers)
+
+    async def _list(self, asked: RegistryRequest, route: Route) -> Listing:
+        if asked.operation is Operation.TAGS:
+            return await self._pulls.listings.tags(route, asked.name, asked.query)
+        return await self._pulls.listings.referrers(route, asked.digest, asked.query)
+
+
+def _namespace(asked: RegistryRequest, route: Route) -> dict[str, str]:
+    """The specification's echo of `ns=`, where the node sent one."""
+    return {} if asked.namespace is None else {NAMESPACE_HEADER: route.registry}

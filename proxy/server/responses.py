@@ -1,0 +1,123 @@
+"""Answers to nodes: exact headers, whole bodies, streams that are cut when they are not complete."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from aiohttp import web
+
+from proxy.metrics import HTTP_ABORTED
+from proxy.oci.descriptor import BLOB
+from proxy.oci.errors import RangeInvalid, RegistryError, Unsupported
+from proxy.pull.blobs import Blob, DigestMismatch
+from proxy.server.record import RequestRecord
+from proxy.upstream.body import BodyBroken
+
+API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+"""Docker and older clients take a server without it for no registry."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Responder:
+    """Writes the answer to one request."""
+
+    def __init__(self, request: web.Request, record: RequestRecord, client_stall: float) -> None:
+        self._request = request
+        self._record = record
+        self._client_stall = client_stall
+
+    async def whole(
+        self, content: bytes | None, headers: Mapping[str, str], *, length: int | None = None
+    ) -> web.StreamResponse:
+        """An answer of 200; without content it has the headers of a HEAD, `length` among them."""
+        return await self._send(200, None, content, headers, len(content) if content is not None else length)
+
+    async def error(self, error: RegistryError, request_id: str) -> web.StreamResponse:
+        """The error as JSON, in short as the reason phrase. Never 401, 408 or 429, and never a challenge."""
+        headers = {"Content-Type": "application/json"}
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        if isinstance(error, Unsupported):
+            headers["Allow"] = "GET, HEAD"
+        if isinstance(error, RangeInvalid) and error.size is not None:
+            headers["Content-Range"] = f"bytes */{error.size}"
+        self._record.error = f"{error.code}: {error.reason}"
+        body = error.body(request_id)
+        return await self._send(error.status, error.reason_phrase, body, headers, len(body))
+
+    async def stream(self, blob: Blob, headers: Mapping[str, str]) -> web.StreamResponse:
+        """A blob, chunk by chunk; what breaks off is cut, so that nobody takes it for complete."""
+        response = self._prepared(206 if blob.span else 200, None, headers, blob.length)
+        try:
+            await response.prepare(self._request)
+            async with aclosing(blob.chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._write(response, chunk)
+            await response.write_eof()
+        except DigestMismatch as error:
+            self._cut("digest_mismatch", str(error))
+        except BodyBroken as error:
+            self._cut("upstream", str(error))
+        except (ConnectionError, TimeoutError):
+            self._cut("client_gone", "")
+        finally:
+            blob.close()
+        return response
+
+    async def _send(
+        self, status: int, reason: str | None, content: bytes | None, headers: Mapping[str, str], length: int | None
+    ) -> web.StreamResponse:
+        response = self._prepared(status, reason, headers, length)
+        try:
+            await response.prepare(self._request)
+            if content is not None and self._request.method != "HEAD":
+                await self._write(response, content)
+            await response.write_eof()
+        except (ConnectionError, TimeoutError):
+            self._cut("client_gone", "")
+        return response
+
+    def _prepared(
+        self, status: int, reason: str | None, headers: Mapping[str, str], length: int | None
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, reason=reason, headers={**API_VERSION, **headers})
+        if length is not None:
+            response.content_length = length
+        self._record.status = status
+        return response
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+        """Send a chunk to a client that takes it; raises TimeoutError for one that makes no progress."""
+        async with asyncio.timeout(self._client_stall):
+            await response.write(chunk)
+        self._record.sent += len(chunk)
+
+    def _cut(self, reason: str, message: str) -> None:
+        """Break the connection: a length not reached, or a chunked body not ended, shows that it is incomplete."""
+        HTTP_ABORTED.labels(reason).inc()
+        self._record.aborted = reason
+        if message:
+            self._record.error = message
+            _logger.error("cut %s: %s", self._record.path, message)
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def manifest_headers(media_type: str, digest: str) -> dict[str, str]:
+    """The headers of a manifest."""
+    return {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+
+
+def blob_headers(digest: str, blob: Blob | None) -> dict[str, str]:
+    """The headers of a blob, or of a part of it."""
+    headers = {
+        "Content-Type": BLOB,
+        "Docker-Content-Digest": digest,
+        "ETag": f'"{digest}"',
+        "Accept-Ranges": "bytes",
+    }
+    if blob is not None and blob.span is not None:
+        headers["Content-Range"] = str(blob.span)
+    return headers

@@ -1,0 +1,89 @@
+"""Judging addresses: where a server that the configuration does not name may be.
+
+An upstream can name other servers (a redirect to its object store). Such a server may be public, or on the same kind
+of network as the upstream itself: an on-premises registry has its object store on a private network, a public one must
+not send us to one (security: SSRF).
+"""
+
+import ipaddress
+import socket
+from enum import StrEnum
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
+_CARRIER_GRADE = ipaddress.ip_network("100.64.0.0/10")
+
+
+class Network(StrEnum):
+    """The kind of network that an address belongs to."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    LOOPBACK = "loopback"
+    FORBIDDEN = "link-local, metadata or reserved"
+
+
+class AddressRefused(OSError):
+    """A server that the configuration does not name has an address where it may not be."""
+
+
+def network_of(address: str) -> Network:
+    """The kind of network of an IP address; an IPv4 address inside an IPv6 one counts as itself."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if str(ip) in _METADATA or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        return Network.FORBIDDEN
+    if ip.is_loopback:
+        return Network.LOOPBACK
+    if ip.is_private or (ip.version == 4 and ip in _CARRIER_GRADE):  # noqa: PLR2004 - IPv4
+        return Network.PRIVATE
+    return Network.FORBIDDEN if ip.is_reserved or not ip.is_global else Network.PUBLIC
+
+
+def literal_address(host: str) -> str | None:
+    """The IP address that a host name is by itself, in any form that a resolver would take (`0x7f.1`, `2130706433`)."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return None
+
+
+def is_allowed(found: Network, upstream: frozenset[Network]) -> bool:
+    """Whether a server on one kind of network may be named by an upstream on some others."""
+    if found is Network.PRIVATE:
+        return bool(upstream & {Network.PRIVATE, Network.LOOPBACK})
+    return found is Network.PUBLIC or (found is Network.LOOPBACK and Network.LOOPBACK in upstream)
+
+
+class JudgingResolver(AbstractResolver):
+    """Resolves names and refuses those with any address on a network where the server may not be."""
+
+    def __init__(self, upstream: frozenset[Network]) -> None:
+        self._upstream = upstream
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a host, all judged; raises AddressRefused."""
+        results = await self._resolver.resolve(host, port, family)
+        for result in results:
+            judge(host, result["host"], self._upstream)
+        return results
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def judge(host: str, address: str, upstream: frozenset[Network]) -> None:
+    """Refuse an address on a network where the server may not be; raises AddressRefused."""
+    found = network_of(address)
+    if not is_allowed(found, upstream):
+        raise AddressRefused(f"{host} is on a {found} network ({address}), where the upstream may not send us")

@@ -1,0 +1,64 @@
+"""Following redirects by hand: credentials go to the exact origin only, and not every target is fit."""
+
+from dataclasses import dataclass, replace
+
+import aiohttp
+from yarl import URL
+
+from proxy.config.address import Origin
+from proxy.transport.session import Outgoing, Sessions
+
+REDIRECTS_LIMIT = 5
+"""Most redirects of one request."""
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+_LOCATION_LIMIT = 8190
+_SENT_ANYWHERE = frozenset({"Accept", "Range", "If-Range"})
+
+
+class RedirectRefused(Exception):
+    """An upstream sends us where we do not go; the message never holds the query of the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The answer at the end of the redirects, and whether it came from another origin."""
+
+    response: aiohttp.ClientResponse
+    elsewhere: bool
+
+
+async def follow(sessions: Sessions, outgoing: Outgoing) -> Followed:
+    """Send a request to an upstream and follow at most 5 redirects; no other origin is sent its credentials.
+
+    Raises RedirectRefused, and what `Sessions.request` raises.
+    """
+    upstream, current = outgoing.origin, outgoing
+    for _ in range(REDIRECTS_LIMIT + 1):
+        response = await sessions.request(current)
+        if response.status not in REDIRECT_STATUSES:
+            return Followed(response, elsewhere=current.origin != upstream)
+        location = response.headers.get("Location")
+        response.release()
+        url, origin = _target(sessions, current, location)
+        current = replace(outgoing, url=url, origin=origin)
+        if origin != upstream:
+            kept = {name: value for name, value in outgoing.headers.items() if name in _SENT_ANYWHERE}
+            current = replace(current, headers=kept, named_by=upstream)
+    raise RedirectRefused(f"{upstream.authority} redirects more than {REDIRECTS_LIMIT} times")
+
+
+def _target(sessions: Sessions, current: Outgoing, location: str | None) -> tuple[URL, Origin]:
+    sender = current.origin
+    if not location or len(location) > _LOCATION_LIMIT:
+        raise RedirectRefused(f"{sender.authority} redirects without a usable Location")
+    try:
+        # The Location is kept as it was encoded: a signature covers the very characters.
+        target = current.url.join(URL(location, encoded=True)).with_fragment(None)
+        origin = Origin.parse(str(target))
+    except ValueError as error:
+        raise RedirectRefused(f"{sender.authority} redirects to a URL that cannot be used: {error}") from None
+    if sender.scheme == "https" and origin.scheme == "http" and not sessions.is_named(origin):
+        raise RedirectRefused(
+            f"{sender.authority} redirects from https to {origin}: to allow it, add {origin} to redirects of the host"
+        )
+    return target, origin

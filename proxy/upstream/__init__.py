@@ -1,0 +1,1 @@
+"""How we talk to registries: endpoints, authorization, fail-over, bodies that resume."""

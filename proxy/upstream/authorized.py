@@ -1,0 +1,160 @@
+"""One request to one endpoint, with the credential that it takes: challenge, token, retry, next credential."""
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+from cachetools import LRUCache
+
+from proxy.auth.broker import Asker, Authorization, Broker, NoLogin
+from proxy.auth.credentials.chain import CredentialChain
+from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.auth.exchange import TokenRefused, TokenUnavailable
+from proxy.auth.realm import RealmRefused
+from proxy.config.address import Origin
+from proxy.oci.challenge import choose_challenge, parse_challenges
+from proxy.routing.table import Target
+from proxy.transport.redirect import Followed
+from proxy.upstream.failure import Refused, Unavailable
+
+ERROR_BODY_LIMIT = 64 * 1024
+"""Bytes of an error's body that are read."""
+SURELY_ALIVE = 60.0
+"""Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
+
+_EXPIRED = ("expired", "reauthenticate", "invalid_token", "token is invalid")
+_logger = logging.getLogger(__name__)
+
+Send = Callable[[str | None], Awaitable[Followed]]
+"""Sends the request with a value for Authorization, or without."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    status: int
+    text: str
+
+
+class Authorizer:
+    """Sends requests with the right authorization; remembers which credential a repository took."""
+
+    def __init__(self, broker: Broker, credentials: CredentialChain) -> None:
+        self._broker = broker
+        self._credentials = credentials
+        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(20_000)
+
+    async def send(self, target: Target, upstream: str, send: Send) -> Followed:
+        """The answer to the request, whatever its status but 401 and 403.
+
+        Raises Refused where no credential is taken and Unavailable where a token or a credential cannot be had.
+        """
+        refusals: list[str] = []
+        for login in await self._logins(target):
+            try:
+                answer = await self._send_as(Asker(target, upstream, login), send)
+            except (TokenRefused, NoLogin, RealmRefused) as error:
+                refusals.append(_told(target, login, str(error)))
+            except TokenUnavailable as error:
+                raise Unavailable(str(error), retry_after=error.retry_after) from error
+            else:
+                if isinstance(answer, Followed):
+                    self._worked[target.endpoint.origin, target.repository] = login.identity
+                    return answer
+                refusals.append(_told(target, login, f"{target.endpoint.origin.authority} answered {answer.status}"))
+        _logger.info("refused: %s", "; ".join(refusals))
+        raise Refused(refusals[0])
+
+    async def _logins(self, target: Target) -> list[Login]:
+        origin = target.endpoint.origin
+        try:
+            logins = await self._credentials.logins(origin, target.repository)
+        except CredentialError as error:
+            raise Unavailable(str(error)) from error
+        worked = self._worked.get((origin, target.repository))
+        return sorted(logins, key=lambda login: login.identity != worked)
+
+    async def _send_as(self, asker: Asker, send: Send) -> Followed | _Refusal:
+        """One credential: what is remembered, else the challenge; a dead grant is replaced once."""
+        used = await self._broker.remembered(asker)
+        answer = await send(used.header if used else None)
+        refusal = await _refusal(answer)
+        if refusal is None:
+            return answer
+        if used is not None:
+            if not _may_be_dead(used, refusal, answer.response):
+                return refusal
+            # Without Authorization, for a fresh challenge: Harbor answers an unfit Bearer with a Basic one.
+            self._broker.drop(used)
+            answer = await send(None)
+            refusal = await _refusal(answer)
+            if refusal is None:
+                return answer
+        authorization = await self._answer(asker, answer.response)
+        if authorization is None or (used is not None and authorization.header == used.header):
+            return refusal
+        answer = await send(authorization.header)
+        return await _refusal(answer) or answer
+
+    async def _answer(self, asker: Asker, response: aiohttp.ClientResponse) -> Authorization | None:
+        """An authorization for a refused request; None where the endpoint does not say what it wants."""
+        challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
+        if challenge is None:
+            return await self._broker.remembered(asker)
+        return await self._broker.answer(asker, challenge)
+
+
+async def _refusal(answer: Followed) -> _Refusal | None:
+    """What a refusal says, read and released; None for an answer that is none.
+
+    A 400 counts when it says that a token has expired (ECR Public sends no challenge then). What another origin
+    answers is no word on our credential: it never saw it.
+    """
+    response = answer.response
+    if answer.elsewhere or response.status not in (400, 401, 403):
+        return None
+    text = await read_error(response)
+    if response.status == 400 and response.method != "HEAD" and not _says_expired(text):  # noqa: PLR2004
+        return None
+    return _Refusal(response.status, text)
+
+
+def _may_be_dead(used: Authorization, refusal: _Refusal, response: aiohttp.ClientResponse) -> bool:
+    if refusal.status == 401:  # noqa: PLR2004
+        return True
+    if response.method == "HEAD":
+        return time.monotonic() - used.fetched_at > SURELY_ALIVE
+    return _says_expired(refusal.text)
+
+
+def _says_expired(text: str) -> bool:
+    return any(word in text.lower() for word in _EXPIRED)
+
+
+def _told(target: Target, login: Login, reason: str) -> str:
+    who = "without credentials" if login.kind is LoginKind.ANONYMOUS else f"as {login.name}"
+    return f"{reason} for repository:{target.repository}:pull {who}"
+
+
+async def read_error(response: aiohttp.ClientResponse) -> str:
+    """The text of an error's body, at most 64 KiB; the connection is given back."""
+    try:
+        body = await response.content.read(ERROR_BODY_LIMIT)
+    except (aiohttp.ClientError, TimeoutError):
+        body = b""
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
+    return body.decode(errors="replace")
+
+
+def error_codes(text: str) -> frozenset[str]:
+    """The codes of an error body of the distribution specification; none where it is something else."""
+    try:
+        errors = json.loads(text)["errors"]
+        return frozenset(str(item["code"]) for item in errors)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return frozenset()

@@ -1,0 +1,125 @@
+"""A body that goes on after a break: what was cut or stalls is asked for again from where it ended."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import aiohttp
+
+from proxy.metrics import UPSTREAM_RESUMES
+from proxy.oci.byterange import ByteRange, Span
+from proxy.oci.errors import RegistryError
+from proxy.routing.table import Route
+from proxy.transport.clock import Deadline
+from proxy.upstream.client import Ask, Opened, UpstreamClient
+from proxy.upstream.failure import Wrong
+
+RESUMES_LIMIT = 3
+"""Times that one body is gone on with."""
+
+_logger = logging.getLogger(__name__)
+
+
+class BodyBroken(Exception):
+    """The body ended early and could not be gone on with: whoever reads it must not take it for complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodySource:
+    """Where a body came from, so that it can be asked for again; times in seconds."""
+
+    client: UpstreamClient
+    route: Route
+    ask: Ask
+    stall: float
+    """Without a byte, before the body counts as stalled."""
+    headers: float
+    """For the headers of an answer that goes on."""
+
+
+class ResumingBody:
+    """The bytes `first` to `last` of a blob, whatever happens to the connections that carry them.
+
+    Without a known `last` the end of the answer is the end.
+    """
+
+    def __init__(self, source: BodySource, opened: Opened, first: int, last: int | None) -> None:
+        self._source = source
+        self._opened = opened
+        self._offset = first
+        self._last = last
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The bytes in order; raises BodyBroken."""
+        for attempt in range(RESUMES_LIMIT + 1):
+            if attempt:
+                await self._resume()
+            try:
+                async with aclosing(self._read()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+                _logger.warning(
+                    "%s %s broke at byte %d: %s",
+                    self._source.route.registry,
+                    self._source.ask.suffix,
+                    self._offset,
+                    type(error).__name__,
+                )
+            else:
+                if self._last is None or self._offset > self._last:
+                    return
+        raise BodyBroken(
+            f"{self._source.ask.suffix} broke off at byte {self._offset}, after {RESUMES_LIMIT} attempts to go on"
+        )
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._opened.close()
+
+    async def _read(self) -> AsyncGenerator[bytes, None]:
+        """Chunks of the current connection, never beyond the last byte wanted."""
+        content = self._opened.response.content
+        while self._last is None or self._offset <= self._last:
+            async with asyncio.timeout(self._source.stall):
+                chunk = await content.readany()
+            if not chunk:
+                return
+            if self._last is not None:
+                chunk = chunk[: self._last + 1 - self._offset]
+            self._offset += len(chunk)
+            yield chunk
+
+    async def _resume(self) -> None:
+        """Ask for the rest, of whichever endpoint has it; raises BodyBroken."""
+        self._opened.close()
+        UPSTREAM_RESUMES.labels(self._source.route.upstream).inc()
+        source = self._source
+        ask = replace(source.ask, range=ByteRange(self._offset, self._last))
+        deadline = Deadline.after(source.headers)
+        try:
+            self._opened = await source.client.fetch(source.route, ask, deadline, self._check_resumed)
+        except RegistryError as error:
+            raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
+
+    async def _check_resumed(self, opened: Opened) -> Opened:
+        """The answer, set to the byte that is wanted next."""
+        response = opened.response
+        if response.status == 206:  # noqa: PLR2004
+            span = Span.parse(response.headers.get("Content-Range"))
+            if span is None or span.first != self._offset:
+                raise Wrong(f"{opened.target.endpoint.origin.authority} sent another range than was asked for")
+        else:
+            await self._skip(response)
+        return opened
+
+    async def _skip(self, response: aiohttp.ClientResponse) -> None:
+        """Pass over what was read before, where the server takes no ranges; bounded by the budget of the request."""
+        left = self._offset
+        while left > 0:
+            chunk = await response.content.read(left)
+            if not chunk:
+                raise Wrong("the blob sent again is shorter than before")
+            left -= len(chunk)

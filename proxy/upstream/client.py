@@ -1,0 +1,257 @@
+"""Fetch one thing of one repository: authorize, fail over, try again, classify what comes back."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+from yarl import URL
+
+from proxy.log import REQUEST_ID
+from proxy.metrics import UPSTREAM_ERRORS, UPSTREAM_RATE_LIMITED
+from proxy.oci.byterange import ByteRange
+from proxy.oci.errors import RangeInvalid, RegistryError
+from proxy.oci.request import NAMESPACE, Operation
+from proxy.routing.table import Route, Target
+from proxy.transport.clock import Deadline
+from proxy.transport.limits import Size
+from proxy.transport.redirect import Followed, follow
+from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
+from proxy.transport.session import Outgoing, Sessions
+from proxy.upstream.authorized import Authorizer, read_error
+from proxy.upstream.endpoints import Endpoints
+from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
+from proxy.upstream.trouble import TROUBLE, translate
+
+REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
+"""What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""
+
+_NO_REFERRERS = frozenset({400, 405, 406, 501})
+_REST_SLACK = 0.02
+_logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of a repository: `suffix` follows its name in the URL."""
+
+    operation: Operation
+    suffix: str
+    method: str = "GET"
+    accept: str | None = None
+    range: ByteRange | None = None
+    query: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """How much it moves."""
+        return Size.LARGE if self.operation is Operation.BLOB else Size.SMALL
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A good answer with its body still to be read; whoever has it must close it."""
+
+    response: aiohttp.ClientResponse
+    target: Target
+    release: Callable[[], None]
+
+    def close(self) -> None:
+        """Give connection and place back; a body that was not read to its end costs the connection."""
+        if self.response.content.at_eof():
+            self.response.release()
+        else:
+            self.response.close()
+        self.release()
+
+
+class UpstreamClient:
+    """Asks the endpoints of a route until one gives what is wanted."""
+
+    def __init__(self, sessions: Sessions, authorizer: Authorizer, endpoints: Endpoints) -> None:
+        self._sessions = sessions
+        self._authorizer = authorizer
+        self._endpoints = endpoints
+
+    async def fetch(
+        self, route: Route, ask: Ask, deadline: Deadline, consume: Callable[[Opened], Awaitable[Result]]
+    ) -> Result:
+        """What `consume` makes of the first good answer; it may raise an EndpointFailure to have the next one asked.
+
+        When `consume` returns, the answer is its own to close. Raises RegistryError for the node.
+        """
+        settled: list[Failed] = []
+        pending = self._endpoints.order(route.targets)
+        for round_number in range(1, ROUNDS + 1):
+            failed: list[Failed] = []
+            for position, target in enumerate(pending):
+                share = Deadline.after(deadline.remaining / (len(pending) - position))
+                try:
+                    return await self._try(route, target, ask, share, consume)
+                except EndpointFailure as failure:
+                    _logger.info("%s %s: %s", ask.method, target.url(ask.suffix), failure)
+                    failed.append(Failed(target, failure))
+            settled += [item for item in failed if not isinstance(item.failure, Unavailable)]
+            unavailable = [item for item in failed if isinstance(item.failure, Unavailable)]
+            pause = _pause(unavailable, round_number)
+            if round_number == ROUNDS or pause is None or pause >= deadline.remaining:
+                raise verdict(route, ask.operation, ask.suffix, [*unavailable, *settled])
+            await asyncio.sleep(pause + _REST_SLACK)
+            pending = [item.target for item in unavailable]
+        raise AssertionError("the last round either returns or raises")
+
+    async def _try(
+        self, route: Route, target: Target, ask: Ask, share: Deadline, consume: Callable[[Opened], Awaitable[Result]]
+    ) -> Result:
+        """Ask one endpoint within its share of the time; raises EndpointFailure or RegistryError."""
+        rest = self._endpoints.rest(target)
+        if rest > 0:
+            reason = f"{target.endpoint.origin.authority} asked to be left alone for {rest:.0f} s"
+            raise Unavailable(reason, retry_after=rest, limited=True)
+        scope = asyncio.timeout(share.remaining)
+        try:
+            async with scope:
+                result = await self._ask(route, target, ask, consume)
+        except TROUBLE as error:
+            failure, reason = translate(error, target, budget_spent=scope.expired())
+            UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
+            self._note(target, failure)
+            raise failure from error
+        except Unavailable as failure:
+            self._note(target, failure)
+            raise
+        self._endpoints.succeeded(target)
+        return result
+
+    async def _ask(
+        self, route: Route, target: Target, ask: Ask, consume: Callable[[Opened], Awaitable[Result]]
+    ) -> Result:
+        opened = await self._open(route, target, ask)
+        try:
+            return await consume(opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    async def _open(self, route: Route, target: Target, ask: Ask) -> Opened:
+        """One request; where its HEAD is refused, a GET takes its place."""
+        sender = _Sender(self._sessions, route, target, ask)
+        try:
+            answer = await self._authorizer.send(target, route.upstream, sender)
+            if _is_refused_head(ask, answer):
+                answer.response.close()
+                sender.ask = _as_get(ask)
+                answer = await self._authorizer.send(target, route.upstream, sender)
+            await _classify(route, target, sender.ask, answer)
+        except BaseException:
+            sender.release()
+            raise
+        return Opened(answer.response, target, sender.release)
+
+    def _note(self, target: Target, failure: EndpointFailure) -> None:
+        if isinstance(failure, Unavailable):
+            self._endpoints.failed(target, str(failure), failure.retry_after)
+
+
+class _Sender:
+    """Sends one request, again as often as its authorization changes, and holds its place at the host's gate."""
+
+    def __init__(self, sessions: Sessions, route: Route, target: Target, ask: Ask) -> None:
+        self.ask = ask
+        self._sessions = sessions
+        self._route = route
+        self._target = target
+        self._gate = sessions.gate(target.endpoint.origin)
+        self._holds = False
+
+    async def __call__(self, authorization: str | None) -> Followed:
+        self.release()
+        await self._gate.acquire(self.ask.size)
+        self._holds = True
+        try:
+            answer = await follow(self._sessions, self._outgoing(authorization))
+        except BaseException:
+            self.release()
+            raise
+        if answer.response.status in (400, 401, 403):
+            # A token may be needed now, and its request wants a place of its own: holding two could block for good.
+            self.release()
+        return answer
+
+    def release(self) -> None:
+        """Give the place back, if it is held."""
+        if self._holds:
+            self._holds = False
+            self._gate.release(self.ask.size)
+
+    def _outgoing(self, authorization: str | None) -> Outgoing:
+        ask, target = self.ask, self._target
+        query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
+        headers = {"X-Request-Id": REQUEST_ID.get()}
+        if ask.accept is not None:
+            headers["Accept"] = ask.accept
+        if ask.range is not None:
+            headers["Range"] = str(ask.range)
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
+        label = (self._route.upstream, ask.operation.value)
+        return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
+
+
+def _as_get(ask: Ask) -> Ask:
+    first_byte = ByteRange(0, 0) if ask.operation is Operation.BLOB else None
+    return Ask(ask.operation, ask.suffix, "GET", ask.accept, first_byte, ask.query)
+
+
+def _is_refused_head(ask: Ask, answer: Followed) -> bool:
+    status = answer.response.status
+    return ask.method == "HEAD" and (status in (405, 501) or (answer.elsewhere and status in REFUSED_HEAD))
+
+
+def _pause(unavailable: list[Failed], round_number: int) -> float | None:
+    """Seconds until it is worth asking again; None where nothing would change."""
+    pauses = [
+        pause_before(round_number) if item.failure.retry_after is None else item.failure.retry_after
+        for item in unavailable
+        if isinstance(item.failure, Unavailable) and not item.failure.timeout
+    ]
+    return min(pauses, default=None)
+
+
+async def _classify(route: Route, target: Target, ask: Ask, answer: Followed) -> None:
+    """Let a good answer pass and turn any other into what it means."""
+    response, host = answer.response, target.endpoint.origin.authority
+    status = response.status
+    if status == 200 or (status == 206 and ask.range is not None):  # noqa: PLR2004
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            response.close()
+            raise Wrong(f"{host} sent {ask.suffix} in Content-Encoding {encoding[:20]}, which was not asked for")
+        return
+    await read_error(response)
+    raise _meaning(route, host, ask, answer)
+
+
+def _meaning(route: Route, host: str, ask: Ask, answer: Followed) -> EndpointFailure | RegistryError:
+    response, status = answer.response, answer.response.status
+    retry_after = parse_retry_after(response.headers.get("Retry-After"))
+    what = f"{host} answered {status}" if not answer.elsewhere else f"the object store of {host} answered {status}"
+    match status:
+        case 404:
+            return NotThere(f"{host} does not have {route.repository} {ask.suffix}")
+        case 416 if ask.range is not None:
+            size = response.headers.get("Content-Range", "").rpartition("/")[2]
+            return RangeInvalid("the range lies outside the blob", size=int(size) if size.isdecimal() else None)
+        case 429:
+            UPSTREAM_RATE_LIMITED.labels(route.upstream).inc()
+            return Unavailable(f"{host} answered 429: too many requests", retry_after=retry_after, limited=True)
+        case _ if ask.operation is Operation.REFERRERS and status in _NO_REFERRERS:
+            return NotThere(f"{host} does not list referrers")
+        case _ if 400 <= status < 500 and not answer.elsewhere:  # noqa: PLR2004
+            return Refused(what)
+        case _:
+            return Unavailable(what, retry_after=retry_after)

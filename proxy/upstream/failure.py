@@ -1,0 +1,98 @@
+"""Why one endpoint did not give what was asked, and what that means when all of them have been asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proxy.oci.errors import (
+    BlobUnknown,
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    TooManyRequests,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from proxy.oci.request import Operation
+from proxy.routing.table import Route, Target
+
+
+class EndpointFailure(Exception):
+    """One endpoint did not give what was asked."""
+
+
+class NotThere(EndpointFailure):
+    """The endpoint says that it has no such thing."""
+
+
+class Refused(EndpointFailure):
+    """The endpoint, or its token server, refuses us; or we refuse where it sends us."""
+
+
+class Unavailable(EndpointFailure):
+    """The endpoint cannot be asked now; `retry_after` is in seconds, `timeout` tells that it did not answer in time."""
+
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, timeout: bool = False, limited: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        self.timeout = timeout
+        self.limited = limited
+
+
+class Wrong(EndpointFailure):
+    """The endpoint sent something that is not what was asked for."""
+
+    def __init__(self, reason: str, error: type[UpstreamInvalid] = UpstreamInvalid) -> None:
+        super().__init__(reason)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A target and why it failed."""
+
+    target: Target
+    failure: EndpointFailure
+
+
+_UNKNOWN: dict[Operation, type[RegistryError]] = {
+    Operation.MANIFEST: ManifestUnknown,
+    Operation.BLOB: BlobUnknown,
+    Operation.TAGS: NameUnknown,
+    Operation.REFERRERS: ManifestUnknown,
+}
+
+
+def verdict(route: Route, operation: Operation, suffix: str, failures: Sequence[Failed]) -> RegistryError:
+    """The error for the node when every endpoint failed.
+
+    An endpoint that could not be asked leaves open whether the image is there: that weighs most. Then wrong answers,
+    then refusals; 404 only when every endpoint said so (containerd takes a 404 as leave to ask the registry itself).
+    """
+    kinds: tuple[type[EndpointFailure], ...] = (Unavailable, Wrong, Refused, NotThere)
+    for kind in kinds:
+        found = [item for item in failures if isinstance(item.failure, kind)]
+        if found:
+            return _error(route, operation, suffix, found[0])
+    return UpstreamUnavailable(f"no endpoint of {route.registry} is left to ask")
+
+
+def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> RegistryError:
+    failure, target = failed.failure, failed.target
+    detail = {
+        "asked": f"{route.registry}/{route.repository} {suffix}",
+        "upstream": target.url(suffix),
+        "scope": f"repository:{target.repository}:pull",
+        "hint": f"scope-proxy explain {route.registry}/{route.repository}",
+    }
+    if isinstance(failure, Unavailable):
+        kind = TooManyRequests if failure.limited else UpstreamTimeout if failure.timeout else UpstreamUnavailable
+        return kind(str(failure), detail=detail, retry_after=failure.retry_after)
+    if isinstance(failure, Wrong):
+        return failure.error(str(failure), detail=detail)
+    if isinstance(failure, Refused):
+        return Denied(str(failure), detail=detail)
+    return _UNKNOWN[operation](str(failure), detail=detail)

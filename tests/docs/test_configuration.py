@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.config.errors import ConfigError
+from proxy.config.load import parse_config
+from proxy.config.model import Config, Model
+from proxy.config.reference import MARKER, render_reference
+from proxy.config.registries_yaml import parse_registries
+from proxy.config.sections import section_in, settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+HEAD, _, GENERATED = PAGE.partition(MARKER)
+
+
+def sections(section: type[Model]) -> set[type[Model]]:
+    inner = {found for annotation in settings(section).values() if (found := section_in(annotation)) is not None}
+    return {section}.union(*(sections(found) for found in inner))
+
+
+def test_the_generated_part_is_what_the_models_say() -> None:
+    assert render_reference() == MARKER + GENERATED
+
+
+@pytest.mark.parametrize("section", sorted(sections(Config), key=str))
+def test_every_setting_is_described(section: type[Model]) -> None:
+    for name, field in section.model_fields.items():
+        assert f"| `{field.alias or name}` |" in GENERATED
+        assert field.description
+
+
+def test_the_examples_of_the_page_load() -> None:
+    blocks = [block.partition("```")[0] for block in HEAD.split("```yaml\n")[1:]]
+    assert len(blocks) >= 3
+    for block in blocks:
+        try:
+            problem = ""
+            (parse_registries if "mirrors:" in block else parse_config)(block, "block")
+        except ConfigError as error:
+            problem = str(error)
+        assert problem == ""

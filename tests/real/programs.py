@@ -1,0 +1,22 @@
+"""What a test of real parts needs on its machine."""
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def require(*names: str, root: bool = False) -> None:
+    """Skip the test where a program or root is missing; in CI fail it, because there nothing may go untested."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        _not_here(f"not installed: {', '.join(missing)}")
+    if root and os.geteuid() != 0:
+        _not_here("needs root: containerd mounts file systems")
+
+
+def _not_here(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}; with CI=true nothing is skipped: see CONTRIBUTING", pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,61 @@
+"""The proxy as an operator runs it: `python -m proxy serve` with a configuration file."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tests.real.processes import Process, answers, free_port, scratch
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Proxy:
+    """A running proxy with one listener."""
+
+    def __init__(self, address: str, admin: str, process: Process) -> None:
+        self.address = address
+        self.url = f"http://{address}"
+        self.admin_url = f"http://{admin}"
+        self.process = process
+
+    def log(self) -> str:
+        """The last part of what the proxy wrote to stdout and stderr."""
+        return self.process.log()
+
+
+@contextlib.contextmanager
+def serving_proxy(
+    registries: Mapping[str, object],
+    hosts: Mapping[str, object] | None = None,
+    *,
+    arguments: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+    **sections: object,
+) -> Iterator[Proxy]:
+    """Start a proxy with these `registries` and `hosts` on free loopback ports, and wait until `/v2/` answers 200.
+
+    `arguments` are added to the command line, `sections` are further top-level keys of the configuration.
+    RuntimeError with the proxy's log when it does not start.
+    """
+    address, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    settings = {
+        "version": 1,
+        "listeners": [{"address": address, "clients": {"auth": "none"}}],
+        "admin": {"address": admin},
+        "registries": dict(registries),
+        "hosts": dict(hosts or {}),
+        **sections,
+    }
+    with scratch("proxy") as directory:
+        file = directory / "config.yaml"
+        file.write_text(json.dumps(settings, indent=2))  # JSON is YAML
+        command = [sys.executable, "-m", "proxy", "serve", "--config", str(file), *arguments]
+        process = Process(command, log=directory / "log", env=env, cwd=PROJECT_ROOT)
+        try:
+            process.wait_ready(lambda: answers(f"http://{address}/v2/", 200))
+            yield Proxy(address, admin, process)
+        finally:
+            process.stop()
+            sys.stderr.write(f"--- the proxy's log ---\n{process.log()}")  # pytest shows it when the test fails
