@@ -1,4 +1,4 @@
-# google-re2 publishes no type information; this is what proxy/routing/rewrite.py uses of it.
+# google-re2 publishes no type information; this is what proxy/config/rewrite_rule.py uses of it.
 class error(Exception): ...
 
 class Options:

@@ -152,7 +152,7 @@ def scalar_1_2(node: ScalarNode) -> Value:
     if kind == "null":
         return None
     if kind == "bool":
-        return text.lower() == "true"
+        return {"true": True, "false": False}.get(text.lower(), text)  # a %YAML 1.1 line would make yes a boolean
     if kind in {"int", "float"}:
         return int(text) if _INTEGER.fullmatch(text) else 0.5  # any number that is no integer is wrong everywhere
     if kind in {"str", "timestamp"}:

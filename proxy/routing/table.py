@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from proxy.config.address import EndpointAddress
+from proxy.config.address import EndpointAddress, default_endpoint
 from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
 from proxy.config.rewrite_rule import RewriteRule
 from proxy.oci.errors import RegistryUnknown
-from proxy.oci.reference import DOCKER_HUB, canonical_repository, check_repository
+from proxy.oci.reference import canonical_repository, check_repository
 from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
-
-DOCKER_HUB_ENDPOINT = "https://registry-1.docker.io"
 
 
 class Places(Protocol):
@@ -133,11 +131,8 @@ def _is_registry(namespace: str) -> bool:
 def _endpoints(name: str, entry: Registry, places: Places) -> tuple[_Endpoint, ...]:
     shared = _rules(entry.rewrites, entry, places, ("registries", name, "rewrites"))
     if not entry.endpoints:
-        url = DOCKER_HUB_ENDPOINT if name == DOCKER_HUB else name
-        place = places.at("registries", name)
-        return (
-            _Endpoint(EndpointAddress.parse_loose(url), "computed", forward_namespace=False, rules=shared, place=place),
-        )
+        address, place = default_endpoint(name), places.at("registries", name)
+        return (_Endpoint(address, "computed", forward_namespace=False, rules=shared, place=place),)
     return tuple(
         _configured(endpoint, entry, shared, places, ("registries", name, "endpoints", index))
         for index, endpoint in enumerate(entry.endpoints)

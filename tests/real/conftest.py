@@ -22,6 +22,7 @@ from tests.real.token_server import TokenServer
 from tests.real.uploads import Uploader
 
 HERE = Path(__file__).parent
+PREFIX = "/artifactory/api/docker/local/"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -81,6 +82,19 @@ def registry(_registry: Registry, tokens: TokenServer) -> Registry:
     """The registry that wants tokens of `tokens`."""
     assert tokens.requests == []
     return _registry
+
+
+@pytest.fixture(scope="session")
+def _prefixed_registry(store: Path, _token_server: TokenServer, _signer: Signer) -> Iterator[Registry]:
+    with token_registry(store, token_server=_token_server.url, signer=_signer, prefix=PREFIX) as registry:
+        yield registry
+
+
+@pytest.fixture
+def prefixed_registry(_prefixed_registry: Registry, tokens: TokenServer) -> Registry:
+    """A registry whose API root is below `PREFIX`, as Artifactory's."""
+    assert tokens.requests == []
+    return _prefixed_registry
 
 
 @pytest.fixture

@@ -26,25 +26,28 @@ def open_registry(store: Path) -> Iterator[Registry]:
 
 
 @contextlib.contextmanager
-def token_registry(store: Path, *, token_server: str, signer: Signer) -> Iterator[Registry]:
-    """A registry on `store` that wants tokens of the server at the URL `token_server`."""
+def token_registry(store: Path, *, token_server: str, signer: Signer, prefix: str = "/") -> Iterator[Registry]:
+    """A registry on `store` that wants tokens of the server at the URL `token_server`.
+
+    `prefix` stands before `/v2/` in its paths, as in Artifactory's `/artifactory/api/docker/<repository key>/`.
+    """
     with scratch("registry-root") as directory:
         root = directory / "root.pem"
         signer.write_root(root)
         token = {"realm": f"{token_server}/token", "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(root)}
-        with _running(store, {"auth": {"token": token}}) as registry:
+        with _running(store, {"auth": {"token": token}}, prefix) as registry:
             yield registry
 
 
 @contextlib.contextmanager
-def _running(store: Path, more: Mapping[str, object]) -> Iterator[Registry]:
+def _running(store: Path, more: Mapping[str, object], prefix: str = "/") -> Iterator[Registry]:
     address = f"127.0.0.1:{free_port()}"
     storage = {"filesystem": {"rootdirectory": str(store)}, "maintenance": {"uploadpurging": {"enabled": False}}}
     settings = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": True}},
         "storage": storage,
-        "http": {"addr": address, "secret": "for-these-tests"},
+        "http": {"addr": address, "secret": "for-these-tests", "prefix": prefix},
         **more,
     }
     with scratch("registry") as directory:
@@ -52,7 +55,7 @@ def _running(store: Path, more: Mapping[str, object]) -> Iterator[Registry]:
         file.write_text(json.dumps(settings))  # JSON is YAML
         process = Process(["docker-registry", "serve", str(file)], log=directory / "log")
         try:
-            process.wait_ready(lambda: answers(f"http://{address}/v2/", 200, 401))
+            process.wait_ready(lambda: answers(f"http://{address}{prefix}v2/", 200, 401))
             yield Registry(address, process)
         finally:
             process.stop()

@@ -115,6 +115,11 @@ def test_words_that_yaml_1_1_would_change_stay_text() -> None:
     assert parse_config(text, "c.yaml").config.hosts["mirror.example.com"].credentials[0].username == "yes"
 
 
+def test_a_directive_does_not_turn_words_into_booleans(tmp_path: Path) -> None:
+    text = "%YAML 1.1\n---\nversion: 1\nregistries: {a.io: {nodeRewrites: yes}}\n"
+    assert problems(text, tmp_path) == ["4:35: write true or false, without quotes"]
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_config_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"

@@ -88,8 +88,9 @@ def test_references_to_missing_groups_are_known() -> None:
     assert [str(reference) for reference in rule.unknown_references] == ["$2", "$1x", "${name}"]
 
 
+# Without \B, which Python (before 3.14) alone does not find in an empty text.
 ATOMS = ["a", "b", "/", ".", "[a-z]", "[^/]+", "(a)", "(b*)", "(.*)", "(.+?)", "(?:a|b)", "(a|b)", "^", "$", r"\b"]
-ATOMS += [r"\d", r"\w+", "a*", "b?", ".*?", "(|a)", "(a)|(b)", "()", r"\B", "(?i:A)", "|", "a{1,2}", r"\.", "(?:)"]
+ATOMS += [r"\d", r"\w+", "a*", "b?", ".*?", "(|a)", "(a)|(b)", "()", "(?i:A)", "|", "a{1,2}", r"\.", "(?:)"]
 PIECES = ["$1", "${1}", "$2", "$$", "$", "${", "}", "$0", "a", "/", "$1x", "${1}x", r"\1", "$01", "$1-x", "..", "//"]
 TEXT = ["a", "b", "/", "ab", "library", "alpine", ".", "-", "1", "banana", "_"]
 

@@ -1,0 +1,42 @@
+"""Fixtures of the tests that run the proxy against scripted servers."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from proxy.demo.images import Image, make_image
+from proxy.demo.rules import Rules
+from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
+from tests.fakes.client import NodeClient
+from tests.fakes.proxy import ACCOUNT, LOGIN, UPSTREAM, settings, started
+from tests.fakes.registry import ScriptedRegistry
+
+
+@pytest.fixture(autouse=True)
+def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
+    """All that is logged; no secret may stand there or in the metrics, whatever the test does."""
+    recognisable_tokens(monkeypatch)
+    with watched_logs() as written:
+        yield written
+    assert_no_secret(*written.lines, metrics())
+    assert not [line for line in written.lines if "a bug:" in line]
+
+
+@pytest.fixture
+def image() -> Image:
+    """A small image."""
+    return make_image(UPSTREAM, "1")
+
+
+@pytest.fixture
+async def registry(image: Image) -> AsyncIterator[ScriptedRegistry]:
+    """A strict registry that wants the password of the one account."""
+    async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,))) as server:
+        yield server
+
+
+@pytest.fixture
+async def node(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
+    """A node in front of a proxy in front of the registry."""
+    async with started(settings([registry.url], login=LOGIN)) as proxy:
+        yield proxy.node

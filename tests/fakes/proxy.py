@@ -1,0 +1,96 @@
+"""Starts the proxy in this process, with a configuration made for a test, and a node that talks to it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import REGISTRY
+
+from proxy.config.load import parse_config
+from proxy.demo.images import Image
+from proxy.demo.rules import Account
+from proxy.runtime.run import running
+from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
+from tests.fakes.client import NodeClient
+
+REG = "reg.example"
+"""The registry that nodes name."""
+NAME = "library/app"
+"""The repository that nodes ask for ..."""
+UPSTREAM = "team/app"
+"""... and what it is called upstream."""
+SCOPE = f"repository:{UPSTREAM}:pull"
+REWRITES = ({"pattern": "^library/(.+)$", "replacement": "team/$1"},)
+TIMEOUTS = {"manifest": "1s", "blob": "2s", "connect": "1s", "stall": "500ms", "shutdownGrace": "200ms"}
+USER = "robot"
+LOGIN = {"username": USER, "password": PASSWORD}
+ACCOUNT = Account(USER, PASSWORD, identity_token=IDENTITY_TOKEN)
+OTHER_LOGIN = {"username": "other", "password": OTHER_PASSWORD}
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyUnderTest:
+    """A proxy that runs, and a node in front of it."""
+
+    node: NodeClient
+    admin: NodeClient
+
+
+def manifest(reference: str = "1", name: str = NAME, registry: str = REG) -> str:
+    """The target of a manifest request, as containerd writes it."""
+    return f"/v2/{name}/manifests/{reference}?ns={registry}"
+
+
+def blob(digest: str, name: str = NAME, registry: str = REG) -> str:
+    """The target of a blob request."""
+    return f"/v2/{name}/blobs/{digest}?ns={registry}"
+
+
+def authority(url: str) -> str:
+    """`host:port` of a URL, which is the key of `hosts`."""
+    return urlsplit(url).netloc
+
+
+def settings(
+    endpoints: Iterable[str],
+    *,
+    login: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    host: Mapping[str, Any] | None = None,
+    timeouts: Mapping[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """A configuration of one registry; `login` and `host` hold for each of its endpoints."""
+    urls = list(endpoints)
+    entry = {**({"credentials": login} if login is not None else {}), **(host or {})}
+    return {
+        "version": 1,
+        "listeners": [{"address": "127.0.0.1:0"}],
+        "admin": {"address": "127.0.0.1:0"},
+        "registries": {REG: {"endpoints": urls, "rewrites": list(REWRITES)}},
+        "hosts": {authority(url): entry for url in urls} if entry else {},
+        "timeouts": {**TIMEOUTS, **(timeouts or {})},
+        **more,
+    }
+
+
+@asynccontextmanager
+async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderTest]:
+    """Serve a configuration until the end of the block."""
+    loaded = await asyncio.to_thread(parse_config, json.dumps(configuration), "test.yaml")
+    async with running(loaded) as state:
+        assert state.admin_address is not None
+        yield ProxyUnderTest(NodeClient(state.addresses[0]), NodeClient(state.admin_address))
+
+
+def layer_of(image: Image) -> tuple[str, bytes]:
+    """Digest and bytes of the last blob of an image, its layer."""
+    return list(image.blobs.items())[-1]
+
+
+def metric(name: str, **labels: str) -> float:
+    """The value of a metric in this process; 0 before its first count."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0

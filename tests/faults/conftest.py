@@ -1,0 +1,3 @@
+from tests.fakes.fixtures import image, logs, node, registry
+
+__all__ = ["image", "logs", "node", "registry"]
