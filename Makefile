@@ -2,7 +2,8 @@
 # make test   all tests; what needs root or a missing program is skipped, with the reason
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
-.PHONY: demo test run lint format lock clean
+# make bench  figures: what the benchmarks folder measures
+.PHONY: demo test run lint bench format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -25,6 +26,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	PYTHONPATH=. $(BIN)/python benchmarks/memory.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -1,12 +1,16 @@
 """`scope-proxy demo`: the bug and the cure, on an embedded strict registry."""
 
 import asyncio
+import re
+from urllib.parse import unquote
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from proxy.demo.story import CASES, Case, Outcome, Stage, pull_directly, pull_through_proxy, stage
+
+_LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 EXIT_NOT_EXACT = 1
 """Exit status when a pull through the proxy is not byte for byte right."""
@@ -28,7 +32,7 @@ async def _run(console: Console, *, keep: bool, port: int) -> bool:
         for case, direct, proxied in pairs:
             _print_case(console, case, direct, proxied)
         good = all(not direct.exact and proxied.exact for _, direct, proxied in pairs)
-        console.print(_summary(pairs, good=good))
+        _print_summary(console, pairs, good=good)
         if keep:
             _print_hints(console, here)
             await asyncio.Event().wait()
@@ -37,29 +41,37 @@ async def _run(console: Console, *, keep: bool, port: int) -> bool:
 
 def _print_case(console: Console, case: Case, direct: Outcome, proxied: Outcome) -> None:
     console.rule(f"[bold]{case.image}[/bold]", align="left")
-    console.print(f"rule on the node, then in the proxy: {case.pattern} -> {case.replacement}")
-    console.print(
-        "\n[red]1. An unpatched node asks the registry itself[/red], rewriting the path, with good credentials:"
-    )
-    for step in direct.steps:
-        console.print(f"   {step.line}", markup=False)
-    console.print(f"   [red]{direct.error or 'it pulled: this registry is not strict'}[/red]\n")
-    console.print("[green]2. The same node, without rewrite and credentials, asks the proxy[/green]:")
-    for step in proxied.steps:
-        console.print(f"   {step.line}", markup=False)
+    console.print(f"rule on the node, then in the proxy: {case.pattern} -> {case.replacement}", markup=False)
+    console.print("\n1. An unpatched node rewrites by itself and asks the registry, with good credentials:")
+    _print_steps(console, direct)
+    console.print(f"   {direct.error or 'it pulled: this registry is not strict'}\n", style="red", markup=False)
+    console.print("2. The same node, without rewrite and credentials, asks the proxy:")
+    _print_steps(console, proxied)
     verdict = f"{proxied.received} bytes, every one as the registry holds it" if proxied.exact else proxied.error
-    console.print(f"   [green]{verdict}[/green]\n")
+    console.print(f"   {verdict}\n", style="green" if proxied.exact else "red", markup=False)
 
 
-def _summary(pairs: list[tuple[Case, Outcome, Outcome]], *, good: bool) -> Table:
-    table = Table(title="What the token server was asked", title_justify="left", show_lines=True)
-    for heading in ("image", "by the unpatched node: scopes, status", "by scope-proxy: scopes, status", "bytes"):
-        table.add_column(heading, overflow="fold")
+def _print_steps(console: Console, outcome: Outcome) -> None:
+    for step in outcome.steps:
+        line = _LONG_DIGEST.sub(r"\1...", unquote(step.line))
+        console.print(f"   {line}  {step.status}", markup=False)
+
+
+def _print_summary(console: Console, pairs: list[tuple[Case, Outcome, Outcome]], *, good: bool) -> None:
+    console.rule("[bold]What the token server was asked[/bold]", align="left")
     for case, direct, proxied in pairs:
-        exact = "[green]exact[/green]" if proxied.exact else "[red]NOT EXACT[/red]"
-        table.add_row(case.image, "\n".join(direct.asked), "\n".join(proxied.asked), exact)
-    table.caption = "The node fails, the proxy's pull is byte-exact." if good else "The demo did not go as it should."
-    return table
+        table = Table(title=case.image, title_justify="left", title_style="bold", expand=True)
+        table.add_column("by the unpatched node", overflow="fold", style="red", ratio=1)
+        table.add_column("by scope-proxy", overflow="fold", style="green", ratio=1)
+        table.add_row(_told(direct), _told(proxied))
+        console.print(table)
+    verdict = "The node fails, the proxy's pull is byte-exact." if good else "The demo did not go as it should."
+    console.print(verdict, style="bold green" if good else "bold red")
+
+
+def _told(outcome: Outcome) -> str:
+    requests = ("\n".join((*asked.scopes, f"  {asked.method}: {asked.status}")) for asked in outcome.asked)
+    return "\n\n".join(requests) or "nothing"
 
 
 def _print_hints(console: Console, here: Stage) -> None:

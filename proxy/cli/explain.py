@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from proxy.cli.options import configuration_options, source_of
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
-from proxy.routing.explain import Explanation, explain_image
+from proxy.routing.explain import EndpointExplanation, Explanation, explain_image
+
+LABEL_WIDTH = 26
+"""Columns of the labels."""
 
 
 @click.command()
@@ -32,18 +33,23 @@ def explain(image: str, config: Path | None, registries: Path | None, *, as_json
 
 
 def _print(explanation: Explanation) -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]{explanation.image}[/bold]")
+    click.secho(explanation.image, bold=True)
     for line in explanation.trace:
-        console.print(f"  {line}")
+        click.echo(f"  {line}")
     for number, endpoint in enumerate(explanation.endpoints, start=1):
-        table = Table.grid(padding=(0, 2))
-        table.add_row("endpoint", f"{endpoint.url}  ({endpoint.place})")
-        table.add_row("rule", endpoint.rule)
-        table.add_row("request", endpoint.request)
-        table.add_row("scope asked", f"[green]{endpoint.scope}[/green]")
-        table.add_row("credential", endpoint.credential)
-        table.add_row("unpatched containerd", f"[yellow]{'  '.join(endpoint.unpatched_rewriting)}[/yellow]")
-        table.add_row("  without node rewrite", f"[yellow]{'  '.join(endpoint.unpatched_plain)}[/yellow]")
-        console.print(f"endpoint {number} of {len(explanation.endpoints)}")
-        console.print(table)
+        click.echo(f"endpoint {number} of {len(explanation.endpoints)}")
+        for label, value in _rows(endpoint):
+            click.echo(f"  {label:<{LABEL_WIDTH}}{value}")
+
+
+def _rows(endpoint: EndpointExplanation) -> tuple[tuple[str, str], ...]:
+    return (
+        ("URL", f"{endpoint.url}  ({endpoint.place})"),
+        ("rewrite", endpoint.rule),
+        ("request", endpoint.request),
+        ("scope asked", click.style(endpoint.scope, fg="green")),
+        ("credential", endpoint.credential),
+        ("unpatched containerd would ask", ""),
+        ("  rewriting on the node", click.style("  ".join(endpoint.unpatched_rewriting), fg="yellow")),
+        ("  not rewriting", click.style("  ".join(endpoint.unpatched_plain), fg="yellow")),
+    )

@@ -16,6 +16,8 @@ from proxy.config.registries_yaml import import_registries
 DEFAULT_CONFIG = "/etc/scope-proxy/config.yaml"
 EXIT_CONFIG = 2
 """Exit status for a configuration that cannot be used."""
+PROBLEMS_SHOWN = 100
+"""Most problems that are printed; the rest is counted."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,16 +33,14 @@ class Source:
         """Read it; raises ConfigError."""
         return import_registries(self.path) if self.is_registries else load_config(self.path)
 
-    def load_or_exit(self) -> Loaded:
-        """Read it; what is wrong goes to standard error, all of it, and the program ends with status 2."""
+    def load_or_exit(self, change: Callable[[Loaded], Loaded] = lambda loaded: loaded) -> Loaded:
+        """Read it and change it; what is wrong goes to standard error, and the program ends with status 2."""
         try:
-            return self.load()
+            return change(self.load())
         except ConfigError as error:
-            for problem in error.problems:
+            for problem in error.problems[:PROBLEMS_SHOWN]:
                 click.echo(str(problem), err=True)
-            click.echo(
-                f"scope-proxy: the configuration has {len(error.problems)} error(s), nothing was started", err=True
-            )
+            click.echo(f"scope-proxy: {len(error.problems)} error(s) in the configuration", err=True)
             sys.exit(EXIT_CONFIG)
 
 
@@ -55,14 +55,15 @@ def configuration_options(command: Command) -> Command:
         "--config",
         type=click.Path(path_type=Path),
         envvar="SCOPE_PROXY_CONFIG",
-        help=f"The configuration. Default: {DEFAULT_CONFIG}",
+        help=f"The configuration; default {DEFAULT_CONFIG}, or the environment variable SCOPE_PROXY_CONFIG.",
     )(command)
 
 
 def source_of(config: Path | None, registries: Path | None) -> Source:
-    """Where the configuration comes from; raises click.UsageError for two answers."""
+    """Where the configuration comes from; `--registries` goes before the environment variable."""
     if registries is not None:
-        if config is not None:
+        context = click.get_current_context()
+        if context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("give --config or --registries, not both")
         return Source(registries, is_registries=True)
     return Source(config or Path(DEFAULT_CONFIG), is_registries=False)

@@ -9,6 +9,8 @@ import click
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from proxy.cli.options import configuration_options, source_of
+from proxy.config.loaded import Loaded
+from proxy.config.override import with_addresses
 from proxy.log import set_up_logging
 from proxy.runtime.run import StartError
 from proxy.runtime.run import serve as run
@@ -21,16 +23,23 @@ _logger = logging.getLogger("proxy")
 
 @click.command()
 @configuration_options
-def serve(config: Path | None, registries: Path | None) -> None:
+@click.option("--listen", metavar="HOST:PORT", help="Listen for nodes here, whatever the configuration says.")
+@click.option("--admin", metavar="HOST:PORT", help="Serve metrics and health here, whatever the configuration says.")
+def serve(config: Path | None, registries: Path | None, listen: str | None, admin: str | None) -> None:
     """Serve nodes until SIGTERM."""
-    loaded = source_of(config, registries).load_or_exit()
+
+    def addressed(loaded: Loaded) -> Loaded:
+        try:
+            return with_addresses(loaded, listen, admin)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    loaded = source_of(config, registries).load_or_exit(addressed)
     set_up_logging(loaded.config.log.level, loaded.config.log.format)
     for note in loaded.notes:
         _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
     if HttpRequestParser is HttpRequestParserPy:
-        _logger.warning(
-            "aiohttp runs without its C parser: reinstall it from a wheel, the Python one is slow and lenient"
-        )
+        _logger.warning("aiohttp runs without its C parser, slow and lenient: install it from a wheel")
     try:
         asyncio.run(run(loaded))
     except StartError as error:

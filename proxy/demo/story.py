@@ -69,12 +69,20 @@ CASES = (
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """What the token server was asked, and what it answered."""
+
+    method: str
+    scopes: tuple[str, ...]
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one pull went: what the token server was asked, and whether every byte is right."""
 
     steps: tuple[Step, ...]
-    asked: tuple[str, ...]
-    """Each token request: its scopes and the status it got."""
+    asked: tuple[TokenRequest, ...]
     error: str
     exact: bool
     received: int
@@ -140,9 +148,8 @@ async def _pull(here: Stage, case: Case, target: Target, login: Login | None) ->
         steps, error = tuple(failure.steps), str(failure)
     except TimeoutError:
         error = f"the pull took more than {PULL_TIMEOUT:.0f} s"
-    asked = tuple(
-        f"{' + '.join(seen.scopes) or 'none'}  {seen.status}" for seen in here.registry.record.tokens[before:]
-    )
+    seen = here.registry.record.tokens[before:]
+    asked = tuple(TokenRequest(item.method, item.scopes, item.status) for item in seen)
     exact = pulled is not None and is_exact(case, pulled)
     return Outcome(steps, asked, error, exact, pulled.received if pulled else 0)
 

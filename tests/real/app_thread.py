@@ -12,6 +12,31 @@ STOP_TIMEOUT = 10.0
 
 
 @contextlib.contextmanager
+def entered(server: contextlib.AbstractAsyncContextManager[object]) -> Iterator[None]:
+    """Run an asynchronous context manager in a thread with a loop of its own."""
+    ready, loop, ended = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+
+    async def hold() -> None:
+        async with server:
+            ready.set()
+            await ended.wait()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(hold())
+
+    thread = threading.Thread(target=run, name="server-thread", daemon=True)
+    thread.start()
+    try:
+        assert ready.wait(START_TIMEOUT), "the server's thread did not start"
+        yield
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(STOP_TIMEOUT)
+        assert not thread.is_alive(), "the server's thread did not end"
+
+
+@contextlib.contextmanager
 def serving(app: web.Application) -> Iterator[str]:
     """Serve on a free loopback port and give the URL `http://127.0.0.1:<port>`."""
     server = _Server(app)

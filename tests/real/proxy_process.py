@@ -51,11 +51,28 @@ def serving_proxy(
     with scratch("proxy") as directory:
         file = directory / "config.yaml"
         file.write_text(json.dumps(settings, indent=2))  # JSON is YAML
-        command = [sys.executable, "-m", "proxy", "serve", "--config", str(file), *arguments]
-        process = Process(command, log=directory / "log", env=env, cwd=PROJECT_ROOT)
-        try:
-            process.wait_ready(lambda: answers(f"http://{address}/v2/", 200))
-            yield Proxy(address, admin, process)
-        finally:
-            process.stop()
-            sys.stderr.write(f"--- the proxy's log ---\n{process.log()}")  # pytest shows it when the test fails
+        with _running(directory, address, admin, ("--config", str(file), *arguments), env) as proxy:
+            yield proxy
+
+
+@contextlib.contextmanager
+def serving_registries_yaml(file: Path) -> Iterator[Proxy]:
+    """Start a proxy with a k3s registries.yaml on free loopback ports, and wait until `/v2/` answers 200."""
+    address, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    arguments = ("--registries", str(file), "--listen", address, "--admin", admin)
+    with scratch("proxy") as directory, _running(directory, address, admin, arguments) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def _running(
+    directory: Path, address: str, admin: str, arguments: tuple[str, ...], env: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
+    command = [sys.executable, "-m", "proxy", "serve", *arguments]
+    process = Process(command, log=directory / "log", env=env, cwd=PROJECT_ROOT)
+    try:
+        process.wait_ready(lambda: answers(f"http://{address}/v2/", 200))
+        yield Proxy(address, admin, process)
+    finally:
+        process.stop()
+        sys.stderr.write(f"--- the proxy's log ---\n{process.log()}")  # pytest shows it when the test fails

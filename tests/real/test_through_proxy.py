@@ -98,7 +98,7 @@ def test_node_that_still_rewrites_pulls_as_well(
     # A path prefix makes a plain containerd send what a rewriting k3s sends: the rewritten path with the old ns=.
     more = {"nodeRewrites": True} if registry_name == "docker.io" else {}
     proxy = start_proxy(registries(registry.url, **more), hosts(registry, tokens))
-    write_mirror(node.certs_d, registry_name, [f"{proxy.url}/v2/{prefix}"], server=proxy.url, override_path=True)
+    write_mirror(node.certs_d, registry_name, [f"{proxy.url}/v2/{prefix}"], override_path=True)
     node.cri.pull(image)
     assert len(tokens.requests) == 1
     assert tokens.requests[0].scopes[0] in SCOPES.values()
@@ -108,7 +108,7 @@ def test_prefixing_twice_fails_without_node_rewrites(
     node: Node, registry: Registry, tokens: TokenServer, start_proxy: StartProxy
 ) -> None:
     proxy = start_proxy(registries(registry.url), hosts(registry, tokens))
-    write_mirror(node.certs_d, "docker.io", [f"{proxy.url}/v2/hmirror"], server=proxy.url, override_path=True)
+    write_mirror(node.certs_d, "docker.io", [f"{proxy.url}/v2/hmirror"], override_path=True)
     with pytest.raises(CriError):
         node.cri.pull(CLUSTER_OPERATOR)
     assert tokens.scopes() == {"repository:hmirror/hmirror/rabbitmqoperator/cluster-operator:pull"}

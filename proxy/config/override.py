@@ -1,0 +1,32 @@
+"""Addresses from the command line: a registries.yaml has no place for them."""
+
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from proxy.config.errors import ConfigError
+from proxy.config.findings import Findings
+from proxy.config.loaded import Loaded
+from proxy.config.model import Admin, Listener
+from proxy.config.validate import validate_servers
+
+
+def with_addresses(loaded: Loaded, listen: str | None, admin: str | None) -> Loaded:
+    """The configuration with another address to listen on, for nodes and for the operator.
+
+    Raises ValueError for what is no address, and ConfigError where the address cannot be used with the rest.
+    """
+    changes: dict[str, object] = {}
+    try:
+        if listen is not None:
+            changes["listeners"] = (Listener(address=listen, clients=loaded.config.listeners[0].clients),)
+        if admin is not None:
+            changes["admin"] = Admin(address=admin)
+    except ValidationError as error:
+        raise ValueError(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
+    config = loaded.config.model_copy(update=changes)
+    findings = Findings(loaded.positions)
+    validate_servers(config, findings)
+    if findings.problems:
+        raise ConfigError(findings.problems)
+    return replace(loaded, config=config)

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy.cli.main import main
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+BROKEN = """version: 1
+registries:
+  icr.io:
+    endpoint: [https://registry.example.com]
+    rewrites: [{pattern: '^(?=x)', replacement: '$1'}]
+hosts:
+  registry.example.com:
+    credentials: {username: robot, pasword: hunter2}
+timeouts: {manifest: 10}
+"""
+
+
+def check(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["check", *arguments])
+
+
+def test_all_errors_at_once_each_with_its_place_and_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(BROKEN)
+    result = check("--config", str(file))
+    assert result.exit_code == 2
+    for place in (":4:5: ", ":5:", ":8:", ":9:"):
+        assert f"{file}{place}" in result.output
+    assert "endpoints" in result.output
+    assert "hunter2" not in result.output
+
+
+def test_configuration_in_force_is_printed_without_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "version: 1\nregistries: {icr.io: {endpoints: ['https://r.example.com']}}\n"
+        "hosts: {r.example.com: {credentials: {username: robot, password: hunter2}}}\n"
+    )
+    result = check("--config", str(file), "--effective")
+    assert result.exit_code == 0
+    assert "username: robot" in result.output
+    assert "hunter2" not in result.output
+
+
+def test_missing_secret_file_is_a_warning_and_an_error_when_strict() -> None:
+    arguments = ("--config", str(CONFIG / "artifactory.yaml"))
+    assert check(*arguments).exit_code == 0
+    result = check(*arguments, "--strict")
+    assert result.exit_code == 1
+    assert "artifactory.yaml:18:21: warning: passwordFile: " in result.output
+
+
+def test_missing_certificate_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "version: 1\nregistries: {icr.io: {endpoints: ['https://r.example.com']}}\n"
+        "hosts: {r.example.com: {tls: {caFile: /no/such/ca.crt}}}\n"
+    )
+    result = check("--config", str(file))
+    assert result.exit_code == 2
+    assert "hosts.r.example.com.tls: cannot use /no/such/ca.crt" in result.output
+
+
+def test_forward_proxy_that_is_none_is_an_error_and_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://user:hunter2@proxy.example.com")
+    result = check("--config", str(CONFIG / "default.yaml"))
+    assert result.exit_code == 2
+    assert "environment variable HTTPS_PROXY" in result.output
+    assert "hunter2" not in result.output
+
+
+def test_forward_proxy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    result = check("--config", str(CONFIG / "default.yaml"))
+    assert result.exit_code == 0
+    assert "cannot be judged" in result.output
+
+
+def test_rule_that_prefixes_twice_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    text = (CONFIG / "huawei-swr.yaml").read_text().replace("nodeRewrites: true", "nodeRewrites: false")
+    file.write_text(text)
+    assert "set nodeRewrites: true on the registry" in check("--config", str(file)).output
+
+
+def test_both_sources_are_one_too_many() -> None:
+    result = check("--config", str(CONFIG / "default.yaml"), "--registries", str(CONFIG / "registries.yaml"))
+    assert result.exit_code == 2
+    assert "not both" in result.output
+
+
+def test_missing_file_is_named() -> None:
+    result = check("--config", "/no/such/file.yaml")
+    assert result.exit_code == 2
+    assert "/no/such/file.yaml" in result.output
