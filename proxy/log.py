@@ -13,13 +13,15 @@ REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
 
 LOGGER_NAME = "proxy"
 
-_CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
+_CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=:-]{8,}")
+_URL_USER = re.compile(r"(https?://)[^\s/?#'\"]+@")
 _URL_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 
 
 def redact(text: str) -> str:
-    """The text without what follows `Bearer` or `Basic` and without the queries of URLs, which may be signatures."""
-    return _URL_QUERY.sub(r"\1?<redacted>", _CREDENTIALS.sub(r"\1 <redacted>", text))
+    """The text without what follows `Bearer` or `Basic`, and without users and queries of URLs (signatures)."""
+    text = _URL_USER.sub(r"\1<redacted>@", _CREDENTIALS.sub(r"\1 <redacted>", text))
+    return _URL_QUERY.sub(r"\1?<redacted>", text)
 
 
 class _RequestContext(logging.Filter):
@@ -27,12 +29,23 @@ class _RequestContext(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = REQUEST_ID.get()
-        record.msg, record.args = redact(record.getMessage()), None
+        record.msg, record.args = redact(_message(record)), None
         if record.exc_info and record.exc_text is None:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:
             record.exc_text = redact(record.exc_text)
+        record.exc_info = None  # a formatter may take it in place of the text
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
         return True
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The message; its bare text where the arguments do not fit, since a filter that raises would fail the caller."""
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return str(record.msg)
 
 
 def set_up_logging(level: str, style: str) -> None:

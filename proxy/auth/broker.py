@@ -182,7 +182,8 @@ class Broker:
             from_challenge=asker.target.scope == "challenge",
         )
         if count:
-            SCOPES.labels(asker.upstream, "kept" if outward.kept else "replaced").inc()
+            replaced = "replaced" if outward.dropped else "added"
+            SCOPES.labels(asker.upstream, "kept" if outward.kept else replaced).inc()
             SCOPES.labels(asker.upstream, "dropped").inc(len(outward.dropped))
             _logger.debug("scope of %s: challenged %r, asked for %s", asker.host, challenge.scope, outward.asked)
         return TokenRequest(

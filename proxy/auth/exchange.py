@@ -28,7 +28,7 @@ CLIENT_ID = "scope-proxy"
 
 Method = Literal["get", "post"]
 
-_REFUSALS = frozenset({400, 401, 403, 404, 405, 406, 422})
+_REFUSALS = frozenset({400, 401, 403, 404, 405, 406, 422, 501})
 _OTHER_METHOD = frozenset({400, 401, 404, 405, 501})
 _logger = logging.getLogger(__name__)
 

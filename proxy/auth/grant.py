@@ -77,4 +77,4 @@ def _life(expires_in: Any) -> float:
         expires_in = int(expires_in[:10])
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not expires_in >= 1:
         return DEFAULT_LIFE
-    return min(float(expires_in), LONGEST_LIFE)
+    return float(min(expires_in, LONGEST_LIFE))

@@ -5,6 +5,7 @@ from yarl import URL
 from proxy.config.address import Origin
 
 _REALM_LIMIT = 2048
+_SCOPE = "scope"
 
 BUILT_IN_REALMS: dict[Origin, Origin] = {
     Origin.parse(upstream): Origin.parse(realm)
@@ -25,10 +26,13 @@ def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tup
     """The URL and origin of the token server that a challenge of `upstream` names; raises RealmRefused.
 
     It must have the upstream's own scheme, host and port, be listed in `hosts.<host>.realms`, or be built in.
-    The realm never gets a request before it has passed here (CVE-2026-33540 and its kin).
+    The realm never gets a request before it has passed here (CVE-2026-33540 and its kin). A scope in its own query
+    is taken out: it would be asked for beside ours.
     """
     if len(realm) > _REALM_LIMIT:
         raise RealmRefused(f"{upstream.authority} names a token server with a URL of {len(realm)} characters")
+    if not realm.isascii() or not realm.isprintable():
+        raise RealmRefused(f"{upstream.authority} names a token server with a control or a non-ASCII character")
     try:
         url = URL(str(upstream)).join(URL(realm, encoded=True)).with_fragment(None)
         origin = Origin.parse(str(url))
@@ -36,7 +40,7 @@ def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tup
         raise RealmRefused(f"{upstream.authority} names a token server that cannot be used: {error}") from None
     if origin != upstream and origin not in trusted and BUILT_IN_REALMS.get(upstream) != origin:
         raise RealmRefused(
-            f"token server {origin} of {upstream.authority} is not trusted: to trust it, "
-            f'set hosts."{upstream.authority}".realms: [{origin}]'
+            # The line comes first: the reason is cut at its end where it is long.
+            f'set hosts."{upstream.authority}".realms: [{origin}] to trust its token server'
         )
-    return url, origin
+    return (url.without_query_params(_SCOPE) if _SCOPE in url.query else url), origin

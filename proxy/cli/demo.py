@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from urllib.parse import unquote
 
 import click
@@ -35,8 +36,16 @@ async def _run(console: Console, *, keep: bool, port: int) -> bool:
         _print_summary(console, pairs, good=good)
         if keep:
             _print_hints(console, here)
-            await asyncio.Event().wait()
+            await _interrupted()
     return good
+
+
+async def _interrupted() -> None:
+    """Wait for Ctrl-C or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 def _print_case(console: Console, case: Case, direct: Outcome, proxied: Outcome) -> None:

@@ -23,7 +23,8 @@ def with_addresses(loaded: Loaded, listen: str | None, admin: str | None) -> Loa
         if admin is not None:
             changes["admin"] = Admin(address=admin)
     except ValidationError as error:
-        raise ValueError(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
+        message = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise ValueError(message.removeprefix("Value error, ")) from None
     config = loaded.config.model_copy(update=changes)
     findings = Findings(loaded.positions)
     validate_servers(config, findings)

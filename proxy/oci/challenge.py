@@ -12,6 +12,7 @@ _LINE_LIMIT = 8192
 _CHALLENGES_LIMIT = 16
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the grammar's token, not a secret
 _SCHEME = re.compile(rf"[\s,]*(?P<scheme>{_TOKEN})(?=[\s,]|$)(?!\s*=)\s*")
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[\s,]|$)")
 _PARAMETER = re.compile(rf'[\s,]*(?P<name>{_TOKEN})\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]+))\s*')
 
 BEARER = "bearer"
@@ -66,6 +67,8 @@ def _parse_line(line: str) -> list[Challenge]:
     while position < len(line) and len(challenges) < _CHALLENGES_LIMIT:
         if match := _SCHEME.match(line, position):
             challenges.append(Challenge(match["scheme"].lower()))
+            if challenges[-1].scheme not in (BEARER, BASIC):  # such as Negotiate, which sends one value without a name
+                match = _TOKEN68.match(line, match.end()) or match
         elif challenges and (match := _PARAMETER.match(line, position)):
             value = match["plain"] if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
             challenges[-1].parameters.setdefault(match["name"].lower(), value)

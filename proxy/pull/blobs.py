@@ -5,15 +5,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from cachetools import TTLCache
+
 from proxy.config.model import Timeouts
 from proxy.metrics import UPSTREAM_ERRORS
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.descriptor import MANIFEST_LIMIT
-from proxy.oci.errors import BlobUnknown, UpstreamDigestInvalid
+from proxy.oci.errors import BlobUnknown, RangeInvalid, UpstreamDigestInvalid, UpstreamInvalid, UpstreamUnavailable
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.bodies import content_length, read_at_most
-from proxy.pull.kinds import Kinds
+from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody
@@ -21,7 +23,12 @@ from proxy.upstream.client import Ask, Opened, UpstreamClient
 from proxy.upstream.failure import Wrong
 
 SMALL = MANIFEST_LIMIT
-"""Blobs up to so many bytes are read whole and looked at: any of them could be a manifest."""
+"""Blobs of more bytes are no manifests: they are streamed at once."""
+VERIFIED = 1024 * 1024
+"""Blobs up to so many bytes are verified before their first byte; more, up to SMALL, only if they may be manifests."""
+SUSPECT_SECONDS = 60.0
+"""How long no part of a blob is served after wrong bytes of it went out."""
+SUSPECTS_LIMIT = 1024
 
 _logger = logging.getLogger(__name__)
 
@@ -64,11 +71,13 @@ class Blobs:
         self._client = client
         self._kinds = kinds
         self._timeouts = timeouts
+        self._suspects: TTLCache[Digest, bool] = TTLCache(SUSPECTS_LIMIT, SUSPECT_SECONDS)
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
         wanted = _Wanted(route, digest, wanted_range)
         self._refuse_manifest(wanted)
+        self._refuse_tail(wanted)
         return await self._get(wanted, Deadline.after(self._timeouts.blob))
 
     async def head(self, route: Route, digest: Digest) -> int:
@@ -77,23 +86,39 @@ class Blobs:
         self._refuse_manifest(wanted)
         deadline = Deadline.after(self._timeouts.blob)
         size = await self._client.fetch(route, wanted.ask("HEAD"), deadline, _told_size)
-        if size <= SMALL and self._kinds.known(digest) is None:
+        if size is None or self._may_be_manifest(digest, size):
             blob = await self._get(wanted, deadline)
             blob.close()
-            size = blob.size or size
+            size = size if blob.size is None else blob.size
+        if size is None:
+            raise UpstreamInvalid(f"no endpoint of {route.registry} tells the size of {digest}")
         return size
 
     async def _get(self, wanted: _Wanted, deadline: Deadline) -> Blob:
         """Ask for the range, and for the whole where only the whole can tell a blob from a manifest."""
         for ask in (wanted.ask(), replace(wanted.ask(), range=None)):
-            blob = await self._client.fetch(wanted.route, ask, deadline, lambda opened: self._start(wanted, opened))
+            try:
+                blob = await self._client.fetch(wanted.route, ask, deadline, lambda opened: self._start(wanted, opened))
+            except RangeInvalid as error:
+                if ask.range is None or not self._may_be_manifest(wanted.digest, error.size):
+                    raise
+                continue
             if blob is not None:
                 return blob
         raise AssertionError("the answer to a request without a range is the whole blob")
 
+    def _may_be_manifest(self, digest: Digest, size: int | None) -> bool:
+        return self._kinds.known(digest) is None and (size is None or size <= SMALL)
+
     def _refuse_manifest(self, wanted: _Wanted) -> None:
         if self._kinds.known(wanted.digest):
             raise BlobUnknown(f"{wanted.digest} in {wanted.route.repository} is a manifest, not a blob")
+
+    def _refuse_tail(self, wanted: _Wanted) -> None:
+        """After wrong bytes a node asks for the rest: joined to its bad beginning a good tail is of no use."""
+        if wanted.digest in self._suspects and wanted.range is not None and wanted.range.first != 0:
+            reason = f"wrong bytes of {wanted.digest} went out: it is served from its beginning only, for a minute"
+            raise UpstreamUnavailable(reason, retry_after=SUSPECT_SECONDS)
 
     async def _start(self, wanted: _Wanted, opened: Opened) -> Blob | None:
         """What becomes of an answer; None for a part of a small blob that has not been seen yet."""
@@ -102,7 +127,11 @@ class Blobs:
         size = content_length(opened)
         if size is not None and size > SMALL:
             return self._stream(wanted, opened, size, b"")
-        beginning = await read_at_most(opened, SMALL)
+        beginning = await read_at_most(opened, VERIFIED)
+        if len(beginning) > VERIFIED and may_begin_manifest(beginning):
+            beginning += await read_at_most(opened, SMALL - len(beginning))
+        elif len(beginning) > VERIFIED:
+            return self._stream(wanted, opened, size, beginning)
         if len(beginning) > SMALL:
             return self._stream(wanted, opened, None, beginning)
         opened.close()
@@ -129,7 +158,7 @@ class Blobs:
         host = opened.target.endpoint.origin.authority
         if span is None or span.size is None or wanted.range is None:
             raise Wrong(f"{host} sent a part of {wanted.digest} without saying which")
-        if span.size <= SMALL and self._kinds.known(wanted.digest) is None:
+        if self._may_be_manifest(wanted.digest, span.size):
             opened.close()
             return None
         if wanted.range.resolve(span.size) != span:
@@ -163,7 +192,9 @@ class Blobs:
             held = chunk
         if hasher.hexdigest() != wanted.digest.hex:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
+            self._suspects[wanted.digest] = True
             raise DigestMismatch(f"the upstream sent wrong bytes for {wanted.digest}")
+        self._suspects.pop(wanted.digest, None)
         self._kinds.learn_blob(wanted.digest)
         yield held
 
@@ -192,14 +223,12 @@ async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator
             return
 
 
-async def _told_size(opened: Opened) -> int:
-    """The size that the answer to a HEAD tells, or to the GET of one byte that took its place; raises Wrong."""
+async def _told_size(opened: Opened) -> int | None:
+    """The size that the answer to a HEAD tells, or to the GET of one byte that took its place."""
     if opened.response.status == 206:  # noqa: PLR2004
         span = Span.parse(opened.response.headers.get("Content-Range"))
         size = span.size if span else None
     else:
         size = content_length(opened)
-    if size is None:
-        raise Wrong(f"{opened.target.endpoint.origin.authority} does not tell the size of the blob")
     opened.close()
     return size

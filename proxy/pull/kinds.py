@@ -29,5 +29,10 @@ class Kinds:
         return found
 
     def learn_blob(self, digest: Digest) -> None:
-        """Remember a digest as a blob: its verified bytes are more than any manifest may have."""
+        """Remember a digest as a blob: its verified bytes are more than a manifest may have, or begin as none does."""
         self._is_manifest[digest] = False
+
+
+def may_begin_manifest(beginning: bytes) -> bool:
+    """Whether a manifest can begin with these bytes: layers are compressed and do not."""
+    return beginning.lstrip(b" \t\r\n")[:1] in (b"", b"{")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import platform
 import signal
 from collections.abc import AsyncIterator
@@ -92,5 +93,6 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: str, gra
     try:
         await site.start()
     except OSError as error:
-        raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(f"cannot listen on {address}: {reason}") from error
     return f"{host}:{site.port}"

@@ -1,5 +1,6 @@
 """The operator's own port: metrics and health."""
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -10,7 +11,8 @@ def admin_app(is_ready: Callable[[], bool]) -> web.Application:
     """`/metrics`, `/healthz` (alive) and `/readyz` (serving); never an upstream's health."""
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        page = await asyncio.to_thread(generate_latest)  # it reads files of /proc
+        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthy(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")

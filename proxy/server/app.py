@@ -6,6 +6,7 @@ import secrets
 import time
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as AiohttpHandler
 
 from proxy.log import REQUEST_ID
 from proxy.metrics import HTTP_BYTES, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_REQUESTS
@@ -23,25 +24,25 @@ _AGENT_LIMIT = 200
 _logger = logging.getLogger("proxy.access")
 
 
-def node_app(handler: Handler, client_stall: float) -> web.Application:
+def node_app(serve: Handler, client_stall: float) -> web.Application:
     """The node-facing application; `client_stall` is in seconds."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    @web.middleware
+    async def answer(request: web.Request, handler: AiohttpHandler) -> web.StreamResponse:  # noqa: ARG001 - see below
         REQUEST_ID.set(secrets.token_hex(_REQUEST_ID_BYTES))
         agent = request.headers.get("User-Agent", "")[:_AGENT_LIMIT]
         record = RequestRecord(request.method, request.path, request.remote or "", agent)
         started = time.perf_counter()
         try:
-            return await _answered(handler, request, record, client_stall)
+            return await _answered(serve, request, record, client_stall)
         except asyncio.CancelledError:
             record.aborted = record.aborted or "client_gone"
             raise
         finally:
             _finish(record, time.perf_counter() - started)
 
-    app = web.Application(client_max_size=BODY_LIMIT)
-    app.router.add_route("*", "/{path:.*}", answer)
-    return app
+    # No routes: aiohttp would answer what none of them matches (`*`, a line break in the path) by itself.
+    return web.Application(client_max_size=BODY_LIMIT, middlewares=[answer])
 
 
 async def _answered(

@@ -14,8 +14,8 @@ from proxy.pull.blobs import Blob, DigestMismatch
 from proxy.server.record import RequestRecord
 from proxy.upstream.body import BodyBroken
 
-API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
-"""Docker and older clients take a server without it for no registry."""
+ALWAYS = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "scope-proxy"}
+"""Docker and older clients take a server without the version for no registry; ours is nobody's business."""
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +62,9 @@ class Responder:
             self._cut("upstream", str(error))
         except (ConnectionError, TimeoutError):
             self._cut("client_gone", "")
+        except asyncio.CancelledError:  # how aiohttp tells that the connection was lost
+            self._cut("client_gone", "")
+            raise
         finally:
             blob.close()
         return response
@@ -82,7 +85,7 @@ class Responder:
     def _prepared(
         self, status: int, reason: str | None, headers: Mapping[str, str], length: int | None
     ) -> web.StreamResponse:
-        response = web.StreamResponse(status=status, reason=reason, headers={**API_VERSION, **headers})
+        response = web.StreamResponse(status=status, reason=reason, headers={**ALWAYS, **headers})
         if length is not None:
             response.content_length = length
         self._record.status = status

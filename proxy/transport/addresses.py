@@ -12,8 +12,20 @@ from enum import StrEnum
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
+_METADATA = frozenset(
+    {
+        "169.254.169.254",
+        "fd00:ec2::254",  # AWS
+        "fd20:ce::254",  # Google
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure
+        "192.0.0.192",  # Oracle
+    }
+)
 _CARRIER_GRADE = ipaddress.ip_network("100.64.0.0/10")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Network(StrEnum):
@@ -31,16 +43,25 @@ class AddressRefused(OSError):
 
 def network_of(address: str) -> Network:
     """The kind of network of an IP address; an IPv4 address inside an IPv6 one counts as itself."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
+    ip = _embedded(ipaddress.ip_address(address.partition("%")[0]))
     if str(ip) in _METADATA or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return Network.FORBIDDEN
     if ip.is_loopback:
         return Network.LOOPBACK
+    if ip.is_reserved or getattr(ip, "is_site_local", False):
+        return Network.FORBIDDEN
     if ip.is_private or (ip.version == 4 and ip in _CARRIER_GRADE):  # noqa: PLR2004 - IPv4
         return Network.PRIVATE
-    return Network.FORBIDDEN if ip.is_reserved or not ip.is_global else Network.PUBLIC
+    return Network.PUBLIC if ip.is_global else Network.FORBIDDEN
+
+
+def _embedded(ip: Address) -> Address:
+    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), else the address itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def literal_address(host: str) -> str | None:

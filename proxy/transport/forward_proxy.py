@@ -2,12 +2,15 @@
 
 import base64
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from proxy.config.address import Origin
+
+_EXCEPTION = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +23,17 @@ class ForwardProxy:
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read the value of HTTPS_PROXY; a missing scheme means http. Raises ValueError, which shows no password."""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a forward proxy is http://[user:password@]host[:port]")
-        host = parts.netloc.rpartition("@")[2]
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            host = parts.netloc.rpartition("@")[2]
+            origin = Origin.parse(f"{parts.scheme}://{host}")
+        except ValueError:  # its message may repeat the password
+            raise ValueError("a forward proxy is http://[user:password@]host[:port]") from None
         login = None
         if parts.username is not None:
             plain = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             login = "Basic " + base64.b64encode(plain.encode()).decode()
-        return cls(urlunsplit((parts.scheme, host, "", "", "")), login)
+        return cls(f"{origin.scheme}://{origin.authority_host}:{origin.port}", login)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,21 @@ def _excepts(item: str, origin: Origin) -> bool:
     """Whether one entry of NO_PROXY covers the origin: `*`, a domain and what is below it, an address or a network."""
     if item == "*":
         return True
-    try:
-        return ipaddress.ip_address(origin.host) in ipaddress.ip_network(item, strict=False)
-    except ValueError:
-        pass
-    host, colon, port = item.rpartition(":")
-    if colon and port.isdigit():
-        if int(port) != origin.port:
-            return False
-        item = host
-    domain = item.removeprefix("*").removeprefix(".")
+    match = _EXCEPTION.fullmatch(item)
+    if match is None:
+        return _covers(item, origin.host)
+    if match["port"] is not None and int(match["port"]) != origin.port:
+        return False
+    host = match["address"] or match["name"]
+    if _covers(host, origin.host):
+        return True
+    domain = host.removeprefix("*").removeprefix(".")
     return origin.host == domain or origin.host.endswith(f".{domain}")
+
+
+def _covers(network: str, host: str) -> bool:
+    """Whether the host is an address of the network, or that very address."""
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False

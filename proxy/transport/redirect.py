@@ -43,13 +43,13 @@ async def follow(sessions: Sessions, outgoing: Outgoing) -> Followed:
         current = replace(outgoing, url=url, origin=origin)
         if origin != upstream:
             kept = {name: value for name, value in outgoing.headers.items() if name in _SENT_ANYWHERE}
-            current = replace(current, headers=kept, named_by=upstream)
+            current = replace(current, headers=kept, form=None, named_by=upstream)
     raise RedirectRefused(f"{upstream.authority} redirects more than {REDIRECTS_LIMIT} times")
 
 
 def _target(sessions: Sessions, current: Outgoing, location: str | None) -> tuple[URL, Origin]:
     sender = current.origin
-    if not location or len(location) > _LOCATION_LIMIT:
+    if not location or len(location) > _LOCATION_LIMIT or not location.isprintable():
         raise RedirectRefused(f"{sender.authority} redirects without a usable Location")
     try:
         # The Location is kept as it was encoded: a signature covers the very characters.

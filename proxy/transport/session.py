@@ -109,15 +109,15 @@ class Sessions:
 
     async def networks(self, origin: Origin) -> frozenset[Network]:
         """The kinds of network that an origin's addresses belong to; raises OSError where it does not resolve."""
-        if origin not in self._networks:
+        known: frozenset[Network] | None = self._networks.get(origin)
+        if known is None:
             if literal := literal_address(origin.host):
-                found = frozenset({network_of(literal)})
+                known = frozenset({network_of(literal)})
             else:
                 results = await ThreadedResolver().resolve(origin.host, origin.port)
-                found = frozenset(network_of(result["host"]) for result in results)
-            self._networks[origin] = found
-        networks: frozenset[Network] = self._networks[origin]
-        return networks
+                known = frozenset(network_of(result["host"]) for result in results)
+            self._networks[origin] = known
+        return known
 
     async def _session(self, origin: Origin, named_by: Origin | None, *, judged: bool) -> aiohttp.ClientSession:
         if named_by is None or self.is_named(origin):

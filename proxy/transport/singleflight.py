@@ -28,10 +28,10 @@ class Background:
 
     async def close(self) -> None:
         """Cancel what runs and wait until it has ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := list(self._tasks):  # what ends may start more
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class SingleFlight(Generic[Key, Result]):

@@ -58,7 +58,7 @@ class Authorizer:
             except (TokenRefused, NoLogin, RealmRefused) as error:
                 refusals.append(_told(target, login, str(error)))
             except TokenUnavailable as error:
-                raise Unavailable(str(error), retry_after=error.retry_after) from error
+                raise Unavailable(_told(target, login, str(error)), retry_after=error.retry_after) from error
             else:
                 if isinstance(answer, Followed):
                     self._worked[target.endpoint.origin, target.repository] = login.identity

@@ -23,12 +23,14 @@ from proxy.transport.session import Outgoing, Sessions
 from proxy.upstream.authorized import Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
-from proxy.upstream.trouble import TROUBLE, translate
+from proxy.upstream.trouble import TROUBLE, Waiting, translate
 
 REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
 """What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""
 
 _NO_REFERRERS = frozenset({400, 405, 406, 501})
+_PASSING = frozenset({408, 425})
+"""4xx that say nothing of us or of what we asked for: request timeout, too early."""
 _REST_SLACK = 0.02
 _logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -112,13 +114,15 @@ class UpstreamClient:
             reason = f"{target.endpoint.origin.authority} asked to be left alone for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
         scope = asyncio.timeout(share.remaining)
+        sender = _Sender(self._sessions, route, target, ask)
         try:
             async with scope:
-                result = await self._ask(route, target, ask, consume)
+                result = await self._ask(route, sender, consume)
         except TROUBLE as error:
-            failure, reason = translate(error, target, budget_spent=scope.expired())
+            failure, reason = translate(error, target, spent=sender.waits_for if scope.expired() else None)
             UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
-            self._note(target, failure)
+            if reason != "overload":  # that is our own limit, no fault of the endpoint
+                self._note(target, failure)
             raise failure from error
         except Unavailable as failure:
             self._note(target, failure)
@@ -126,19 +130,18 @@ class UpstreamClient:
         self._endpoints.succeeded(target)
         return result
 
-    async def _ask(
-        self, route: Route, target: Target, ask: Ask, consume: Callable[[Opened], Awaitable[Result]]
-    ) -> Result:
-        opened = await self._open(route, target, ask)
+    async def _ask(self, route: Route, sender: "_Sender", consume: Callable[[Opened], Awaitable[Result]]) -> Result:
+        opened = await self._open(route, sender)
+        sender.waits_for = Waiting.BODY
         try:
             return await consume(opened)
         except BaseException:
             opened.close()
             raise
 
-    async def _open(self, route: Route, target: Target, ask: Ask) -> Opened:
+    async def _open(self, route: Route, sender: "_Sender") -> Opened:
         """One request; where its HEAD is refused, a GET takes its place."""
-        sender = _Sender(self._sessions, route, target, ask)
+        target, ask = sender.target, sender.ask
         try:
             answer = await self._authorizer.send(target, route.upstream, sender)
             if _is_refused_head(ask, answer):
@@ -161,16 +164,19 @@ class _Sender:
 
     def __init__(self, sessions: Sessions, route: Route, target: Target, ask: Ask) -> None:
         self.ask = ask
+        self.target = target
+        self.waits_for = Waiting.TOKEN
         self._sessions = sessions
         self._route = route
-        self._target = target
         self._gate = sessions.gate(target.endpoint.origin)
         self._holds = False
 
     async def __call__(self, authorization: str | None) -> Followed:
         self.release()
+        self.waits_for = Waiting.PLACE
         await self._gate.acquire(self.ask.size)
         self._holds = True
+        self.waits_for = Waiting.ANSWER
         try:
             answer = await follow(self._sessions, self._outgoing(authorization))
         except BaseException:
@@ -179,6 +185,7 @@ class _Sender:
         if answer.response.status in (400, 401, 403):
             # A token may be needed now, and its request wants a place of its own: holding two could block for good.
             self.release()
+            self.waits_for = Waiting.TOKEN
         return answer
 
     def release(self) -> None:
@@ -188,7 +195,7 @@ class _Sender:
             self._gate.release(self.ask.size)
 
     def _outgoing(self, authorization: str | None) -> Outgoing:
-        ask, target = self.ask, self._target
+        ask, target = self.ask, self.target
         query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
         headers = {"X-Request-Id": REQUEST_ID.get()}
         if ask.accept is not None:
@@ -217,7 +224,7 @@ def _pause(unavailable: list[Failed], round_number: int) -> float | None:
     pauses = [
         pause_before(round_number) if item.failure.retry_after is None else item.failure.retry_after
         for item in unavailable
-        if isinstance(item.failure, Unavailable) and not item.failure.timeout
+        if isinstance(item.failure, Unavailable) and not (item.failure.timeout or item.failure.lasting)
     ]
     return min(pauses, default=None)
 
@@ -233,16 +240,17 @@ async def _classify(route: Route, target: Target, ask: Ask, answer: Followed) ->
             raise Wrong(f"{host} sent {ask.suffix} in Content-Encoding {encoding[:20]}, which was not asked for")
         return
     await read_error(response)
-    raise _meaning(route, host, ask, answer)
+    raise _meaning(route, target, ask, answer)
 
 
-def _meaning(route: Route, host: str, ask: Ask, answer: Followed) -> EndpointFailure | RegistryError:
+def _meaning(route: Route, target: Target, ask: Ask, answer: Followed) -> EndpointFailure | RegistryError:
+    host = target.endpoint.origin.authority
     response, status = answer.response, answer.response.status
     retry_after = parse_retry_after(response.headers.get("Retry-After"))
     what = f"{host} answered {status}" if not answer.elsewhere else f"the object store of {host} answered {status}"
     match status:
-        case 404:
-            return NotThere(f"{host} does not have {route.repository} {ask.suffix}")
+        case 404 | 410:
+            return NotThere(f"{host} does not have {target.repository} {ask.suffix}")
         case 416 if ask.range is not None:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
             return RangeInvalid("the range lies outside the blob", size=int(size) if size.isdecimal() else None)
@@ -251,7 +259,7 @@ def _meaning(route: Route, host: str, ask: Ask, answer: Followed) -> EndpointFai
             return Unavailable(f"{host} answered 429: too many requests", retry_after=retry_after, limited=True)
         case _ if ask.operation is Operation.REFERRERS and status in _NO_REFERRERS:
             return NotThere(f"{host} does not list referrers")
-        case _ if 400 <= status < 500 and not answer.elsewhere:  # noqa: PLR2004
+        case _ if 400 <= status < 500 and status not in _PASSING and not answer.elsewhere:  # noqa: PLR2004
             return Refused(what)
         case _:
             return Unavailable(what, retry_after=retry_after)

@@ -37,8 +37,9 @@ class Endpoints:
         return max(self._of(target).rest_until - time.monotonic(), 0.0)
 
     def succeeded(self, target: Target) -> None:
-        """The endpoint answered."""
-        self._health.pop(target.endpoint.origin, None)
+        """The endpoint answered; a rest that it asked another request for stays."""
+        if not self.rest(target):
+            self._health.pop(target.endpoint.origin, None)
 
     def failed(self, target: Target, reason: str, retry_after: float | None = None) -> None:
         """The endpoint could not be asked, or asked to be left alone for `retry_after` seconds."""

@@ -31,15 +31,26 @@ class Refused(EndpointFailure):
 
 
 class Unavailable(EndpointFailure):
-    """The endpoint cannot be asked now; `retry_after` is in seconds, `timeout` tells that it did not answer in time."""
+    """The endpoint cannot be asked now.
+
+    `retry_after` is in seconds; `timeout` tells that it did not answer in time, `limited` that there were too many
+    requests, and `lasting` that asking again at once would change nothing.
+    """
 
     def __init__(
-        self, reason: str, *, retry_after: float | None = None, timeout: bool = False, limited: bool = False
+        self,
+        reason: str,
+        *,
+        retry_after: float | None = None,
+        timeout: bool = False,
+        limited: bool = False,
+        lasting: bool = False,
     ) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
         self.timeout = timeout
         self.limited = limited
+        self.lasting = lasting
 
 
 class Wrong(EndpointFailure):

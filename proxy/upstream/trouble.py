@@ -1,5 +1,8 @@
 """Errors of the HTTP client, translated where they enter: nothing above this knows aiohttp's exceptions."""
 
+import os
+from enum import Enum, auto
+
 import aiohttp
 
 from proxy.routing.table import Target
@@ -12,8 +15,28 @@ TROUBLE = (aiohttp.ClientError, TimeoutError, OSError, QueueFull, RedirectRefuse
 """What a request to the outside can end with."""
 
 
-def translate(error: BaseException, target: Target, *, budget_spent: bool) -> tuple[EndpointFailure, str]:
-    """What an error means for the endpoint, and its reason for the metrics; the message never holds a URL's query."""
+class Waiting(Enum):
+    """What a request waits for: where its time went is what the operator wants to know."""
+
+    PLACE = auto()
+    TOKEN = auto()
+    ANSWER = auto()
+    BODY = auto()
+
+
+_TOO_LATE = {
+    Waiting.PLACE: "{host}: all connections that it may get at once are in use (maxConnections)",
+    Waiting.TOKEN: "no token for {host} came in time: its token server or a credential helper is slow",
+    Waiting.ANSWER: "{host} did not answer in time",
+    Waiting.BODY: "{host} did not send its whole answer in time",
+}
+
+
+def translate(error: BaseException, target: Target, *, spent: Waiting | None) -> tuple[EndpointFailure, str]:
+    """What an error means for the endpoint, and its reason for the metrics; the message never holds a URL's query.
+
+    `spent` tells what was being waited for when the budget was over; None while there is some left.
+    """
     host = target.endpoint.origin.authority
     if (refused := _refused_address(error)) is not None:
         return Refused(f"{host} redirects where we do not go: {refused}"), "redirect_blocked"
@@ -21,10 +44,12 @@ def translate(error: BaseException, target: Target, *, budget_spent: bool) -> tu
         return Refused(str(error)), "redirect_blocked"
     if isinstance(error, QueueFull):
         return Unavailable(f"{host}: {error}", limited=True), "overload"
-    if budget_spent:
-        return Unavailable(f"{host} did not answer in time", timeout=True), "timeout"
+    if spent is not None:
+        limited = spent is Waiting.PLACE
+        failure = Unavailable(_TOO_LATE[spent].format(host=host), timeout=True, limited=limited)
+        return failure, "overload" if limited else "timeout"
     reason, text = _connection_trouble(error)
-    return Unavailable(f"{host} {text}", timeout=reason == "timeout"), reason
+    return Unavailable(f"{host} {text}", timeout=reason == "timeout", lasting=reason == "tls"), reason
 
 
 def _connection_trouble(error: BaseException) -> tuple[str, str]:
@@ -37,7 +62,7 @@ def _connection_trouble(error: BaseException) -> tuple[str, str]:
         case TimeoutError():
             return "timeout", "cannot be reached in time"
         case aiohttp.ClientConnectorError():
-            return "connect", f"cannot be reached: {error.os_error.strerror or 'no connection'}"
+            return "connect", f"cannot be reached: {_words(error.os_error)}"
         case aiohttp.ClientPayloadError():
             return "truncated", "broke off in the middle of its answer"
         case _:
@@ -45,6 +70,11 @@ def _connection_trouble(error: BaseException) -> tuple[str, str]:
     if isinstance(error, aiohttp.ClientConnectionError | OSError):
         return "reset", "closed the connection without an answer"
     return "protocol", f"sent an answer that is not HTTP: {type(error).__name__}"
+
+
+def _words(error: OSError) -> str:
+    """The system's own words; asyncio puts Python's in their place."""
+    return os.strerror(error.errno) if error.errno else "no connection"
 
 
 def _tls_reason(error: BaseException) -> str:

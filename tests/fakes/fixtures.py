@@ -1,5 +1,6 @@
 """Fixtures of the tests that run the proxy against scripted servers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from proxy.demo.images import Image, make_image
 from proxy.demo.rules import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
+from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.proxy import ACCOUNT, LOGIN, UPSTREAM, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
@@ -20,6 +22,14 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
         yield written
     assert_no_secret(*written.lines, metrics())
     assert not [line for line in written.lines if "a bug:" in line]
+
+
+@pytest.fixture
+async def never() -> AsyncIterator[Stall]:
+    """An answer whose headers never come; at the end of the test its connection is let go."""
+    until = asyncio.Event()
+    yield Stall(BEFORE_HEADERS, until)
+    until.set()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from proxy.demo.images import Image
 from proxy.demo.rules import Account
 from proxy.runtime.run import running
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
-from tests.fakes.client import NodeClient
+from tests.fakes.client import Budgets, NodeClient
 
 REG = "reg.example"
 """The registry that nodes name."""
@@ -25,7 +25,12 @@ UPSTREAM = "team/app"
 """... and what it is called upstream."""
 SCOPE = f"repository:{UPSTREAM}:pull"
 REWRITES = ({"pattern": "^library/(.+)$", "replacement": "team/$1"},)
-TIMEOUTS = {"manifest": "1s", "blob": "2s", "connect": "1s", "stall": "500ms", "shutdownGrace": "200ms"}
+USUAL = {"shutdownGrace": "200ms"}
+"""The budgets as they are by default."""
+SHORT = {"manifest": "1s", "blob": "2s", "connect": "1s", "stall": "500ms", "shutdownGrace": "200ms"}
+"""Budgets that a test can see the end of."""
+BODY_STALLS = 4
+"""Times that one body may stall: at its first request and at three further ones."""
 USER = "robot"
 LOGIN = {"username": USER, "password": PASSWORD}
 ACCOUNT = Account(USER, PASSWORD, identity_token=IDENTITY_TOKEN)
@@ -72,7 +77,7 @@ def settings(
         "admin": {"address": "127.0.0.1:0"},
         "registries": {REG: {"endpoints": urls, "rewrites": list(REWRITES)}},
         "hosts": {authority(url): entry for url in urls} if entry else {},
-        "timeouts": {**TIMEOUTS, **(timeouts or {})},
+        "timeouts": {**USUAL, **(timeouts or {})},
         **more,
     }
 
@@ -81,9 +86,11 @@ def settings(
 async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderTest]:
     """Serve a configuration until the end of the block."""
     loaded = await asyncio.to_thread(parse_config, json.dumps(configuration), "test.yaml")
+    times = loaded.config.timeouts
+    budgets = Budgets(times.manifest, times.blob + BODY_STALLS * times.stall)
     async with running(loaded) as state:
         assert state.admin_address is not None
-        yield ProxyUnderTest(NodeClient(state.addresses[0]), NodeClient(state.admin_address))
+        yield ProxyUnderTest(NodeClient(state.addresses[0], budgets), NodeClient(state.admin_address))
 
 
 def layer_of(image: Image) -> tuple[str, bytes]:

@@ -1,3 +1,3 @@
-from tests.fakes.fixtures import image, logs, node, registry
+from tests.fakes.fixtures import image, logs, never, node, registry
 
-__all__ = ["image", "logs", "node", "registry"]
+__all__ = ["image", "logs", "never", "node", "registry"]

@@ -2,17 +2,17 @@
 
 import asyncio
 import base64
-import binascii
 import fnmatch
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.auth.credentials.source import CredentialError, Login, LoginKind, is_text
 from proxy.config.address import Origin
 
 FILE_LIMIT = 1024 * 1024
@@ -29,10 +29,10 @@ class _Entry:
     path: str
     login: Login
 
-    def matches(self, authority: str, repository: str) -> bool:
+    def matches(self, origin: Origin, repository: str) -> bool:
         """Whether it is for the host, and its path for the repository, by whole segments."""
         below = not self.path or repository == self.path or repository.startswith(f"{self.path}/")
-        return below and _host_matches(self.host, authority)
+        return below and _host_matches(self.host, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,17 @@ class DockerConfigSource:
     async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
         """The entries for a repository, longest path first, then what the file's helpers know."""
         contents = self._contents = await asyncio.to_thread(_read, self.path, self._contents)
-        matching = [entry for entry in contents.entries if entry.matches(origin.authority, repository)]
+        matching = [entry for entry in contents.entries if entry.matches(origin, repository)]
         found = [entry.login for entry in sorted(matching, key=lambda entry: -len(entry.path))]
-        helper = next(
-            (name for host, name in contents.helpers.items() if _host_matches(host, origin.authority)), contents.store
-        )
+        helper = next((name for host, name in contents.helpers.items() if _host_matches(host, origin)), contents.store)
         return [*found, *(await self.helpers.ask(helper, origin))] if helper else found
 
 
 def _read(path: Path, known: _Contents | None) -> _Contents:
     try:
-        status = os.stat(path)  # noqa: PTH116 - one call gives all three
+        status = os.stat(path)  # noqa: PTH116 - one call gives all
+        if not stat.S_ISREG(status.st_mode):
+            raise CredentialError(f"{path} is no regular file")  # to read a pipe might never end
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         if known is not None and known.stamp == stamp:
             return known
@@ -72,6 +72,8 @@ def _read(path: Path, known: _Contents | None) -> _Contents:
             content = file.read(FILE_LIMIT + 1)
     except OSError as error:
         raise CredentialError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:  # a zero byte in it
+        raise CredentialError(f"{str(path)!r} is no file name") from None
     if len(content) > FILE_LIMIT:
         raise CredentialError(f"{path} is larger than {FILE_LIMIT} bytes")
     return _parse(path, content, stamp)
@@ -91,9 +93,8 @@ def _parse(path: Path, content: bytes, stamp: Stamp) -> _Contents:
         if isinstance(value, dict) and (login := _login(path, key, value)) is not None
     )
     helpers = data.get("credHelpers")
-    store = data.get("credsStore")
-    named = {str(host): str(name) for host, name in helpers.items()} if isinstance(helpers, dict) else {}
-    return _Contents(stamp, entries, named, store if isinstance(store, str) and store else None)
+    named = {_split_key(host)[0]: _text(helpers, host) for host in helpers} if isinstance(helpers, dict) else {}
+    return _Contents(stamp, entries, named, _text(data, "credsStore") or None)
 
 
 def _split_key(key: str) -> tuple[str, str]:
@@ -102,9 +103,10 @@ def _split_key(key: str) -> tuple[str, str]:
     return host.lower(), "" if path in ("v1", "v2") else path
 
 
-def _host_matches(host: str, authority: str) -> bool:
+def _host_matches(host: str, origin: Origin) -> bool:
     """Whether a key names the host; `*` stands for one label, as in the kubelet."""
-    if host == authority or (host in HUB_HOSTS and authority in HUB_HOSTS):
+    authority = origin.authority
+    if host in (authority, f"{origin.authority_host}:{origin.port}") or (host in HUB_HOSTS and authority in HUB_HOSTS):
         return True
     labels, parts = host.split("."), authority.split(".")
     return "*" in host and len(labels) == len(parts) and all(map(fnmatch.fnmatchcase, parts, labels))
@@ -118,7 +120,7 @@ def _login(path: Path, key: str, value: Mapping[str, Any]) -> Login | None:
     if encoded := _text(value, "auth"):
         try:
             username, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not ASCII, or not UTF-8 inside
             raise CredentialError(f"{name}: auth is not base64 of user:password") from None
         password = password.rstrip("\0")
     return Login(name, LoginKind.PASSWORD, username, password) if username and password else None
@@ -126,4 +128,4 @@ def _login(path: Path, key: str, value: Mapping[str, Any]) -> Login | None:
 
 def _text(value: Mapping[str, Any], key: str) -> str:
     found = value.get(key)
-    return found if isinstance(found, str) else ""
+    return found if is_text(found) else ""

@@ -1,16 +1,24 @@
 """Something that answers: which credentials are there for a repository of a host?"""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from proxy.config.address import Origin
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class CredentialError(Exception):
     """A credential is configured and cannot be had: a file is missing, a helper fails. The message holds no secret."""
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be sent: JSON can hold halves of surrogate pairs, which cannot."""
+    return isinstance(value, str) and _SURROGATE.search(value) is None
 
 
 class LoginKind(StrEnum):

@@ -1,0 +1,49 @@
+"""Every command, option and exit status stands in docs/commands.md."""
+
+import importlib
+import re
+
+import click
+import pytest
+
+from proxy.cli.main import main
+from proxy.cli.options import EXIT_CONFIG
+from tests.docs.pages import section, text_of
+
+PAGE = "docs/commands.md"
+COMMANDS = sorted(main.commands)
+every_command = pytest.mark.parametrize("name", COMMANDS)
+
+
+def options(command: click.Command) -> list[str]:
+    return [option for parameter in command.params for option in parameter.opts if isinstance(parameter, click.Option)]
+
+
+def statuses(name: str) -> set[int]:
+    """The exit statuses of a command: of its constants, of its help, of click itself, and of success."""
+    module = importlib.import_module(f"proxy.cli.{name}")
+    own = {value for key, value in vars(module).items() if key.startswith("EXIT_")}
+    told = {int(number) for number in re.findall(r"\bstatus (\d+)", main.commands[name].help or "")}
+    return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | told
+
+
+def test_every_command_has_its_section_and_no_other_has() -> None:
+    assert sorted(re.findall(r"^## `(\w+)`$", text_of(PAGE), re.MULTILINE)) == COMMANDS
+
+
+@every_command
+def test_every_option_is_described_and_exists(name: str) -> None:
+    described = set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section(PAGE, f"`{name}`")))
+    assert described == set(options(main.commands[name]))
+
+
+@every_command
+def test_every_exit_status_is_described(name: str) -> None:
+    described = {int(number) for number in re.findall(r"^\| (\d+) \|", section(PAGE, f"`{name}`"), re.MULTILINE)}
+    assert described == statuses(name)
+
+
+def test_what_all_commands_share_is_described() -> None:
+    page = text_of(PAGE)
+    shared = [*options(main), "--help", "-h", "SCOPE_PROXY_CONFIG", "--config PATH", "--registries PATH"]
+    assert [word for word in shared if f"`{word}`" not in page] == []

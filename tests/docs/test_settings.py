@@ -1,0 +1,63 @@
+"""No page names a setting that does not exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from proxy.config.model import Config, Model
+from proxy.config.sections import is_collection, section_in, settings
+from tests.docs.pages import code, named, pages
+
+OTHERS = {"imagePullSecret", "imagePullSecrets", "requestId"}
+"""Words in the same spelling that are no settings of ours."""
+
+_CAMEL = re.compile(r"[a-z]+(?:[A-Z][a-z0-9]+)+")
+_DOTTED = re.compile(r"[a-z]\w*(?:\[\])?(?:\.(?:\w+(?:\[\])?|<\w+>|\"[^\"]*\"))+")
+_FILE = re.compile(r"\.(?:py|yaml|yml|toml|json|conf|md|txt|lock)$")
+
+
+def all_settings(section: type[Model] = Config) -> set[str]:
+    """The keys of all sections."""
+    inner = (section_in(annotation) for annotation in settings(section).values())
+    return set(settings(section)).union(*(all_settings(found) for found in inner if found is not None))
+
+
+def is_setting(path: str) -> bool:
+    """Whether a path such as `hosts.<host>.realms` leads to a setting; the entry of a list or map may be left out."""
+    current: type[Model] | None = Config
+    entry = False  # whether the next step may be the name of an entry
+    for step in re.findall(r"<\w+>|\"[^\"]*\"|\w+", path):
+        keys = settings(current) if current is not None else {}
+        if step in keys:
+            entry, current = is_collection(keys[step]), section_in(keys[step])
+        elif entry:
+            entry = False
+        else:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("page", pages(), ids=named)
+def test_every_setting_that_a_page_names_exists(page: Path) -> None:
+    spans = code(page)
+    camel = {word for span in spans for word in _CAMEL.findall(span) if span == word or f"{word}:" in span}
+    dotted = {span for span in spans if _DOTTED.fullmatch(span) and not _FILE.search(span)}
+    paths = {span for span in dotted if span.split(".")[0].removesuffix("[]") in settings(Config)}
+    assert camel - all_settings() - OTHERS == set()
+    assert sorted(path for path in paths if not is_setting(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "exists"),
+    [
+        ("timeouts.manifest", True),
+        ("hosts.<host>.realms", True),
+        ("listeners[].clients", True),
+        ("hosts.<host>.tls.caFile", True),
+        ("timeouts.manifests", False),
+        ("hosts.<host>.realm", False),
+    ],
+)
+def test_paths_are_told_from_others(path: str, exists: bool) -> None:
+    assert is_setting(path) is exists

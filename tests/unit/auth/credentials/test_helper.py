@@ -1,0 +1,163 @@
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.auth.credentials import helper
+from proxy.auth.credentials.helper import HelperSource, _parse
+from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.config.address import Origin
+from proxy.transport.singleflight import Background
+
+ORIGIN = Origin.parse("https://r.example:8443")
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[HelperSource]:
+    background = Background()
+    yield HelperSource(background)
+    await background.close()
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory on the PATH."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def script(programs: Path, text: str) -> None:
+    """Let `docker-credential-test` be this shell script; it notes each start and what it was asked."""
+    path = programs / "docker-credential-test"
+    path.write_text(f'#!/bin/sh\necho "$1 $(cat)" >> {programs}/log\n{text}\n')
+    path.chmod(0o755)
+
+
+def started(programs: Path) -> list[str]:
+    return (programs / "log").read_text().splitlines()
+
+
+def answer(username: str, secret: str) -> str:
+    return f"echo '{json.dumps({'ServerURL': 'x', 'Username': username, 'Secret': secret})}'"
+
+
+@pytest.mark.parametrize(("username", "kind"), [("robot", LoginKind.PASSWORD), ("<token>", LoginKind.IDENTITY_TOKEN)])
+async def test_a_helper_tells_a_login(source: HelperSource, programs: Path, username: str, kind: LoginKind) -> None:
+    script(programs, answer(username, "s3cret"))
+    (login,) = await source.ask("test", ORIGIN)
+    assert login == Login("docker-credential-test for r.example:8443", kind, username, "s3cret")
+    assert started(programs) == ["get r.example:8443"]
+
+
+async def test_docker_hub_goes_by_its_old_name(source: HelperSource, programs: Path) -> None:
+    script(programs, answer("robot", "s3cret"))
+    await source.ask("test", Origin.parse("https://registry-1.docker.io"))
+    assert started(programs) == ["get https://index.docker.io/v1/"]
+
+
+async def test_all_who_ask_at_once_share_one_start_and_the_answer_is_kept(source: HelperSource, programs: Path) -> None:
+    script(programs, answer("robot", "s3cret"))
+    answers = await asyncio.gather(*(source.ask("test", ORIGIN) for _ in range(10)))
+    answers.append(await source.ask("test", ORIGIN))
+    assert len({login.identity for (login,) in answers}) == 1
+    assert len(started(programs)) == 1
+    await source.ask("test", Origin.parse("https://other.example"))
+    assert len(started(programs)) == 2
+
+
+async def test_a_host_that_the_helper_does_not_know_has_no_login(source: HelperSource, programs: Path) -> None:
+    script(programs, "echo credentials not found in native keychain; exit 1")
+    assert list(await source.ask("test", ORIGIN)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("echo s3cret; echo s3cret >&2; exit 1", "failed for r.example:8443 with exit status 1"),
+        ("kill -9 $$", "with exit status -9"),
+        ("echo s3cret", "gave no Username and Secret"),
+        ("echo '[\"s3cret\"]'", "gave no Username and Secret"),
+        ("true", "gave no Username and Secret"),
+        ('echo \'{"Username": "s3cret"}\'', "gave no Username and Secret"),
+        (answer("robot", ""), "gave no Username and Secret"),
+        ('echo \'{"Username": 1, "Secret": 2}\'', "gave no Username and Secret"),
+        ('echo \'{"Username": "robot", "Secret": "\\ud800"}\'', "gave no Username and Secret"),
+        ("head -c 1000000 /dev/zero", "more than 65536 bytes"),
+        ("yes", "more than 65536 bytes"),
+    ],
+)
+async def test_trouble_is_an_error_without_the_secret(
+    source: HelperSource, programs: Path, text: str, told: str
+) -> None:
+    script(programs, text)
+    with pytest.raises(CredentialError, match=told) as caught:
+        await source.ask("test", ORIGIN)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_helper_that_does_not_exist_is_named(source: HelperSource) -> None:
+    with pytest.raises(CredentialError, match="cannot run docker-credential-missing: No such file"):
+        await source.ask("missing", ORIGIN)
+
+
+async def test_a_failure_is_not_kept(source: HelperSource, programs: Path) -> None:
+    script(programs, "exit 1")
+    with pytest.raises(CredentialError):
+        await source.ask("test", ORIGIN)
+    script(programs, answer("robot", "s3cret"))
+    assert len(await source.ask("test", ORIGIN)) == 1
+
+
+HANGS = [
+    "exec {0}",
+    "{0} & echo $! > {1}; wait",
+    "exec {0} >&-",
+    "{0} & echo $! > {1}",
+    "trap '' TERM; {0} & echo $! > {1}; wait",
+]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("text", HANGS)
+async def test_a_helper_that_hangs_is_killed_with_all_that_it_started(
+    source: HelperSource, programs: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(helper, "TIMEOUT_SECONDS", 0.5)
+    script(programs, f"echo $$ > {programs}/pid; {text.format('sleep 1000', programs / 'pid')}")
+    async with asyncio.timeout(20):
+        with pytest.raises(CredentialError, match="did not answer within"):
+            await source.ask("test", ORIGIN)
+        while is_running(int((programs / "pid").read_text())):  # noqa: ASYNC110 - the kernel tells no one
+            await asyncio.sleep(0.01)
+
+
+async def test_closing_the_application_kills_a_helper_that_runs(programs: Path) -> None:
+    background = Background()
+    os.mkfifo(programs / "running")
+    script(programs, f"echo $$ > {programs}/running; exec sleep 1000")
+    async with asyncio.TaskGroup() as group:
+        waiter = group.create_task(HelperSource(background).ask("test", ORIGIN))
+        pid = int(await asyncio.to_thread((programs / "running").read_text))
+        async with asyncio.timeout(20):
+            await background.close()
+    assert waiter.cancelled()
+    assert not is_running(pid)
+
+
+@given(st.binary(max_size=60), st.integers(-20, 255))
+def test_no_output_raises_anything_but_credential_error(output: bytes, status: int) -> None:
+    with contextlib.suppress(CredentialError):
+        assert _parse("docker-credential-test", "r.example", output, status) == ()

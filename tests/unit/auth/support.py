@@ -1,0 +1,21 @@
+"""Small helpers of these tests."""
+
+from proxy.auth.credentials.source import Login, LoginKind
+from proxy.auth.exchange import TokenRequest
+from proxy.auth.realm import judge_realm
+from proxy.config.address import Origin
+from proxy.oci.scope import Scope
+
+ROBOT = Login("robot", LoginKind.PASSWORD, "robot", "s3cret")
+REFRESH = Login("refresh", LoginKind.IDENTITY_TOKEN, "", "s3cret-refresh")
+REPOSITORY = "team/app"
+SCOPE = f"repository:{REPOSITORY}:pull"
+
+
+def token_request(
+    realm: str, login: Login, *, service: str | None = "reg", repository: str = REPOSITORY, host: str = ""
+) -> TokenRequest:
+    """A request to the realm of a host that has its token server on its own origin."""
+    origin = Origin.parse(host or realm)
+    url, realm_origin = judge_realm(realm, origin, frozenset({Origin.parse(realm)}))
+    return TokenRequest(url, realm_origin, origin, service, Scope.pull(repository), login, "upstream")

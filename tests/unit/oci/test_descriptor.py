@@ -1,0 +1,104 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.oci.descriptor import (
+    BLOB,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_ARTIFACT,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    SCHEMA1_SIGNED,
+    is_manifest,
+    manifest_type,
+    media_type_of,
+)
+from proxy.oci.errors import UpstreamInvalid
+
+IMAGE = {"schemaVersion": 2, "config": {}, "layers": []}
+INDEX = {"schemaVersion": 2, "manifests": []}
+
+
+def encoded(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize("declared", [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST, OCI_ARTIFACT])
+def test_the_declared_type_wins_over_the_header(declared: str) -> None:
+    document = {"schemaVersion": 2, "mediaType": declared}
+    assert manifest_type(encoded(document), "text/plain") == declared
+    assert is_manifest(encoded(document))
+
+
+@pytest.mark.parametrize(
+    ("document", "header", "expected"),
+    [
+        (IMAGE, None, OCI_MANIFEST),
+        (INDEX, None, OCI_INDEX),
+        (IMAGE, DOCKER_MANIFEST, DOCKER_MANIFEST),
+        (INDEX, f"{DOCKER_LIST}; charset=utf-8", DOCKER_LIST),
+        (IMAGE, "application/json", OCI_MANIFEST),
+        (IMAGE | {"mediaType": 7}, None, OCI_MANIFEST),
+    ],
+)
+def test_an_undeclared_type_is_that_of_the_header_or_the_shape(
+    document: object, header: str | None, expected: str
+) -> None:
+    assert manifest_type(encoded(document), header) == expected
+    assert manifest_type(b" \r\n\t" + encoded(document), header) == expected
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        IMAGE | INDEX,
+        INDEX | {"config": {}},
+        {"schemaVersion": 1, "fsLayers": []},
+        IMAGE | {"fsLayers": []},
+        {},
+        [],
+        {"schemaVersion": 2},
+        {"schemaVersion": 2, "layers": "x"},
+    ],
+)
+def test_what_is_no_clear_manifest_is_refused(document: object) -> None:
+    with pytest.raises(UpstreamInvalid):
+        manifest_type(encoded(document), None)
+
+
+def test_schema_1_is_refused_by_its_header_with_advice() -> None:
+    with pytest.raises(UpstreamInvalid, match="push the image again"):
+        manifest_type(encoded(IMAGE), SCHEMA1_SIGNED)
+
+
+def test_a_web_page_in_place_of_a_manifest_is_named_by_its_type() -> None:
+    with pytest.raises(UpstreamInvalid, match="text/html"):
+        manifest_type(b"<html>", "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("content", [encoded(IMAGE), encoded(INDEX), encoded({"schemaVersion": 1, "fsLayers": []})])
+def test_manifests_are_told_by_their_bytes(content: bytes) -> None:
+    assert is_manifest(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x1f\x8b\x08", b"{", b"[]", b"{}", encoded({"architecture": "amd64", "rootfs": {}}), b'{"a":' * 100_000],
+)
+def test_configurations_and_layers_are_no_manifests(content: bytes) -> None:
+    assert not is_manifest(content)
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"{" + tail), st.text(max_size=20))
+def test_no_bytes_raise_anything_but_upstream_invalid(content: bytes, header: str) -> None:
+    assert is_manifest(content) in {True, False}
+    with pytest.raises(UpstreamInvalid):
+        manifest_type(content, header)
+
+
+@pytest.mark.parametrize(("header", "expected"), [(None, ""), ("", ""), (f" {BLOB.upper()} ; a=b", BLOB)])
+def test_media_type_of_a_header(header: str | None, expected: str) -> None:
+    assert media_type_of(header) == expected

@@ -1,0 +1,104 @@
+import json
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.log import REQUEST_ID, redact, set_up_logging
+
+Written = Callable[[], str]
+
+
+@pytest.fixture
+def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
+    """What stands on standard error since the last call; logging is as it was afterwards."""
+    root = logging.getLogger()
+    before, level, asyncio_level = root.handlers[:], root.level, logging.getLogger("asyncio").level
+    yield lambda: capsys.readouterr().err
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.getLogger("asyncio").setLevel(asyncio_level)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Authorization: Bearer s3cret.token~x", "Authorization: Bearer <redacted>"),
+        ("{'Authorization': 'bearer  s3cret:token'}", "{'Authorization': 'bearer <redacted>'}"),
+        ("Basic cm9ib3Q6czNjcmV0==, more", "Basic <redacted>, more"),
+        ("GET https://s.example/x?X-Amz-Signature=s3cret ok", "GET https://s.example/x?<redacted> ok"),
+        ("url='http://s.example/?a=s3cret'", "url='http://s.example/?<redacted>'"),
+        ("via http://robot:s3cret@p.example:3128/", "via http://<redacted>@p.example:3128/"),
+        ("http://robot:p@ss@p.example?x=s3cret", "http://<redacted>@p.example?<redacted>"),
+        ("a basic idea of the bearer", "a basic idea of the bearer"),
+        ("https://s.example/a@b/c", "https://s.example/a@b/c"),
+    ],
+)
+def test_secrets_are_taken_out_of_text(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+SECRET = st.text("abcdefghijklmnopqrstuvwxyz0123456789._~+/=:-", min_size=8, max_size=60)
+
+
+@given(SECRET, st.sampled_from(["Bearer {}", "basic   {}", "x='Bearer {}'", "https://h.example/p?sig={}"]))
+def test_no_token_passes(secret: str, form: str) -> None:
+    assert secret not in redact(form.format(secret)).replace("Bearer", "")
+
+
+@given(st.text(max_size=100))
+def test_any_text_can_be_redacted_twice(text: str) -> None:
+    assert redact(redact(text)) == redact(text)
+
+
+def test_each_line_is_json_with_the_request_id(written: Written) -> None:
+    set_up_logging("info", "json")
+    token = REQUEST_ID.set("r-1")
+    try:
+        logging.getLogger("proxy.test").info("asked %s with Bearer %s", "https://h.example/?a=s3cret", "s3cret-token")
+    finally:
+        REQUEST_ID.reset(token)
+    logging.getLogger("proxy.test").debug("not written")
+    (line,) = written().splitlines()
+    entry = json.loads(line)
+    assert entry.pop("time")
+    assert entry == {
+        "level": "INFO",
+        "name": "proxy.test",
+        "message": "asked https://h.example/?<redacted> with Bearer <redacted>",
+        "requestId": "r-1",
+    }
+
+
+def test_text_is_one_line_for_people(written: Written) -> None:
+    set_up_logging("debug", "text")
+    logging.getLogger("proxy.test").debug("100% done")
+    assert written().endswith(" DEBUG   - 100% done\n")
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_tracebacks_are_redacted_too(written: Written, style: str) -> None:
+    set_up_logging("info", style)
+    try:
+        int("https://h.example/?sig=s3cret with Bearer s3cret-token")
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+    text = written()
+    assert "Traceback" in text
+    assert "ValueError" in text
+    assert "s3cret" not in text
+
+
+def test_a_message_whose_arguments_do_not_fit_does_not_fail_its_caller(written: Written) -> None:
+    set_up_logging("info", "text")
+    logging.getLogger("library").info("%d and %s", "x")  # noqa: PLE1206 - that is the point
+    assert "%d and %s" in written()
+
+
+def test_setting_up_again_does_not_write_twice(written: Written) -> None:
+    for _ in range(2):
+        set_up_logging("info", "text")
+    logging.getLogger("proxy.test").info("once")
+    assert written().count("once") == 1

@@ -1,0 +1,163 @@
+import asyncio
+import random
+
+import pytest
+
+from proxy.transport import limits
+from proxy.transport.limits import Gate, QueueFull, Size
+
+SMALL, LARGE = Size.SMALL, Size.LARGE
+
+
+class Visitors:
+    """Tasks that hold a place of a gate until they are told to go."""
+
+    def __init__(self, gate: Gate, group: asyncio.TaskGroup) -> None:
+        self.gate = gate
+        self.inside: list[str] = []
+        self._group = group
+        self._leave: dict[str, asyncio.Event] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def come(self, name: str, size: Size) -> None:
+        self._leave[name] = asyncio.Event()
+        self.tasks[name] = self._group.create_task(self._visit(name, size))
+        await settle()
+
+    async def go(self, name: str) -> None:
+        self._leave[name].set()
+        await settle()
+
+    async def _visit(self, name: str, size: Size) -> None:
+        async with self.gate.admitted(size):
+            self.inside.append(name)
+            await self._leave[name].wait()
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def is_free(gate: Gate, limit: int) -> bool:
+    """Whether all places can be had, and no more."""
+    if repr(gate) != f"0 of {limit} in flight, 0 waiting":
+        return False
+    async with asyncio.timeout(10):
+        for _ in range(limit):
+            await gate.acquire(SMALL)
+    full = repr(gate) == f"{limit} of {limit} in flight, 0 waiting"
+    for _ in range(limit):
+        gate.release(SMALL)
+    return full
+
+
+async def test_small_ones_go_ahead_of_large_ones_that_waited_longer() -> None:
+    gate = Gate(2)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        await visitors.come("blob 1", LARGE)
+        await visitors.come("manifest 1", SMALL)
+        await visitors.come("blob 2", LARGE)
+        await visitors.come("blob 3", LARGE)
+        await visitors.come("manifest 2", SMALL)
+        assert visitors.inside == ["blob 1", "manifest 1"]
+        assert repr(gate) == "2 of 2 in flight, 3 waiting"
+        await visitors.go("blob 1")
+        assert visitors.inside[2:] == ["manifest 2"]
+        await visitors.go("manifest 1")
+        assert visitors.inside[3:] == ["blob 2"]
+        for name in ("blob 2", "manifest 2", "blob 3"):
+            await visitors.go(name)
+        assert visitors.inside[4:] == ["blob 3"]
+    assert await is_free(gate, 2)
+
+
+@pytest.mark.parametrize(("limit", "large"), [(1, 1), (2, 1), (4, 3), (32, 24)])
+async def test_large_ones_leave_a_quarter_free(limit: int, large: int) -> None:
+    gate = Gate(limit)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for number in range(limit):
+            await visitors.come(f"blob {number}", LARGE)
+        assert len(visitors.inside) == large
+        for number in range(limit - large):
+            await visitors.come(f"manifest {number}", SMALL)
+        assert len(visitors.inside) == limit
+        for name in list(visitors.tasks):
+            await visitors.go(name)
+    assert await is_free(gate, limit)
+
+
+async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUEUE_LIMIT", 2)
+    gate = Gate(1)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name in ("inside", "waiting 1", "waiting 2"):
+            await visitors.come(name, SMALL)
+        with pytest.raises(QueueFull):
+            await gate.acquire(LARGE)
+        visitors.tasks["waiting 1"].cancel()
+        await settle()
+        await visitors.come("waiting 3", SMALL)  # who leaves the queue makes room in it
+        for name in ("inside", "waiting 2", "waiting 3"):
+            await visitors.go(name)
+        assert visitors.inside == ["inside", "waiting 2", "waiting 3"]
+    assert await is_free(gate, 1)
+
+
+async def test_an_error_inside_gives_the_place_back() -> None:
+    gate = Gate(1)
+    with pytest.raises(ValueError, match="broken"):
+        async with gate.admitted(LARGE):
+            raise ValueError("broken")
+    assert await is_free(gate, 1)
+
+
+async def test_who_is_admitted_and_cancelled_at_once_gives_the_place_on() -> None:
+    gate = Gate(1)
+    await gate.acquire(SMALL)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        await visitors.come("second", SMALL)
+        await visitors.come("third", SMALL)
+        gate.release(SMALL)  # admits the second, which has not run yet
+        visitors.tasks["second"].cancel()
+        await settle()
+        assert visitors.inside == ["third"]
+        await visitors.go("third")
+    assert visitors.tasks["second"].cancelled()
+    assert await is_free(gate, 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_no_place_is_lost_however_many_waiters_are_cancelled(seed: int) -> None:
+    choice = random.Random(seed)  # noqa: S311 - a repeatable test, no secret
+    limit = choice.choice([1, 2, 3, 8])
+    gate = Gate(limit)
+    inside = {SMALL: 0, LARGE: 0}
+    most = {SMALL: 0, LARGE: 0}
+
+    async def visit(size: Size) -> None:
+        async with gate.admitted(size):
+            inside[size] += 1
+            most[size] = max(most[size], inside[size])
+            assert sum(inside.values()) <= limit
+            try:
+                for _ in range(choice.randrange(3)):
+                    await asyncio.sleep(0)
+            finally:
+                inside[size] -= 1
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        tasks: list[asyncio.Task[None]] = []
+        for _ in range(300):
+            tasks.append(group.create_task(visit(choice.choice([SMALL, LARGE]))))
+            if choice.random() < 0.5:
+                choice.choice(tasks).cancel()
+            if choice.random() < 0.3:
+                await asyncio.sleep(0)
+    assert 0 < most[LARGE] <= max(limit * 3 // 4, 1)
+    assert await is_free(gate, limit)
