@@ -22,7 +22,4 @@ def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockBuster | 
         yield None
         return
     with blockbuster_ctx("proxy") as detector:
-        # subprocess.Popen reads one pipe until the child has started its program: milliseconds, and asyncio offers
-        # no other way to start one (credential helpers).
-        detector.functions["os.read"].can_block_in("subprocess.py", "_execute_child")
         yield detector

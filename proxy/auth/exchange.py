@@ -97,7 +97,7 @@ def _outgoing(request: TokenRequest, method: Method) -> Outgoing:
     url, form = request.url, None
     if method == "get":
         # Parts of the realm's own query stay; nothing is put together as text, so nothing can be smuggled in.
-        url = url.extend_query(parameters)
+        url = url.update_query(parameters)
         if request.login.kind is LoginKind.PASSWORD:
             headers["Authorization"] = basic_authorization(request.login)
     else:

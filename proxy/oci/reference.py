@@ -14,6 +14,8 @@ NAME_LIMIT = 255
 """Longest repository name in characters (containerd and docker refuse longer ones)."""
 DEFAULT_TAG = "latest"
 DOCKER_HUB = "docker.io"
+HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io"})
+"""Other names of Docker Hub in image names; containerd too makes docker.io of the first."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -105,7 +107,7 @@ class ImageReference:
         name, tag = _split_tag(name)
         reference = Digest.parse(digest) if "@" in text else Tag.parse(tag or DEFAULT_TAG)
         registry, repository = split_registry(name)
-        registry = registry or DOCKER_HUB
+        registry = DOCKER_HUB if registry in HUB_NAMES else registry or DOCKER_HUB
         repository = canonical_repository(registry, repository)
         return cls(registry, check_repository(repository), reference)
 

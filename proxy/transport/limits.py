@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 
 QUEUE_LIMIT = 1000
-"""Requests that may wait for one host; further ones fail at once."""
+"""Requests of one size that may wait for one host; further ones fail at once."""
 
 
 class QueueFull(Exception):
@@ -48,7 +48,7 @@ class Gate:
         if self._has_place(size) and not self._waiting[size]:
             self._busy[size] += 1
             return
-        if sum(map(len, self._waiting.values())) >= QUEUE_LIMIT:
+        if len(self._waiting[size]) >= QUEUE_LIMIT:
             raise QueueFull(f"{QUEUE_LIMIT} requests already wait for this host")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[size].append(turn)

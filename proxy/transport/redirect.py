@@ -28,7 +28,9 @@ class Followed:
 
 
 async def follow(sessions: Sessions, outgoing: Outgoing) -> Followed:
-    """Send a request to an upstream and follow at most 5 redirects; no other origin is sent its credentials.
+    """Send a request to an upstream and follow at most 5 redirects.
+
+    No other origin is sent its credentials, nor is the upstream itself after a redirect through another one.
 
     Raises RedirectRefused, and what `Sessions.request` raises.
     """
@@ -40,9 +42,10 @@ async def follow(sessions: Sessions, outgoing: Outgoing) -> Followed:
         location = response.headers.get("Location")
         response.release()
         url, origin = _target(sessions, current, location)
-        current = replace(outgoing, url=url, origin=origin)
+        current = replace(current, url=url, origin=origin)
         if origin != upstream:
-            kept = {name: value for name, value in outgoing.headers.items() if name in _SENT_ANYWHERE}
+            # For good: a server elsewhere must not choose the path that our credentials come back to.
+            kept = {name: value for name, value in current.headers.items() if name in _SENT_ANYWHERE}
             current = replace(current, headers=kept, form=None, named_by=upstream)
     raise RedirectRefused(f"{upstream.authority} redirects more than {REDIRECTS_LIMIT} times")
 

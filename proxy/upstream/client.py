@@ -32,6 +32,7 @@ _NO_REFERRERS = frozenset({400, 405, 406, 501})
 _PASSING = frozenset({408, 425})
 """4xx that say nothing of us or of what we asked for: request timeout, too early."""
 _REST_SLACK = 0.02
+_LONGEST_NUMBER = 20
 _logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -253,7 +254,7 @@ def _meaning(route: Route, target: Target, ask: Ask, answer: Followed) -> Endpoi
             return NotThere(f"{host} does not have {target.repository} {ask.suffix}")
         case 416 if ask.range is not None:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
-            return RangeInvalid("the range lies outside the blob", size=int(size) if size.isdecimal() else None)
+            return RangeInvalid("the range lies outside the blob", size=int(size) if size.isdecimal() and len(size) < _LONGEST_NUMBER else None)
         case 429:
             UPSTREAM_RATE_LIMITED.labels(route.upstream).inc()
             return Unavailable(f"{host} answered 429: too many requests", retry_after=retry_after, limited=True)

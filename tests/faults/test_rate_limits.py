@@ -8,11 +8,12 @@ from email.utils import format_datetime
 import pytest
 
 from proxy.demo.images import Image
+from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
-from tests.fakes.client import NodeClient
+from tests.fakes.client import NodeClient, read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import REG, blob, layer_of, manifest, metric, settings, started
+from tests.fakes.proxy import REG, SHORT, UPSTREAM, blob, layer_of, manifest, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 
@@ -105,3 +106,15 @@ async def test_trouble_that_passes_is_not_seen_and_what_stays_is_503(
     plain.script(on(), Reply(status))
     got = await near_plain.send(method, manifest())
     assert (got.status, f"answered {status}" in got.reason) == (503, True)
+
+
+async def test_our_own_limit_is_503_and_no_fault_of_the_endpoint(plain: ScriptedRegistry, image: Image) -> None:
+    """A node that takes nothing of its layer holds the one place for blobs; manifests have one of their own."""
+    large = plain.add_blob(UPSTREAM, Generated(48 * MIB, seed=2)).digest
+    configuration = settings([plain.url], timeouts=SHORT, host={"maxConnections": 2})
+    async with started(configuration) as proxy, proxy.node.opened("GET", blob(large)) as (reader, _):
+        assert (await read_head(reader))[0] == 200
+        got = await proxy.node.get(blob(layer_of(image)[0]))
+        assert (got.status, got.code) == (503, "TOOMANYREQUESTS")
+        assert "maxConnections" in got.reason
+        assert (await proxy.node.get(manifest())).body == image.manifest

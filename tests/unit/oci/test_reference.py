@@ -98,7 +98,10 @@ def test_a_digest_that_we_cannot_check_is_refused(text: str) -> None:
         Digest.parse(text)
 
 
-@given(st.text(max_size=80) | st.from_regex(r"sha(256|512):[0-9a-g]{62,130}"))
+ALMOST = st.builds("sha{}:{}{}".format, st.sampled_from([256, 512]), st.just("0a" * 31), st.text("0af gF", max_size=4))
+
+
+@given(st.text(max_size=80) | ALMOST)
 def test_no_digest_raises_anything_but_digest_invalid(text: str) -> None:
     with contextlib.suppress(DigestInvalid):
         assert str(Digest.parse(text)) == text

@@ -82,6 +82,15 @@ async def test_a_loop_ends() -> None:
     assert len(one.requests) + len(two.requests) == 6
 
 
+async def test_credentials_do_not_come_back_to_a_path_that_another_server_chose() -> None:
+    async with serving() as registry, serving() as other, sessions() as opened:
+        registry.redirect("/start", f"{other.url}/away")
+        other.redirect("/away", f"{registry.url}/chosen-elsewhere")
+        request = replace(outgoing(f"{registry.url}/start"), headers={"Authorization": "Bearer s3cret"})
+        await follow(opened, request)
+    assert [headers.get("Authorization") for headers in registry.headers] == ["Bearer s3cret", None]
+
+
 BAD_LOCATIONS = [
     "",
     "x" * 9000,
