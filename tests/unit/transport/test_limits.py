@@ -98,7 +98,7 @@ async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.Monk
         for name in ("inside", "waiting 1", "waiting 2"):
             await visitors.come(name, SMALL)
         with pytest.raises(QueueFull):
-            await gate.acquire(LARGE)
+            await gate.acquire(SMALL)
         visitors.tasks["waiting 1"].cancel()
         await settle()
         await visitors.come("waiting 3", SMALL)  # who leaves the queue makes room in it
@@ -106,6 +106,18 @@ async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.Monk
             await visitors.go(name)
         assert visitors.inside == ["inside", "waiting 2", "waiting 3"]
     assert await is_free(gate, 1)
+
+
+async def test_many_blobs_that_wait_keep_no_manifest_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUEUE_LIMIT", 1)
+    gate = Gate(1)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name, size in (("inside", SMALL), ("blob", LARGE), ("manifest", SMALL)):
+            await visitors.come(name, size)
+        for name in ("inside", "manifest", "blob"):
+            await visitors.go(name)
+        assert visitors.inside == ["inside", "manifest", "blob"]
 
 
 async def test_an_error_inside_gives_the_place_back() -> None:
