@@ -254,7 +254,8 @@ def _meaning(route: Route, target: Target, ask: Ask, answer: Followed) -> Endpoi
             return NotThere(f"{host} does not have {target.repository} {ask.suffix}")
         case 416 if ask.range is not None:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
-            return RangeInvalid("the range lies outside the blob", size=int(size) if size.isdecimal() and len(size) < _LONGEST_NUMBER else None)
+            is_known = size.isdecimal() and len(size) < _LONGEST_NUMBER
+            return RangeInvalid("the range lies outside the blob", size=int(size) if is_known else None)
         case 429:
             UPSTREAM_RATE_LIMITED.labels(route.upstream).inc()
             return Unavailable(f"{host} answered 429: too many requests", retry_after=retry_after, limited=True)
