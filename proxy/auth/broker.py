@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from cachetools import LRUCache, TLRUCache
+from cachetools import LRUCache, TLRUCache, TTLCache
 
 from proxy.auth.credentials.source import Login, LoginKind
 from proxy.auth.exchange import (
@@ -16,6 +16,7 @@ from proxy.auth.exchange import (
     exchange,
     other_method_may_work,
 )
+from proxy.auth.failures import Failures
 from proxy.auth.grant import Grant, GrantKey
 from proxy.auth.realm import RealmRefused, judge_realm
 from proxy.config.address import Origin
@@ -29,6 +30,8 @@ from proxy.transport.singleflight import Background, SingleFlight
 
 GRANTS_LIMIT = 20_000
 """Most grants that are kept."""
+RENEWAL_SECONDS = 5.0
+"""How long after one attempt to renew a grant ahead of its end the next one comes, if it failed."""
 CHALLENGES_LIMIT = 20_000
 """Most (host, repository) pairs whose challenge is remembered."""
 
@@ -79,6 +82,8 @@ class Broker:
         self._challenges: LRUCache[tuple[Origin, str], Challenge] = LRUCache(CHALLENGES_LIMIT)
         self._methods: dict[Origin, Method] = {}  # by realm; realms are judged, so there are few
         self._flights: SingleFlight[GrantKey, Grant] = SingleFlight(background)
+        self._failures = Failures()
+        self._renewals: TTLCache[GrantKey, bool] = TTLCache(GRANTS_LIMIT, RENEWAL_SECONDS)
 
     async def remembered(self, asker: Asker) -> Authorization | None:
         """What the host is known to want; None where it has not been asked yet and may want nothing.
@@ -119,9 +124,13 @@ class Broker:
         grant = self._grants.get(key)
         if grant is not None and grant.is_valid:
             TOKEN_REQUESTS.labels(request.upstream, "cached").inc()
-            if grant.is_due:
+            if grant.is_due and key not in self._renewals:
+                self._renewals[key] = True
                 self._flights.launch(key, lambda: self._fetch(key, request))
             return grant
+        failure = self._failures.get(key)
+        if failure is not None:
+            raise failure
         if self._flights.is_flying(key):
             TOKEN_REQUESTS.labels(request.upstream, "joined").inc()
         return await self._flights.run(key, lambda: self._fetch(key, request))
@@ -129,11 +138,10 @@ class Broker:
     async def _fetch(self, key: GrantKey, request: TokenRequest) -> Grant:
         try:
             grant = await self._exchange(request)
-        except TokenRefused:
-            TOKEN_REQUESTS.labels(request.upstream, "denied").inc()
-            raise
-        except TokenUnavailable:
-            TOKEN_REQUESTS.labels(request.upstream, "error").inc()
+        except (TokenRefused, TokenUnavailable) as error:
+            result = "denied" if isinstance(error, TokenRefused) else "error"
+            TOKEN_REQUESTS.labels(request.upstream, result).inc()
+            self._failures.add(key, error)
             raise
         TOKEN_REQUESTS.labels(request.upstream, "fetched").inc()
         _logger.debug("token for %s from %s", request.scope, request.realm_origin.authority)

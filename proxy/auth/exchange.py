@@ -29,7 +29,7 @@ CLIENT_ID = "scope-proxy"
 Method = Literal["get", "post"]
 
 _REFUSALS = frozenset({400, 401, 403, 404, 405, 406, 422, 501})
-_OTHER_METHOD = frozenset({400, 401, 404, 405, 501})
+_OTHER_METHOD = frozenset({400, 404, 405, 501})  # not 401: a wrong password is sent once, not twice
 _logger = logging.getLogger(__name__)
 
 

@@ -89,6 +89,8 @@ def _check_registry(config: Config, name: str, registry: Registry, findings: Fin
 
 
 def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, findings: Findings) -> None:
+    if any(_is_own(address.origin, listener.address) for listener in config.listeners):
+        findings.error(path, f"{address.origin} is this proxy itself: name the registry that it is to ask")
     if "v2" not in address.root.split("/"):
         findings.warning(
             path,
@@ -98,6 +100,13 @@ def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, fin
     exposed = config.host(address.origin).credentials or config.docker_config_files
     if address.origin.scheme == "http" and exposed and not is_loopback(address.origin.host):
         findings.warning(path, f"credentials for {address.origin.authority} cross the network in plain text: use https")
+
+
+def _is_own(origin: Origin, listener: str) -> bool:
+    """Whether an endpoint is one of our listeners, as far as the names tell."""
+    host, port = _split(listener)
+    same_host = origin.host == host or (is_loopback(origin.host) and (host in _ANY_ADDRESS or is_loopback(host)))
+    return origin.port == port and same_host
 
 
 def _check_hosts(config: Config, findings: Findings) -> None:

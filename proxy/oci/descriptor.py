@@ -19,6 +19,9 @@ SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 BLOB = "application/octet-stream"
 
+_NAMES = ("mediaType", "schemaVersion", "fsLayers")
+_LONGEST_NUMBER = 20
+
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT}) | INDEX_TYPES
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
@@ -42,8 +45,16 @@ def media_type_of(content_type: str | None) -> str:
 
 def is_manifest(content: bytes) -> bool:
     """Whether these bytes are a manifest or an index of any kind: such a digest is never served as a blob."""
-    fields = _json_object(content)
-    return fields is not None and (_declared_type(fields) is not None or _shape(fields) is not None)
+    try:
+        fields = _json_object(content)
+    except RecursionError:
+        return True  # no honest blob is nested so deep, and a manifest could be
+    if fields is None:
+        return False
+    # containerd, being Go, reads `SchemaVersion` as well.
+    fields = {name.lower(): value for name, value in fields.items()}
+    fields = {**fields, **{name: fields[name.lower()] for name in _NAMES if name.lower() in fields}}
+    return _declared_type(fields) is not None or _shape(fields) is not None
 
 
 def manifest_type(content: bytes, content_type: str | None) -> str:
@@ -52,8 +63,11 @@ def manifest_type(content: bytes, content_type: str | None) -> str:
     The bytes are covered by the digest and the header is not, so they win. Raises UpstreamInvalid for what is no
     manifest, for one that is both an image and an index (CVE-2021-41190), and for schema 1.
     """
-    fields = _json_object(content)
     header = media_type_of(content_type)
+    try:
+        fields = _json_object(content)
+    except RecursionError:
+        fields = None
     if fields is None:
         raise UpstreamInvalid(f"the upstream sent no manifest: not a JSON object, Content-Type {header or 'missing'}")
     if header in SCHEMA1_TYPES or "fsLayers" in fields:
@@ -70,10 +84,15 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     if not content.lstrip(b" \t\r\n").startswith(b"{"):
         return None
     try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError):
+        fields = json.loads(content, parse_int=_number)
+    except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def _number(digits: str) -> int:
+    """A number; one that is too long for Python to read must not make a manifest pass for something else."""
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else 0
 
 
 def _declared_type(fields: dict[str, Any]) -> str | None:

@@ -105,7 +105,7 @@ class ImageReference:
         """
         name, _, digest = text.partition("@")
         name, tag = _split_tag(name)
-        reference = Digest.parse(digest) if "@" in text else Tag.parse(tag or DEFAULT_TAG)
+        reference = Digest.parse(digest) if "@" in text else Tag.parse(DEFAULT_TAG if tag is None else tag)
         registry, repository = split_registry(name)
         registry = DOCKER_HUB if registry in HUB_NAMES else registry or DOCKER_HUB
         repository = canonical_repository(registry, repository)

@@ -10,11 +10,12 @@ from aiohttp.typedefs import Handler as AiohttpHandler
 
 from proxy.log import REQUEST_ID
 from proxy.metrics import HTTP_BYTES, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_REQUESTS
-from proxy.oci.errors import NameInvalid, RegistryError
+from proxy.oci.errors import Denied, NameInvalid, RegistryError
 from proxy.oci.request import RegistryRequest, parse_request
 from proxy.server.handlers import Handler
 from proxy.server.record import RequestRecord
 from proxy.server.responses import Responder
+from proxy.transport.loop import note_via
 
 BODY_LIMIT = 1024
 """Bytes of a request's body that are taken; a pull has none."""
@@ -65,6 +66,8 @@ def _parse(request: web.Request) -> RegistryRequest:
     asked = parse_request(request.method, request.raw_path.partition("?")[0], request.query.items())
     if request.body_exists:
         raise NameInvalid("a pull has no body")
+    if note_via(request.headers.getall("Via", [])):
+        raise Denied("the request has come back to scope-proxy itself: an endpoint of the registry is this proxy")
     return asked
 
 

@@ -41,16 +41,16 @@ async def follow(sessions: Sessions, outgoing: Outgoing) -> Followed:
             return Followed(response, elsewhere=current.origin != upstream)
         location = response.headers.get("Location")
         response.release()
-        url, origin = _target(sessions, current, location)
+        url, origin = _target(sessions, current, location, upstream)
         current = replace(current, url=url, origin=origin)
         if origin != upstream:
             # For good: a server elsewhere must not choose the path that our credentials come back to.
             kept = {name: value for name, value in current.headers.items() if name in _SENT_ANYWHERE}
-            current = replace(current, headers=kept, form=None, named_by=upstream)
+            current = replace(current, headers=kept, form=None, named_by=upstream, redirected=True)
     raise RedirectRefused(f"{upstream.authority} redirects more than {REDIRECTS_LIMIT} times")
 
 
-def _target(sessions: Sessions, current: Outgoing, location: str | None) -> tuple[URL, Origin]:
+def _target(sessions: Sessions, current: Outgoing, location: str | None, upstream: Origin) -> tuple[URL, Origin]:
     sender = current.origin
     if not location or len(location) > _LOCATION_LIMIT or not location.isprintable():
         raise RedirectRefused(f"{sender.authority} redirects without a usable Location")
@@ -60,7 +60,7 @@ def _target(sessions: Sessions, current: Outgoing, location: str | None) -> tupl
         origin = Origin.parse(str(target))
     except ValueError as error:
         raise RedirectRefused(f"{sender.authority} redirects to a URL that cannot be used: {error}") from None
-    if sender.scheme == "https" and origin.scheme == "http" and not sessions.is_named(origin):
+    if sender.scheme == "https" and origin.scheme == "http" and not sessions.is_listed(origin, upstream):
         raise RedirectRefused(
             f"{sender.authority} redirects from https to {origin}: to allow it, add {origin} to redirects of the host"
         )

@@ -13,7 +13,7 @@ from cachetools import LRUCache, TTLCache
 from yarl import URL
 
 from proxy.config.address import Origin
-from proxy.config.model import ANY, Config, Tls
+from proxy.config.model import Config, Tls
 from proxy.metrics import UPSTREAM_REQUESTS
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
 from proxy.transport.forward_proxy import ForwardProxies
@@ -48,7 +48,19 @@ class Outgoing:
     """The upstream and the operation, for the metrics."""
     form: Mapping[str, str] | None = field(default=None, repr=False)
     named_by: Origin | None = None
-    """The upstream that named this origin, where the configuration does not: then its address is judged."""
+    """The upstream that named this origin, by a challenge or a redirect: then its address is judged."""
+    redirected: bool = False
+    """The origin was redirected to: our client certificate is not shown there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """What connections may be shared by: those to an upstream, or to servers that it names on allowed networks."""
+
+    upstream: Origin
+    tls: Tls
+    networks: frozenset[Network] | None = None
+    is_own: bool = True
 
 
 class Sessions:
@@ -58,22 +70,21 @@ class Sessions:
         self._config = config
         self._tls = tls
         self._proxies = proxies
-        self._named: dict[Origin, aiohttp.ClientSession] = {}
-        self._foreign: dict[tuple[frozenset[Network], Tls], aiohttp.ClientSession] = {}
+        self._sessions: dict[_Pool, aiohttp.ClientSession] = {}  # upstreams are configured, so there are few
         self._gates: LRUCache[Origin, Gate] = LRUCache(_GATES_LIMIT)
         self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_GATES_LIMIT, DNS_SECONDS)
-        self._trusted = _named_origins(config)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for session in (*self._named.values(), *self._foreign.values()):
+        for session in self._sessions.values():
             await session.close()
 
-    def is_named(self, origin: Origin) -> bool:
-        """Whether the configuration names this origin, so that its address is nobody's to judge."""
-        return origin in self._trusted
+    def is_listed(self, origin: Origin, upstream: Origin) -> bool:
+        """Whether the configuration lets this upstream name this origin, so that its address is nobody's to judge."""
+        host = self._config.host(upstream)
+        return str(origin) in (*host.realms, *host.redirects)
 
     def gate(self, origin: Origin) -> Gate:
         """How many requests the origin gets at once."""
@@ -88,7 +99,7 @@ class Sessions:
         Raises aiohttp.ClientError, TimeoutError and AddressRefused.
         """
         forward = self._proxies.proxy_for(outgoing.origin)
-        session = await self._session(outgoing.origin, outgoing.named_by, judged=forward is None)
+        session = await self._session(outgoing, judged=forward is None)
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **outgoing.headers}
         proxy_headers: dict[str, str] = {}
         if forward is not None and forward.authorization is not None:
@@ -119,21 +130,27 @@ class Sessions:
             self._networks[origin] = known
         return known
 
-    async def _session(self, origin: Origin, named_by: Origin | None, *, judged: bool) -> aiohttp.ClientSession:
-        if named_by is None or self.is_named(origin):
-            if origin not in self._named:
-                host = self._config.host(origin)
-                self._named[origin] = self._build(self._tls[host.tls], ThreadedResolver(), host.max_connections)
-            return self._named[origin]
+    async def _session(self, outgoing: Outgoing, *, judged: bool) -> aiohttp.ClientSession:
+        """The session for a request: the origin's own, or one of the upstream that named it."""
+        origin, named_by = outgoing.origin, outgoing.named_by
+        host = self._config.host(origin)
+        if named_by is None:
+            return self._pooled(_Pool(origin, host.tls), host.max_connections)
+        tls = without_certificate(host.tls) if outgoing.redirected else host.tls
+        networks = None
         # Behind a forward proxy it is the proxy that resolves names: nothing to judge here.
-        upstream = await self.networks(named_by) if judged else frozenset(Network)
-        if judged and (literal := literal_address(origin.host)):
-            judge(origin.host, literal, upstream)
-        tls = self._config.host(origin).tls
-        if (upstream, tls) not in self._foreign:
-            resolver = JudgingResolver(upstream)
-            self._foreign[upstream, tls] = self._build(self._tls[tls], resolver, _FOREIGN_CONNECTIONS)
-        return self._foreign[upstream, tls]
+        if judged and not self.is_listed(origin, named_by):
+            networks = await self.networks(named_by)
+            if literal := literal_address(origin.host):
+                judge(origin.host, literal, networks)
+        # A pool for each upstream: what one of them names cannot use up the connections of another.
+        return self._pooled(_Pool(named_by, tls, networks, is_own=False), _FOREIGN_CONNECTIONS)
+
+    def _pooled(self, pool: _Pool, connections: int) -> aiohttp.ClientSession:
+        if pool not in self._sessions:
+            resolver = ThreadedResolver() if pool.networks is None else JudgingResolver(pool.networks)
+            self._sessions[pool] = self._build(self._tls[pool.tls], resolver, connections)
+        return self._sessions[pool]
 
     def _build(
         self, tls: ssl.SSLContext, resolver: aiohttp.abc.AbstractResolver, connections: int
@@ -162,13 +179,18 @@ def load_tls(config: Config) -> Mapping[Tls, ssl.SSLContext]:
     """The TLS contexts of all hosts; raises ValueError that names the host and the file that cannot be used."""
     contexts = {Tls(): _context(Tls())}
     for name, host in config.hosts.items():
-        if host.tls not in contexts:
+        for tls in {host.tls, without_certificate(host.tls)} - set(contexts):
             try:
-                contexts[host.tls] = _context(host.tls)
+                contexts[tls] = _context(tls)
             except (OSError, ssl.SSLError) as error:
                 files = ", ".join(filter(None, (host.tls.ca_file, host.tls.cert_file, host.tls.key_file)))
                 raise ValueError(f"hosts.{name}.tls: cannot use {files}: {error}") from None
     return MappingProxyType(contexts)
+
+
+def without_certificate(tls: Tls) -> Tls:
+    """The same, but our client certificate is not shown: for servers that an upstream redirects to."""
+    return tls.model_copy(update={"cert_file": None, "key_file": None})
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
@@ -180,11 +202,3 @@ def _context(tls: Tls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _named_origins(config: Config) -> frozenset[Origin]:
-    """Every origin that stands in the configuration: endpoints, hosts, realms and redirect targets."""
-    endpoints = (endpoint.address.origin for entry in config.registries.values() for endpoint in entry.endpoints)
-    hosts = (Origin.parse(f"https://{name}") for name in config.hosts if name != ANY)
-    listed = (Origin.parse(url) for host in config.hosts.values() for url in (*host.realms, *host.redirects))
-    return frozenset((*endpoints, *hosts, *listed))

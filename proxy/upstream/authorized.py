@@ -1,13 +1,12 @@
 """One request to one endpoint, with the credential that it takes: challenge, token, retry, next credential."""
 
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from proxy.auth.broker import Asker, Authorization, Broker, NoLogin
 from proxy.auth.credentials.chain import CredentialChain
@@ -22,6 +21,10 @@ from proxy.upstream.failure import Refused, Unavailable
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
+REFUSED_SECONDS = 10.0
+"""How long a refusal of the registry stands: nodes that retry, or are hostile, must not lock an account."""
+REMEMBERED = 20_000
+"""Most (host, repository) pairs, and most refusals, that are remembered."""
 SURELY_ALIVE = 60.0
 """Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
 
@@ -44,15 +47,20 @@ class Authorizer:
     def __init__(self, broker: Broker, credentials: CredentialChain) -> None:
         self._broker = broker
         self._credentials = credentials
-        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(20_000)
+        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
+        self._refused: TTLCache[tuple[Origin, str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
 
-    async def send(self, target: Target, upstream: str, send: Send) -> Followed:
-        """The answer to the request, whatever its status but 401 and 403.
+    async def send(self, target: Target, upstream: str, send: Send, suffix: str) -> Followed:
+        """The answer to the request for `suffix` of the repository, whatever its status but 401 and 403.
 
         Raises Refused where no credential is taken and Unavailable where a token or a credential cannot be had.
         """
         refusals: list[str] = []
         for login in await self._logins(target):
+            key = (target.endpoint.origin, target.path, suffix, login.identity)
+            if known := self._refused.get(key):
+                refusals.append(known)
+                continue
             try:
                 answer = await self._send_as(Asker(target, upstream, login), send)
             except (TokenRefused, NoLogin, RealmRefused) as error:
@@ -63,7 +71,9 @@ class Authorizer:
                 if isinstance(answer, Followed):
                     self._worked[target.endpoint.origin, target.repository] = login.identity
                     return answer
-                refusals.append(_told(target, login, f"{target.endpoint.origin.authority} answered {answer.status}"))
+                told = _told(target, login, f"{target.endpoint.origin.authority} answered {answer.status}")
+                self._refused[key] = told
+                refusals.append(told)
         _logger.info("refused: %s", "; ".join(refusals))
         raise Refused(refusals[0])
 
@@ -139,22 +149,17 @@ def _told(target: Target, login: Login, reason: str) -> str:
 
 
 async def read_error(response: aiohttp.ClientResponse) -> str:
-    """The text of an error's body, at most 64 KiB; the connection is given back."""
+    """The text of an error's body, at most 64 KiB; the connection is given back, however the reading ends."""
+    body = bytearray()
     try:
-        body = await response.content.read(ERROR_BODY_LIMIT)
+        while len(body) < ERROR_BODY_LIMIT and (chunk := await response.content.readany()):
+            body += chunk
     except (aiohttp.ClientError, TimeoutError):
-        body = b""
-    if response.content.at_eof():
-        response.release()
-    else:
-        response.close()
-    return body.decode(errors="replace")
-
-
-def error_codes(text: str) -> frozenset[str]:
-    """The codes of an error body of the distribution specification; none where it is something else."""
-    try:
-        errors = json.loads(text)["errors"]
-        return frozenset(str(item["code"]) for item in errors)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return frozenset()
+        pass  # what has come has to do
+    finally:
+        # Also when the budget is spent or the client has left: a connection that is not given back is lost for good.
+        if response.content.at_eof():
+            response.release()
+        else:
+            response.close()
+    return body[:ERROR_BODY_LIMIT].decode(errors="replace")

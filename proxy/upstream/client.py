@@ -17,6 +17,7 @@ from proxy.oci.request import NAMESPACE, Operation
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
 from proxy.transport.limits import Size
+from proxy.transport.loop import via
 from proxy.transport.redirect import Followed, follow
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.transport.session import Outgoing, Sessions
@@ -144,11 +145,11 @@ class UpstreamClient:
         """One request; where its HEAD is refused, a GET takes its place."""
         target, ask = sender.target, sender.ask
         try:
-            answer = await self._authorizer.send(target, route.upstream, sender)
+            answer = await self._authorizer.send(target, route.upstream, sender, ask.suffix)
             if _is_refused_head(ask, answer):
                 answer.response.close()
                 sender.ask = _as_get(ask)
-                answer = await self._authorizer.send(target, route.upstream, sender)
+                answer = await self._authorizer.send(target, route.upstream, sender, ask.suffix)
             await _classify(route, target, sender.ask, answer)
         except BaseException:
             sender.release()
@@ -157,7 +158,7 @@ class UpstreamClient:
 
     def _note(self, target: Target, failure: EndpointFailure) -> None:
         if isinstance(failure, Unavailable):
-            self._endpoints.failed(target, str(failure), failure.retry_after)
+            self._endpoints.failed(target, failure.retry_after)
 
 
 class _Sender:
@@ -198,7 +199,7 @@ class _Sender:
     def _outgoing(self, authorization: str | None) -> Outgoing:
         ask, target = self.ask, self.target
         query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
-        headers = {"X-Request-Id": REQUEST_ID.get()}
+        headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via()}
         if ask.accept is not None:
             headers["Accept"] = ask.accept
         if ask.range is not None:
@@ -247,7 +248,8 @@ async def _classify(route: Route, target: Target, ask: Ask, answer: Followed) ->
 def _meaning(route: Route, target: Target, ask: Ask, answer: Followed) -> EndpointFailure | RegistryError:
     host = target.endpoint.origin.authority
     response, status = answer.response, answer.response.status
-    retry_after = parse_retry_after(response.headers.get("Retry-After"))
+    # An object store speaks for itself: the registry is not to be left alone because of it.
+    retry_after = None if answer.elsewhere else parse_retry_after(response.headers.get("Retry-After"))
     what = f"{host} answered {status}" if not answer.elsewhere else f"the object store of {host} answered {status}"
     match status:
         case 404 | 410:

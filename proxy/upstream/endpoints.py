@@ -11,6 +11,8 @@ COOL_DOWN = 5.0
 """Seconds that an endpoint goes to the end of the order after a failure; doubled with each further one ..."""
 LONGEST_COOL_DOWN = 60.0
 """... up to so many seconds."""
+LONGEST_REST = 300.0
+"""Seconds that an endpoint is left alone for at the most: then one request finds out how it is."""
 
 
 @dataclass(slots=True)
@@ -18,7 +20,6 @@ class _Health:
     failures: int = 0
     cool_until: float = 0.0
     rest_until: float = 0.0
-    last_error: str = ""
 
 
 class Endpoints:
@@ -41,15 +42,14 @@ class Endpoints:
         if not self.rest(target):
             self._health.pop(target.endpoint.origin, None)
 
-    def failed(self, target: Target, reason: str, retry_after: float | None = None) -> None:
+    def failed(self, target: Target, retry_after: float | None = None) -> None:
         """The endpoint could not be asked, or asked to be left alone for `retry_after` seconds."""
         health = self._of(target)
         now = time.monotonic()
         health.failures += 1
-        health.last_error = reason
         health.cool_until = now + min(COOL_DOWN * 2.0 ** (health.failures - 1), LONGEST_COOL_DOWN)
         if retry_after is not None:
-            health.rest_until = now + retry_after
+            health.rest_until = now + min(retry_after, LONGEST_REST)
 
     def _of(self, target: Target) -> _Health:
         return self._health.setdefault(target.endpoint.origin, _Health())

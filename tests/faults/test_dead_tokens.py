@@ -74,9 +74,9 @@ async def test_a_token_that_the_server_takes_for_expired_at_once_ends_in_403(
     got = await node.get(manifest())
     assert (got.status, got.code) == (403, "DENIED")
     assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (2, 1)
-    got = await node.get(manifest())
-    assert got.status == 403
-    assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (5, 2)
+    for _ in range(10):
+        assert (await node.get(manifest())).status == 403
+    assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (2, 1)
 
 
 @pytest.mark.parametrize("status", [400, 403])

@@ -78,7 +78,7 @@ async def test_what_a_node_sends_as_authorization_goes_nowhere(
             assert (await node.get(manifest(), (name, value))).body == image.manifest
     assert {entry.credential for entry in registry.record.of("manifest")} == {"anonymous", "bearer 1"}
     sent = {name for entry in registry.record.all() for name in entry.headers}
-    assert sent == {"accept", "accept-encoding", "host", "user-agent", "x-request-id"}
+    assert sent == {"accept", "accept-encoding", "host", "user-agent", "via", "x-request-id"}
 
 
 @pytest.fixture
@@ -134,9 +134,10 @@ async def test_a_failed_renewal_leaves_the_old_token_in_use(
     await pull(node, image)
     clock(275.0)
     registry.script(on(kind="token"), Reply(500))
-    for count in (2, 3):
+    for _ in range(10):
         assert (await node.head(manifest())).status == 200
-        await registry.record.wait(count, "token")
+    await registry.record.wait(2, "token")
+    assert len(registry.record.tokens) == 2  # once in a while, however many pulls there are meanwhile
     assert registry.record.of("manifest")[-1].credential == "bearer 1"
 
 

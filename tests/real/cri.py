@@ -1,12 +1,14 @@
 """The container runtime interface, as the kubelet calls it to pull images."""
 
 import functools
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+READY_POLL = 0.1  # seconds
 PULL_TIMEOUT = 60.0
 CALL_TIMEOUT = 10.0
 PROTOCOL = "tests/real/cri.proto"  # found below the directories of sys.path
@@ -50,9 +52,18 @@ class Cri:
         self._channel.close()
 
     def wait_ready(self, timeout: float) -> None:
-        """Return when the image service answers."""
+        """Return when the image service answers; before that it says that it is not initialized yet."""
         request = self._messages.ListImagesRequest()
-        self._service.ListImages(request, timeout=timeout, wait_for_ready=True)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._service.ListImages(request, timeout=timeout, wait_for_ready=True)
+            except grpc.RpcError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(READY_POLL)
+            else:
+                return
 
     def pull(self, image: str, auth: Auth | None = None, timeout: float = PULL_TIMEOUT) -> str:
         """Pull an image and give its reference; CriError with the runtime's own words."""

@@ -165,9 +165,20 @@ async def test_a_refused_credential_is_told_as_what_get_said() -> None:
         wrong = Login("robot", LoginKind.PASSWORD, "robot", "wrong")
         with pytest.raises(TokenRefused) as caught:
             await broker.answer(asker(registry, wrong), challenge(registry))
-        assert [entry.method for entry in registry.record.tokens] == ["GET", "POST"]
+        assert [entry.method for entry in registry.record.tokens] == ["GET"]
         assert caught.value.status == registry.record.tokens[0].status
         assert await broker.remembered(asker(registry, wrong)) is None
+
+
+async def test_a_refusal_is_not_asked_for_again_by_the_next_node() -> None:
+    async with made(STRICT) as (broker, registry):
+        wrong = Login("robot", LoginKind.PASSWORD, "robot", "wrong")
+        for _ in range(10):
+            with pytest.raises(TokenRefused):
+                await broker.answer(asker(registry, wrong), challenge(registry))
+        assert len(registry.record.tokens) == 1
+        await broker.answer(asker(registry, ROBOT), challenge(registry))  # another password is tried at once
+        assert [entry.status for entry in registry.record.tokens][1:] == [200]
 
 
 async def test_basic_is_answered_with_the_password_and_needs_one() -> None:

@@ -24,11 +24,26 @@ def test_an_endpoint_given_twice_is_a_warning() -> None:
 
 
 def test_credentials_over_plain_http_are_a_warning_but_not_on_loopback() -> None:
-    text = "registries: {{docker.io: {{endpoints: ['http://{host}:5000']}}}}\nhosts:\n  {host}:5000:\n"
+    text = "registries: {{docker.io: {{endpoints: ['http://{host}:5500']}}}}\nhosts:\n  {host}:5500:\n"
     text += "    credentials: {{username: a, passwordFile: /b}}\n"
     (note,) = notes(text.format(host="m.example"))
     assert "cross the network in plain text" in note
     assert notes(text.format(host="127.0.0.1")) == []
+
+
+@pytest.mark.parametrize(
+    ("listener", "endpoint"),
+    [
+        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("127.0.0.1:5000", "http://localhost:5000/v2/project"),
+        ("0.0.0.0:5000", "http://127.0.0.1:5000"),
+        ("proxy.example:443", "https://proxy.example"),
+    ],
+)
+def test_an_endpoint_that_is_the_proxy_itself_is_an_error(listener: str, endpoint: str) -> None:
+    text = f"listeners: [{{address: '{listener}'}}]\nregistries: {{docker.io: {{endpoints: ['{endpoint}']}}}}\n"
+    with pytest.raises(ConfigError, match=r":3:38: http.* is this proxy itself"):
+        notes(text)
 
 
 def test_a_host_that_no_endpoint_uses_is_a_warning() -> None:

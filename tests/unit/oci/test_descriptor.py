@@ -79,14 +79,26 @@ def test_a_web_page_in_place_of_a_manifest_is_named_by_its_type() -> None:
         manifest_type(b"<html>", "text/html; charset=utf-8")
 
 
-@pytest.mark.parametrize("content", [encoded(IMAGE), encoded(INDEX), encoded({"schemaVersion": 1, "fsLayers": []})])
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(IMAGE),
+        encoded(INDEX),
+        encoded({"schemaVersion": 1, "fsLayers": []}),
+        # what Go, and so containerd, reads as a manifest all the same
+        encoded({"SchemaVersion": 2, "manifests": []}),
+        encoded({"mediatype": OCI_INDEX}),
+        encoded(IMAGE)[:-1] + b', "n": ' + b"1" * 5000 + b"}",
+        encoded(IMAGE)[:-1] + b', "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
 def test_manifests_are_told_by_their_bytes(content: bytes) -> None:
     assert is_manifest(content)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x1f\x8b\x08", b"{", b"[]", b"{}", encoded({"architecture": "amd64", "rootfs": {}}), b'{"a":' * 100_000],
+    [b"", b"\x1f\x8b\x08", b"{", b"[]", b"{}", encoded({"architecture": "amd64", "rootfs": {}})],
 )
 def test_configurations_and_layers_are_no_manifests(content: bytes) -> None:
     assert not is_manifest(content)

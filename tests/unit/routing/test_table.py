@@ -21,7 +21,7 @@ DIGEST = Digest.of(b"x")
         ("https://h.example/api/docker/repo/v2", "https://h.example/api/docker/repo/v2/p/a", "p/a"),
         ("https://h.example/api/v2/project", "https://h.example/api/v2/project/p/a", "project/p/a"),
         ("https://h.example/root", "https://h.example/root/p/a", "p/a"),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/v2/p/a", "p/a"),
+        ("http://127.0.0.1:5500", "http://127.0.0.1:5500/v2/p/a", "p/a"),
     ],
 )
 def test_the_scope_names_what_the_upstream_sees(endpoint: str, url: str, repository: str) -> None:

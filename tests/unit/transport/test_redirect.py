@@ -91,6 +91,8 @@ async def test_credentials_do_not_come_back_to_a_path_that_another_server_chose(
     assert [headers.get("Authorization") for headers in registry.headers] == ["Bearer s3cret", None]
 
 
+REGISTRY = Origin.parse("http://registry.example")
+
 BAD_LOCATIONS = [
     "",
     "x" * 9000,
@@ -115,7 +117,7 @@ BAD_LOCATIONS = [
 async def test_a_location_that_cannot_be_used_is_refused(location: str) -> None:
     async with sessions() as opened:
         with pytest.raises(RedirectRefused) as caught:
-            _target(opened, outgoing("http://registry.example/start"), location)
+            _target(opened, outgoing("http://registry.example/start"), location, REGISTRY)
     assert "s3cret" not in str(caught.value)
 
 
@@ -163,15 +165,20 @@ async def test_from_https_to_http_only_where_it_is_configured(sender: str, locat
     settings = "hosts: {r.example: {redirects: ['http://listed.example']}}"
     async with sessions(settings) as opened:
         if allowed:
-            _, origin = _target(opened, outgoing(f"{sender}/start"), location)
+            _, origin = _target(opened, outgoing(f"{sender}/start"), location, Origin.parse(sender))
             assert origin == Origin.parse(location if ":" in location else f"https:{location}")
         else:
             with pytest.raises(RedirectRefused, match=r"add http://.* to redirects of the host"):
-                _target(opened, outgoing(f"{sender}/start"), location)
+                _target(opened, outgoing(f"{sender}/start"), location, Origin.parse(sender))
 
 
 async def test_a_refusal_never_shows_the_query() -> None:
     async with sessions() as opened:
         with pytest.raises(RedirectRefused) as caught:
-            _target(opened, outgoing("https://r.example/a"), "http://store.example/x?X-Amz-Signature=s3cret")
+            _target(
+                opened,
+                outgoing("https://r.example/a"),
+                "http://store.example/x?X-Amz-Signature=s3cret",
+                Origin.parse("https://r.example"),
+            )
     assert "s3cret" not in str(caught.value)

@@ -11,10 +11,11 @@ import trustme
 from yarl import URL
 
 from proxy.config.address import Origin
+from proxy.config.model import Tls
 from proxy.transport import addresses, session
 from proxy.transport.addresses import AddressRefused, Network
 from proxy.transport.forward_proxy import ForwardProxies
-from proxy.transport.session import load_tls
+from proxy.transport.session import load_tls, without_certificate
 from tests.unit.transport.support import Names, config, outgoing, serving, sessions
 
 LOGIN = "Basic cm9ib3Q6czNjcmV0"  # robot:s3cret
@@ -162,7 +163,7 @@ async def test_an_origin_that_the_configuration_names_is_not_judged(monkeypatch:
         settings = f"hosts: {{registry.test: {{redirects: ['{server.url}']}}}}"
         named = replace(outgoing(f"{server.url}/x"), named_by=Origin.parse("https://registry.test"))
         async with sessions(settings) as opened:
-            assert opened.is_named(server.origin)
+            assert opened.is_listed(server.origin, Origin.parse("https://registry.test"))
             assert (await opened.request(named)).status == 200
 
 
@@ -206,3 +207,18 @@ def test_contexts_verify_and_are_of_tls_1_2_at_least() -> None:
     for tls, context in contexts.items():
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
         assert (context.verify_mode is ssl.CERT_REQUIRED) != tls.insecure_skip_verify
+
+
+def test_a_client_certificate_is_not_shown_where_an_upstream_redirects_to() -> None:
+    tls = Tls.model_validate({"caFile": "/ca.crt", "certFile": "/client.crt", "keyFile": "/client.key"})
+    assert without_certificate(tls) == Tls.model_validate({"caFile": "/ca.crt"})
+    assert without_certificate(Tls.model_validate({"insecureSkipVerify": True})).insecure_skip_verify
+
+
+async def test_a_redirect_uses_a_session_without_the_certificate_of_the_host() -> None:
+    async with serving() as server:
+        named = replace(outgoing(f"{server.url}/x"), named_by=server.origin, redirected=True)
+        async with sessions() as opened:
+            await opened.request(outgoing(f"{server.url}/x"))
+            await opened.request(named)
+            assert {pool.is_own for pool in opened._sessions} == {True, False}
