@@ -15,8 +15,8 @@ from tests.fakes.objectstore import ObjectStore
 from tests.fakes.proxy import LOGIN, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
-BRIEF = {"manifest": "200ms", "blob": "400ms", "connect": "1s", "stall": "200ms", "shutdownGrace": "200ms"}
-CONNECTIONS = 4
+BRIEF = {"manifest": "500ms", "blob": "500ms", "connect": "1s", "stall": "200ms", "shutdownGrace": "200ms"}
+CONNECTIONS = 2
 """maxConnections of the host: a leak shows after so many requests."""
 
 
