@@ -2,7 +2,7 @@
 # make test   all tests; what needs root or a missing program is skipped, with the reason
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
-# make bench  figures: what the benchmarks folder measures
+# make bench  scope-proxy, nginx and docker-registry against one origin: table, JSON, plot; BENCH_ARGS=--quick is short
 .PHONY: demo test run lint bench format lock clean
 
 SHELL := /bin/bash
@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/default.yaml
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 demo: $(VENV)/.installed
 	$(BIN)/scope-proxy demo
@@ -28,7 +29,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	PYTHONPATH=. $(BIN)/python benchmarks/memory.py
+	PYTHONPATH=. $(BIN)/python -m benchmarks --output dist/benchmarks $(BENCH_ARGS)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

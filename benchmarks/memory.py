@@ -17,6 +17,7 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.process import resident
 from proxy.demo.rules import Account, Rules
 from tests.fakes.blobs import Generated, image_of_layers
 from tests.fakes.registry import ScriptedRegistry
@@ -53,9 +54,9 @@ async def measure(size: int, clients: int) -> Result:
             )
             try:
                 url = await _ready(process)
-                idle = _resident(process.pid, "VmRSS")
+                idle = resident(process.pid, "VmRSS")
                 seconds, exact = await _read(f"{url}/v2/{REPOSITORY}/blobs/{layer.digest}?ns=docker.io", clients)
-                return Result(clients, size // MIB, idle, _resident(process.pid, "VmHWM"), seconds, exact)
+                return Result(clients, size // MIB, idle, resident(process.pid, "VmHWM"), seconds, exact)
             finally:
                 process.terminate()
                 await process.wait()
@@ -82,12 +83,6 @@ async def _ready(process: asyncio.subprocess.Process) -> str:
             if b"listens on " in line:
                 return "http://" + line.decode().rpartition("listens on ")[2].strip()
     raise RuntimeError("the proxy ended before it listened")
-
-
-def _resident(pid: int, field: str) -> float:
-    """A figure of /proc/PID/status in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
 async def _read(url: str, clients: int) -> tuple[float, bool]:

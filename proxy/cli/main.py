@@ -2,9 +2,11 @@
 
 import click
 
+from proxy.cli.cache import cache
 from proxy.cli.check import check
 from proxy.cli.demo import demo
 from proxy.cli.explain import explain
+from proxy.cli.prefetch import prefetch
 from proxy.cli.serve import serve
 from proxy.version import VERSION
 
@@ -15,5 +17,6 @@ def main() -> None:
     """A pull-through registry proxy that asks strict registries for exactly one scope."""
 
 
-for command in (serve, check, explain, demo):
+for command in (serve, check, explain, cache, demo):
     main.add_command(command)
+cache.add_command(prefetch)

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from proxy.cli.options import configuration_options, source_of
 from proxy.config.loaded import Loaded
 from proxy.config.override import with_addresses
 from proxy.log import set_up_logging
-from proxy.runtime.run import StartError
+from proxy.metrics import FOLDER_VARIABLE, shared_folder
 from proxy.runtime.run import serve as run
+from proxy.runtime.sockets import StartError
+from proxy.runtime.workers import serve_with_workers
 
 EXIT_START = 1
 """Exit status when the configuration is right and the program cannot start."""
@@ -41,7 +45,22 @@ def serve(config: Path | None, registries: Path | None, listen: str | None, admi
     if HttpRequestParser is HttpRequestParserPy:
         _logger.warning("aiohttp runs without its C parser, slow and lenient: install it from a wheel")
     try:
-        asyncio.run(run(loaded))
+        if loaded.config.workers > 1:
+            _serve_with_workers(loaded)
+        else:
+            asyncio.run(run(loaded))
     except StartError as error:
         click.echo(f"scope-proxy: {error}", err=True)
         sys.exit(EXIT_START)
+
+
+def _serve_with_workers(loaded: Loaded) -> None:
+    """Start anew with a folder for the workers' counts: the metrics library looks for it only when it is imported."""
+    if FOLDER_VARIABLE in os.environ:
+        try:
+            serve_with_workers(loaded)
+        finally:
+            shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
+        return
+    os.environ[FOLDER_VARIABLE] = shared_folder()
+    os.execv(sys.executable, [sys.executable, "-m", "proxy", *sys.argv[1:]])  # noqa: S606 - ourselves, no shell

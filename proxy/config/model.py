@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from proxy.config.address import EndpointAddress, Origin
 from proxy.config.rewrite_rule import RewriteRule
-from proxy.config.units import Duration
+from proxy.config.units import Duration, Size
 
 ANY = "*"
 """The entry of `registries` and `hosts` that stands for every name without an entry of its own."""
@@ -252,6 +252,36 @@ class Timeouts(Model):
     """For requests in flight, after SIGTERM."""
 
 
+class Cache(Model):
+    """What is kept on disk, how much of it, and how fresh it is."""
+
+    path: str
+    """Folder of the store; it is made where it is missing, and belongs to scope-proxy alone."""
+    max_size: Annotated[Size, Field(gt=0)] = 50 << 30
+    """Bytes of blobs and manifests that are kept; what was used longest ago goes first."""
+    reserve_free: Size = 1 << 30
+    """Bytes of the disk that are left free; below that blobs pass through and are not kept."""
+    tag_age: Duration = 60.0
+    """For how long a tag is taken to be what it was; then one HEAD asks the upstream."""
+    stale_if_error: Duration = 7 * 86400.0
+    """For how long a tag is served after it was last confirmed, while the upstream is down, rate-limited or slow."""
+    stale_after: Wait = 3.0
+    """How long a node waits for the upstream to confirm a tag that could be served stale."""
+    stale_if_denied: StrictBool = False
+    """Serve stale tags also when the upstream answers 401, 403 or 404."""
+    negative_age: Duration = 5.0
+    """For how long `not found` is remembered."""
+    verify: Literal["ingest", "firstRead", "always"] = "firstRead"
+    """When the bytes of a stored blob are checked against its digest again: never after they were stored, once in
+    each process, or each time."""
+    delivery: Literal["stream", "verified"] = "stream"
+    """`stream`: bytes go out while they arrive, the tail once the digest is right; `verified`: nothing before."""
+    finish_abandoned: StrictBool = True
+    """Finish a download that every client has left."""
+    fetch_timeout: Wait = 300.0
+    """How long a download lives without a byte from the upstream, after its client was told to come again."""
+
+
 class Log(Model):
     """What is written to standard error."""
 
@@ -281,6 +311,10 @@ class Config(Model):
     """How to talk to an endpoint, keyed by its `host[:port]`; `"*"` for every host without an entry."""
     docker_config_files: tuple[str, ...] = ()
     """`config.json` or `.dockerconfigjson` files with credentials for any host, asked after `hosts`."""
+    cache: Cache | None = None
+    """What is kept on disk; without it everything passes through."""
+    workers: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    """Processes that share the listeners and the cache."""
     timeouts: Timeouts = Timeouts()
     """How long anything may take."""
     log: Log = Log()

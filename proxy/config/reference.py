@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from proxy.config.model import Config, Model
 from proxy.config.sections import section_in, settings
-from proxy.config.units import format_duration, parse_duration
+from proxy.config.units import format_duration, format_size, parse_duration, parse_size
 
 MARKER = "<!-- All that follows is made by proxy/config/reference.py: change the models, not this text. -->"
 """Separates what is written by hand from what is generated."""
@@ -63,8 +63,9 @@ def _entry(annotation: Any) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    if any(getattr(item, "func", None) is parse_duration for item in field.metadata):
-        return "duration"
+    unit = _unit(field)
+    if unit is not None:
+        return unit
     return _kind(field.annotation)
 
 
@@ -84,12 +85,19 @@ def _kind(annotation: Any) -> str:
     return names.get(annotation, "section")
 
 
+def _unit(field: FieldInfo) -> str | None:
+    """What a number is written in, if it has a unit."""
+    parsers = {getattr(item, "func", None) for item in field.metadata}
+    return "duration" if parse_duration in parsers else "size" if parse_size in parsers else None
+
+
 def _default(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
         return "required"
-    if any(getattr(item, "func", None) is parse_duration for item in field.metadata):
-        return f"`{format_duration(default)}`"
+    unit = _unit(field)
+    if unit is not None:
+        return f"`{format_duration(default) if unit == 'duration' else format_size(default)}`"
     if default is None:
         return ""
     if isinstance(default, bool):

@@ -1,4 +1,4 @@
-"""Durations with a unit, as the configuration writes them (`30s`, `5m`, `1h30m`)."""
+"""Durations and sizes with a unit, as the configuration writes them (`30s`, `1h30m`, `10Gi`)."""
 
 import re
 from typing import Annotated
@@ -34,3 +34,26 @@ Duration = Annotated[
     float, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")
 ]
 """Seconds; written with a unit."""
+
+_BYTES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(Ki|Mi|Gi|Ti)")
+
+
+def parse_size(value: object) -> int:
+    """Bytes of a size such as `10Gi`; raises ValueError for a bare number or an unknown unit."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a size needs a unit, such as 512Mi, 10Gi or 1Ti")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def format_size(size: int) -> str:
+    """A size as the configuration would write it, in the largest unit that stays exact."""
+    for unit in ("Ti", "Gi", "Mi"):
+        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size / _BYTES['Ki']:g}Ki"
+
+
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str, when_used="json")]
+"""Bytes; written with a unit."""

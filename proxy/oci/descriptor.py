@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.oci.errors import UpstreamInvalid
+from proxy.oci.errors import DigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest
 
 MANIFEST_LIMIT = 4 * 1024 * 1024
@@ -19,6 +19,7 @@ SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 BLOB = "application/octet-stream"
 
+_LISTS = ("layers", "blobs", "manifests")
 _NAMES = ("mediaType", "schemaVersion", "fsLayers")
 _LONGEST_NUMBER = 20
 
@@ -78,6 +79,28 @@ def manifest_type(content: bytes, content_type: str | None) -> str:
     if found is None:
         raise UpstreamInvalid(f"the upstream sent JSON that is no manifest, Content-Type {header or 'missing'}")
     return found
+
+
+def named_digests(content: bytes) -> tuple[Digest, ...]:
+    """The digests that a manifest names: config, layers, blobs, or the manifests of an index; not its subject."""
+    try:
+        fields = _json_object(content) or {}
+    except RecursionError:
+        return ()
+    listed = [fields.get("config"), *(item for key in _LISTS for item in _list(fields.get(key)))]
+    found = (item.get("digest") for item in listed if isinstance(item, dict))
+    return tuple(digest for text in found if (digest := _digest(text)) is not None)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _digest(text: object) -> Digest | None:
+    try:
+        return Digest.parse(text) if isinstance(text, str) else None
+    except DigestInvalid:
+        return None
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:

@@ -1,242 +1,119 @@
-"""A blob by digest: small ones verified before their first byte, large ones streamed with their tail held back."""
+"""A blob by digest: stored, joined, or fetched; and passed through where the store cannot help."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
-from cachetools import TTLCache
-
-from proxy.config.model import Timeouts
-from proxy.metrics import UPSTREAM_ERRORS
-from proxy.oci.byterange import ByteRange, Span
-from proxy.oci.descriptor import MANIFEST_LIMIT
-from proxy.oci.errors import BlobUnknown, RangeInvalid, UpstreamDigestInvalid, UpstreamInvalid, UpstreamUnavailable
+from proxy.metrics import CACHE_REQUESTS, COALESCED_WAITERS
+from proxy.oci.byterange import ByteRange
+from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
-from proxy.oci.request import Operation
-from proxy.pull.bodies import content_length, read_at_most
-from proxy.pull.kinds import Kinds, may_begin_manifest
+from proxy.pull.blob import Blob, Way
+from proxy.pull.blob_sources import BlobParts, BlobSources, TooSlow
+from proxy.pull.follow import follow
+from proxy.pull.passthrough import SMALL
+from proxy.pull.progress import Progress
+from proxy.pull.recovery import Recovery
 from proxy.routing.table import Route
+from proxy.store.blobs import StoreError
 from proxy.transport.clock import Deadline
-from proxy.upstream.body import BodyBroken, BodySource, ResumingBody
-from proxy.upstream.client import Ask, Opened, UpstreamClient
-from proxy.upstream.failure import Wrong
 
-SMALL = MANIFEST_LIMIT
-"""Blobs of more bytes are no manifests: they are streamed at once."""
-VERIFIED = 1024 * 1024
-"""Blobs up to so many bytes are verified before their first byte; more, up to SMALL, only if they may be manifests."""
-SUSPECT_SECONDS = 60.0
-"""How long no part of a blob is served after wrong bytes of it went out."""
-SUSPECTS_LIMIT = 1024
+FAR_AHEAD = 64 * 1024 * 1024
+"""A range that begins so many bytes ahead of the writer is fetched by itself."""
 
 _logger = logging.getLogger(__name__)
 
 
-class DigestMismatch(BodyBroken):
-    """The bytes of a blob do not have its digest; its tail has not been sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob, or a part of it, ready to be sent; `size` is that of the whole, None where nobody knows it."""
-
-    digest: Digest
-    size: int | None
-    span: Span | None
-    """The part that is sent; None for all."""
-    chunks: Callable[[], AsyncGenerator[bytes, None]]
-    close: Callable[[], None]
-
-    @property
-    def length(self) -> int | None:
-        """How many bytes are sent."""
-        return self.span.length if self.span else self.size
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    route: Route
-    digest: Digest
-    range: ByteRange | None = None
-
-    def ask(self, method: str = "GET") -> Ask:
-        return Ask(Operation.BLOB, f"blobs/{self.digest}", method, "*/*", self.range)
-
-
 class Blobs:
-    """Fetches blobs."""
+    """Serves blobs."""
 
-    def __init__(self, client: UpstreamClient, kinds: Kinds, timeouts: Timeouts) -> None:
-        self._client = client
-        self._kinds = kinds
-        self._timeouts = timeouts
-        self._suspects: TTLCache[Digest, bool] = TTLCache(SUSPECTS_LIMIT, SUSPECT_SECONDS)
+    def __init__(self, parts: BlobParts) -> None:
+        self._parts = parts
+        self._sources = BlobSources(parts)
+        self._recovery = Recovery(self._sources.find, parts.passthrough, parts.suspects, parts.timeouts)
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
-        wanted = _Wanted(route, digest, wanted_range)
-        self._refuse_manifest(wanted)
-        self._refuse_tail(wanted)
-        return await self._get(wanted, Deadline.after(self._timeouts.blob))
+        try:
+            blob = await self._get(route, digest, wanted_range)
+        except StoreError as error:
+            _logger.warning("%s passes through: %s", digest, error)
+            blob = await self._parts.passthrough.get(route, digest, wanted_range)
+        CACHE_REQUESTS.labels("blob", blob.way).inc()
+        return blob
 
     async def head(self, route: Route, digest: Digest) -> int:
         """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
-        wanted = _Wanted(route, digest)
-        self._refuse_manifest(wanted)
-        deadline = Deadline.after(self._timeouts.blob)
-        size = await self._client.fetch(route, wanted.ask("HEAD"), deadline, _told_size)
-        if size is None or self._may_be_manifest(digest, size):
-            blob = await self._get(wanted, deadline)
+        try:
+            return await self._head(route, digest)
+        except StoreError as error:
+            _logger.warning("%s passes through: %s", digest, error)
+            return await self._parts.passthrough.head(route, digest)
+
+    async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None) -> Blob:
+        deadline = Deadline.after(self._parts.timeouts.blob)
+        self._sources.refuse_manifest(route, digest)
+        await self._parts.suspects.refuse_tail(digest, wanted)
+        try:
+            progress, way = await self._sources.get(route, digest, deadline)
+        except TooSlow as error:
+            _logger.warning("%s passes through: %s", digest, error)
+            return await self._parts.passthrough.get(route, digest, wanted, deadline)
+        try:
+            return await self._blob(route, digest, wanted, (progress, way), deadline)
+        except BaseException:
+            progress.release()
+            raise
+
+    async def _blob(
+        self, route: Route, digest: Digest, wanted: ByteRange | None, source: tuple[Progress, Way], deadline: Deadline
+    ) -> Blob:
+        progress, way = source
+        size = progress.size
+        span = wanted.resolve(size) if wanted is not None and size is not None else None
+        first, last = (span.first, span.last) if span else (0, None if size is None else size - 1)
+        if not progress.verified and first > progress.available + FAR_AHEAD:
+            passed = await self._parts.passthrough.get(route, digest, wanted, deadline)
+            progress.release()
+            return passed
+        hold_all = self._parts.cache.delivery == "verified"
+        recover = self._recovery.of(route, digest)
+        return Blob(
+            digest,
+            size,
+            span,
+            lambda: follow(progress, first, last, recover, hold_all=hold_all),
+            way=way,
+            close=_closer(progress, way),
+            distrust=lambda: self._parts.stored.distrust(digest),
+        )
+
+    async def _head(self, route: Route, digest: Digest) -> int:
+        deadline = Deadline.after(self._parts.timeouts.blob)
+        self._sources.refuse_manifest(route, digest)
+        size = await self._sources.known_size(route, digest, deadline)
+        if size is not None:
+            return size
+        size = await self._sources.ask_size(route, digest, deadline)
+        if size is None or (size <= SMALL and self._parts.kinds.known(digest) is None):
+            blob = await self._get(route, digest, None)
             blob.close()
             size = size if blob.size is None else blob.size
         if size is None:
             raise UpstreamInvalid(f"no endpoint of {route.registry} tells the size of {digest}")
         return size
 
-    async def _get(self, wanted: _Wanted, deadline: Deadline) -> Blob:
-        """Ask for the range, and for the whole where only the whole can tell a blob from a manifest."""
-        for ask in (wanted.ask(), replace(wanted.ask(), range=None)):
-            try:
-                blob = await self._client.fetch(wanted.route, ask, deadline, lambda opened: self._start(wanted, opened))
-            except RangeInvalid as error:
-                if ask.range is None or not self._may_be_manifest(wanted.digest, error.size):
-                    raise
-                continue
-            if blob is not None:
-                return blob
-        raise AssertionError("the answer to a request without a range is the whole blob")
 
-    def _may_be_manifest(self, digest: Digest, size: int | None) -> bool:
-        return self._kinds.known(digest) is None and (size is None or size <= SMALL)
+def _closer(progress: Progress, way: Way) -> Callable[[], None]:
+    """Lets go of what a client read, and counts those who wait behind somebody else's download."""
+    if way is not Way.JOIN:
+        return progress.release
+    COALESCED_WAITERS.inc()
 
-    def _refuse_manifest(self, wanted: _Wanted) -> None:
-        if self._kinds.known(wanted.digest):
-            raise BlobUnknown(f"{wanted.digest} in {wanted.route.repository} is a manifest, not a blob")
+    def close() -> None:
+        COALESCED_WAITERS.dec()
+        progress.release()
 
-    def _refuse_tail(self, wanted: _Wanted) -> None:
-        """After wrong bytes a node asks for the rest: joined to its bad beginning a good tail is of no use."""
-        if wanted.digest in self._suspects and wanted.range is not None and wanted.range.first != 0:
-            reason = f"wrong bytes of {wanted.digest} went out: it is served from its beginning only, for a minute"
-            raise UpstreamUnavailable(reason, retry_after=SUSPECT_SECONDS)
-
-    async def _start(self, wanted: _Wanted, opened: Opened) -> Blob | None:
-        """What becomes of an answer; None for a part of a small blob that has not been seen yet."""
-        if opened.response.status == 206:  # noqa: PLR2004
-            return self._start_part(wanted, opened)
-        size = content_length(opened)
-        if size is not None and size > SMALL:
-            return self._stream(wanted, opened, size, b"")
-        beginning = await read_at_most(opened, VERIFIED)
-        if len(beginning) > VERIFIED and may_begin_manifest(beginning):
-            beginning += await read_at_most(opened, SMALL - len(beginning))
-        elif len(beginning) > VERIFIED:
-            return self._stream(wanted, opened, size, beginning)
-        if len(beginning) > SMALL:
-            return self._stream(wanted, opened, None, beginning)
-        opened.close()
-        return self._small(wanted, opened, beginning)
-
-    def _small(self, wanted: _Wanted, opened: Opened, content: bytes) -> Blob:
-        """A whole blob in memory: verified, and refused if it is a manifest."""
-        digest = wanted.digest
-        if Digest.of(content, digest.algorithm) != digest:
-            UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
-            host = opened.target.endpoint.origin.authority
-            raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
-        if self._kinds.learn(digest, content):
-            self._refuse_manifest(wanted)
-        span = wanted.range.resolve(len(content)) if wanted.range else None
-
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            yield content[span.first : span.last + 1] if span else content
-
-        return Blob(digest, len(content), span, chunks, lambda: None)
-
-    def _start_part(self, wanted: _Wanted, opened: Opened) -> Blob | None:
-        span = Span.parse(opened.response.headers.get("Content-Range"))
-        host = opened.target.endpoint.origin.authority
-        if span is None or span.size is None or wanted.range is None:
-            raise Wrong(f"{host} sent a part of {wanted.digest} without saying which")
-        if self._may_be_manifest(wanted.digest, span.size):
-            opened.close()
-            return None
-        if wanted.range.resolve(span.size) != span:
-            raise Wrong(f"{host} sent another range of {wanted.digest} than was asked for")
-        body = ResumingBody(self._source(wanted), opened, span.first, span.last)
-        if span.length == span.size:  # `bytes=0-`, as containerd 2.1 always asks: the whole can be verified
-
-            async def verified() -> AsyncGenerator[bytes, None]:
-                async with aclosing(body.chunks()) as chunks, aclosing(self._verified(wanted, chunks)) as checked:
-                    async for chunk in checked:
-                        yield chunk
-
-            return Blob(wanted.digest, span.size, span, verified, body.close)
-        return Blob(wanted.digest, span.size, span, body.chunks, body.close)
-
-    def _stream(self, wanted: _Wanted, opened: Opened, size: int | None, beginning: bytes) -> Blob:
-        """A large blob, read from its start: hashed where all of it is sent, else cut to the range."""
-        last = None if size is None else size - 1
-        body = ResumingBody(self._source(wanted), opened, len(beginning), last)
-        span = wanted.range.resolve(size) if wanted.range and size is not None else None
-
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            whole = _prefixed(beginning, body)
-            part = self._verified(wanted, whole) if span is None else cut(whole, span)
-            async with aclosing(whole), aclosing(part):
-                async for chunk in part:
-                    yield chunk
-
-        return Blob(wanted.digest, size, span, chunks, body.close)
-
-    async def _verified(self, wanted: _Wanted, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """The chunks of a whole blob; the last one only once the digest is right. Raises DigestMismatch."""
-        hasher = wanted.digest.hasher()
-        held = b""
-        async for chunk in chunks:
-            hasher.update(chunk)
-            if held:
-                yield held
-            held = chunk
-        if hasher.hexdigest() != wanted.digest.hex:
-            UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
-            self._suspects[wanted.digest] = True
-            raise DigestMismatch(f"the upstream sent wrong bytes for {wanted.digest}")
-        self._suspects.pop(wanted.digest, None)
-        self._kinds.learn_blob(wanted.digest)
-        yield held
-
-    def _source(self, wanted: _Wanted) -> BodySource:
-        ask = replace(wanted.ask(), range=None)
-        return BodySource(self._client, wanted.route, ask, self._timeouts.stall, self._timeouts.blob)
+    return close
 
 
-async def _prefixed(beginning: bytes, body: ResumingBody) -> AsyncGenerator[bytes, None]:
-    if beginning:
-        yield beginning
-    async with aclosing(body.chunks()) as chunks:
-        async for chunk in chunks:
-            yield chunk
-
-
-async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator[bytes, None]:
-    """The part of a stream that `span` means, for an upstream that takes no ranges; what follows is not read."""
-    offset = 0
-    async for chunk in chunks:
-        start, end = max(span.first - offset, 0), span.last + 1 - offset
-        offset += len(chunk)
-        if start < len(chunk):
-            yield chunk[start:end]
-        if offset > span.last:
-            return
-
-
-async def _told_size(opened: Opened) -> int | None:
-    """The size that the answer to a HEAD tells, or to the GET of one byte that took its place."""
-    if opened.response.status == 206:  # noqa: PLR2004
-        span = Span.parse(opened.response.headers.get("Content-Range"))
-        size = span.size if span else None
-    else:
-        size = content_length(opened)
-    opened.close()
-    return size
+__all__ = ["BlobParts", "Blobs"]

@@ -1,109 +1,210 @@
-"""A manifest by tag or digest: read whole, verified, and only then given to the node."""
+"""A manifest by tag or digest: fresh, confirmed, fetched, or stale while the upstream is in trouble."""
 
 import logging
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 
-from proxy.config.model import Timeouts
-from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, manifest_type, media_type_of
-from proxy.oci.errors import DigestInvalid, UpstreamDigestInvalid, UpstreamInvalid
+from cachetools import TTLCache
+
+from proxy.config.model import Cache, Timeouts
+from proxy.metrics import CACHE_REQUESTS
+from proxy.oci.descriptor import ACCEPT, Descriptor
+from proxy.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    TooManyRequests,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from proxy.oci.reference import Digest, Tag
-from proxy.oci.request import Operation
-from proxy.pull.bodies import content_length, read_whole
-from proxy.pull.kinds import Kinds
+from proxy.pull.blob import Way
+from proxy.pull.manifest import Manifest, accepts
+from proxy.pull.manifest_fetcher import Budget, Fetched, ManifestFetcher
+from proxy.pull.manifest_store import ManifestStore
+from proxy.pull.repository import repository_key
 from proxy.routing.table import Route
-from proxy.transport.clock import Deadline
-from proxy.upstream.client import Ask, Opened, UpstreamClient
-from proxy.upstream.failure import Wrong
+from proxy.store.blobs import StoreError
+from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from proxy.transport.clock import Deadline, DeadlineExceeded
+from proxy.transport.singleflight import Background, SingleFlight
+from proxy.upstream.failure import detail_of
 
+_TROUBLE = (UpstreamUnavailable, TooManyRequests, UpstreamInvalid)
+_UNKNOWN = (ManifestUnknown, NameUnknown)
+_NEGATIVES_LIMIT = 20_000
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """A manifest's descriptor, and its bytes unless only the descriptor was asked for."""
+class ManifestParts:
+    """What serving manifests from the store needs."""
 
-    descriptor: Descriptor
-    content: bytes | None = field(repr=False)
+    fetcher: ManifestFetcher
+    store: ManifestStore
+    tags: Tags
+    background: Background
+    cache: Cache
+    timeouts: Timeouts
 
 
 class Manifests:
-    """Fetches manifests."""
+    """Serves manifests."""
 
-    def __init__(self, client: UpstreamClient, kinds: Kinds, timeouts: Timeouts) -> None:
-        self._client = client
-        self._kinds = kinds
-        self._timeouts = timeouts
+    def __init__(self, parts: ManifestParts) -> None:
+        self._parts = parts
+        self._resolves: SingleFlight[tuple[RepositoryKey, Tag], TagEntry] = SingleFlight(parts.background)
+        self._fetches: SingleFlight[tuple[RepositoryKey, Digest], Fetched] = SingleFlight(parts.background)
+        self._negatives: TTLCache[tuple[RepositoryKey, Tag | Digest], RegistryError] = TTLCache(
+            _NEGATIVES_LIMIT, max(parts.cache.negative_age, 0.001)
+        )
 
     async def get(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
         """The manifest with its bytes; raises RegistryError."""
-        return await self._get(route, reference, accept, Deadline.after(self._timeouts.manifest))
+        return await self._serve(route, reference, accept, head=False)
 
     async def head(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
-        """The manifest's descriptor, by HEAD where the upstream tells all of it; raises RegistryError."""
-        deadline = Deadline.after(self._timeouts.manifest)
-        ask = Ask(Operation.MANIFEST, f"manifests/{reference}", "HEAD", accept or ACCEPT)
+        """The manifest's descriptor; raises RegistryError."""
+        return await self._serve(route, reference, accept, head=True)
 
-        async def consume(opened: Opened) -> Manifest | None:
-            if opened.response.method == "GET":
-                return await self._read(opened, reference)
-            found = _described(opened, reference)
-            opened.close()
-            return found
-
-        manifest = await self._client.fetch(route, ask, deadline, consume)
-        if manifest is None:
-            return await self._get(route, reference, accept, deadline)
+    async def _serve(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+        deadline = Deadline.after(self._parts.timeouts.manifest)
+        kind = "tag" if isinstance(reference, Tag) else "manifest"
+        try:
+            async with deadline.enforced():
+                manifest = await self._manifest(route, reference, accept, head=head)
+        except DeadlineExceeded:
+            raise UpstreamTimeout(
+                f"the upstream has not sent {reference} of {route.repository} in time; it is fetched on, try again",
+                detail=detail_of(route, route.targets[0], f"manifests/{reference}"),
+                retry_after=5,
+            ) from None
+        except StoreError as error:
+            _logger.warning("%s passes through: %s", reference, error)
+            manifest = await self._pass(route, reference, accept, deadline, head=head)
+        CACHE_REQUESTS.labels(kind, manifest.way).inc()
         return manifest
 
-    async def _get(self, route: Route, reference: Tag | Digest, accept: str | None, deadline: Deadline) -> Manifest:
-        ask = Ask(Operation.MANIFEST, f"manifests/{reference}", "GET", accept or ACCEPT)
-        return await self._client.fetch(route, ask, deadline, lambda opened: self._read(opened, reference))
-
-    async def _read(self, opened: Opened, reference: Tag | Digest) -> Manifest:
-        """Read and verify; raises Wrong, so that another endpoint may have it right."""
-        response = opened.response
-        content = await read_whole(opened, MANIFEST_LIMIT, "manifest")
-        digest = _verified(opened, content, reference)
+    async def _manifest(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+        if isinstance(reference, Digest):
+            return await self._by_digest(route, reference)
+        entry, way = await self._resolve(route, reference)
+        found = entry.descriptor
+        if not accepts(accept, found.media_type):
+            # A narrow client does not decide what others get, and gets what it can read.
+            deadline = Deadline.after(self._parts.timeouts.manifest)
+            return await self._pass(route, reference, accept, deadline, head=head)
+        age = max(time.time() - entry.confirmed, 0.0) if way in (Way.HIT, Way.STALE) else None
+        if head:
+            return Manifest(found, None, way, age)
         try:
-            media_type = manifest_type(content, response.headers.get("Content-Type"))
-        except UpstreamInvalid as error:
-            raise Wrong(f"{opened.target.endpoint.origin.authority}: {error.reason}", type(error)) from None
-        told = media_type_of(response.headers.get("Content-Type"))
-        if told != media_type:
-            _logger.info(
-                "%s calls a manifest %s that is %s", opened.target.endpoint.origin, told or "nothing", media_type
-            )
-        self._kinds.learn(digest, content)
-        return Manifest(Descriptor(media_type, digest, len(content)), content)
+            manifest = await self._by_digest(route, found.digest)
+        except ManifestUnknown:
+            # The tag has just moved, or the upstream tells a digest in its HEAD that it does not serve by.
+            deadline = Deadline.after(self._parts.timeouts.manifest)
+            return await self._pass(route, reference, accept, deadline, head=False)
+        way = way if way is Way.STALE or manifest.way is Way.HIT else manifest.way
+        return Manifest(manifest.descriptor, manifest.content, way, age)
 
+    async def _by_digest(self, route: Route, digest: Digest) -> Manifest:
+        key = repository_key(route)
+        stored = await self._parts.store.find(key, digest)
+        if stored is not None:
+            return Manifest(stored.descriptor, stored.content, Way.HIT)
+        self._refuse_negative(key, digest)
+        way = Way.JOIN if self._fetches.is_flying((key, digest)) else Way.MISS
+        fetched = await self._fetches.run((key, digest), lambda: self._fetch(route, digest))
+        return Manifest(fetched.descriptor, fetched.content, way)
 
-def _verified(opened: Opened, content: bytes, reference: Tag | Digest) -> Digest:
-    """The digest of the bytes, if it is the one asked for, or of a tag the one that the upstream tells."""
-    told = _told_digest(opened)
-    expected = reference if isinstance(reference, Digest) else told
-    actual = Digest.of(content, expected.algorithm if expected else "sha256")
-    if expected is not None and actual != expected:
-        host = opened.target.endpoint.origin.authority
-        raise Wrong(f"{host} sent a manifest with digest {actual} for {expected}", UpstreamDigestInvalid)
-    return actual
+    async def _fetch(self, route: Route, digest: Digest) -> Fetched:
+        key = repository_key(route)
+        try:
+            fetched = await self._parts.fetcher.get(route, digest, ACCEPT, self._budget())
+        except _UNKNOWN as error:
+            self._negatives[key, digest] = error
+            raise
+        await self._keep(key, fetched)
+        return fetched
 
+    async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, Way]:
+        """What the tag points to, and how that is known; raises RegistryError and StoreError."""
+        key = repository_key(route)
+        known = await self._parts.tags.find(key, tag)
+        if known is not None and 0 <= time.time() - known.confirmed < self._parts.cache.tag_age:
+            return known, Way.HIT
+        self._refuse_negative(key, tag)
+        if known is None:
+            way = Way.JOIN if self._resolves.is_flying((key, tag)) else Way.MISS
+            return await self._resolves.run((key, tag), lambda: self._ask(route, tag, None)), way
+        return await self._confirm(route, tag, known)
 
-def _described(opened: Opened, reference: Tag | Digest) -> Manifest | None:
-    """The descriptor that a HEAD tells; None where it leaves something out or calls it no manifest."""
-    told, size = _told_digest(opened), content_length(opened)
-    media_type = media_type_of(opened.response.headers.get("Content-Type"))
-    if told is None or not size or media_type not in MANIFEST_TYPES:
-        return None
-    host = opened.target.endpoint.origin.authority
-    if isinstance(reference, Digest) and told != reference:
-        raise Wrong(f"{host} tells digest {told} for {reference}", UpstreamDigestInvalid)
-    if size > MANIFEST_LIMIT:
-        raise Wrong(f"{host} tells a manifest of {size} bytes; at most {MANIFEST_LIMIT} are served")
-    return Manifest(Descriptor(media_type, told, size), None)
+    async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, Way]:
+        """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
+        key = repository_key(route)
+        cache = self._parts.cache
+        may_be_stale = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
+        try:
+            patience = Deadline.after(cache.stale_after if may_be_stale else self._parts.timeouts.manifest)
+            async with patience.enforced():
+                entry = await self._resolves.run((key, tag), lambda: self._ask(route, tag, known.descriptor))
+        except DeadlineExceeded:
+            reason = "the upstream is slow"
+        except _TROUBLE as error:
+            if not may_be_stale:
+                raise
+            reason = error.reason
+        except (Denied, *_UNKNOWN) as error:
+            if not (cache.stale_if_denied and may_be_stale):
+                raise
+            reason = error.reason
+        else:
+            return entry, Way.HIT if entry.descriptor.digest == known.descriptor.digest else Way.MISS
+        _logger.warning("%s:%s of %s is served stale: %s", route.repository, tag, route.registry, reason)
+        return known, Way.STALE
 
+    async def _ask(self, route: Route, tag: Tag, known: Descriptor | None) -> TagEntry:
+        """Ask the upstream, by HEAD where that tells enough: registries count GETs."""
+        key = repository_key(route)
+        try:
+            fetched = await self._parts.fetcher.head(route, tag, ACCEPT, self._budget(), known)
+        except _UNKNOWN as error:
+            if known is None or not self._parts.cache.stale_if_denied:
+                self._negatives[key, tag] = error
+                await self._forget(key, tag)
+            raise
+        entry = TagEntry(fetched.descriptor, time.time())
+        await self._keep(key, fetched, (tag, entry))
+        return entry
 
-def _told_digest(opened: Opened) -> Digest | None:
-    try:
-        return Digest.parse(opened.response.headers.get("Docker-Content-Digest", ""))
-    except DigestInvalid:
-        return None
+    async def _keep(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None = None) -> None:
+        """Store what was fetched; a store in trouble keeps nobody from pulling."""
+        try:
+            if fetched.content is not None:
+                await self._parts.store.keep(key, fetched.descriptor, fetched.content)
+            if named is not None:
+                await self._parts.tags.set(key, *named)
+        except StoreError as error:
+            _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
+
+    async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
+        try:
+            await self._parts.tags.remove(key, tag)
+        except StoreError as error:
+            _logger.warning("tag %s is not removed: %s", tag, error)
+
+    async def _pass(
+        self, route: Route, reference: Tag | Digest, accept: str | None, deadline: Deadline, *, head: bool
+    ) -> Manifest:
+        fetch = self._parts.fetcher.head if head else self._parts.fetcher.get
+        fetched = await fetch(route, reference, accept, Budget(deadline))
+        return Manifest(fetched.descriptor, fetched.content)
+
+    def _budget(self) -> Budget:
+        return Budget(Deadline.after(self._parts.cache.fetch_timeout), self._parts.timeouts.manifest)
+
+    def _refuse_negative(self, key: RepositoryKey, reference: Tag | Digest) -> None:
+        error = self._negatives.get((key, reference))
+        if error is not None:
+            raise error.with_traceback(None)  # raised often, it would grow with each time

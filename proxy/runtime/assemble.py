@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from proxy.auth.broker import Broker
@@ -14,12 +14,22 @@ from proxy.auth.credentials.static import StaticSource
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
 from proxy.config.secrets import SecretReader
-from proxy.pull.blobs import Blobs
+from proxy.pull.blobs import BlobParts, Blobs
+from proxy.pull.downloads import Downloads, DownloadSettings
 from proxy.pull.kinds import Kinds
 from proxy.pull.listing import Listings
-from proxy.pull.manifests import Manifests
+from proxy.pull.manifest_fetcher import ManifestFetcher
+from proxy.pull.manifest_store import ManifestStore
+from proxy.pull.manifests import ManifestParts, Manifests
+from proxy.pull.passthrough import PassThrough
+from proxy.pull.stored import Stored
+from proxy.pull.suspects import Suspects
+from proxy.pull.uncached import UncachedManifests
+from proxy.pull.verified import Verified
 from proxy.routing.table import RouteTable
-from proxy.server.handlers import Handler, Pulls
+from proxy.runtime.watch import watch_store
+from proxy.server.handlers import BlobSource, ManifestSource, Pulls
+from proxy.store.opened import OpenedStore, opened_store
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.session import Sessions, load_tls
 from proxy.transport.singleflight import Background
@@ -29,33 +39,48 @@ from proxy.upstream.endpoints import Endpoints
 
 
 @asynccontextmanager
-async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Handler]:
-    """The handler of a configuration, with all that it needs; closed at the end.
+async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
+    """All that answers pulls by a configuration; closed at the end.
 
-    Raises ValueError for certificates and forward proxies that cannot be used.
+    Raises ValueError for certificates, forward proxies and caches that cannot be used.
     """
     config = loaded.config
     environment = os.environ if environment is None else environment
     tls = await asyncio.to_thread(load_tls, config)
     background = Background()
-    async with Sessions(config, tls, ForwardProxies.from_environment(environment)) as sessions:
-        try:
-            broker = Broker(config, sessions, background)
-            authorizer = Authorizer(broker, _credentials(config, background, environment))
-            client = UpstreamClient(sessions, authorizer, Endpoints())
-            yield Handler(_pulls(loaded, client))
-        finally:
-            await background.close()
+    async with AsyncExitStack() as stack:
+        sessions = Sessions(config, tls, ForwardProxies.from_environment(environment))
+        await stack.enter_async_context(sessions)
+        stack.push_async_callback(background.close)
+        broker = Broker(config, sessions, background)
+        authorizer = Authorizer(broker, _credentials(config, background, environment))
+        client = UpstreamClient(sessions, authorizer, Endpoints())
+        store = await stack.enter_async_context(opened_store(config.cache)) if config.cache is not None else None
+        manifests, blobs = _sources(config, client, store, background)
+        listings = Listings(client, config.timeouts)
+        yield Pulls(RouteTable(config, loaded.positions), manifests, blobs, listings)
 
 
-def _pulls(loaded: Loaded, client: UpstreamClient) -> Pulls:
-    timeouts, kinds = loaded.config.timeouts, Kinds()
-    return Pulls(
-        routes=RouteTable(loaded.config, loaded.positions),
-        manifests=Manifests(client, kinds, timeouts),
-        blobs=Blobs(client, kinds, timeouts),
-        listings=Listings(client, timeouts),
+def _sources(
+    config: Config, client: UpstreamClient, store: OpenedStore | None, background: Background
+) -> tuple[ManifestSource, BlobSource]:
+    """Where manifests and blobs come from: through the store, or past it where none is configured."""
+    kinds, verified = Kinds(), Verified()
+    suspects = Suspects(store.layout.root / "suspects" if store is not None else None)
+    fetcher = ManifestFetcher(client, kinds)
+    passthrough = PassThrough(client, kinds, suspects, config.timeouts)
+    if store is None or config.cache is None:
+        return UncachedManifests(fetcher, config.timeouts), passthrough
+    bounds = DownloadSettings(config.cache, config.timeouts, store.evictor)
+    downloads = Downloads(client, store.blobs, verified, background, bounds)
+    stored = Stored(store.blobs, verified, background, config.cache.verify)
+    kept = ManifestStore(store.blobs, stored, store.tags, store.evictor, kinds)
+    background.start(watch_store(store, kept))
+    manifests = ManifestParts(fetcher, kept, store.tags, background, config.cache, config.timeouts)
+    blobs = BlobParts(
+        client, stored, downloads, store.tags, kinds, passthrough, suspects, config.cache, config.timeouts
     )
+    return Manifests(manifests), Blobs(blobs)
 
 
 def _credentials(config: Config, background: Background, environment: Mapping[str, str]) -> CredentialChain:

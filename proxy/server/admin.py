@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from proxy.metrics import render
 
 
 def admin_app(is_ready: Callable[[], bool]) -> web.Application:
     """`/metrics`, `/healthz` (alive) and `/readyz` (serving); never an upstream's health."""
 
     async def metrics(_: web.Request) -> web.Response:
-        page = await asyncio.to_thread(generate_latest)  # it reads files of /proc
+        page = await asyncio.to_thread(render)  # it reads files of /proc
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthy(_: web.Request) -> web.Response:

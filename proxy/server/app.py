@@ -42,8 +42,15 @@ def node_app(serve: Handler, client_stall: float) -> web.Application:
         finally:
             _finish(record, time.perf_counter() - started)
 
-    # No routes: aiohttp would answer what none of them matches (`*`, a line break in the path) by itself.
-    return web.Application(client_max_size=BODY_LIMIT, middlewares=[answer])
+    # The middleware answers everything, also what no route matches (`*`, a line break in the path), which aiohttp would
+    # answer by itself. The route only spares the making of a 404 for each request, a tenth of a hot one.
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answer])
+    app.router.add_route("*", "/{path:.*}", _unused)
+    return app
+
+
+async def _unused(_: web.Request) -> web.StreamResponse:
+    raise AssertionError("the middleware answers every request")
 
 
 async def _answered(

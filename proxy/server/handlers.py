@@ -1,15 +1,17 @@
 """The handlers of `/v2/`: parse once, find the route, pull, answer."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import ManifestUnknown
+from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation, RegistryRequest
-from proxy.pull.blobs import Blobs
+from proxy.pull.blob import Blob
 from proxy.pull.listing import Listing, Listings, link_header
-from proxy.pull.manifests import Manifests
+from proxy.pull.manifest import Manifest
 from proxy.routing.table import Route, RouteTable
 from proxy.server.record import RequestRecord
 from proxy.server.responses import Responder, blob_headers, manifest_headers
@@ -17,13 +19,33 @@ from proxy.server.responses import Responder, blob_headers, manifest_headers
 NAMESPACE_HEADER = "OCI-Namespace"
 
 
+class ManifestSource(Protocol):
+    """Where manifests come from, with a store or without."""
+
+    async def get(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
+        """The manifest with its bytes; raises RegistryError."""
+
+    async def head(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
+        """The manifest's descriptor; raises RegistryError."""
+
+
+class BlobSource(Protocol):
+    """Where blobs come from, with a store or without."""
+
+    async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
+        """The blob or a range of it; raises RegistryError."""
+
+    async def head(self, route: Route, digest: Digest) -> int:
+        """The size of the blob in bytes; raises RegistryError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pulls:
     """All that answering needs, built once."""
 
     routes: RouteTable
-    manifests: Manifests
-    blobs: Blobs
+    manifests: ManifestSource
+    blobs: BlobSource
     listings: Listings
 
 
@@ -59,7 +81,7 @@ class Handler:
         fetch = self._pulls.manifests.head if asked.head else self._pulls.manifests.get
         manifest = await fetch(route, asked.reference, accept)
         found = manifest.descriptor
-        headers = {**manifest_headers(found.media_type, str(found.digest)), **_namespace(asked, route)}
+        headers = {**manifest_headers(manifest), **_namespace(asked, route)}
         return await responder.whole(None if asked.head else manifest.content, headers, length=found.size)
 
     async def _blob(

@@ -21,7 +21,7 @@ class RequestRecord:
     sent: int = 0
     error: str = ""
     aborted: str = ""
-    """Why a body was cut: client_gone, upstream, digest_mismatch."""
+    """Why a body was cut: client_gone, upstream, store, digest_mismatch."""
 
     @property
     def route(self) -> str:

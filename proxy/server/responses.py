@@ -10,8 +10,12 @@ from aiohttp import web
 from proxy.metrics import HTTP_ABORTED
 from proxy.oci.descriptor import BLOB
 from proxy.oci.errors import RangeInvalid, RegistryError, Unsupported
-from proxy.pull.blobs import Blob, DigestMismatch
+from proxy.pull.blob import Blob, DigestMismatch, Way
+from proxy.pull.manifest import Manifest
+from proxy.pull.progress import ContentSpan
 from proxy.server.record import RequestRecord
+from proxy.server.sending import SpanSender
+from proxy.store.blobs import StoreError
 from proxy.upstream.body import BodyBroken
 
 ALWAYS = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "scope-proxy"}
@@ -52,14 +56,24 @@ class Responder:
         response = self._prepared(206 if blob.span else 200, None, headers, blob.length)
         try:
             await response.prepare(self._request)
+            sender = SpanSender(self._request, response, self._client_stall)
             async with aclosing(blob.chunks()) as chunks:
-                async for chunk in chunks:
-                    await self._write(response, chunk)
+                async for piece in chunks:
+                    if isinstance(piece, ContentSpan):
+                        await sender.send(piece)
+                        self._record.sent += piece.length
+                    else:
+                        await self._write(response, piece)
+            if blob.length is not None and self._record.sent != blob.length:
+                raise BodyBroken(f"{self._record.sent} of {blob.length} bytes were sent")  # noqa: TRY301 - cut as all are
             await response.write_eof()
         except DigestMismatch as error:
             self._cut("digest_mismatch", str(error))
         except BodyBroken as error:
             self._cut("upstream", str(error))
+        except StoreError as error:
+            blob.distrust()
+            self._cut("store", str(error))
         except (ConnectionError, TimeoutError):
             self._cut("client_gone", "")
         except asyncio.CancelledError:  # how aiohttp tells that the connection was lost
@@ -108,9 +122,20 @@ class Responder:
             self._request.transport.abort()
 
 
-def manifest_headers(media_type: str, digest: str) -> dict[str, str]:
-    """The headers of a manifest."""
-    return {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+def manifest_headers(manifest: Manifest) -> dict[str, str]:
+    """The headers of a manifest; a stale one says so (RFC 9111, section 5.5, which warnings are taken from)."""
+    found = manifest.descriptor
+    headers = {
+        "Content-Type": found.media_type,
+        "Docker-Content-Digest": str(found.digest),
+        "ETag": f'"{found.digest}"',
+        "X-Cache": manifest.way.value,
+    }
+    if manifest.age is not None:
+        headers["Age"] = str(int(manifest.age))
+    if manifest.way is Way.STALE:
+        headers["Warning"] = '110 scope-proxy "Response is Stale"'
+    return headers
 
 
 def blob_headers(digest: str, blob: Blob | None) -> dict[str, str]:
@@ -121,6 +146,8 @@ def blob_headers(digest: str, blob: Blob | None) -> dict[str, str]:
         "ETag": f'"{digest}"',
         "Accept-Ranges": "bytes",
     }
+    if blob is not None:
+        headers["X-Cache"] = blob.way.value
     if blob is not None and blob.span is not None:
         headers["Content-Range"] = str(blob.span)
     return headers

@@ -11,7 +11,7 @@ import aiohttp
 from proxy.metrics import UPSTREAM_RESUMES
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RegistryError
-from proxy.routing.table import Route
+from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
 from proxy.upstream.client import Ask, Opened, UpstreamClient
 from proxy.upstream.failure import Wrong
@@ -97,10 +97,11 @@ class ResumingBody:
         self._opened.close()
         UPSTREAM_RESUMES.labels(self._source.route.upstream).inc()
         source = self._source
+        route = others_first(source.route, self._opened.target)
         ask = replace(source.ask, range=ByteRange(self._offset, self._last))
         deadline = Deadline.after(source.headers)
         try:
-            self._opened = await source.client.fetch(source.route, ask, deadline, self._check_resumed)
+            self._opened = await source.client.fetch(route, ask, deadline, self._check_resumed)
         except RegistryError as error:
             raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
 
@@ -123,3 +124,8 @@ class ResumingBody:
             if not chunk:
                 raise Wrong("the blob sent again is shorter than before")
             left -= len(chunk)
+
+
+def others_first(route: Route, target: Target) -> Route:
+    """The route with one target at its end: what it sent was broken or wrong."""
+    return replace(route, targets=(*(item for item in route.targets if item != target), target))

@@ -29,6 +29,8 @@ from proxy.upstream.trouble import TROUBLE, Waiting, translate
 REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
 """What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""
 
+NOT_MODIFIED = 304
+
 _NO_REFERRERS = frozenset({400, 405, 406, 501})
 _PASSING = frozenset({408, 425})
 """4xx that say nothing of us or of what we asked for: request timeout, too early."""
@@ -48,6 +50,8 @@ class Ask:
     accept: str | None = None
     range: ByteRange | None = None
     query: tuple[tuple[str, str], ...] = ()
+    etag: str | None = None
+    """What is known already: then 304 is a good answer."""
 
     @property
     def size(self) -> Size:
@@ -81,18 +85,28 @@ class UpstreamClient:
         self._endpoints = endpoints
 
     async def fetch(
-        self, route: Route, ask: Ask, deadline: Deadline, consume: Callable[[Opened], Awaitable[Result]]
+        self,
+        route: Route,
+        ask: Ask,
+        deadline: Deadline,
+        consume: Callable[[Opened], Awaitable[Result]],
+        *,
+        patience: float | None = None,
     ) -> Result:
         """What `consume` makes of the first good answer; it may raise an EndpointFailure to have the next one asked.
 
-        When `consume` returns, the answer is its own to close. Raises RegistryError for the node.
+        When `consume` returns, the answer is its own to close. The endpoints share the time that is left, or where
+        that is long the `patience` (seconds), so that one which hangs does not use up all; the last one has the rest.
+        Patience also bounds how long an endpoint that asks for it is left alone before it is asked again: who waits
+        learns of it. Raises RegistryError for the node.
         """
         settled: list[Failed] = []
+        waiting = deadline if patience is None else Deadline.after(min(deadline.remaining, patience))
         pending = self._endpoints.order(route.targets)
         for round_number in range(1, ROUNDS + 1):
             failed: list[Failed] = []
             for position, target in enumerate(pending):
-                share = Deadline.after(deadline.remaining / (len(pending) - position))
+                share = _share(deadline, len(pending) - position, patience)
                 try:
                     return await self._try(route, target, ask, share, consume)
                 except EndpointFailure as failure:
@@ -101,7 +115,7 @@ class UpstreamClient:
             settled += [item for item in failed if not isinstance(item.failure, Unavailable)]
             unavailable = [item for item in failed if isinstance(item.failure, Unavailable)]
             pause = _pause(unavailable, round_number)
-            if round_number == ROUNDS or pause is None or pause >= deadline.remaining:
+            if round_number == ROUNDS or pause is None or pause >= waiting.remaining:
                 raise verdict(route, ask.operation, ask.suffix, [*unavailable, *settled])
             await asyncio.sleep(pause + _REST_SLACK)
             pending = [item.target for item in unavailable]
@@ -204,11 +218,21 @@ class _Sender:
             headers["Accept"] = ask.accept
         if ask.range is not None:
             headers["Range"] = str(ask.range)
+        if ask.etag is not None:
+            headers["If-None-Match"] = ask.etag
         if authorization is not None:
             headers["Authorization"] = authorization
         url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
         label = (self._route.upstream, ask.operation.value)
         return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
+
+
+def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:
+    """What of the time the next of so many endpoints gets."""
+    if left == 1:
+        return deadline
+    waiting = deadline.remaining if patience is None else min(deadline.remaining, patience)
+    return Deadline.after(waiting / left)
 
 
 def _as_get(ask: Ask) -> Ask:
@@ -235,6 +259,8 @@ async def _classify(route: Route, target: Target, ask: Ask, answer: Followed) ->
     """Let a good answer pass and turn any other into what it means."""
     response, host = answer.response, target.endpoint.origin.authority
     status = response.status
+    if status == NOT_MODIFIED and ask.etag is not None:
+        return
     if status == 200 or (status == 206 and ask.range is not None):  # noqa: PLR2004
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):

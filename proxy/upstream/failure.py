@@ -91,14 +91,19 @@ def verdict(route: Route, operation: Operation, suffix: str, failures: Sequence[
     return UpstreamUnavailable(f"no endpoint of {route.registry} is left to ask")
 
 
-def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> RegistryError:
-    failure, target = failed.failure, failed.target
-    detail = {
+def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
+    """What an error tells of the request: what was asked, of whom, with which scope, and what to do."""
+    return {
         "asked": f"{route.registry}/{route.repository} {suffix}",
         "upstream": target.url(suffix),
         "scope": f"repository:{target.repository}:pull",
         "hint": f"scope-proxy explain {route.registry}/{route.repository}",
     }
+
+
+def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> RegistryError:
+    failure, target = failed.failure, failed.target
+    detail = detail_of(route, target, suffix)
     if isinstance(failure, Unavailable):
         kind = TooManyRequests if failure.limited else UpstreamTimeout if failure.timeout else UpstreamUnavailable
         return kind(str(failure), detail=detail, retry_after=failure.retry_after)

@@ -1,5 +1,6 @@
 """Errors of the HTTP client, translated where they enter: nothing above this knows aiohttp's exceptions."""
 
+import errno
 import os
 from enum import Enum, auto
 
@@ -74,6 +75,8 @@ def _connection_trouble(error: BaseException) -> tuple[str, str]:
 
 def _words(error: OSError) -> str:
     """The system's own words; asyncio puts Python's in their place."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "scope-proxy has no file descriptor left (ulimit -n)"
     return os.strerror(error.errno) if error.errno else "no connection"
 
 

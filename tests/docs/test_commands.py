@@ -6,6 +6,7 @@ import re
 import click
 import pytest
 
+from proxy.cli.cache import cache
 from proxy.cli.main import main
 from proxy.cli.options import EXIT_CONFIG
 from tests.docs.pages import section, text_of
@@ -16,7 +17,10 @@ every_command = pytest.mark.parametrize("name", COMMANDS)
 
 
 def options(command: click.Command) -> list[str]:
-    return [option for parameter in command.params for option in parameter.opts if isinstance(parameter, click.Option)]
+    """The options of a command, and of its own commands if it is a group."""
+    own = [option for parameter in command.params for option in parameter.opts if isinstance(parameter, click.Option)]
+    inner = command.commands.values() if isinstance(command, click.Group) and command is not main else ()
+    return [*own, *(option for each in inner for option in options(each))]
 
 
 def statuses(name: str) -> set[int]:
@@ -25,6 +29,11 @@ def statuses(name: str) -> set[int]:
     own = {value for key, value in vars(module).items() if key.startswith("EXIT_")}
     told = {int(number) for number in re.findall(r"\bstatus (\d+)", main.commands[name].help or "")}
     return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | told
+
+
+@pytest.mark.parametrize("name", sorted(cache.commands))
+def test_every_command_of_the_cache_is_described(name: str) -> None:
+    assert re.search(rf"^\| `cache {name}\b", section(PAGE, "`cache`"), re.MULTILINE)
 
 
 def test_every_command_has_its_section_and_no_other_has() -> None:

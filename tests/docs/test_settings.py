@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -21,6 +22,13 @@ def all_settings(section: type[Model] = Config) -> set[str]:
     """The keys of all sections."""
     inner = (section_in(annotation) for annotation in settings(section).values())
     return set(settings(section)).union(*(all_settings(found) for found in inner if found is not None))
+
+
+def all_values(section: type[Model] = Config) -> set[str]:
+    """The words that settings take as their values."""
+    inner = (section_in(annotation) for annotation in settings(section).values())
+    own = {str(value) for annotation in settings(section).values() for value in get_args(annotation)}
+    return own.union(*(all_values(found) for found in inner if found is not None))
 
 
 def is_setting(path: str) -> bool:
@@ -44,7 +52,7 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     camel = {word for span in spans for word in _CAMEL.findall(span) if span == word or f"{word}:" in span}
     dotted = {span for span in spans if _DOTTED.fullmatch(span) and not _FILE.search(span)}
     paths = {span for span in dotted if span.split(".")[0].removesuffix("[]") in settings(Config)}
-    assert camel - all_settings() - OTHERS == set()
+    assert camel - all_settings() - all_values() - OTHERS == set()
     assert sorted(path for path in paths if not is_setting(path)) == []
 
 

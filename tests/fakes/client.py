@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -97,10 +98,10 @@ class NodeClient:
 
     @asynccontextmanager
     async def opened(
-        self, method: str, target: str, *headers: tuple[str, str], body: bytes = b""
+        self, method: str, target: str, *headers: tuple[str, str], body: bytes = b"", receive_buffer: int | None = None
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A connection on which a request has been sent and whose answer is still to be read."""
-        reader, writer = await asyncio.open_connection(self.host, self.port, limit=2 * PIECE)
+        reader, writer = await self._connect(receive_buffer)
         names = {name.lower() for name, _ in headers}
         lines = [f"{method} {target} HTTP/1.1"]
         if "host" not in names:
@@ -113,6 +114,20 @@ class NodeClient:
             yield reader, writer
         finally:
             writer.close()
+
+    async def _connect(self, receive_buffer: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection; the kernel takes so many bytes for a reader that does not read."""
+        if receive_buffer is None:
+            return await asyncio.open_connection(self.host, self.port, limit=2 * PIECE)
+        connection = socket.socket()
+        try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(connection, (self.host, self.port))
+            return await asyncio.open_connection(sock=connection, limit=receive_buffer)
+        except BaseException:
+            connection.close()
+            raise
 
 
 def check(got: Got, method: str) -> None:

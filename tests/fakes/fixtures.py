@@ -10,7 +10,7 @@ from proxy.demo.rules import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
-from tests.fakes.proxy import ACCOUNT, LOGIN, UPSTREAM, settings, started
+from tests.fakes.proxy import ACCOUNT, CACHE_SWITCH, LOGIN, UPSTREAM, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 
@@ -22,6 +22,15 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
         yield written
     assert_no_secret(*written.lines, metrics())
     assert not [line for line in written.lines if "a bug:" in line]
+
+
+@pytest.fixture(params=["uncached", "cached"])
+def with_and_without_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test twice: a cache changes nothing of what it asserts."""
+    if request.param == "cached":
+        monkeypatch.setenv(CACHE_SWITCH, "yes")
+    else:
+        monkeypatch.delenv(CACHE_SWITCH, raising=False)
 
 
 @pytest.fixture

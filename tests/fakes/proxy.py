@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from proxy.runtime.run import running
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
 from tests.fakes.client import Budgets, NodeClient
 
+CACHE_SWITCH = "SCOPE_PROXY_TEST_CACHE"
+"""Environment variable: with it the tests that were written for the proxy without a cache run with an empty one."""
 REG = "reg.example"
 """The registry that nodes name."""
 NAME = "library/app"
@@ -84,7 +88,12 @@ def settings(
 
 @asynccontextmanager
 async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderTest]:
-    """Serve a configuration until the end of the block."""
+    """Serve a configuration until the end of the block; where it says nothing of a cache, `CACHE_SWITCH` does."""
+    if os.environ.get(CACHE_SWITCH) and "cache" not in configuration:
+        with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as folder:
+            async with started({**configuration, "cache": {"path": folder}}) as proxy:
+                yield proxy
+        return
     loaded = await asyncio.to_thread(parse_config, json.dumps(configuration), "test.yaml")
     times = loaded.config.timeouts
     budgets = Budgets(times.manifest, times.blob + BODY_STALLS * times.stall)

@@ -5,12 +5,12 @@ import pytest
 from proxy.demo.images import Image
 from proxy.demo.rules import Rules
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import image, logs, never, registry
+from tests.fakes.fixtures import image, logs, never, registry, with_and_without_cache
 from tests.fakes.objectstore import ObjectStore
 from tests.fakes.proxy import LOGIN, SHORT, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
-__all__ = ["image", "logs", "never", "registry"]
+__all__ = ["image", "logs", "never", "registry", "with_and_without_cache"]
 
 
 @pytest.fixture(autouse=True)

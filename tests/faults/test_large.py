@@ -13,6 +13,8 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import UPSTREAM, blob
 from tests.fakes.registry import ScriptedRegistry
 
+pytestmark = pytest.mark.usefixtures("with_and_without_cache")
+
 SIZE = 160 * MIB
 ALLOWED = 64 * MIB
 """Growth of this process, which is the registry, the proxy and the node at once."""

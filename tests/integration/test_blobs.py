@@ -13,6 +13,8 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import REG, UPSTREAM, blob, layer_of
 from tests.fakes.registry import ScriptedRegistry
 
+pytestmark = pytest.mark.usefixtures("with_and_without_cache")
+
 LARGE = Generated(5 * MIB + 7, seed=3)
 """More than what is held in memory and looked at."""
 

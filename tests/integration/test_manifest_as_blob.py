@@ -15,6 +15,8 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 
+pytestmark = pytest.mark.usefixtures("with_and_without_cache")
+
 PLAIN = make_image(UPSTREAM, "plain")
 IMAGES = {
     "oci": PLAIN,

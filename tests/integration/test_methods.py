@@ -6,6 +6,8 @@ from tests.fakes.client import NodeClient
 from tests.fakes.proxy import NAME, REG, manifest
 from tests.fakes.registry import ScriptedRegistry
 
+pytestmark = pytest.mark.usefixtures("with_and_without_cache")
+
 DIGEST = f"sha256:{'a' * 64}"
 ROUTES = (
     "/v2/",

@@ -11,7 +11,7 @@ from tests.real import big_image as big
 from tests.real.app_thread import serving
 from tests.real.containerd import Node, containerd
 from tests.real.cri import Auth
-from tests.real.images import catalogue
+from tests.real.images import Image, catalogue
 from tests.real.processes import scratch
 from tests.real.programs import require
 from tests.real.proxy_process import Proxy, serving_proxy
@@ -82,6 +82,34 @@ def registry(_registry: Registry, tokens: TokenServer) -> Registry:
     """The registry that wants tokens of `tokens`."""
     assert tokens.requests == []
     return _registry
+
+
+@pytest.fixture
+def counted_registry(
+    store: Path, _token_server: TokenServer, _signer: Signer, tokens: TokenServer
+) -> Iterator[Registry]:
+    """A registry of the test's own, that may be stopped and tells what it has served."""
+    assert tokens.requests == []
+    with token_registry(store, token_server=_token_server.url, signer=_signer, access_log=True) as registry:
+        yield registry
+
+
+@pytest.fixture
+def push(store: Path) -> Callable[[Image], None]:
+    """Put another image into the files of every registry."""
+
+    def put(image: Image) -> None:
+        with open_registry(store) as registry, contextlib.closing(Uploader(registry.address)) as uploader:
+            uploader.push(image)
+
+    return put
+
+
+@pytest.fixture
+def cache_folder() -> Iterator[Path]:
+    """Where a proxy's cache goes; several proxies may use it one after the other."""
+    with scratch("cache") as directory:
+        yield directory / "cache"
 
 
 @pytest.fixture(scope="session")

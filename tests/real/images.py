@@ -72,6 +72,11 @@ def multi_arch() -> Image:
     return Image(f"{PROJECT}/multi-arch", "1", index, blobs, children, (f"multi-arch-{here}",))
 
 
+def moved(number: int) -> Image:
+    """What the tag `moving:1` points to after it was moved so many times."""
+    return _image("moving", "1", _assemble([_layer(f"moved-{number}")]), f"moved-{number}")
+
+
 def zstd() -> Image:
     """An image whose layer is packed with zstd."""
     layer = content.zstd_layer({"packed-with-zstd": noise("zstd", LAYER_SIZE)})

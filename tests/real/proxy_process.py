@@ -6,16 +6,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.real.processes import Process, answers, free_port, scratch
+from tests.real.processes import Outcome, Process, answers, free_port, run, scratch
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "proxy")
 
 
 class Proxy:
     """A running proxy with one listener."""
 
-    def __init__(self, address: str, admin: str, process: Process) -> None:
+    def __init__(self, address: str, admin: str, process: Process, arguments: tuple[str, ...]) -> None:
         self.address = address
+        self._arguments = arguments
         self.url = f"http://{address}"
         self.admin_url = f"http://{admin}"
         self.process = process
@@ -23,6 +25,10 @@ class Proxy:
     def log(self) -> str:
         """The last part of what the proxy wrote to stdout and stderr."""
         return self.process.log()
+
+    def cache(self, *arguments: str) -> Outcome:
+        """Run `scope-proxy cache ...` with the same configuration, beside the running proxy."""
+        return run([*PROGRAM, "cache", *arguments, *self._arguments])
 
 
 @contextlib.contextmanager
@@ -68,11 +74,11 @@ def serving_registries_yaml(file: Path) -> Iterator[Proxy]:
 def _running(
     directory: Path, address: str, admin: str, arguments: tuple[str, ...], env: Mapping[str, str] | None = None
 ) -> Iterator[Proxy]:
-    command = [sys.executable, "-m", "proxy", "serve", *arguments]
+    command = [*PROGRAM, "serve", *arguments]
     process = Process(command, log=directory / "log", env=env, cwd=PROJECT_ROOT)
     try:
         process.wait_ready(lambda: answers(f"http://{address}/v2/", 200))
-        yield Proxy(address, admin, process)
+        yield Proxy(address, admin, process, arguments)
     finally:
         process.stop()
         sys.stderr.write(f"--- the proxy's log ---\n{process.log()}")  # pytest shows it when the test fails

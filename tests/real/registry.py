@@ -2,11 +2,26 @@
 
 import contextlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.real.processes import Process, answers, free_port, scratch
 from tests.real.signing import ISSUER, SERVICE, Signer
+
+_LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[0-9.]+" (?P<status>[0-9]+) (?P<size>[0-9]+) ')
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One answer, as the access log has it; `size` is the number of bytes of its body."""
+
+    method: str
+    path: str
+    status: int
+    size: int
 
 
 class Registry:
@@ -17,6 +32,16 @@ class Registry:
         self.url = f"http://{address}"
         self.process = process
 
+    def served(self, method: str, kind: str = "") -> list[Served]:
+        """What it has given out with status 200 or 206: `kind` is manifests or blobs. Needs an access log."""
+        lines = map(_LINE.search, self.process.log_file.read_text(errors="replace").splitlines())
+        found = [Served(m["method"], m["path"], int(m["status"]), int(m["size"])) for m in lines if m]
+        return [one for one in found if one.method == method and f"/{kind}" in one.path and one.status in {200, 206}]
+
+    def counts(self, method: str, kind: str = "") -> Counter[str]:
+        """How often each tag or digest was given out."""
+        return Counter(one.path.partition("?")[0].rpartition("/")[2] for one in self.served(method, kind))
+
 
 @contextlib.contextmanager
 def open_registry(store: Path) -> Iterator[Registry]:
@@ -26,16 +51,20 @@ def open_registry(store: Path) -> Iterator[Registry]:
 
 
 @contextlib.contextmanager
-def token_registry(store: Path, *, token_server: str, signer: Signer, prefix: str = "/") -> Iterator[Registry]:
+def token_registry(
+    store: Path, *, token_server: str, signer: Signer, prefix: str = "/", access_log: bool = False
+) -> Iterator[Registry]:
     """A registry on `store` that wants tokens of the server at the URL `token_server`.
 
     `prefix` stands before `/v2/` in its paths, as in Artifactory's `/artifactory/api/docker/<repository key>/`.
+    With `access_log` it tells what it has served.
     """
     with scratch("registry-root") as directory:
         root = directory / "root.pem"
         signer.write_root(root)
         token = {"realm": f"{token_server}/token", "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(root)}
-        with _running(store, {"auth": {"token": token}}, prefix) as registry:
+        log = {"level": "warn", "accesslog": {"disabled": not access_log}}
+        with _running(store, {"auth": {"token": token}, "log": log}, prefix) as registry:
             yield registry
 
 

@@ -1,0 +1,142 @@
+"""What every workload uses: the content, the origin, the peers, and rounds in which the peers take turns."""
+
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.content import Content
+from benchmarks.peers import PEERS, Peer
+from benchmarks.process import CLIENT_CORE, Started, pinned
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+ORIGIN = "origin"
+"""The name under which the origin itself is measured."""
+SETTLE_SECONDS = 60.0
+CASE_SECONDS = 45.0
+"""After which no further round of a case begins."""
+
+Figures = dict[str, float]
+Measure = Callable[[Peer], Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one peer did in one round of one case of a workload."""
+
+    workload: str
+    case: str
+    peer: str
+    round: int
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The origin's process, seen as a peer where a workload compares with it."""
+
+    peer: Peer
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path) -> "Iterator[Origin]":
+        """Start it on the clients' core, until the end of the block."""
+        command = pinned([sys.executable, "-m", "benchmarks.origin", str(folder)], CLIENT_CORE)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            address = f"127.0.0.1:{int(process.stdout.readline())}"
+            try:
+                yield cls(Peer(ORIGIN, address, folder, Started(process)))
+            finally:
+                process.terminate()
+
+    def counts(self) -> dict[str, int]:
+        """What it counted since its start."""
+        with contextlib.closing(http.client.HTTPConnection(self.peer.address, timeout=SETTLE_SECONDS)) as connection:
+            connection.request("GET", "/counts")
+            counts: dict[str, int] = json.load(connection.getresponse())
+            return counts
+
+    def settle(self) -> dict[str, int]:
+        """Wait until nothing is being sent; the counts then."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (counts := self.counts())["active"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One run of all benchmarks."""
+
+    content: Content
+    origin: Origin
+    folder: Path
+    rounds: int
+    quick: bool
+    names: Sequence[str]
+
+    @contextmanager
+    def peers(self, *, only: str | None = None) -> Iterator[list[Peer]]:
+        """All peers, new and empty, until the end of the block."""
+        with contextlib.ExitStack() as stack:
+            peers = []
+            for name in [only] if only else self.names:
+                folder = self.folder / name
+                folder.mkdir()
+                peer = PEERS[name](self.origin.peer.address, folder)
+                stack.callback(peer.stop)
+                peers.append(peer)
+            yield peers
+
+    def rounds_of(self, workload: str, case: str, peers: Sequence[Peer], measure: Measure) -> Iterator[Sample]:
+        """Measure the peers in turn, round by round."""
+        for number, peer in turns(peers, self.rounds, CASE_SECONDS):
+            yield Sample(workload, case, peer.name, number, self.measured(peer, measure))
+
+    def measured(self, peer: Peer, measure: Measure) -> Figures:
+        """The figures of a measurement, with the CPU time of the peer and the counts of the origin added."""
+        before, cpu = self.origin.settle(), peer.server.cpu_seconds()
+        figures = measure(peer)
+        self.origin.settle()
+        if peer.name != ORIGIN:
+            peer.server.settle()
+        after = self.origin.settle()
+        spent = peer.server.cpu_seconds() - cpu
+        if "requests" in figures:
+            figures["cpu_us"] = spent / figures["requests"] * 1e6
+        if "bytes" in figures:
+            figures["cpu_s_gib"] = spent / (figures["bytes"] / GIB)
+        figures["origin_gets"] = after["gets"] - before["gets"]
+        figures["origin_heads"] = after["heads"] - before["heads"]
+        figures["origin_bytes"] = after["bytes"] - before["bytes"]
+        figures["rss_mib"] = peer.server.resident_mib()
+        return figures
+
+
+def turns(peers: Sequence[Peer], rounds: int, seconds: float) -> Iterator[tuple[int, Peer]]:
+    """Every round each peer once, and every round another one first; no round begins after so many seconds."""
+    started = time.monotonic()
+    for number in range(rounds):
+        if number and time.monotonic() - started > seconds:
+            return
+        start = number % len(peers)
+        for peer in [*peers[start:], *peers[:start]]:
+            yield number, peer
+
+
+def touch_memory(size: int) -> None:
+    """Use so many bytes of free memory for a moment, so that the next one to need them finds them at hand.
+
+    A virtual machine may have given its free pages back to the host. To get them again costs whoever writes a file
+    2 s a GiB on such a machine: ten times the write itself.
+    """
+    ballast = b"x" * size
+    del ballast

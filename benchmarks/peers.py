@@ -1,0 +1,175 @@
+"""The peers: scope-proxy, and Debian's nginx and docker-registry as pull-through caches of the same origin."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.process import Started
+
+READY_SECONDS = 30.0
+POLL_SECONDS = 0.005
+LARGE = 32 * 1024 * 1024
+"""Files of so many bytes are what `Peer.forget` removes."""
+
+_NGINX = """
+worker_processes 1;
+{user}
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log {folder}/access.log;
+  sendfile on;
+  keepalive_requests 100000000;
+  client_body_temp_path {folder}/client;
+  proxy_temp_path {folder}/temp;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  proxy_cache_path {folder}/cache levels=1:2 keys_zone=blobs:64m max_size=50g inactive=7d use_temp_path=off;
+  upstream origin {{ server {origin}; keepalive 64; }}
+  server {{
+    listen {address} backlog=1024;
+    location /v2/ {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_cache blobs;
+      proxy_cache_key $uri;
+      proxy_cache_valid 200 1h;
+      proxy_cache_lock on;
+      proxy_cache_lock_timeout 300s;
+      proxy_cache_lock_age 300s;
+      proxy_buffer_size 64k;
+      proxy_buffers 16 256k;
+      proxy_busy_buffers_size 1m;
+      proxy_temp_file_write_size 1m;
+    }}
+  }}
+}}
+"""
+
+
+class NotInstalled(Exception):
+    """A peer's program is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server that runs and answers; the origin itself is one too, where a workload compares with it."""
+
+    name: str
+    address: str
+    folder: Path
+    server: Started
+    ready_seconds: float = 0.0
+    """From its start to its first answer."""
+
+    def forget(self) -> None:
+        """Remove the large files that it has stored, which it must survive, and let the disk come to rest."""
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                file = Path(folder) / name
+                if file.stat(follow_symlinks=False).st_size >= LARGE:
+                    file.unlink()
+        os.sync()
+
+    def stop(self) -> None:
+        """End it and remove what it stored."""
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def scope_proxy(origin: str, folder: Path) -> Peer:
+    """This program with its defaults, one worker, one registry without credentials."""
+    address = _free_address()
+    config = folder / "config.yaml"
+    config.write_text(json.dumps(scope_proxy_config(origin, address, folder / "store")))
+    command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
+    return _started("scope-proxy", command, address, folder)
+
+
+def scope_proxy_config(origin: str, address: str, store: Path) -> dict[str, object]:
+    """The configuration of scope-proxy."""
+    return {
+        "version": 1,
+        "listeners": [{"address": address}],
+        "admin": None,
+        "registries": {"docker.io": {"endpoints": [f"http://{origin}"]}},
+        "defaultRegistry": "docker.io",
+        "cache": {"path": str(store), "maxSize": "50Gi", "tagAge": "1h"},
+    }
+
+
+def nginx(origin: str, folder: Path) -> Peer:
+    """`proxy_cache`, tuned for large bodies; one worker; the access log as Debian has it."""
+    address = _free_address()
+    user = "user root;" if os.getuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(folder=folder, origin=origin, address=address, user=user))
+    return _started("nginx", [_program("nginx"), "-p", str(folder), "-c", str(config)], address, folder)
+
+
+def docker_registry(origin: str, folder: Path) -> Peer:
+    """docker-registry in proxy mode; its answers to tags are always confirmed by the origin, it has no age of tags."""
+    address = _free_address()
+    config = folder / "config.yaml"
+    shape = {
+        "version": 0.1,
+        "log": {"level": "info"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "store")}},
+        "http": {"addr": address},
+        "proxy": {"remoteurl": f"http://{origin}"},
+    }
+    config.write_text(json.dumps(shape))
+    return _started("docker-registry", [_program("docker-registry"), "serve", str(config)], address, folder)
+
+
+PEERS: dict[str, Callable[[str, Path], Peer]] = {
+    "scope-proxy": scope_proxy,
+    "nginx": nginx,
+    "docker-registry": docker_registry,
+}
+
+
+def _wait_ready(address: str, started: Started, log: Path) -> None:
+    """Wait for an answer to `/v2/`; raises RuntimeError with the end of the log."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < READY_SECONDS and started.process.poll() is None:
+        try:
+            connection = http.client.HTTPConnection(address, timeout=READY_SECONDS)
+            connection.request("GET", "/v2/")
+            if connection.getresponse().status == http.client.OK:
+                return
+        except OSError:
+            time.sleep(POLL_SECONDS)
+    started.stop()
+    raise RuntimeError(f"{started.process.args!r} does not answer: {log.read_text()[-2000:]}")
+
+
+def _started(name: str, command: list[str], address: str, folder: Path) -> Peer:
+    log = folder / "log"
+    begun = time.monotonic()
+    server = Started.start(command, log)
+    _wait_ready(address, server, log)
+    return Peer(name, address, folder, server, time.monotonic() - begun)
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise NotInstalled(f"{name} is not installed: apt-get install {name}")
+    return path

@@ -1,0 +1,123 @@
+"""The results: tables of medians with their spread, ratios against the goals, JSON, and a plot."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bench import Sample
+from benchmarks.goals import Outcome, outcomes
+from benchmarks.plot import draw
+
+FIGURES = {
+    "requests_s": "requests/s",
+    "cpu_us": "CPU us/request",
+    "gib_s": "GiB/s",
+    "cpu_s_gib": "CPU-s/GiB",
+    "seconds": "seconds",
+    "first_byte_ms": "first byte ms",
+    "ready_s": "ready s",
+    "origin_times": "origin sent",
+    "origin_gets": "origin GET",
+    "origin_heads": "origin HEAD",
+    "base_mib": "base MiB",
+    "growth_mib": "growth MiB",
+    "rss_mib": "resident MiB",
+}
+"""The figures that are shown, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run."""
+
+    samples: Sequence[Sample]
+    seconds: float
+
+    def show(self, console: Console) -> None:
+        """Print a table for each workload, and the goals."""
+        console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}, {self.seconds:.0f} s in all")
+        for workload in dict.fromkeys(sample.workload for sample in self.samples):
+            console.print(self._table(workload))
+        console.print(_goals(list(outcomes(self.samples))))
+
+    def write(self, folder: Path) -> None:
+        """Write every sample, the medians and the goals as JSON, and the plot."""
+        folder.mkdir(parents=True, exist_ok=True)
+        met = [
+            {**asdict(outcome.goal), "case": outcome.case, "median": outcome.median, "least": outcome.least}
+            | {"most": outcome.most, "rounds": outcome.rounds, "met": outcome.is_met}
+            for outcome in outcomes(self.samples)
+        ]
+        shape = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "seconds": round(self.seconds),
+            "goals": met,
+            "samples": [asdict(sample) for sample in self.samples],
+        }
+        (folder / "benchmarks.json").write_text(json.dumps(shape, indent=2) + "\n")
+        draw(self.samples, folder / "benchmarks.png")
+
+    def _table(self, workload: str) -> Table:
+        samples = [sample for sample in self.samples if sample.workload == workload]
+        names = [name for name in FIGURES if any(name in sample.figures for sample in samples)]
+        table = Table(title=f"{workload}: median (least - most)", title_justify="left")
+        table.add_column("case")
+        table.add_column("peer")
+        for name in names:
+            table.add_column(FIGURES[name], justify="right")
+        for case in dict.fromkeys(sample.case for sample in samples):
+            for peer in dict.fromkeys(sample.peer for sample in samples if sample.case == case):
+                table.add_row(case, peer, *_cells(samples, case, peer, names))
+            table.add_section()
+        return table
+
+
+def _cells(samples: Sequence[Sample], case: str, peer: str, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        values = [one.figures[name] for one in samples if one.case == case and one.peer == peer and name in one.figures]
+        yield spread(values) if values else ""
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, with the least and the most where they differ."""
+    middle, least, most = (shown(value) for value in (median(values), min(values), max(values)))
+    return middle if least == most else f"{middle} ({least} - {most})"
+
+
+def shown(value: float) -> str:
+    """A number with three figures that mean something."""
+    if value >= 100 or value == round(value):  # noqa: PLR2004 - three figures
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004 - as above
+
+
+def _goals(found: Sequence[Outcome]) -> Table:
+    table = Table(title="goals: scope-proxy / peer in the same round, median (least - most)", title_justify="left")
+    for heading in ("workload", "case", "figure", "against", "goal", "measured", "rounds", ""):
+        table.add_column(heading)
+    for one in found:
+        bound = f"{'>=' if one.goal.at_least else '<='} {shown(one.goal.bound)}"
+        measured = spread([one.least, one.median, one.most])
+        verdict = "met" if one.is_met else "MISSED"
+        figure = FIGURES[one.goal.figure]
+        table.add_row(
+            one.goal.workload, one.case, figure, one.goal.peer or "", bound, measured, str(one.rounds), verdict
+        )
+    return table
+
+
+def machine() -> str:
+    """The machine and the versions that the figures belong to."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = cpuinfo.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.machine()
+    versions = f"Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model}, {versions}, load {os.getloadavg()[1]:.1f}"

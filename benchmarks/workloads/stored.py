@@ -1,0 +1,74 @@
+"""scope-proxy with many stored blobs: how long it takes to start, and what a hit costs as the store grows."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.bench import Bench, Figures, Sample
+from benchmarks.clients import check, get_many
+from benchmarks.content import Blob
+from benchmarks.peers import Peer, scope_proxy
+from proxy.oci.reference import Digest
+from proxy.store.layout import Layout
+
+COUNTS = (1, 1000, 100_000)
+SIZE = 1024
+ASKED = 64
+"""Different blobs that are asked for, as far as there are so many."""
+SECONDS = 1.0
+CONNECTIONS = 16
+
+
+def stored(bench: Bench) -> Iterator[Sample]:
+    """A store of 1, 1000 and 100,000 blobs, made without the proxy."""
+    asked = [bench.content.blob(SIZE) for _ in range(ASKED)]
+    for count in (COUNTS[0], COUNTS[-1]) if bench.quick else COUNTS:
+        folder = bench.folder / "scope-proxy"
+        folder.mkdir()
+        try:
+            scope_proxy(bench.origin.peer.address, folder).server.stop()  # makes an empty store
+            _fill(folder / "store", asked, count)
+            yield from _starts(bench, folder, count)
+            yield from _hits(bench, folder, asked[: min(count, ASKED)], count)
+        finally:
+            shutil.rmtree(folder)
+
+
+def _starts(bench: Bench, folder: Path, count: int) -> Iterator[Sample]:
+    """Start on the files alone, then with the index that this has left."""
+    for number in range(bench.rounds + 1):
+        peer = scope_proxy(bench.origin.peer.address, folder)
+        peer.server.stop()
+        case = "first start, no index" if number == 0 else "start"
+        figures = {"ready_s": peer.ready_seconds}
+        yield Sample("stored blobs", f"{count} blobs: {case}", peer.name, max(0, number - 1), figures)
+
+
+def _hits(bench: Bench, folder: Path, asked: list[Blob], count: int) -> Iterator[Sample]:
+    peer = scope_proxy(bench.origin.peer.address, folder)
+    paths = [blob.path() for blob in asked]
+
+    def get(peer: Peer) -> Figures:
+        done = get_many(peer.address, paths, SIZE, CONNECTIONS, SECONDS)
+        return {"requests": done.requests, "requests_s": done.requests / done.seconds}
+
+    try:
+        for blob in asked:
+            check(peer.address, blob.path(), blob)
+        yield from bench.rounds_of("stored blobs", f"{count} blobs: hit of 1 KiB", [peer], get)
+    finally:
+        peer.server.stop()
+
+
+def _fill(root: Path, asked: list[Blob], count: int) -> None:
+    """Write so many blobs into a store, those that are asked for among them, and take its index away."""
+    layout = Layout(root)
+    for part in layout.index.parent.glob(f"{layout.index.name}*"):
+        part.unlink()
+    for number in range(count):
+        body = asked[number].file.read_bytes() if number < len(asked) else f"stored blob {number}".encode() * 50
+        file = layout.blob(Digest.parse(f"sha256:{hashlib.sha256(body).hexdigest()}"))
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_bytes(body)
+        file.chmod(0o600)

@@ -1,0 +1,179 @@
+"""`scope-proxy cache`: look into the cache and care for it, beside a running proxy."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
+from proxy.cli.progress import counted
+from proxy.config.loaded import Loaded
+from proxy.config.units import parse_size
+from proxy.oci.errors import RegistryError
+from proxy.oci.reference import Digest, ImageReference, Tag
+from proxy.pull.repository import repository_key
+from proxy.routing.table import RouteTable
+from proxy.store.blobs import StoreError
+from proxy.store.catalog import content_of, forget_manifest, in_use, stored_tags
+from proxy.store.opened import OpenedStore, opened_store
+from proxy.store.verify import verify_all
+
+EXIT_FAILED = 1
+"""Exit status when something could not be done, or was found to be wrong."""
+
+
+@click.group()
+def cache() -> None:
+    """Look into the cache and care for it; a running proxy goes on meanwhile."""
+
+
+def _cached(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a command with the configuration and its opened store."""
+
+    def run(config: Path | None, registries: Path | None, **arguments: Any) -> None:
+        loaded = source_of(config, registries).load_or_exit()
+        if loaded.config.cache is None:
+            click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
+            raise click.exceptions.Exit(EXIT_CONFIG)
+
+        async def with_store() -> None:
+            async with _store(loaded) as store:
+                await command(loaded, store, **arguments)
+
+        try:
+            asyncio.run(with_store())
+        except (StoreError, RegistryError) as error:
+            click.echo(f"scope-proxy: {error}", err=True)
+            raise click.exceptions.Exit(EXIT_FAILED) from None
+
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    return run
+
+
+@asynccontextmanager
+async def _store(loaded: Loaded) -> AsyncIterator[OpenedStore]:
+    if loaded.config.cache is None:
+        raise StoreError("no cache is configured")
+    async with opened_store(loaded.config.cache) as store:
+        yield store
+
+
+@cache.command()
+@configuration_options
+@_cached
+async def stat(loaded: Loaded, store: OpenedStore) -> None:
+    """Show how much is stored, and where."""
+    await store.index.tidied()
+    totals = await store.index.totals()
+    tags = sum(1 for _ in stored_tags(store.layout))
+    limit = loaded.config.cache.max_size if loaded.config.cache else 0
+    for label, value in (
+        ("folder", str(store.layout.root)),
+        ("stored", f"{human(totals.bytes)} in {totals.objects} objects"),
+        ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
+        ("tags", str(tags)),
+        ("arriving", str(len(list(store.layout.ingest.glob("*.part"))))),
+    ):
+        click.echo(f"{label:<10}{value}")
+
+
+@cache.command()
+@configuration_options
+@click.option("--blobs", is_flag=True, help="List digests and sizes instead of tags.")
+@_cached
+async def ls(_: Loaded, store: OpenedStore, *, blobs: bool) -> None:
+    """List the tags that are known: image, digest, when the upstream last confirmed it."""
+    if blobs:
+        async for digest, size in store.blobs.list():
+            click.echo(f"{digest}  {size}")
+        return
+    now = time.time()
+    for item in stored_tags(store.layout):
+        age = max(now - item.entry.confirmed, 0)
+        click.echo(f"{item}  {item.entry.descriptor.digest}  confirmed {age:.0f} s ago")
+
+
+@cache.command()
+@configuration_options
+@_cached
+async def verify(_: Loaded, store: OpenedStore) -> None:
+    """Hash everything again; what is wrong is removed and named, and the exit status is 1."""
+    totals = await store.index.totals()
+    wrong = 0
+    with counted("verified", totals.bytes) as advance:
+        async for checked in verify_all(store.blobs):
+            advance(checked.size)
+            if not checked.is_right:
+                wrong += 1
+                click.echo(f"{checked.digest} is wrong and was removed", err=True)
+    click.echo(f"{totals.objects} objects checked, {wrong} removed")
+    if wrong:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+@cache.command()
+@configuration_options
+@click.option("--to", "target", metavar="SIZE", help="Go down to this size, such as 10Gi; default: to maxSize.")
+@_cached
+async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> None:
+    """Remove what was used longest ago, until the cache is within its bounds."""
+    before = await store.index.totals()
+    limit = loaded.config.cache.max_size if loaded.config.cache else 0
+    try:
+        wanted = limit if target is None else parse_size(target)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    await store.evictor.make_room(max(limit - wanted, 0))
+    after = await store.index.totals()
+    click.echo(f"{before.objects - after.objects} objects removed, {human(before.bytes - after.bytes)} freed")
+
+
+@cache.command()
+@click.argument("image")
+@configuration_options
+@_cached
+async def rm(loaded: Loaded, store: OpenedStore, *, image: str) -> None:
+    """Remove IMAGE: its tag, its manifests, and the blobs that no other manifest names."""
+    name = ImageReference.parse(image)
+    route = RouteTable(loaded.config, loaded.positions).resolve(name.repository, namespace=name.registry)
+    key = repository_key(route)
+    manifest = name.reference
+    if isinstance(manifest, Tag):
+        entry = await store.tags.find(key, manifest)
+        if entry is None:
+            click.echo(f"{name} is not in the cache", err=True)
+            raise click.exceptions.Exit(EXIT_FAILED)
+        await store.tags.remove(key, manifest)
+        manifest = entry.descriptor.digest
+    freed = await _remove(store, list(content_of(store.layout, manifest)))
+    for digest in [manifest]:
+        await asyncio.to_thread(forget_manifest, store.layout, key, digest)
+    await asyncio.to_thread(store.layout.announce_change)
+    click.echo(f"{name} removed, {human(freed)} freed")
+
+
+async def _remove(store: OpenedStore, digests: list[Digest]) -> int:
+    """Remove what nothing else names; bytes that were freed."""
+    used = await asyncio.to_thread(in_use, store.layout, digests)
+    freed = 0
+    for digest in digests:
+        content = None if digest in used else await store.blobs.find(digest)
+        if content is not None:
+            freed += content.size
+            content.close()
+            await store.blobs.remove(digest)
+    return freed
+
+
+def human(size: float) -> str:
+    """A size for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,199 @@
+"""Where the bytes of a blob come from: what is stored, a download in flight, or one that is begun."""
+
+from dataclasses import dataclass
+
+from proxy.config.model import Cache, Timeouts
+from proxy.oci.errors import (
+    BlobUnknown,
+    RegistryError,
+    UpstreamDigestInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from proxy.oci.reference import Digest
+from proxy.oci.request import Operation
+from proxy.pull.blob import Way
+from proxy.pull.downloads import Downloads
+from proxy.pull.kinds import Kinds, may_begin_manifest
+from proxy.pull.passthrough import SMALL, VERIFIED, PassThrough, told_size
+from proxy.pull.progress import Abandoned, ContentWrong, Progress
+from proxy.pull.recovery import ATTEMPTS
+from proxy.pull.repository import repository_key
+from proxy.pull.stored import Stored
+from proxy.pull.suspects import Suspects
+from proxy.routing.table import Route
+from proxy.store.blobs import StoreError
+from proxy.store.tags import Tags
+from proxy.transport.clock import Deadline, DeadlineExceeded
+from proxy.upstream.client import Ask, UpstreamClient
+from proxy.upstream.failure import detail_of
+
+BEGINNING = 512
+"""Bytes by which a layer is told from what could be a manifest."""
+FOREIGN_SHARE = 0.5
+"""Share of its time that a client waits for a download to begin that another repository has asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobParts:
+    """What serving blobs from the store needs."""
+
+    client: UpstreamClient
+    stored: Stored
+    downloads: Downloads
+    tags: Tags
+    kinds: Kinds
+    passthrough: PassThrough
+    suspects: Suspects
+    cache: Cache
+    timeouts: Timeouts
+
+
+class TooSlow(Exception):
+    """A download that another repository has asked for does not get going: this one has its own upstream."""
+
+
+class BlobSources:
+    """Finds sources, and makes sure that they may be used."""
+
+    def __init__(self, parts: BlobParts) -> None:
+        self._parts = parts
+
+    async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, Way]:
+        """Where the bytes come from, once that is known to be allowed, to be released by who gets it.
+
+        Raises RegistryError, StoreError and TooSlow.
+        """
+        failure: Exception = Abandoned("nothing was found")
+        for _ in range(ATTEMPTS):
+            progress, way = await self.find(route, digest)
+            try:
+                if await self._is_good(route, digest, progress, deadline):
+                    return progress, way
+            except BaseException:
+                progress.release()
+                raise
+            progress.release()
+            before, failure = failure, progress.failure or failure
+            if not self._may_try_again(route, progress, before):
+                break
+        raise self._told(route, digest, failure)
+
+    async def find(self, route: Route, digest: Digest) -> tuple[Progress, Way]:
+        """What is stored or on its way, begun if need be, to be released by who gets it; raises StoreError."""
+        stored = await self._parts.stored.open(digest)
+        if stored is not None:
+            return stored, Way.HIT
+        way = Way.MISS if self._parts.downloads.active(digest) is None else Way.JOIN
+        progress = self._parts.downloads.start(route, digest)
+        progress.retain()
+        return progress, way
+
+    async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
+        """The size of what is stored, or of a download in flight that knows it; raises RegistryError, StoreError."""
+        progress = await self._parts.stored.open(digest)
+        if progress is None:
+            progress = self._parts.downloads.active(digest)
+            if progress is None or progress.size is None or progress.failure is not None:
+                return None
+            progress.retain()
+        try:
+            return progress.size if await self._is_good(route, digest, progress, deadline) else None
+        except TooSlow:
+            return None
+        finally:
+            progress.release()
+
+    async def ask_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
+        """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
+        ask = Ask(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
+        size = await self._parts.client.fetch(route, ask, deadline, told_size)
+        await self._parts.tags.link(repository_key(route), [digest])
+        return size
+
+    def refuse_manifest(self, route: Route, digest: Digest) -> None:
+        """Raise BlobUnknown for what is known to be a manifest."""
+        if self._parts.kinds.known(digest):
+            raise BlobUnknown(f"{digest} in {route.repository} is a manifest, not a blob")
+
+    async def _is_good(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
+        """Whether it has begun well, belongs to the repository and is no manifest; raises RegistryError, TooSlow."""
+        await self._wait_started(route, digest, progress, deadline)
+        if progress.failure is not None and not progress.available:
+            return False
+        await self._confirm(route, digest, progress, deadline)
+        size, is_seen = progress.size, self._parts.kinds.known(digest) is not None
+        if size is not None and size <= VERIFIED:
+            return await self._is_blob(route, digest, progress, deadline)
+        if is_seen or (size is not None and size > SMALL) or not await self._may_be_manifest(progress, deadline):
+            return True
+        return await self._is_blob(route, digest, progress, deadline)
+
+    async def _may_be_manifest(self, progress: Progress, deadline: Deadline) -> bool:
+        """Whether the first bytes could be those of a manifest; layers do not begin so, and need not be waited for."""
+        try:
+            async with deadline.enforced():
+                while not progress.available and not progress.verified and progress.failure is None:
+                    await progress.changed()
+        except DeadlineExceeded:
+            return True
+        content = progress.content
+        return content is None or may_begin_manifest(await content.read(0, BEGINNING))
+
+    async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
+        is_foreign = progress.is_foreign(repository_key(route))
+        waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE) if is_foreign else deadline
+        try:
+            async with waiting.enforced():
+                await progress.started.wait()
+        except DeadlineExceeded:
+            if is_foreign:
+                raise TooSlow("another repository has asked for it, whose upstream does not send it") from None
+            raise self._late(route, digest) from None
+
+    async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
+        """Make sure that the repository holds the digest: by a manifest, or because the upstream says so."""
+        key = repository_key(route)
+        if progress.confirmed != key and not await self._parts.tags.is_linked(key, digest):
+            await self.ask_size(route, digest, deadline)
+        await self._parts.tags.link(key, [digest])
+
+    async def _is_blob(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
+        """Wait for all bytes of what is small, or could be a manifest, and look at them; whether they came."""
+        try:
+            async with deadline.enforced():
+                while not progress.verified and progress.failure is None and progress.available <= SMALL:
+                    await progress.changed()
+        except DeadlineExceeded:
+            raise self._late(route, digest) from None
+        if progress.available > SMALL:
+            return True
+        if progress.failure is not None:
+            return False
+        if self._parts.kinds.known(digest) is None:
+            content = b"" if progress.content is None else await progress.content.read(0, SMALL)
+            self._parts.kinds.learn(digest, content)
+        self.refuse_manifest(route, digest)
+        return True
+
+    def _may_try_again(self, route: Route, progress: Progress, before: Exception) -> bool:
+        """Whether another source may do better: wrong bytes are fetched anew once, another's trouble is not ours."""
+        if isinstance(progress.failure, ContentWrong):
+            return not isinstance(before, ContentWrong)
+        return isinstance(progress.failure, Abandoned) or progress.is_foreign(repository_key(route))
+
+    def _late(self, route: Route, digest: Digest) -> UpstreamTimeout:
+        reason = f"the upstream has not sent {digest} in time; it is fetched on, try again"
+        return UpstreamTimeout(reason, detail=_detail(route, digest), retry_after=5)
+
+    def _told(self, route: Route, digest: Digest, failure: Exception) -> Exception:
+        """The failure of a download as the node may see it."""
+        if isinstance(failure, RegistryError | StoreError):
+            return failure
+        if isinstance(failure, ContentWrong):
+            return UpstreamDigestInvalid(str(failure), detail=_detail(route, digest))
+        return UpstreamUnavailable(f"{digest}: {failure}", detail=_detail(route, digest), retry_after=1)
+
+
+def _detail(route: Route, digest: Digest) -> dict[str, str]:
+    return detail_of(route, route.targets[0], f"blobs/{digest}")

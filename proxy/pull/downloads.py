@@ -1,0 +1,233 @@
+"""All downloads in flight: one for each digest, whoever asks, in whichever process."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from proxy.config.model import Cache, Timeouts
+from proxy.metrics import CACHE_CORRUPTIONS, CACHE_WRITE_ERRORS, DOWNLOADS
+from proxy.oci.byterange import ByteRange, Span
+from proxy.oci.errors import RangeInvalid, RegistryError
+from proxy.oci.reference import Digest
+from proxy.oci.request import Operation
+from proxy.pull.bodies import content_length, skip
+from proxy.pull.download import first_of, rehash, write_through
+from proxy.pull.progress import Abandoned, ContentWrong, Progress
+from proxy.pull.repository import repository_key
+from proxy.pull.verified import Verified
+from proxy.routing.table import Route, Target
+from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, StoreError
+from proxy.store.eviction import Evictor
+from proxy.transport.clock import Deadline
+from proxy.transport.singleflight import Background
+from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first
+from proxy.upstream.client import Ask, Opened, UpstreamClient
+from proxy.upstream.failure import Wrong
+
+POLL_SECONDS = 0.025
+"""How often the download of another process is looked at."""
+WRONG_SECONDS = 60.0
+"""How long an endpoint that sent wrong bytes of a digest is asked for that one last."""
+WRONG_LIMIT = 1024
+
+_logger = logging.getLogger(__name__)
+
+_Answer = tuple[ResumingBody, int | None, Target]
+"""The body to come, the size of the whole as far as it is told, and who sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadSettings:
+    """What bounds downloads."""
+
+    cache: Cache
+    timeouts: Timeouts
+    evictor: Evictor
+
+
+class Downloads:
+    """Starts downloads and lets others join them."""
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        store: BlobStore,
+        verified: Verified,
+        background: Background,
+        settings: DownloadSettings,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._verified = verified
+        self._background = background
+        self._settings = settings
+        self._active: dict[Digest, Progress] = {}
+        self._wrong: TTLCache[Digest, Target] = TTLCache(WRONG_LIMIT, WRONG_SECONDS)
+
+    def __repr__(self) -> str:
+        """What the status shows."""
+        return f"{len(self._active)} downloads in flight"
+
+    def active(self, digest: Digest) -> Progress | None:
+        """The download of a digest in this process."""
+        return self._active.get(digest)
+
+    def start(self, route: Route, digest: Digest) -> Progress:
+        """The download of a digest, begun if there is none; it goes on when its client leaves."""
+        progress = self._active.get(digest)
+        if progress is None:
+            progress = self._active[digest] = Progress(repository_key(route))
+            self._background.start(self._run(progress, route, digest))
+        return progress
+
+    async def _run(self, progress: Progress, route: Route, digest: Digest) -> None:
+        try:
+            with DOWNLOADS.track_inprogress():
+                await self._while_wanted(progress, route, digest)
+        except asyncio.CancelledError:
+            progress.fail(Abandoned("the proxy stops"))
+            raise
+        except StoreError as error:
+            CACHE_WRITE_ERRORS.labels(error.reason).inc()
+            _logger.warning("%s is not kept: %s", digest, error)
+            progress.fail(error)
+        except ContentWrong as error:
+            CACHE_CORRUPTIONS.labels("ingest").inc()
+            _logger.error("%s", error)  # noqa: TRY400 - no bug of ours, no traceback
+            progress.fail(error)
+        except (RegistryError, BodyBroken, Abandoned) as error:
+            progress.fail(error)
+        except Exception as error:
+            _logger.exception("a bug: the download of %s", digest)
+            progress.fail(error)
+        else:
+            self._verified.add(digest, progress.available)
+        finally:
+            self._active.pop(digest, None)
+            progress.finish()
+
+    async def _while_wanted(self, progress: Progress, route: Route, digest: Digest) -> None:
+        """Obtain it; where abandoned downloads are not to be finished, as long as somebody reads it."""
+        if self._settings.cache.finish_abandoned:
+            await self._obtain(progress, route, digest)
+            return
+
+        async def leave() -> None:
+            await progress.deserted()
+            if not progress.verified:
+                raise Abandoned("every client has left")
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                leaving = tasks.create_task(leave())
+                await self._obtain(progress, route, digest)
+                leaving.cancel()
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
+
+    async def _obtain(self, progress: Progress, route: Route, digest: Digest) -> None:
+        ingest = await self._store.begin(digest)
+        if ingest is None:
+            await self._follow(progress, digest)
+            return
+        try:
+            await self._refuse_stored(digest)
+            await self._download(progress, ingest, route, digest)
+        except BaseException:
+            await _end(ingest, digest)
+            if progress.content is None:
+                ingest.close()
+            raise
+
+    async def _refuse_stored(self, digest: Digest) -> None:
+        """Look once more, now that nobody else can store it; raises Abandoned where it has just been stored."""
+        content = None if self._verified.is_spoiled(digest) else await self._store.find(digest)
+        if content is not None:
+            content.close()
+            raise Abandoned("it has just been stored")
+
+    async def _follow(self, progress: Progress, digest: Digest) -> None:
+        """See another process write it; raises Abandoned where that ends unfinished."""
+        arriving = await self._store.arriving(digest)
+        if arriving is None:
+            raise Abandoned("the other process has just ended its download")
+        try:
+            await self._see(progress, arriving)
+        finally:
+            if progress.content is None:
+                arriving.close()
+
+    async def _see(self, progress: Progress, arriving: Arriving) -> None:
+        while (state := await arriving.poll()) is Arrival.GROWING:
+            if arriving.total is not None and not progress.started.is_set():
+                progress.start(arriving, arriving.total if arriving.total >= 0 else None)
+            progress.advance(arriving.size)
+            await asyncio.sleep(POLL_SECONDS)
+        if not progress.started.is_set():
+            progress.start(arriving, arriving.size)
+        if state is Arrival.ABANDONED:
+            raise Abandoned("the other process did not finish its download")
+        progress.complete(arriving.size)
+
+    async def _download(self, progress: Progress, ingest: Ingest, route: Route, digest: Digest) -> None:
+        """Fetch it, beginning behind what an interrupted writer has left."""
+        hasher, offset = digest.hasher(), ingest.size
+        await rehash(ingest, hasher, offset)
+        body, size, target = await self._open(route, digest, offset)
+        try:
+            # Told first, so that downloads which begin at the same time count each other.
+            await ingest.expect(size)
+            if not await self._settings.evictor.make_room():
+                raise StoreError("there is no room for it within maxSize and reserveFree", "enospc")
+            progress.confirmed = repository_key(route)
+            progress.start(ingest, size)
+            progress.advance(offset)
+            await write_through(progress, ingest, digest, hasher, body.chunks())
+        except ContentWrong:
+            self._wrong[digest] = target
+            raise
+        finally:
+            body.close()
+
+    async def _open(self, route: Route, digest: Digest, offset: int) -> _Answer:
+        """The answer of whichever endpoint has it; raises RegistryError and Abandoned."""
+        wanted = ByteRange(offset) if offset else None
+        ask = Ask(Operation.BLOB, f"blobs/{digest}", "GET", "*/*", wanted)
+        deadline = Deadline.after(self._settings.cache.fetch_timeout)
+        wrong = self._wrong.get(digest)
+        if wrong is not None and wrong in route.targets:
+            route = others_first(route, wrong)
+        patience = self._settings.timeouts.blob
+        try:
+            return await self._client.fetch(
+                route, ask, deadline, lambda opened: self._opened(route, ask, offset, opened), patience=patience
+            )
+        except RangeInvalid as error:
+            raise Abandoned("what an interrupted writer left cannot be gone on with") from error
+
+    async def _opened(self, route: Route, ask: Ask, offset: int, opened: Opened) -> _Answer:
+        """The body from `offset` on, and the size of the whole as far as it is told; raises Wrong."""
+        host = opened.target.endpoint.origin.authority
+        size = content_length(opened)
+        if opened.response.status == 206:  # noqa: PLR2004
+            span = Span.parse(opened.response.headers.get("Content-Range"))
+            if span is None or span.first != offset or span.size is None or span.last != span.size - 1:
+                raise Wrong(f"{host} sent another range of {ask.suffix} than was asked for")
+            size = span.size
+        elif offset:
+            await skip(opened, offset)
+        timeouts = self._settings.timeouts
+        source = BodySource(
+            self._client, route, Ask(ask.operation, ask.suffix, "GET", ask.accept), timeouts.stall, timeouts.blob
+        )
+        return ResumingBody(source, opened, offset, None if size is None else size - 1), size, opened.target
+
+
+async def _end(ingest: Ingest, digest: Digest) -> None:
+    """Drop what was written; a disk that is in trouble hides no other error."""
+    try:
+        await ingest.abort()
+    except (StoreError, OSError) as error:
+        _logger.warning("the unfinished %s is not removed: %s", digest, error)

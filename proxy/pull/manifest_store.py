@@ -1,0 +1,106 @@
+"""Manifests that are stored: by digest, and only for repositories that are known to hold them."""
+
+import logging
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor, manifest_type, named_digests
+from proxy.oci.errors import UpstreamInvalid
+from proxy.oci.reference import Digest
+from proxy.pull.kinds import Kinds
+from proxy.pull.stored import Stored
+from proxy.store.blobs import BlobStore, StoreError
+from proxy.store.eviction import Evictor
+from proxy.store.tags import RepositoryKey, Tags
+
+MEMORY = 16 * 1024 * 1024
+"""Bytes of manifests that are kept in memory as well."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest and its bytes."""
+
+    descriptor: Descriptor
+    content: bytes = field(repr=False)
+
+
+class ManifestStore:
+    """Finds and keeps manifests."""
+
+    def __init__(self, store: BlobStore, stored: Stored, tags: Tags, evictor: Evictor, kinds: Kinds) -> None:
+        self._store = store
+        self._stored = stored
+        self._tags = tags
+        self._evictor = evictor
+        self._kinds = kinds
+        self._memory: LRUCache[Digest, StoredManifest] = LRUCache(MEMORY, getsizeof=lambda item: len(item.content))
+
+    def forget(self) -> None:
+        """Drop what is in memory: the stored files have been changed by somebody else."""
+        self._memory.clear()
+
+    async def find(self, key: RepositoryKey, digest: Digest) -> StoredManifest | None:
+        """The stored manifest, if the repository is known to hold it; raises StoreError."""
+        if not await self._tags.is_linked(key, digest):
+            return None
+        return self._memory.get(digest) or await self._load(digest)
+
+    async def keep(self, key: RepositoryKey, found: Descriptor, content: bytes) -> None:
+        """Store a verified manifest, and note what the repository holds by it; raises StoreError."""
+        if not _is_readable_again(found, content):
+            return
+        ingest = await self._store.begin(found.digest) if await self._evictor.make_room(len(content)) else None
+        if ingest is not None and ingest.size:  # an interrupted writer's: too small to go on with
+            await ingest.abort()
+            ingest.close()
+            ingest = await self._store.begin(found.digest)
+        if ingest is not None:
+            try:
+                await ingest.write(content)
+                await ingest.commit()
+            except BaseException:
+                await ingest.abort()
+                raise
+            finally:
+                ingest.close()
+        self._remember(StoredManifest(found, content))
+        await self._tags.link(key, [found.digest, *named_digests(content)], manifest=found.digest)
+
+    async def _load(self, digest: Digest) -> StoredManifest | None:
+        progress = await self._stored.open(digest)
+        if progress is None:
+            return None
+        try:
+            while not progress.verified and progress.failure is None:
+                await progress.changed()
+            if progress.failure is not None or progress.content is None:
+                return None
+            content = await progress.content.read(0, MANIFEST_LIMIT)
+        finally:
+            progress.release()
+        try:
+            found = StoredManifest(Descriptor(manifest_type(content, None), digest, len(content)), content)
+        except UpstreamInvalid:
+            return None  # a blob: it is none under /manifests/
+        self._remember(found)
+        return found
+
+    def _remember(self, manifest: StoredManifest) -> None:
+        self._kinds.learn(manifest.descriptor.digest, manifest.content)
+        if len(manifest.content) <= MEMORY:
+            self._memory[manifest.descriptor.digest] = manifest
+
+
+def _is_readable_again(found: Descriptor, content: bytes) -> bool:
+    """Whether the bytes alone tell the media type: it is not kept beside them."""
+    try:
+        return manifest_type(content, None) == found.media_type
+    except UpstreamInvalid:
+        return False
+
+
+__all__ = ["ManifestStore", "StoreError", "StoredManifest"]

@@ -1,0 +1,125 @@
+"""Content that becomes known to be right: what followers of a download or of a check see of it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from proxy.store.blobs import Content
+from proxy.store.tags import RepositoryKey
+
+HELD_BACK = 16 * 1024
+"""Bytes at the end of what a client asked for that it gets only once the digest is right."""
+
+
+class ContentWrong(Exception):
+    """The bytes do not have their digest."""
+
+
+class Abandoned(Exception):
+    """Whoever wrote the content has ended without finishing it."""
+
+
+class Progress:
+    """Bytes that arrive, or are checked; read behind `available`, and complete once `verified`."""
+
+    def __init__(self, asked_by: RepositoryKey | None = None) -> None:
+        self.asked_by = asked_by
+        """The repository for which it is fetched; None for what is stored."""
+        self.content: Content | None = None
+        self.size: int | None = None
+        self.available = 0
+        self.verified = False
+        self.failure: Exception | None = None
+        self.confirmed: RepositoryKey | None = None
+        """The repository of which the upstream gave it."""
+        self.started = asyncio.Event()
+        """Set when the size is known, as far as anybody tells it, or when it has failed."""
+        self._changed = asyncio.Event()
+        self._left = asyncio.Event()
+        self._readers = 0
+        self._finished = False
+
+    def start(self, content: Content, size: int | None) -> None:
+        """Bytes are to be expected in `content`, `size` of them if that is known."""
+        self.content, self.size = content, size
+        self.started.set()
+
+    def advance(self, available: int) -> None:
+        """So many bytes are there now."""
+        self.available = available
+        self._notify()
+
+    def complete(self, size: int) -> None:
+        """All bytes are there, and they are right."""
+        self.available = self.size = size
+        self.verified = True
+        self._notify()
+
+    def fail(self, error: Exception) -> None:
+        """Nothing more will come."""
+        self.failure = error
+        self.started.set()
+        self._notify()
+
+    async def changed(self) -> None:
+        """Wait for the next change."""
+        await self._changed.wait()
+
+    def is_foreign(self, key: RepositoryKey) -> bool:
+        """Whether it is fetched for another repository, whose trouble is not this one's."""
+        return self.asked_by not in (None, key)
+
+    async def deserted(self) -> None:
+        """Wait until it has started and nobody reads it any more."""
+        await self.started.wait()
+        while self._readers > 0:
+            await self._left.wait()
+
+    def retain(self) -> None:
+        """Keep the content open."""
+        self._readers += 1
+
+    def release(self) -> None:
+        """Let go of the content; it is closed when nobody needs it."""
+        self._readers -= 1
+        if self._readers <= 0:
+            left, self._left = self._left, asyncio.Event()
+            left.set()
+        self._close_if_unused()
+
+    def finish(self) -> None:
+        """Its writer needs the content no more."""
+        self._finished = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._finished and self._readers <= 0 and self.content is not None:
+            self.content.close()
+            self.content = None
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSpan:
+    """Bytes of some content, to be sent from where they lie."""
+
+    content: Content
+    offset: int
+    length: int
+
+
+def sendable(progress: Progress, offset: int, last: int | None, *, hold_all: bool) -> int:
+    """How many bytes from `offset` on may be sent now; `last` is the last byte wanted, None for the end.
+
+    Until the digest is known to be right the tail is held back, or with `hold_all` everything.
+    """
+    if progress.verified:
+        end = progress.available if last is None else min(progress.available, last + 1)
+    elif hold_all:
+        return 0
+    else:
+        wanted = progress.available if last is None else last + 1
+        end = min(progress.available, wanted - HELD_BACK)
+    return max(end - offset, 0)

@@ -1,0 +1,116 @@
+"""Carrying a client over when what it reads fails: to another writer, to a fresh download, past a full disk."""
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from proxy.config.model import Timeouts
+from proxy.oci.reference import Digest
+from proxy.pull.blob import DigestMismatch, Way
+from proxy.pull.download import rehash
+from proxy.pull.follow import Recover, Sent, is_same
+from proxy.pull.passthrough import PassThrough, Rest
+from proxy.pull.progress import Abandoned, ContentWrong, Progress
+from proxy.pull.repository import repository_key
+from proxy.pull.suspects import Suspects
+from proxy.routing.table import Route
+from proxy.store.blobs import StoreError
+from proxy.transport.clock import Deadline, DeadlineExceeded
+from proxy.upstream.body import BodyBroken
+
+ATTEMPTS = 3
+"""Times that a source is looked for while those who write begin and end."""
+
+_logger = logging.getLogger(__name__)
+
+Find = Callable[[Route, Digest], Awaitable[tuple[Progress, Way]]]
+"""Gives what is stored or on its way, begun if need be, to be released by who gets it; raises StoreError."""
+
+
+class Recovery:
+    """Finds the source that a client goes on with."""
+
+    def __init__(self, find: Find, passthrough: PassThrough, suspects: Suspects, timeouts: Timeouts) -> None:
+        self._find = find
+        self._passthrough = passthrough
+        self._suspects = suspects
+        self._timeouts = timeouts
+
+    def of(self, route: Route, digest: Digest) -> Recover:
+        """The recovery of one client's pull."""
+        key = repository_key(route)
+
+        async def recover(failed: Progress, sent: Sent) -> Progress | AsyncGenerator[bytes, None]:
+            failure = failed.failure
+            _logger.warning("%s failed at byte %d, going on elsewhere: %s", digest, sent.offset, failure)
+            try:
+                if isinstance(failure, StoreError):
+                    return await self._past_store(route, digest, failed, sent)
+                if isinstance(failure, ContentWrong | Abandoned) or failed.is_foreign(key):
+                    return await self._afresh(route, digest, failed, sent)
+            except StoreError as error:
+                failure = error
+            raise BodyBroken(f"{digest} broke off at byte {sent.offset}: {failure}")
+
+        return recover
+
+    async def _afresh(
+        self, route: Route, digest: Digest, failed: Progress, sent: Sent
+    ) -> Progress | AsyncGenerator[bytes, None]:
+        """Another source; it is followed only where what was sent before is what it begins with."""
+        for _ in range(ATTEMPTS):
+            fresh, _way = await self._find(route, digest)
+            try:
+                await self._wait(fresh, sent, all_of_it=isinstance(failed.failure, ContentWrong))
+                if isinstance(fresh.failure, StoreError):
+                    return await self._past_store(route, digest, failed, sent)
+                if not isinstance(fresh.failure, Abandoned):
+                    await self._compare(digest, failed, fresh, sent)
+                    fresh.retain()
+                    return fresh
+            finally:
+                fresh.release()
+        raise BodyBroken(f"{digest} is being fetched by processes that keep ending")
+
+    async def _compare(self, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
+        """Make sure that what has been sent is right; raises BodyBroken, DigestMismatch and StoreError."""
+        await self._refuse_failed(digest, failed, fresh, sent)
+        if None not in (failed.size, fresh.size) and failed.size != fresh.size:
+            # The client has been told a length that it cannot be: the stored file was cut short.
+            raise DigestMismatch(f"{digest} has {fresh.size} bytes and not {failed.size}")
+        if not await is_same(failed, fresh, sent.first, sent.offset):
+            await self._suspects.add(digest)
+            raise DigestMismatch(f"wrong bytes of {digest} had been sent, {sent.offset - sent.first} of them")
+
+    async def _wait(self, fresh: Progress, sent: Sent, *, all_of_it: bool) -> None:
+        """Until there is enough to compare with, or it fails too; raises BodyBroken where it does not begin in time."""
+        try:
+            async with Deadline.after(self._timeouts.blob).enforced():
+                await fresh.started.wait()
+        except DeadlineExceeded:
+            raise BodyBroken("the upstream has not begun to send it again in time") from None
+        while not fresh.verified and fresh.failure is None and (all_of_it or fresh.available < sent.offset):
+            await fresh.changed()
+
+    async def _refuse_failed(self, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
+        if fresh.failure is None:
+            return
+        if isinstance(failed.failure, ContentWrong) and sent.offset > sent.first:
+            await self._suspects.add(digest)
+            raise DigestMismatch(f"wrong bytes of {digest}, and no right ones to be had: {fresh.failure}")
+        raise BodyBroken(str(fresh.failure)) from fresh.failure
+
+    async def _past_store(
+        self, route: Route, digest: Digest, failed: Progress, sent: Sent
+    ) -> AsyncGenerator[bytes, None]:
+        """The rest straight from the upstream; checked as a whole where the client gets the whole."""
+        is_whole = sent.first == 0 and (failed.size is None or sent.last in (None, failed.size - 1))
+        if isinstance(failed.failure, ContentWrong) and not is_whole and sent.offset > sent.first:
+            await self._suspects.add(digest)
+            raise DigestMismatch(f"wrong bytes of {digest} may have been sent, and cannot be compared")
+        hasher = digest.hasher() if is_whole and (failed.content is not None or not sent.offset) else None
+        try:
+            if hasher is not None and failed.content is not None:
+                await rehash(failed.content, hasher, sent.offset)
+        except (StoreError, ContentWrong) as error:
+            raise BodyBroken(f"{digest} broke off at byte {sent.offset}: {error}") from error
+        return self._passthrough.rest(Rest(route, digest, sent.offset, sent.last, hasher))

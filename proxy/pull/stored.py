@@ -1,0 +1,122 @@
+"""Stored content, opened and checked as the operator wants it."""
+
+import logging
+from typing import Literal
+
+from cachetools import LRUCache
+
+from proxy.metrics import CACHE_CORRUPTIONS, CACHE_EVICTIONS
+from proxy.oci.reference import Digest
+from proxy.pull.download import check
+from proxy.pull.progress import ContentWrong, Progress
+from proxy.pull.verified import Verified
+from proxy.store.blobs import BlobStore, Content, StoreError
+from proxy.transport.singleflight import Background
+
+DISTRUSTED_LIMIT = 10_000
+"""Digests that are remembered because their stored bytes could not be sent."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Stored:
+    """Opens stored content; what must be checked first is checked while it is sent."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        verified: Verified,
+        background: Background,
+        verify: Literal["ingest", "firstRead", "always"],
+    ) -> None:
+        self._store = store
+        self._verified = verified
+        self._background = background
+        self._verify = verify
+        self._checks: dict[Digest, Progress] = {}
+        self._distrusted: LRUCache[Digest, bool] = LRUCache(DISTRUSTED_LIMIT)
+
+    async def open(self, digest: Digest) -> Progress | None:
+        """The stored content of a digest, to be released by who gets it; None where it is not stored.
+
+        Raises StoreError.
+        """
+        if (under_way := self._checks.get(digest)) is not None:
+            return _retained(under_way)
+        content = None if self._verified.is_spoiled(digest) else await self._store.find(digest)
+        if content is None:
+            return None
+        known = self._verified.size(digest)
+        if known not in (None, content.size):
+            content.close()
+            await self._forget(digest, ContentWrong(f"the stored file of {digest} has another size than it had"))
+            return None
+        if not self._must_be_checked(digest):
+            return _complete(content)
+        if (under_way := self._checks.get(digest)) is not None:  # begun while we opened the file
+            content.close()
+            return _retained(under_way)
+        progress = self._checks[digest] = Progress()
+        progress.start(content, content.size)
+        self._background.start(self._check(progress, content, digest))
+        return _retained(progress)
+
+    def distrust(self, digest: Digest) -> None:
+        """The stored bytes could not be sent: whatever is configured, they are checked before they are sent again."""
+        self._distrusted[digest] = True
+
+    def _must_be_checked(self, digest: Digest) -> bool:
+        if self._verify == "always" or digest in self._distrusted:
+            return True
+        return self._verify == "firstRead" and self._verified.size(digest) is None
+
+    async def _check(self, progress: Progress, content: Content, digest: Digest) -> None:
+        try:
+            await check(progress, content, digest)
+        except ContentWrong as error:
+            await self._forget(digest, error)
+            progress.fail(error)
+        except StoreError as error:
+            _logger.warning("%s cannot be read: %s", digest, error)
+            if error.reason == "eio":  # a bad place on the disk does not get well
+                await self._drop(digest)
+            progress.fail(error)
+        except Exception as error:
+            _logger.exception("a bug: the check of %s", digest)
+            progress.fail(error)
+        else:
+            self._verified.add(digest, content.size)
+            self._distrusted.pop(digest, None)
+        finally:
+            self._checks.pop(digest, None)
+            progress.finish()
+
+    async def _forget(self, digest: Digest, error: ContentWrong) -> None:
+        _logger.error("%s: it is dropped and fetched anew", error)
+        CACHE_CORRUPTIONS.labels("read").inc()
+        CACHE_EVICTIONS.labels("corrupt").inc()
+        await self._drop(digest)
+
+    async def _drop(self, digest: Digest) -> None:
+        self._verified.discard(digest)
+        try:
+            await self._store.remove(digest)
+        except StoreError as error:
+            self._verified.spoil(digest)
+            _logger.warning("%s cannot be dropped, it is passed over: %s", digest, error)
+        else:
+            self._distrusted.pop(digest, None)
+
+
+def _complete(content: Content) -> Progress:
+    """Content that is known to be right, to be closed with its last reader."""
+    progress = Progress()
+    progress.start(content, content.size)
+    progress.complete(content.size)
+    _retained(progress).finish()
+    return progress
+
+
+def _retained(progress: Progress) -> Progress:
+    progress.retain()
+    return progress

@@ -1,0 +1,1 @@
+"""Where blobs, manifests and tags are kept."""

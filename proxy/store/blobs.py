@@ -1,0 +1,96 @@
+"""The BlobStore protocol: content by digest, growing while it arrives, whole and right once it is committed.
+
+One conformance suite (`tests/contract`) holds for every implementation. A store that fails raises StoreError, and
+whoever uses it goes on without it: a broken cache never fails a pull.
+"""
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Protocol
+
+from proxy.oci.reference import Digest
+
+
+class StoreError(Exception):
+    """The store cannot do it: the disk is full or broken, or there are no file descriptors left.
+
+    `reason` is a word for the metrics: enospc, eio, erofs, edquot, emfile, other.
+    """
+
+    def __init__(self, message: str, reason: str = "other") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Content(Protocol):
+    """Bytes that can be read at any offset; a blob that is committed, or one that still grows."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; raises StoreError."""
+
+    def fileno(self) -> int | None:
+        """A file descriptor to send from, where there is one."""
+
+    def close(self) -> None:
+        """Let go of it; reading ends."""
+
+
+class Ingest(Content, Protocol):
+    """Content that arrives: appended to, read by followers meanwhile, then committed or dropped."""
+
+    async def expect(self, total: int | None) -> None:
+        """Tell readers in other processes how many bytes will come, as far as anybody knows; raises StoreError."""
+
+    async def write(self, data: bytes) -> None:
+        """Append; raises StoreError."""
+
+    async def commit(self) -> None:
+        """Make it findable under its digest, for good even if the power fails now; raises StoreError."""
+
+    async def abort(self) -> None:
+        """Drop it. Whoever reads it goes on reading what is there."""
+
+
+class Arrival(StrEnum):
+    """What becomes of content that somebody else writes."""
+
+    GROWING = "growing"
+    COMMITTED = "committed"
+    ABANDONED = "abandoned"
+
+
+class Arriving(Content, Protocol):
+    """Content that another process writes."""
+
+    @property
+    def total(self) -> int | None:
+        """How many bytes it will have, once its writer knows; None while it does not, -1 where nobody ever will."""
+
+    async def poll(self) -> Arrival:
+        """Look again at `size`, `total` and what became of it; raises StoreError."""
+
+
+class BlobStore(Protocol):
+    """Content by digest."""
+
+    async def find(self, digest: Digest) -> Content | None:
+        """The content of a digest, to be closed by whoever asked; None where there is none. Raises StoreError."""
+
+    async def begin(self, digest: Digest) -> Ingest | None:
+        """Start to store a digest; None where somebody else does so now. Raises StoreError.
+
+        What an interrupted writer left behind may already be in it: `size` tells.
+        """
+
+    async def arriving(self, digest: Digest) -> Arriving | None:
+        """The content that another process writes now; None where there is none. Raises StoreError."""
+
+    async def remove(self, digest: Digest) -> bool:
+        """Drop a digest, whether it was there; readers in flight go on. Raises StoreError."""
+
+    def list(self) -> AsyncIterator[tuple[Digest, int]]:
+        """Every digest and its size in bytes."""

@@ -1,0 +1,139 @@
+"""Keeping the store within its bounds: what was used longest ago goes first, and readers never notice."""
+
+import asyncio
+import fcntl
+import functools
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.metrics import CACHE_EVICTIONS
+from proxy.store.files import children, open_lock, regular_size, try_lock
+from proxy.store.filesystem import FilesystemStore
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.lease import told
+from proxy.store.threads import to_the_end
+from proxy.store.tidy import sweep
+from proxy.store.trouble import translated
+
+LOW_WATER = 0.95
+"""Share of the bound that eviction goes down to, so that it does not run for every blob."""
+BATCH = 100
+"""Objects that are looked at in one go."""
+WAIT_SECONDS = 10.0
+"""How long another process that evicts is waited for."""
+
+_PAUSE = 0.05
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bytes: the most that is stored, and what of the disk is left free."""
+
+    max_size: int
+    reserve_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """Bytes of all downloads in flight, of all processes: when they are complete, and what is there."""
+
+    expected: int
+    written: int
+
+
+class Evictor:
+    """Evicts; one process at a time, and one task of it."""
+
+    def __init__(self, layout: Layout, index: Index, store: FilesystemStore, bounds: Bounds) -> None:
+        self._layout = layout
+        self._index = index
+        self._store = store
+        self._bounds = bounds
+        self._turn = asyncio.Lock()
+
+    async def make_room(self, size: int = 0) -> bool:
+        """Evict until `size` further bytes fit beside all that is in flight; whether they do. Raises StoreError."""
+        if await self._excess(size) <= 0:
+            return True
+        async with self._turn:
+            lock = await self._lock()
+            if lock is None:
+                return await self._excess(size) <= 0
+            try:
+                return await self._make_room(size)
+            finally:
+                os.close(lock)
+
+    async def _make_room(self, size: int) -> bool:
+        with translated("cannot clean the cache"):
+            await to_the_end(functools.partial(sweep, self._layout))
+        excess = await self._excess(size)
+        stored = (await self._index.totals()).bytes
+        if excess > stored:
+            return False  # all that is stored would go in vain
+        spare = int(self._bounds.max_size * (1 - LOW_WATER))
+        while excess > 0 and await self._evict(excess + spare):
+            excess = await self._excess(size)
+        return excess <= 0
+
+    async def _excess(self, size: int) -> int:
+        """Bytes that are too many, for either bound."""
+        totals = await self._index.totals()
+        with translated("cannot see how full the disk is"):
+            free, flight = await asyncio.to_thread(_room, self._layout)
+        too_big = totals.bytes + flight.expected + size - self._bounds.max_size
+        too_full = flight.expected - flight.written + size + self._bounds.reserve_free - free
+        return max(too_big, too_full)
+
+    async def _evict(self, wanted: int) -> int:
+        """Remove objects of `wanted` bytes, as far as there are so many; the number of objects."""
+        removed = 0
+        while wanted > 0 and (oldest := await self._index.oldest(BATCH)):
+            gone = 0
+            for digest, size in oldest:
+                if wanted <= 0:
+                    break
+                gone += await self._store.remove(digest)
+                wanted -= size
+                CACHE_EVICTIONS.labels("size").inc()
+                _logger.debug("evicted %s, %d bytes", digest, size)
+            removed += gone
+            if not gone:
+                break
+        return removed
+
+    async def _lock(self) -> int | None:
+        """The right to evict, to be closed; None where another process has it for long. Raises StoreError."""
+        with translated("cannot lock the cache"):
+            descriptor = await to_the_end(functools.partial(open_lock, self._layout.root / "evict.lock"), os.close)
+        locked = False
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not (locked := try_lock(descriptor, fcntl.LOCK_EX)):  # noqa: ASYNC110 - no process tells us
+                    await asyncio.sleep(_PAUSE)
+        except TimeoutError:
+            return None
+        finally:
+            if not locked:
+                os.close(descriptor)
+        return descriptor
+
+
+def _room(layout: Layout) -> tuple[int, _InFlight]:
+    """Bytes of the disk that are free, and what is in flight; raises OSError."""
+    expected = written = 0
+    for entry in children(layout.ingest):
+        if entry.name.endswith(".lock"):
+            path = Path(entry.path)
+            size = regular_size(path.with_suffix(".part")) or 0
+            expected += max(told(path) or 0, size)
+            written += size
+    return shutil.disk_usage(layout.root).free, _InFlight(expected, written)
+
+
+__all__ = ["Bounds", "Evictor"]

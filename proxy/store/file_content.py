@@ -1,0 +1,164 @@
+"""Files that are read, written, and seen growing."""
+
+import asyncio
+import functools
+import logging
+import os
+
+from proxy.oci.reference import Digest
+from proxy.store.blobs import Arrival, StoreError
+from proxy.store.files import make_folder, sync_folder
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.lease import Lease, LeaseView, is_at
+from proxy.store.threads import to_the_end
+from proxy.store.trouble import translated
+
+_logger = logging.getLogger(__name__)
+
+
+class FileContent:
+    """An open file. Deleting the file changes nothing for who has it open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there."""
+        return self._size
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; raises StoreError."""
+        with translated("cannot read from the cache"):
+            return await asyncio.to_thread(os.pread, self._descriptor, length, offset)
+
+    def fileno(self) -> int:
+        """The open file."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
+class FileIngest(FileContent):
+    """A part file, under a lease."""
+
+    def __init__(self, layout: Layout, index: Index, digest: Digest, lease: Lease, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._layout = layout
+        self._index = index
+        self._digest = digest
+        self._lease = lease
+        self._ended = False
+
+    async def expect(self, total: int | None) -> None:
+        """Leave the blob's size for followers in other processes; raises StoreError."""
+        with translated("cannot write to the cache"):
+            await to_the_end(functools.partial(self._expect, -1 if total is None else total))
+
+    async def write(self, data: bytes) -> None:
+        """Append; raises StoreError."""
+        with translated("cannot write to the cache"):
+            await to_the_end(functools.partial(self._write, data))
+
+    async def commit(self) -> None:
+        """Make the bytes and their name durable, then note them in the index; raises StoreError."""
+        with translated("cannot commit to the cache"):
+            await to_the_end(self._commit)
+        try:
+            await self._index.add(self._digest)
+        except StoreError as error:  # it is stored all the same
+            _logger.warning("%s is not in the index yet: %s", self._digest, error)
+            self._index.touch(self._digest)
+
+    async def abort(self) -> None:
+        """Remove the part file; does nothing after a commit."""
+        await to_the_end(self.drop)
+
+    def drop(self) -> None:
+        """Remove the part file and give the lease up. Blocking; a disk that refuses is left as it is."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            self._layout.part(self._digest).unlink(missing_ok=True)
+        except OSError as error:
+            _logger.warning("a part file stays behind: %s", error.strerror)
+        self._release()
+
+    def leave(self) -> None:
+        """Give the lease up and close the file, and leave the bytes to the next writer. Blocking."""
+        self._ended = True
+        self._release()
+        self.close()
+
+    def _expect(self, total: int) -> None:
+        self._refuse_after_end()
+        self._lease.tell(total)
+
+    def _write(self, data: bytes) -> None:
+        self._refuse_after_end()
+        view, offset = memoryview(data), self._size
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+        self._size = offset
+
+    def _commit(self) -> None:
+        self._refuse_after_end()
+        part, target = self._layout.part(self._digest), self._layout.blob(self._digest)
+        if not is_at(self._descriptor, part):
+            raise StoreError("cannot commit to the cache: somebody has removed the part file")
+        os.fsync(self._descriptor)
+        make_folder(target.parent)
+        part.rename(target)
+        sync_folder(target.parent)
+        self._lease.tell_committed(self._descriptor)
+        self._ended = True
+        self._release()
+
+    def _refuse_after_end(self) -> None:
+        if self._ended:
+            raise StoreError("cannot write to the cache: this download has ended")
+
+    def _release(self) -> None:
+        try:
+            self._lease.release()
+        except OSError as error:
+            _logger.warning("a lock file stays behind: %s", error.strerror)
+
+
+class FileArriving(FileContent):
+    """A part file that another process writes; renaming it keeps the file, so what is open stays the same bytes."""
+
+    def __init__(self, descriptor: int, lease: LeaseView) -> None:
+        super().__init__(descriptor)
+        self._lease = lease
+        self.total: int | None = None
+
+    async def poll(self) -> Arrival:
+        """Look again; raises StoreError."""
+        with translated("cannot read from the cache"):
+            return await to_the_end(self._poll)
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._descriptor >= 0:
+            self._lease.close()
+        super().close()
+
+    def _poll(self) -> Arrival:
+        if self.total is None:
+            self.total = self._lease.told()
+        # In this order: whoever has committed, or let go, writes no more, so the size that follows is the last one.
+        held = self._lease.is_held()
+        committed = self._lease.committed(self._descriptor)
+        self._size = os.fstat(self._descriptor).st_size
+        if committed:
+            return Arrival.COMMITTED
+        return Arrival.GROWING if held else Arrival.ABANDONED

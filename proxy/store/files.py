@@ -1,0 +1,119 @@
+"""Small things with files: blocking calls, to be made in a thread, that follow no symbolic link."""
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+
+def open_regular(path: Path) -> int | None:
+    """A descriptor to read a regular file; None where there is none, or something else. Raises OSError."""
+    try:
+        # Without O_NONBLOCK a pipe in the place of a file would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # another process may make it at this very moment: then it was not there yet
+    except OSError:
+        if regular_size(path) is None:
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def regular_size(path: Path) -> int | None:
+    """Bytes of a regular file; None where there is none, or something else. Raises OSError."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def read_small(path: Path, limit: int) -> bytes | None:
+    """A regular file up to `limit` bytes; None where there is none, or a longer one. Raises OSError."""
+    descriptor = open_regular(path)
+    if descriptor is None:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit + 1)
+    return content if len(content) <= limit else None
+
+
+def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file in one step: readers see the old one or the new one. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder below one that exists, for good; raises OSError, for a symbolic link as well."""
+    try:
+        path.mkdir(mode=DIRECTORY_MODE)
+    except FileExistsError:
+        if path.is_symlink() or not path.is_dir():
+            raise
+    else:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def children(path: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder now; nothing where there is none. Raises OSError."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, operation: int) -> Iterator[bool]:
+    """Whether the lock on a file could be had at once; it is held inside. The file stays. Raises OSError."""
+    descriptor = open_lock(path)
+    try:
+        yield try_lock(descriptor, operation)
+    finally:
+        os.close(descriptor)
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of a file that is only there to be locked; raises OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+
+
+def try_lock(descriptor: int, operation: int) -> bool:
+    """Lock it if that can be had at once; raises OSError."""
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

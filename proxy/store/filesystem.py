@@ -1,0 +1,130 @@
+"""Content-addressed files: written beside, checked, made durable, then renamed to their digest."""
+
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+
+from proxy.oci.reference import Digest
+from proxy.store.file_content import FileArriving, FileContent, FileIngest
+from proxy.store.files import FILE_MODE, open_regular, regular_size
+from proxy.store.format import open_folder
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.lease import Lease, LeaseView
+from proxy.store.threads import to_the_end
+from proxy.store.trouble import translated
+
+_LIST_BATCH = 1000
+
+
+class FilesystemStore:
+    """Blobs in files."""
+
+    def __init__(self, layout: Layout, index: Index) -> None:
+        self._layout = layout
+        self._index = index
+
+    async def find(self, digest: Digest) -> FileContent | None:
+        """The file of a digest; raises StoreError."""
+        with translated("cannot open from the cache"):
+            content = await to_the_end(functools.partial(self._find, digest), _close)
+        if content is not None:
+            self._index.touch(digest)
+        return content
+
+    async def begin(self, digest: Digest) -> FileIngest | None:
+        """Start to store a digest; None where somebody else does so now. Raises StoreError."""
+        with translated("cannot write to the cache"):
+            return await to_the_end(functools.partial(self._begin, digest), _leave)
+
+    async def arriving(self, digest: Digest) -> FileArriving | None:
+        """The part file that another process writes now; raises StoreError."""
+        with translated("cannot open from the cache"):
+            return await to_the_end(functools.partial(self._arriving, digest), _close)
+
+    async def remove(self, digest: Digest) -> bool:
+        """Drop a digest; raises StoreError."""
+        with translated("cannot remove from the cache"):
+            removed = await to_the_end(functools.partial(_unlink, self._layout, digest))
+        await self._index.remove([digest])
+        return removed
+
+    async def list(self) -> AsyncIterator[tuple[Digest, int]]:
+        """Every digest and its size, from the files themselves; raises StoreError."""
+        sizes = self._sizes()
+        while True:
+            with translated("cannot list the cache"):
+                batch = await to_the_end(functools.partial(_take, sizes))
+            if not batch:
+                return
+            for found in batch:
+                yield found
+
+    def _sizes(self) -> Iterator[tuple[Digest, int]]:
+        for digest in self._layout.blobs():
+            size = regular_size(self._layout.blob(digest))
+            if size is not None:  # removed since
+                yield digest, size
+
+    def _find(self, digest: Digest) -> FileContent | None:
+        descriptor = open_regular(self._layout.blob(digest))
+        return None if descriptor is None else FileContent(descriptor)
+
+    def _begin(self, digest: Digest) -> FileIngest | None:
+        try:
+            lease = Lease.take(self._layout.lock(digest))
+        except FileNotFoundError:  # somebody has emptied the folder beside us
+            open_folder(self._layout)
+            lease = Lease.take(self._layout.lock(digest))
+        if lease is None:
+            return None
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(self._layout.part(digest), flags, FILE_MODE)
+            return FileIngest(self._layout, self._index, digest, lease, descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                lease.release()
+            raise
+
+    def _arriving(self, digest: Digest) -> FileArriving | None:
+        lease = LeaseView.open(self._layout.lock(digest))
+        if lease is None:
+            return None
+        arriving = None
+        try:
+            descriptor = open_regular(self._layout.part(digest))
+            if descriptor is not None:
+                arriving = FileArriving(descriptor, lease)
+        finally:
+            if arriving is None:
+                lease.close()
+        # Held before and after the part was opened: it is the part of this lease, and not of a later one.
+        if arriving is not None and not lease.is_held():
+            arriving.close()
+            return None
+        return arriving
+
+
+def _close(content: FileContent | None) -> None:
+    if content is not None:
+        content.close()
+
+
+def _leave(ingest: FileIngest | None) -> None:
+    if ingest is not None:
+        ingest.leave()
+
+
+def _unlink(layout: Layout, digest: Digest) -> bool:
+    try:
+        layout.blob(digest).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _take(sizes: Iterator[tuple[Digest, int]]) -> list[tuple[Digest, int]]:
+    return list(itertools.islice(sizes, _LIST_BATCH))

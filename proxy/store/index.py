@@ -1,0 +1,270 @@
+"""What is stored, how big, when last used, and which repository holds it: SQLite, rebuilt from the files if need be.
+
+One thread does all of it, so the event loop never waits for the disk. Several processes may have it open (WAL). A row
+is written or removed by looking at the file inside the transaction, so whoever adds and removes at the same time, rows
+and files agree.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from proxy.metrics import CACHE_BYTES, CACHE_OBJECTS
+from proxy.oci.reference import Digest
+from proxy.store.blobs import StoreError
+from proxy.store.format import open_folder
+from proxy.store.index_file import IndexFile, is_damage, size_and_time
+from proxy.store.layout import Layout, digest_of
+from proxy.store.tidy import tidy
+from proxy.store.trouble import translated
+
+TOUCH_SECONDS = 10.0
+"""How often the times of use are written, all at once."""
+TOUCHED_LIMIT = 100_000
+"""Times of use that wait to be written at the most."""
+RETRY_SECONDS = 5.0
+"""How long an index that could not be opened is left alone."""
+LINKS_LIMIT = 1_000_000
+"""Links that are kept; a forgotten one costs one HEAD."""
+
+_UPSERT = """INSERT INTO objects VALUES (?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = max(used, excluded.used)"""
+_DONE = object()
+_TROUBLE = "the index of the cache cannot be used"
+
+_Result = TypeVar("_Result")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much is stored."""
+
+    bytes: int
+    objects: int
+
+
+class Index:
+    """The index of one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
+        self._file: IndexFile | None = None
+        self._failed_at = -RETRY_SECONDS
+        self._is_closed = False
+        self._touched: dict[Digest, float] = {}
+        self._flushed_at = time.monotonic()
+        self._tidied: Future[None] = Future()
+
+    async def open(self) -> None:
+        """Open it, and build it anew from the files where it is missing or cannot be read; raises StoreError.
+
+        Then, behind all else, it is compared with the files: a crash may have left one that it does not know.
+        """
+        await self._run(self._opened)
+        self._next_step(tidy(self._layout, self._compare))
+
+    async def close(self) -> None:
+        """Write what is pending and close it."""
+        touched = self._take_touched()
+        self._is_closed = True
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close, touched)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def tidied(self) -> None:
+        """Wait until it has been compared with the files."""
+        await asyncio.shield(asyncio.wrap_future(self._tidied))
+
+    def touch(self, digest: Digest) -> None:
+        """Note that a digest was used now; written later. A file that the index had missed comes into it so."""
+        if len(self._touched) < TOUCHED_LIMIT or digest in self._touched:
+            self._touched[digest] = time.time()
+        if time.monotonic() - self._flushed_at > TOUCH_SECONDS and not self._is_closed:
+            self._flushed_at = time.monotonic()
+            self._thread.submit(self._flush_quietly, self._take_touched())
+
+    async def add(self, digest: Digest) -> None:
+        """Note that a digest is stored; raises StoreError."""
+        await self._run(self._note, {digest: time.time()})
+
+    async def remove(self, digests: Iterable[Digest]) -> None:
+        """Note that the files of these digests are gone; raises StoreError."""
+        await self._run(self._note, dict.fromkeys(digests, time.time()))
+
+    async def totals(self) -> Totals:
+        """How much is stored; raises StoreError."""
+        rows = await self._run(self._read, "SELECT bytes, objects FROM totals", ())
+        totals = Totals(*rows[0])
+        CACHE_BYTES.set(totals.bytes)
+        CACHE_OBJECTS.set(totals.objects)
+        return totals
+
+    async def oldest(self, limit: int) -> Sequence[tuple[Digest, int]]:
+        """The digests that were used longest ago, with their sizes; raises StoreError."""
+        return await self._run(self._oldest, self._take_touched(), limit)
+
+    async def used(self, digest: Digest) -> float | None:
+        """When a digest was last used, in seconds since the epoch; raises StoreError."""
+        await self._run(self._flush, self._take_touched())
+        rows = await self._run(self._read, "SELECT used FROM objects WHERE digest = ?", (str(digest),))
+        return rows[0][0] if rows else None
+
+    async def link(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Note that a repository holds digests; raises StoreError."""
+        await self._run(self._link, [(repository, str(digest)) for digest in digests])
+
+    async def is_linked(self, repository: str, digest: Digest) -> bool:
+        """Whether a repository is known to hold a digest; raises StoreError."""
+        query = "SELECT 1 FROM links WHERE repository = ? AND digest = ?"
+        return bool(await self._run(self._read, query, (repository, str(digest))))
+
+    async def unlink(self, repository: str) -> None:
+        """Forget what a repository holds; raises StoreError."""
+        await self._run(self._change, "DELETE FROM links WHERE repository = ?", (repository,))
+
+    async def _run(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        if self._is_closed:
+            raise StoreError(f"{_TROUBLE}: it is closed")
+        with translated(_TROUBLE):
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, partial(self._mended, work, *arguments)
+            )
+
+    def _mended(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Do it, and once more with an index built anew if it turns out to be damaged."""
+        try:
+            return work(*arguments)
+        except sqlite3.Error as error:
+            if not is_damage(error) or self._file is None:
+                raise
+            _logger.warning("the index of the cache is damaged: %s", error)
+            self._drop_file(destroy=True)
+            return work(*arguments)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._file is not None and not self._file.is_current:
+            self._drop_file(destroy=False)
+        if self._file is None:
+            if time.monotonic() - self._failed_at < RETRY_SECONDS:
+                raise StoreError(f"{_TROUBLE}: it could not be opened a moment ago")
+            self._failed_at = time.monotonic()
+            open_folder(self._layout)
+            self._file = IndexFile(self._layout)
+            self._failed_at = -RETRY_SECONDS
+        return self._file.connection
+
+    def _drop_file(self, *, destroy: bool) -> None:
+        file, self._file = self._file, None
+        if file is not None and destroy:
+            file.destroy()
+        elif file is not None:
+            file.close()
+
+    def _close(self, touched: Mapping[Digest, float]) -> None:
+        if not self._tidied.done():
+            self._tidied.set_result(None)
+        if self._file is not None:
+            self._flush_quietly(touched)
+        try:
+            self._drop_file(destroy=False)
+        except (sqlite3.Error, OSError) as error:
+            _logger.warning("the index of the cache was not closed well: %s", error)
+
+    def _take_touched(self) -> dict[Digest, float]:
+        touched, self._touched = self._touched, {}
+        return touched
+
+    def _flush_quietly(self, touched: Mapping[Digest, float]) -> None:
+        try:
+            with translated(_TROUBLE):
+                self._mended(self._flush, touched)
+        except StoreError as error:
+            _logger.warning("times of use are not kept: %s", error)
+
+    def _flush(self, touched: Mapping[Digest, float]) -> None:
+        if touched:
+            self._note(touched)
+
+    def _note(self, used: Mapping[Digest, float]) -> None:
+        """Make the rows of these digests agree with the files."""
+        with self._transaction() as connection:
+            for digest, when in used.items():
+                found = size_and_time(self._layout, digest)
+                if found is None:
+                    connection.execute("DELETE FROM objects WHERE digest = ?", (str(digest),))
+                else:
+                    connection.execute(_UPSERT, (str(digest), found[0], when))
+
+    def _compare(self, algorithm: str, prefix: str) -> None:
+        """Make the rows of one folder agree with the files in it."""
+        start = f"{algorithm}:{prefix}"
+        rows = self._read("SELECT digest FROM objects WHERE digest >= ? AND digest < ?", (start, f"{start}g"))
+        missing = set(self._layout.blobs_in(algorithm, prefix)) ^ set(self._digests([row[0] for row in rows]))
+        if missing:
+            found = {digest: size_and_time(self._layout, digest) for digest in missing}
+            self._note({digest: at[1] if at is not None else 0.0 for digest, at in found.items()})
+
+    def _oldest(self, touched: Mapping[Digest, float], limit: int) -> list[tuple[Digest, int]]:
+        self._flush(touched)
+        sizes = dict(self._read("SELECT digest, size FROM objects ORDER BY used LIMIT ?", (limit,)))
+        return [(digest, sizes[str(digest)]) for digest in self._digests(list(sizes))]
+
+    def _digests(self, texts: Sequence[str]) -> Iterator[Digest]:
+        """The digests of rows; a row of something else came by damage, and goes."""
+        for text in texts:
+            digest = digest_of(text)
+            if digest is not None:
+                yield digest
+            else:
+                self._change("DELETE FROM objects WHERE digest = ?", (text,))
+
+    def _link(self, rows: Sequence[tuple[str, str]]) -> None:
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO links (repository, digest) VALUES (?, ?)", rows)
+            connection.execute("DELETE FROM links WHERE number <= (SELECT max(number) FROM links) - ?", (LINKS_LIMIT,))
+
+    def _change(self, statement: str, values: tuple[Any, ...]) -> None:
+        with self._transaction() as connection:
+            connection.execute(statement, values)
+
+    def _read(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        return self._opened().execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._opened()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _next_step(self, steps: Iterator[None]) -> None:
+        """One step of tidying, then others have their turn."""
+        if not self._is_closed:
+            self._thread.submit(self._step, steps)
+
+    def _step(self, steps: Iterator[None]) -> None:
+        try:
+            with translated("cannot compare the index with the files"):
+                is_done = next(steps, _DONE) is _DONE
+        except StoreError as error:
+            _logger.warning("%s", error)
+            is_done = True
+        if not is_done:
+            self._next_step(steps)
+        elif not self._tidied.done():
+            self._tidied.set_result(None)

@@ -1,0 +1,172 @@
+"""The file of the index: opened, checked, and built anew from the store's files where it cannot be used.
+
+SQLite removes a log by its name when it closes a database, so a database may only be replaced while nobody has it
+open: everybody who has holds a shared lock on a file beside it. Blocking calls, to be made in one thread.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.oci.reference import Digest
+from proxy.store.files import FILE_MODE, open_lock, try_lock
+from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
+
+BUSY_SECONDS = 10.0
+"""How long a write waits for another process."""
+OPEN_SECONDS = 10.0
+"""How long opening waits for other processes: for one that builds the index, or for all to let go of a damaged one."""
+VERSION = 1
+"""Version of the tables; an index of another version is built anew."""
+
+_PAUSE = 0.05
+_TABLES = """
+CREATE TABLE objects (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE links (number INTEGER PRIMARY KEY, repository TEXT, digest TEXT, UNIQUE (repository, digest));
+CREATE TABLE totals (bytes INTEGER NOT NULL, objects INTEGER NOT NULL);
+"""
+_BESIDE = (
+    "CREATE INDEX objects_used ON objects (used)",
+    "INSERT INTO totals SELECT coalesce(sum(size), 0), count(*) FROM objects",
+    """CREATE TRIGGER added AFTER INSERT ON objects BEGIN
+  UPDATE totals SET bytes = bytes + NEW.size, objects = objects + 1; END""",
+    """CREATE TRIGGER resized AFTER UPDATE OF size ON objects WHEN NEW.size != OLD.size BEGIN
+  UPDATE totals SET bytes = bytes + NEW.size - OLD.size; END""",
+    """CREATE TRIGGER removed AFTER DELETE ON objects BEGIN
+  UPDATE totals SET bytes = bytes - OLD.size, objects = objects - 1; END""",
+)
+"""What is made after the first rows: for each of them it would cost as much again."""
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR})
+_PRIMARY = 0xFF
+
+_logger = logging.getLogger(__name__)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is to blame, and not the disk or another process."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
+
+
+class IndexFile:
+    """An open index."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lock = open_lock(layout.index.with_name("index.lock"))
+        try:
+            self.connection = self._open()
+            self._status = layout.index.lstat()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it still is the file of its name, and nobody has found it damaged; raises OSError."""
+        try:
+            status = self._layout.index.lstat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(status, self._status) and not _damaged(self._layout).exists()
+
+    def close(self) -> None:
+        """Close it; raises sqlite3.Error."""
+        try:
+            self.connection.close()
+        finally:
+            os.close(self._lock)
+
+    def destroy(self) -> None:
+        """Close it, and have it built anew once all processes have seen that it is damaged."""
+        if self.is_current:
+            _damaged(self._layout).touch(mode=FILE_MODE)
+        self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        deadline = time.monotonic() + OPEN_SECONDS
+        while time.monotonic() < deadline:
+            if try_lock(self._lock, fcntl.LOCK_SH):
+                connection = _connect(self._layout)
+                if connection is not None:
+                    return connection
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            if try_lock(self._lock, fcntl.LOCK_EX):
+                _rebuild(self._layout)
+                deadline = time.monotonic() + OPEN_SECONDS  # that was no waiting
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            else:
+                time.sleep(_PAUSE)
+        raise sqlite3.OperationalError("it is damaged, and other processes still have it open")
+
+
+def _connect(layout: Layout) -> sqlite3.Connection | None:
+    """A connection to a sound index; None where there is none. Raises sqlite3.Error and OSError."""
+    if not layout.index.exists() or _damaged(layout).exists():
+        return None
+    connection = sqlite3.connect(layout.index, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            if connection.execute("SELECT count(*) FROM totals").fetchone() == (1,):
+                return connection
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            connection.close()
+            raise
+        _logger.warning("the index of the cache is damaged: %s", error)
+    connection.close()
+    return None
+
+
+def _damaged(layout: Layout) -> Path:
+    return layout.index.with_name("index.damaged")
+
+
+def _rebuild(layout: Layout) -> None:
+    """Build the index anew, unless another process has just done so. Nobody else may have it open."""
+    connection = _connect(layout)
+    if connection is not None:
+        connection.close()
+        return
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        layout.index.with_name(layout.index.name + suffix).unlink(missing_ok=True)
+    os.close(os.open(layout.index, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    connection = sqlite3.connect(layout.index, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(_TABLES)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO objects VALUES (?, ?, ?)", _objects(layout))
+        connection.executemany("INSERT OR IGNORE INTO links (repository, digest) VALUES (?, ?)", layout.links())
+        for statement in _BESIDE:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")  # last: what was interrupted is no index
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    _damaged(layout).unlink(missing_ok=True)
+
+
+def _objects(layout: Layout) -> Iterator[tuple[str, int, float]]:
+    for algorithm in ALGORITHMS:
+        for prefix in PREFIXES:
+            for digest, entry in layout.entries_in(algorithm, prefix):
+                with contextlib.suppress(FileNotFoundError):  # removed since
+                    status = entry.stat(follow_symlinks=False)
+                    yield str(digest), status.st_size, status.st_mtime
+
+
+def size_and_time(layout: Layout, digest: Digest) -> tuple[int, float] | None:
+    """The size of a stored blob, and when it was written; None where it is not stored. Raises OSError."""
+    try:
+        status = layout.blob(digest).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (status.st_size, status.st_mtime) if stat.S_ISREG(status.st_mode) else None

@@ -1,0 +1,130 @@
+"""Where everything lies below the store's folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.oci.descriptor import MANIFEST_LIMIT, named_digests
+from proxy.oci.errors import DigestInvalid
+from proxy.oci.reference import Digest
+from proxy.store.files import FILE_MODE, children, read_small
+
+ALGORITHMS = ("sha256", "sha512")
+PREFIXES = tuple(f"{number:02x}" for number in range(256))
+"""The names of the folders between."""
+KEY_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of a store."""
+
+    root: Path
+
+    def blob(self, digest: Digest) -> Path:
+        """A committed blob; two levels of folders, so that none holds too many."""
+        return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def part(self, digest: Digest) -> Path:
+        """A blob that arrives."""
+        return self.ingest / f"{digest.algorithm}-{digest.hex}.part"
+
+    def lock(self, digest: Digest) -> Path:
+        """The file whose lock is the right to write the part."""
+        return self.ingest / f"{digest.algorithm}-{digest.hex}.lock"
+
+    def repository(self, key: str) -> Path:
+        """The folder of a repository; its name tells nothing, so no name can lead out of it."""
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.repositories / name[:2] / name
+
+    @property
+    def ingest(self) -> Path:
+        """The folder of all that arrives."""
+        return self.root / "ingest"
+
+    @property
+    def repositories(self) -> Path:
+        """The folder of tags and of the marks of manifests."""
+        return self.root / "repositories"
+
+    @property
+    def index(self) -> Path:
+        """The index of sizes, ages and links; it can be rebuilt from the files."""
+        return self.root / "index.sqlite"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that are always there, outer ones first."""
+        blobs = self.root / "blobs"
+        return (blobs, *(blobs / algorithm for algorithm in ALGORITHMS), self.ingest, self.repositories)
+
+    def announce_change(self) -> None:
+        """Have running processes forget what they remember of tags and manifests; raises OSError."""
+        (self.root / "changed").touch(mode=FILE_MODE)
+
+    def last_change(self) -> float:
+        """When a command last changed the store beside the running processes; 0 for never."""
+        try:
+            return (self.root / "changed").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def blobs(self) -> Iterator[Digest]:
+        """Every committed blob; links and what has no digest for a name are passed over. Raises OSError."""
+        for algorithm in ALGORITHMS:
+            for prefix in PREFIXES:
+                yield from self.blobs_in(algorithm, prefix)
+
+    def blobs_in(self, algorithm: str, prefix: str) -> list[Digest]:
+        """The committed blobs of one folder; raises OSError."""
+        return [digest for digest, _ in self.entries_in(algorithm, prefix)]
+
+    def entries_in(self, algorithm: str, prefix: str) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
+        """The committed blobs of one folder with their entries in it; raises OSError."""
+        for entry in children(self.root / "blobs" / algorithm / prefix):
+            if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
+                digest = digest_of(f"{algorithm}:{entry.name}")
+                if digest is not None:
+                    yield digest, entry
+
+    def links(self) -> Iterator[tuple[str, str]]:
+        """Every repository's key with each digest that its manifests name, read from the manifests themselves.
+
+        Raises OSError.
+        """
+        for prefix in PREFIXES:
+            for entry in children(self.repositories / prefix):
+                folder = Path(entry.path)
+                key = repository_key_of(folder)
+                for digest in self.marked(folder) if key is not None else ():
+                    yield from ((str(key), str(named)) for named in (digest, *self.named_by(digest)))
+
+    def marked(self, repository: Path) -> list[Digest]:
+        """The manifests that a repository's folder has a mark of; raises OSError."""
+        found = [digest_of(entry.name.replace("-", ":", 1)) for entry in children(repository / "manifests")]
+        return [digest for digest in found if digest is not None]
+
+    def named_by(self, manifest: Digest) -> tuple[Digest, ...]:
+        """The digests that a stored manifest names; raises OSError."""
+        return named_digests(read_small(self.blob(manifest), MANIFEST_LIMIT) or b"")
+
+
+def repository_key_of(folder: Path) -> str | None:
+    """The key of the repository that a folder belongs to; None where that cannot be read. Raises OSError."""
+    try:
+        key = json.loads(read_small(folder / "key.json", KEY_LIMIT) or b"")["key"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return key if isinstance(key, str) else None
+
+
+def digest_of(text: str) -> Digest | None:
+    """The digest that a name stands for, if it stands for one."""
+    try:
+        return Digest.parse(text)
+    except DigestInvalid:
+        return None

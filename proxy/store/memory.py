@@ -1,0 +1,101 @@
+"""A store in memory: for tests, and for what must not touch a disk."""
+
+from collections.abc import AsyncIterator
+
+from proxy.oci.reference import Digest
+from proxy.store.blobs import StoreError
+
+
+class MemoryContent:
+    """Bytes in memory, growing or whole."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self._is_closed = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there."""
+        return len(self._data)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; raises StoreError after the end."""
+        if self._is_closed:
+            raise StoreError("the content is closed")
+        return bytes(self._data[offset : offset + length])
+
+    def fileno(self) -> None:
+        """There is no file."""
+
+    def close(self) -> None:
+        """Read no more."""
+        self._is_closed = True
+
+
+class MemoryIngest(MemoryContent):
+    """Bytes that arrive."""
+
+    def __init__(self, store: "MemoryStore", digest: Digest) -> None:
+        super().__init__(bytearray())
+        self._store = store
+        self._digest = digest
+        self._ended = False
+
+    async def expect(self, total: int | None) -> None:
+        """Nobody else can read it."""
+
+    async def write(self, data: bytes) -> None:
+        """Append; raises StoreError after the end."""
+        self._refuse_after_end()
+        self._data += data
+
+    async def commit(self) -> None:
+        """Make it findable; raises StoreError after the end."""
+        self._refuse_after_end()
+        self._store.committed[self._digest] = self._data
+        self._end()
+
+    async def abort(self) -> None:
+        """Drop it; does nothing after a commit."""
+        if not self._ended:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._store.ingesting.discard(self._digest)
+
+    def _refuse_after_end(self) -> None:
+        if self._ended:
+            raise StoreError("this download has ended")
+
+
+class MemoryStore:
+    """Content by digest, in a dictionary; without a bound of its own."""
+
+    def __init__(self) -> None:
+        self.committed: dict[Digest, bytearray] = {}
+        self.ingesting: set[Digest] = set()
+
+    async def find(self, digest: Digest) -> MemoryContent | None:
+        """The content of a digest."""
+        data = self.committed.get(digest)
+        return None if data is None else MemoryContent(data)
+
+    async def begin(self, digest: Digest) -> MemoryIngest | None:
+        """Start to store a digest; None where somebody else does so now."""
+        if digest in self.ingesting:
+            return None
+        self.ingesting.add(digest)
+        return MemoryIngest(self, digest)
+
+    async def arriving(self, digest: Digest) -> None:
+        """There is no other process."""
+
+    async def remove(self, digest: Digest) -> bool:
+        """Drop a digest."""
+        return self.committed.pop(digest, None) is not None
+
+    async def list(self) -> AsyncIterator[tuple[Digest, int]]:
+        """Every digest and its size."""
+        for digest, data in list(self.committed.items()):
+            yield digest, len(data)

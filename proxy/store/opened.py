@@ -1,0 +1,61 @@
+"""The store of one folder, opened: its files, its index, its tags, its bounds."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.config.model import Cache
+from proxy.metrics import CACHE_LIMIT_BYTES
+from proxy.store.blobs import StoreError
+from proxy.store.eviction import Bounds, Evictor
+from proxy.store.filesystem import FilesystemStore
+from proxy.store.format import open_folder
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.tags import Tags
+from proxy.store.tidy import sweep
+from proxy.store.trouble import translated
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedStore:
+    """Everything about one store."""
+
+    layout: Layout
+    index: Index
+    blobs: FilesystemStore
+    tags: Tags
+    evictor: Evictor
+
+
+@asynccontextmanager
+async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
+    """Open the store, sweep what interrupted writers left, and close it at the end.
+
+    A folder that cannot be used is no reason not to start: then every pull passes through, and the log says why.
+    """
+    layout = Layout(Path(cache.path))
+    index = Index(layout)
+    try:
+        aside = await asyncio.to_thread(open_folder, layout)
+        if aside is not None:
+            _logger.warning("the cache had another format: it was set aside to %s, delete it when you like", aside)
+        with translated("cannot clean the cache"):
+            swept = await asyncio.to_thread(sweep, layout)
+        if swept:
+            _logger.info("removed %d unfinished downloads of processes that have ended", swept)
+        await index.open()
+    except StoreError as error:
+        _logger.error("nothing is cached: %s", error)  # noqa: TRY400 - an operator's matter, not a bug
+    CACHE_LIMIT_BYTES.set(cache.max_size)
+    blobs = FilesystemStore(layout, index)
+    bounds = Bounds(cache.max_size, cache.reserve_free)
+    try:
+        yield OpenedStore(layout, index, blobs, Tags(layout, index), Evictor(layout, index, blobs, bounds))
+    finally:
+        await index.close()

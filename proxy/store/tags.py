@@ -1,0 +1,146 @@
+"""Tags with their age, and which repository holds which digest: small files, and the index for quick answers."""
+
+import asyncio
+import functools
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cachetools import LRUCache
+
+from proxy.oci.descriptor import Descriptor
+from proxy.oci.errors import RegistryError
+from proxy.oci.reference import Digest, Tag
+from proxy.store.blobs import StoreError
+from proxy.store.files import make_folder, read_small, replace
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.threads import to_the_end
+from proxy.store.trouble import translated
+
+TAG_FILE_LIMIT = 4096
+REMEMBERED_TAGS = 20_000
+REMEMBERED_LINKS = 100_000
+CLOCK_SECONDS = 5.0
+"""How far in the future a tag may have been confirmed, by a clock that was set back a little."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryKey:
+    """What tags and links belong to: the registry, and the repository as each of its endpoints knows it.
+
+    It is a tuple and stays one: joined as text, two of them could become equal.
+    """
+
+    registry: str
+    repositories: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The key as JSON, which keeps the parts apart."""
+        return json.dumps([self.registry, *self.repositories])
+
+
+@dataclass(frozen=True, slots=True)
+class TagEntry:
+    """What a tag pointed to when the upstream was last asked, in seconds since the epoch."""
+
+    descriptor: Descriptor
+    confirmed: float
+
+
+class Tags:
+    """Tags and links of all repositories."""
+
+    def __init__(self, layout: Layout, index: Index) -> None:
+        self._layout = layout
+        self._index = index
+        self._tags: LRUCache[tuple[RepositoryKey, Tag], TagEntry] = LRUCache(REMEMBERED_TAGS)
+        self._links: LRUCache[tuple[RepositoryKey, Digest], bool] = LRUCache(REMEMBERED_LINKS)
+
+    async def find(self, key: RepositoryKey, tag: Tag) -> TagEntry | None:
+        """What is known of a tag; raises StoreError."""
+        known = self._tags.get((key, tag))
+        if known is None:
+            with translated("cannot read a tag from the cache"):
+                read = await asyncio.to_thread(read_tag, self._tag_file(key, tag))
+            known = self._tags.get((key, tag))  # noted anew while the file was read
+            if known is None and read is not None:
+                known = self._tags[key, tag] = read
+        return known
+
+    async def set(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
+        """Note what a tag points to; raises StoreError."""
+        self._tags[key, tag] = entry
+        with translated("cannot write a tag to the cache"):
+            await to_the_end(functools.partial(self._write, key, tag, entry))
+
+    async def remove(self, key: RepositoryKey, tag: Tag) -> None:
+        """Forget a tag; raises StoreError."""
+        self._tags.pop((key, tag), None)
+        with translated("cannot remove a tag from the cache"):
+            await to_the_end(functools.partial(self._tag_file(key, tag).unlink, missing_ok=True))
+
+    def forget(self) -> None:
+        """Drop what is remembered of the files: somebody else has changed them."""
+        self._tags.clear()
+        self._links.clear()
+
+    async def link(self, key: RepositoryKey, digests: Iterable[Digest], manifest: Digest | None = None) -> None:
+        """Note that a repository holds digests; `manifest` is the one that names them. Raises StoreError."""
+        new = [digest for digest in digests if (key, digest) not in self._links]
+        if manifest is not None:
+            with translated("cannot write a link to the cache"):
+                await to_the_end(functools.partial(self._mark, key, manifest))
+        if new:
+            await self._index.link(str(key), new)
+            self._links.update(dict.fromkeys(((key, digest) for digest in new), True))
+
+    async def is_linked(self, key: RepositoryKey, digest: Digest) -> bool:
+        """Whether a repository is known to hold a digest; raises StoreError."""
+        if (key, digest) in self._links:
+            return True
+        linked = await self._index.is_linked(str(key), digest)
+        if linked:
+            self._links[key, digest] = True
+        return linked
+
+    def _tag_file(self, key: RepositoryKey, tag: Tag) -> Path:
+        return self._layout.repository(str(key)) / "tags" / tag.name
+
+    def _mark(self, key: RepositoryKey, manifest: Digest) -> None:
+        folder = self._folder(key, "manifests")
+        (folder / str(manifest).replace(":", "-")).touch()
+
+    def _write(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
+        found = entry.descriptor
+        fields = {"digest": str(found.digest), "mediaType": found.media_type, "size": found.size}
+        content = json.dumps({**fields, "confirmed": entry.confirmed}).encode()
+        replace(self._folder(key, "tags") / tag.name, content)
+
+    def _folder(self, key: RepositoryKey, name: str) -> Path:
+        repository = self._layout.repository(str(key))
+        if not (repository / "key.json").exists():
+            for folder in (self._layout.repositories, repository.parent, repository):
+                make_folder(folder)
+            replace(repository / "key.json", json.dumps({"key": str(key)}).encode(), durable=True)
+        make_folder(repository / name)
+        return repository / name
+
+
+def read_tag(path: Path) -> TagEntry | None:
+    """A tag file; one that cannot be read is no tag file, and the upstream is asked again. Raises OSError."""
+    try:
+        fields = json.loads(read_small(path, TAG_FILE_LIMIT) or b"")
+        descriptor = Descriptor(str(fields["mediaType"]), Digest.parse(str(fields["digest"])), int(fields["size"]))
+        confirmed = float(fields["confirmed"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, RegistryError):
+        return None
+    # A time to come, of a clock that was wrong, would be fresh until then.
+    is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
+    return TagEntry(descriptor, confirmed) if is_sound else None
+
+
+__all__ = ["RepositoryKey", "StoreError", "TagEntry", "Tags"]

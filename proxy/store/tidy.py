@@ -1,0 +1,75 @@
+"""Taking away what interrupted processes left behind, and what nobody needs any more. Blocking calls."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from proxy.store.files import children, regular_size
+from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
+from proxy.store.lease import Lease
+
+TEMPORARY_SECONDS = 3600.0
+"""A temporary file that is older was left by a process that has ended."""
+TAG_SECONDS = 90 * 86400.0
+"""A tag that nobody asked for in so long is forgotten."""
+
+_logger = logging.getLogger(__name__)
+
+
+def sweep(layout: Layout) -> int:
+    """Remove the parts and locks that nobody holds; the number of parts. Raises OSError.
+
+    Under the lease of each: else a writer that begins at this moment would lose its part.
+    """
+    swept = 0
+    paths = [Path(entry.path) for entry in children(layout.ingest)]
+    for stem in sorted({path.with_suffix("") for path in paths if path.suffix in {".part", ".lock"}}):
+        with contextlib.suppress(IsADirectoryError, PermissionError):
+            lease = Lease.take(stem.with_suffix(".lock"))
+            if lease is None:
+                continue
+            part = stem.with_suffix(".part")
+            try:
+                swept += os.path.lexists(part)
+                part.unlink(missing_ok=True)
+            finally:
+                lease.release()
+    return swept
+
+
+def tidy(layout: Layout, compare: Callable[[str, str], None]) -> Iterator[None]:
+    """Every folder in turn, a folder a step: blobs are compared with the index, repositories cleaned.
+
+    Raises what `compare` raises, and OSError.
+    """
+    for algorithm in ALGORITHMS:
+        for prefix in PREFIXES:
+            compare(algorithm, prefix)
+            yield
+    for prefix in PREFIXES:
+        for entry in children(layout.repositories / prefix):
+            _clean(layout, Path(entry.path))
+        yield
+
+
+def _clean(layout: Layout, repository: Path) -> None:
+    now = time.time()
+    for folder in (repository, repository / "tags"):
+        for entry in children(folder):
+            if entry.name.startswith("."):
+                _remove_older(Path(entry.path), now - TEMPORARY_SECONDS)
+    for entry in children(repository / "tags"):
+        _remove_older(Path(entry.path), now - TAG_SECONDS)
+    for digest in layout.marked(repository):
+        if regular_size(layout.blob(digest)) is None:
+            marker = repository / "manifests" / str(digest).replace(":", "-")
+            _remove_older(marker, now - TEMPORARY_SECONDS)
+
+
+def _remove_older(path: Path, than: float) -> None:
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+        if path.lstat().st_mtime < than:
+            path.unlink()

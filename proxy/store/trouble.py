@@ -1,0 +1,41 @@
+"""Errors of the disk, translated where they enter."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from proxy.store.blobs import StoreError
+
+_REASONS = {
+    errno.ENOSPC: "enospc",
+    errno.EDQUOT: "edquot",
+    errno.EIO: "eio",
+    errno.EROFS: "erofs",
+    errno.EMFILE: "emfile",
+    errno.ENFILE: "emfile",
+}
+REASONS = (*sorted(set(_REASONS.values())), "other")
+"""Every reason that a StoreError can have."""
+
+
+_SQLITE_REASONS = {
+    sqlite3.SQLITE_FULL: "enospc",
+    sqlite3.SQLITE_IOERR: "eio",
+    sqlite3.SQLITE_READONLY: "erofs",
+}
+_PRIMARY = 0xFF
+"""The bits of an SQLite error code that are not details."""
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn an OSError or an error of SQLite inside into a StoreError that says what was tried."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        reason = _SQLITE_REASONS.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY, "other")
+        raise StoreError(f"{what}: {error}", reason) from error
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, "other")
+        raise StoreError(f"{what}: {error.strerror or error}", reason) from error

@@ -1,0 +1,55 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.demo.images import Image
+from proxy.demo.rules import Rules
+from tests.cache.serving import cached, descriptors, eventually, open_files
+from tests.fakes.client import NodeClient
+from tests.fakes.fixtures import image, logs, never
+from tests.fakes.registry import ScriptedRegistry
+
+__all__ = ["image", "logs", "never"]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between two rounds where no upstream asks for it: the faults here do not pass by themselves."""
+    monkeypatch.setattr("proxy.upstream.client.pause_before", lambda _round: 0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the cache is."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+async def no_open_files(tmp_path: Path) -> AsyncIterator[None]:
+    """No file of the cache stays open, and no descriptor of any kind is left over."""
+    before = descriptors()
+    yield
+    await eventually(lambda: not open_files(tmp_path))
+    await eventually(lambda: descriptors() <= before)
+
+
+@pytest.fixture
+async def plain(image: Image) -> AsyncIterator[ScriptedRegistry]:
+    """A registry that wants no token."""
+    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
+        yield server
+
+
+@pytest.fixture
+async def second(image: Image) -> AsyncIterator[ScriptedRegistry]:
+    """One more, with the same image."""
+    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
+        yield server
+
+
+@pytest.fixture
+async def node(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClient]:
+    """A node in front of a proxy with an empty cache in front of the plain registry."""
+    async with cached([plain.url], folder) as node:
+        yield node

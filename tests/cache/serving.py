@@ -1,0 +1,117 @@
+"""A proxy with a cache in front of scripted registries, and what tests of it share."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from proxy.demo.content import Content
+from tests.fakes.client import WITHIN, Got, NodeClient, read_answer, read_head
+from tests.fakes.matching import on
+from tests.fakes.proxy import SHORT, settings, started
+
+BLOB = on("GET", "blob")
+POLL = 0.01
+HELD_BACK = 16 * 1024
+"""Bytes at the end of a body that wait for the digest."""
+
+
+@asynccontextmanager
+async def cached(
+    urls: Iterable[str],
+    folder: Path,
+    *,
+    cache: Mapping[str, Any] | None = None,
+    timeouts: Mapping[str, str] | None = None,
+    **more: Any,
+) -> AsyncIterator[NodeClient]:
+    """A node in front of a proxy with short budgets whose cache lies in a folder."""
+    section = {"path": str(folder), "reserveFree": "1Mi", **(cache or {})}
+    async with started(
+        settings(urls, timeouts={**SHORT, "stall": "20s", **(timeouts or {})}, cache=section, **more)
+    ) as proxy:
+        yield proxy.node
+
+
+def whole(content: Content) -> bytes:
+    """All bytes of some content."""
+    return b"".join(content.pieces(0, content.size))
+
+
+def way(got: Got) -> str | None:
+    """How an answer was served."""
+    return got.header("X-Cache")
+
+
+def stored_file(folder: Path, digest: str) -> Path:
+    """Where the bytes of a digest are kept."""
+    [found] = (folder / "blobs").glob(f"*/*/{digest.partition(':')[2]}")
+    return found
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Files of downloads that have not ended."""
+    return sorted(path.name for path in (folder / "ingest").iterdir())
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds that has no event of its own."""
+    async with asyncio.timeout(WITHIN):
+        while not holds():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(POLL)
+
+
+@asynccontextmanager
+async def reading(
+    node: NodeClient, target: str, size: int, *headers: tuple[str, str]
+) -> AsyncIterator[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client that has read so many bytes of a body and has not left yet."""
+    async with asyncio.timeout(WITHIN), node.opened("GET", target, *headers) as (reader, writer):
+        status, _, lines = await read_head(reader)
+        assert status in {200, 206}, (status, lines)
+        yield await reader.readexactly(size), reader, writer
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """What still comes until the connection ends, or until nothing more is due."""
+    found = bytearray()
+    try:
+        while piece := await reader.read(1 << 16):
+            found += piece
+    except ConnectionError:
+        pass
+    return bytes(found)
+
+
+def open_files(folder: Path) -> list[str]:
+    """Files below a folder that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this very listing
+            found.append(str(link.readlink()))
+    return [target for target in found if target.startswith(str(folder))]
+
+
+def descriptors() -> int:
+    """How many descriptors this process has open, that of the count included."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+__all__ = [
+    "BLOB",
+    "HELD_BACK",
+    "cached",
+    "descriptors",
+    "eventually",
+    "open_files",
+    "read_answer",
+    "read_head",
+    "reading",
+    "rest_of",
+    "stored_file",
+    "unfinished",
+    "way",
+    "whole",
+]

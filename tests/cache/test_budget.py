@@ -1,0 +1,85 @@
+"""The budget of a request ends the wait, not the fetch."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy.demo.images import Image
+from tests.cache.serving import BLOB, cached, eventually, way
+from tests.fakes.blobs import MIB, Generated
+from tests.fakes.changes import Reply
+from tests.fakes.interrupts import BEFORE_HEADERS, Stall
+from tests.fakes.matching import on
+from tests.fakes.proxy import UPSTREAM, blob, manifest, metric
+from tests.fakes.registry import ScriptedRegistry
+
+LARGE = Generated(6 * MIB, seed=81)
+SMALL = Generated(100_001, seed=82)
+
+
+@pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
+@pytest.mark.parametrize("place", [BEFORE_HEADERS, 50_000])
+async def test_a_blob_that_is_late_is_504_and_the_next_try_has_it(
+    plain: ScriptedRegistry, folder: Path, content: Generated, place: int
+) -> None:
+    digest = plain.add_blob(UPSTREAM, content).digest
+    until = asyncio.Event()
+    plain.script(BLOB, Stall(place, until))
+    late = content is SMALL or place == BEFORE_HEADERS
+    async with cached([plain.url], folder, timeouts={"blob": "300ms"}) as node, asyncio.TaskGroup() as tasks:
+        if late:
+            got = await node.get(blob(digest))
+            assert (got.status, got.code, "try again" in got.reason) == (504, "UNAVAILABLE", True)
+            assert got.header("Retry-After")
+            assert got.error["detail"]["upstream"].startswith(plain.url)
+        following = tasks.create_task(node.get(blob(digest), keep_body=False))
+        until.set()
+        got = await following
+        assert (got.status, got.sha256, way(got) in {"join", "hit", "miss"}) == (200, digest, True)
+    assert len(plain.record.of("blob", "GET")) == 1
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("by", ["tag", "digest"])
+async def test_a_manifest_that_is_late_is_504_and_the_next_try_has_it(
+    plain: ScriptedRegistry, folder: Path, image: Image, method: str, by: str
+) -> None:
+    until = asyncio.Event()
+    target = manifest() if by == "tag" else manifest(image.digest)
+    plain.script(on(kind="manifest").nth(1), Stall(BEFORE_HEADERS, until))
+    async with cached([plain.url], folder, timeouts={"manifest": "300ms"}) as node:
+        got = await node.send(method, target)
+        assert got.status == 504
+        until.set()
+        async with asyncio.timeout(20):
+            while (got := await node.send(method, target)).status == 504:
+                pass
+        assert (got.status, got.header("Docker-Content-Digest")) == (200, image.digest)
+    methods = [entry.method for entry in plain.record.of("manifest")]
+    assert methods == (["GET"] if by == "digest" else ["HEAD", "GET"] if method == "GET" else ["HEAD"])
+
+
+async def test_a_fetch_that_never_begins_ends_after_its_time(
+    plain: ScriptedRegistry, folder: Path, never: Stall
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    plain.script(BLOB.nth(1), never)
+    times = {"timeouts": {"blob": "200ms"}, "cache": {"fetchTimeout": "500ms"}}
+    async with cached([plain.url], folder, **times) as node:
+        assert (await node.get(blob(digest))).status == 504
+        await eventually(lambda: metric("scope_proxy_downloads_in_flight") == 0)
+        got = await node.get(blob(digest), keep_body=False)
+        assert (got.status, got.sha256, way(got)) == (200, digest, "miss")
+
+
+@pytest.mark.parametrize("kind", ["manifest", "blob"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_wait_that_the_upstream_asks_for_beyond_the_budget_is_told_at_once(
+    plain: ScriptedRegistry, folder: Path, image: Image, kind: str, status: int
+) -> None:
+    plain.script(on(), Reply(status, headers={"Retry-After": "40"}))
+    async with cached([plain.url], folder, timeouts={"manifest": "20s", "blob": "20s"}) as node:
+        got = await node.get(manifest() if kind == "manifest" else blob(next(iter(image.blobs))))
+    assert (got.status, got.header("Retry-After")) == (503, "40")
+    assert len(plain.record.all()) == 1

@@ -1,0 +1,92 @@
+"""Two proxies on one folder, as two workers have it: one of them downloads, the other one reads behind it."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.cache.serving import BLOB, cached, reading, rest_of, unfinished, way, whole
+from tests.fakes.blobs import MIB, Generated
+from tests.fakes.changes import DropHeader, FlipByte
+from tests.fakes.interrupts import Stall
+from tests.fakes.proxy import UPSTREAM, blob
+from tests.fakes.registry import ScriptedRegistry
+
+LARGE = Generated(8 * MIB + 9, seed=101)
+SMALL = Generated(200_009, seed=102)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
+async def test_one_download_serves_the_clients_of_both(
+    plain: ScriptedRegistry, folder: Path, content: Generated, told: bool
+) -> None:
+    digest = plain.add_blob(UPSTREAM, content).digest
+    until, reached = asyncio.Event(), asyncio.Event()
+    changes = () if told else (DropHeader("Content-Length"),)
+    plain.script(BLOB, *changes, Stall(content.size // 2, until, reached))
+    async with cached([plain.url], folder) as one, cached([plain.url], folder) as other, asyncio.TaskGroup() as tasks:
+        pulls = [tasks.create_task(one.get(blob(digest), keep_body=False))]
+        await reached.wait()
+        pulls += [tasks.create_task(node.get(blob(digest), keep_body=False)) for node in (one, other) * 4]
+        await asyncio.sleep(0.1)
+        until.set()
+    assert {(pull.result().status, pull.result().whole, pull.result().sha256) for pull in pulls} == {
+        (200, True, digest)
+    }
+    assert len(plain.record.of("blob", "GET")) == 1
+    assert not unfinished(folder)
+
+
+async def test_the_follower_has_bytes_before_the_writer_has_all(plain: ScriptedRegistry, folder: Path) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    until = asyncio.Event()
+    plain.script(BLOB, Stall(3 * MIB, until))
+    async with (
+        cached([plain.url], folder) as one,
+        cached([plain.url], folder) as other,
+        reading(one, blob(digest), 3 * MIB),
+        reading(other, blob(digest), 3 * MIB) as (beginning, reader, _),
+    ):
+        until.set()
+        assert beginning + await reader.readexactly(LARGE.size - 3 * MIB) == whole(LARGE)
+
+
+async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegistry, folder: Path) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    until = asyncio.Event()
+    plain.script(BLOB.nth(1), Stall(3 * MIB, until))
+    async with cached([plain.url], folder) as other, AsyncExitStack() as stack:
+        one = await stack.enter_async_context(cached([plain.url], folder))
+        writer = await stack.enter_async_context(reading(one, blob(digest), MIB))
+        async with reading(other, blob(digest), 2 * MIB) as (beginning, reader, _):
+            writer[2].transport.abort()
+            await stack.aclose()
+            assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
+        assert way(await other.get(blob(digest))) == "hit"
+    assert not unfinished(folder)
+    until.set()
+
+
+@pytest.mark.parametrize("where", ["middle", "last"])
+async def test_wrong_bytes_reach_the_followers_of_another_proxy_as_little(
+    plain: ScriptedRegistry, folder: Path, where: str
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    until = asyncio.Event()
+    plain.script(BLOB.nth(1), FlipByte("middle" if where == "middle" else "last"), Stall(6 * MIB, until))
+    async with (
+        cached([plain.url], folder) as one,
+        cached([plain.url], folder) as other,
+        reading(one, blob(digest), 5 * MIB),
+        reading(other, blob(digest), 5 * MIB) as (beginning, reader, _),
+    ):
+        until.set()
+        if where == "last":
+            assert beginning + await reader.readexactly(LARGE.size - 5 * MIB) == whole(LARGE)
+        else:
+            assert len(beginning + await rest_of(reader)) < LARGE.size
+            assert (await other.get(blob(digest), ("Range", "bytes=9-"))).status == 503
+        got = await other.get(blob(digest), keep_body=False)
+        assert (got.whole, got.sha256) == (True, digest)

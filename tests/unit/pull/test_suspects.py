@@ -1,0 +1,68 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from proxy.oci.byterange import ByteRange
+from proxy.oci.errors import UpstreamUnavailable
+from proxy.oci.reference import Digest
+from proxy.pull import suspects
+from proxy.pull.suspects import SUSPECT_SECONDS, Suspects
+
+DIGEST, OTHER = Digest.of(b"layer"), Digest.of(b"another layer")
+TAIL = ByteRange(9)
+
+
+async def is_refused(known: Suspects, digest: Digest = DIGEST, wanted: ByteRange | None = TAIL) -> bool:
+    try:
+        await known.refuse_tail(digest, wanted)
+    except UpstreamUnavailable as error:
+        return error.retry_after == SUSPECT_SECONDS
+    return False
+
+
+async def test_only_what_does_not_begin_at_the_beginning_is_refused() -> None:
+    known = Suspects()
+    assert not await is_refused(known)
+    await known.add(DIGEST)
+    assert await is_refused(known)
+    assert await is_refused(known, wanted=ByteRange(None, suffix=5))
+    assert not await is_refused(known, wanted=ByteRange(0))
+    assert not await is_refused(known, wanted=None)
+    assert not await is_refused(known, OTHER)
+
+
+async def test_what_one_worker_has_sent_wrong_every_worker_knows(tmp_path: Path) -> None:
+    one, other = Suspects(tmp_path / "suspects"), Suspects(tmp_path / "suspects")
+    await one.add(DIGEST)
+    assert await is_refused(other)
+    assert not await is_refused(other, OTHER)
+
+
+async def test_a_note_is_of_use_for_a_minute(tmp_path: Path) -> None:
+    folder = tmp_path / "suspects"
+    await Suspects(folder).add(DIGEST)
+    (note,) = folder.iterdir()
+    old = time.time() - SUSPECT_SECONDS - 1
+    os.utime(note, (old, old))
+    later = Suspects(folder)
+    assert not await is_refused(later)
+    await later.add(OTHER)
+    assert len(list(folder.iterdir())) == 1  # the old one is gone
+
+
+async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suspects, "SUSPECTS_LIMIT", 3)
+    known = Suspects(tmp_path / "suspects")
+    for number in range(10):
+        await known.add(Digest.of(bytes([number])))
+    assert len(list((tmp_path / "suspects").iterdir())) <= 4
+
+
+async def test_a_folder_that_cannot_be_used_leaves_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "suspects").write_text("in the way")
+    known = Suspects(tmp_path / "suspects")
+    await known.add(DIGEST)
+    assert await is_refused(known)
+    assert not await is_refused(known, OTHER)

@@ -1,0 +1,92 @@
+"""Stores for tests, and other processes that use them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from proxy.oci.reference import Digest
+from proxy.store.filesystem import FilesystemStore
+from proxy.store.format import open_folder
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+
+PREPARED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from proxy.oci.reference import Digest
+from proxy.store.filesystem import FilesystemStore
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.lease import Lease
+from proxy.store.tidy import sweep
+layout = Layout(Path(sys.argv[1]))
+"""
+
+
+def made(folder: Path) -> Layout:
+    """The layout of a store with its folders."""
+    layout = Layout(folder / "store")
+    open_folder(layout)
+    return layout
+
+
+@asynccontextmanager
+async def opened(layout: Layout) -> AsyncIterator[tuple[FilesystemStore, Index]]:
+    index = Index(layout)
+    await index.open()
+    try:
+        yield FilesystemStore(layout, index), index
+    finally:
+        await index.close()
+
+
+async def put(store: FilesystemStore, data: bytes) -> Digest:
+    digest = Digest.of(data)
+    ingest = await store.begin(digest)
+    assert ingest is not None
+    await ingest.write(data)
+    await ingest.commit()
+    ingest.close()
+    return digest
+
+
+def put_file(layout: Layout, data: bytes, *, used: float | None = None) -> Digest:
+    """A blob that the index does not know."""
+    digest = Digest.of(data)
+    path = layout.blob(digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    if used is not None:
+        os.utime(path, (used, used))
+    return digest
+
+
+def process(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process, its input and output connected."""
+    command = [sys.executable, "-c", PREPARED + code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def said(other: subprocess.Popen[str]) -> str:
+    """The next line that another process prints."""
+    assert other.stdout is not None
+    return other.stdout.readline().strip()
+
+
+def ended(other: subprocess.Popen[str]) -> int:
+    """The exit status of another process, once it has ended."""
+    with other:
+        return other.wait(60)
+
+
+def descriptors() -> int:
+    """How many files this process has open."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as short as can be
+
+
+def modes(folder: Path) -> set[str]:
+    """Kind and permissions of all below a folder."""
+    return {oct(path.lstat().st_mode & 0o170777) for path in [folder, *folder.rglob("*")]}

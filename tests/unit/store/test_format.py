@@ -1,0 +1,116 @@
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from proxy.store import format as store_format
+from proxy.store.blobs import StoreError
+from proxy.store.files import locked_file
+from proxy.store.format import FORMAT, open_folder
+from proxy.store.layout import Layout
+from tests.unit.store.support import ended, made, modes, process, put_file, said
+
+
+def test_a_new_store_is_for_its_owner_alone(tmp_path: Path) -> None:
+    layout = made(tmp_path)
+    assert (layout.root / "format").read_text() == f"{FORMAT}\n"
+    assert modes(layout.root) == {"0o40700", "0o100600"}
+
+
+def test_a_store_is_opened_again_as_it_is(tmp_path: Path) -> None:
+    layout = made(tmp_path)
+    digest = put_file(layout, b"blob")
+    assert open_folder(layout) is None
+    assert layout.blob(digest).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("0", "0"), ("2", "2"), ("", "unknown"), ("../../up", "unknown"), ("\xff", "unknown"), ("1" * 500, "unknown")],
+)
+def test_a_store_of_another_version_is_set_aside(tmp_path: Path, text: str, name: str) -> None:
+    layout = made(tmp_path)
+    digest = put_file(layout, b"blob")
+    for number in (1, 2):
+        (layout.root / "format").write_text(text, encoding="latin-1")
+        assert open_folder(layout) == layout.root / f"set-aside-format-{name}-{number}"
+        assert list(layout.blobs()) == []
+    aside = Layout(layout.root / f"set-aside-format-{name}-1")
+    assert aside.blob(digest).read_bytes() == b"blob"
+    assert (layout.root / "format").read_text() == f"{FORMAT}\n"
+
+
+@pytest.mark.parametrize("name", ["blobs", "ingest", "index.sqlite"])
+def test_files_of_somebody_else_are_not_moved(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(StoreError, match=rf"has {name} in it, but no file 'format'.*name an empty folder"):
+        open_folder(Layout(tmp_path))
+    assert (tmp_path / name).exists()
+    assert not (tmp_path / "format").exists()
+
+
+def test_the_root_of_a_volume_may_hold_what_volumes_hold(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    assert open_folder(Layout(tmp_path)) is None
+
+
+def test_a_link_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "dangling"):
+        with pytest.raises(StoreError, match="is a symbolic link: name the folder itself"):
+            open_folder(Layout(tmp_path / name))
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_links_inside_are_not_followed(tmp_path: Path) -> None:
+    layout = made(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    layout.ingest.rmdir()
+    layout.ingest.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="cannot use the cache"):
+        open_folder(layout)
+
+
+@pytest.mark.parametrize("name", ["store", "store/format", "store/format.lock"])
+def test_what_is_in_the_way_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if name == "store":
+        path.write_text("a file")
+    else:
+        path.symlink_to(tmp_path / "secret")
+    before = sorted(tmp_path.iterdir())
+    if name == "store/format":  # a marker that cannot be read is of no version that we know
+        assert open_folder(Layout(tmp_path / "store")) is not None
+    else:
+        with pytest.raises(StoreError, match="cannot use the cache at"):
+            open_folder(Layout(tmp_path / "store"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_of_many_processes_one_sets_aside(tmp_path: Path) -> None:
+    layout = made(tmp_path)
+    put_file(layout, b"blob")
+    (layout.root / "format").write_text("0")
+    code = "from proxy.store.format import open_folder\nprint('ready', flush=True); input(); print(open_folder(layout))"
+    others = [process(code, layout.root) for _ in range(4)]
+    for other in others:
+        assert said(other) == "ready"
+    for other in others:
+        assert other.stdin is not None
+        other.stdin.write("\n")
+        other.stdin.flush()
+    assert sorted(said(other) for other in others) == sorted(
+        ["None", "None", "None", str(layout.root / "set-aside-format-0-1")]
+    )
+    assert [ended(other) for other in others] == [0] * 4
+    assert all(folder.is_dir() for folder in layout.folders)
+
+
+def test_another_process_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = made(tmp_path)
+    monkeypatch.setattr(store_format, "LOCK_SECONDS", 0.1)
+    with locked_file(layout.root / "format.lock", fcntl.LOCK_EX), pytest.raises(StoreError, match="another process"):
+        open_folder(layout)

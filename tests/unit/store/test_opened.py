@@ -1,0 +1,72 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from proxy.config.model import Cache
+from proxy.oci.reference import Digest
+from proxy.store.blobs import StoreError
+from proxy.store.layout import Layout
+from proxy.store.opened import opened_store
+from tests.unit.store.support import descriptors, made, put, put_file
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return made(tmp_path)
+
+
+def settings(path: Path) -> Cache:
+    return Cache.model_validate({"path": str(path), "maxSize": "1Gi"})
+
+
+async def test_it_opens_sweeps_and_closes(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    digest = put_file(layout, b"blob")
+    layout.part(Digest.of(b"x")).touch()
+    before = descriptors()
+    with caplog.at_level(logging.INFO, "proxy.store.opened"):
+        async with opened_store(settings(layout.root)) as store:
+            content = await store.blobs.find(digest)
+            assert content is not None
+            content.close()
+            assert await store.evictor.make_room(10)
+    assert "removed 1 unfinished downloads" in caplog.text
+    assert descriptors() == before
+
+
+async def test_another_format_is_set_aside_and_told(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    digest = put_file(layout, b"blob")
+    (layout.root / "format").write_text("0")
+    async with opened_store(settings(layout.root)) as store:
+        assert await store.blobs.find(digest) is None
+    assert f"it was set aside to {layout.root}/set-aside-format-0-1, delete it when you like" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["file", "link", "foreign"])
+async def test_a_folder_that_cannot_be_used_keeps_nobody_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    before = descriptors()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "foreign" / "blobs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    async with opened_store(settings(tmp_path / name)) as store:
+        with pytest.raises(StoreError):
+            await store.evictor.make_room(10)
+        with pytest.raises(StoreError):
+            await store.blobs.begin(Digest.of(b"x"))
+    assert "nothing is cached: " in caplog.text
+    assert str(tmp_path / name) in caplog.text
+    assert descriptors() == before
+
+
+async def test_it_recovers_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.store.index.RETRY_SECONDS", 0.0)
+    (tmp_path / "store").write_text("in the way")
+    async with opened_store(settings(tmp_path / "store")) as store:
+        with pytest.raises(StoreError):
+            await store.index.totals()
+        (tmp_path / "store").unlink()
+        digest = await put(store.blobs, b"blob")
+        assert [found async for found, _ in store.blobs.list()] == [digest]
+        assert (await store.index.totals()).objects == 1

@@ -1,0 +1,192 @@
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.oci.descriptor import OCI_MANIFEST, Descriptor
+from proxy.oci.reference import Digest, Tag
+from proxy.store import tags as store_tags
+from proxy.store.blobs import StoreError
+from proxy.store.index import Index
+from proxy.store.layout import Layout
+from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from tests.unit.store.support import descriptors, made, modes, opened, put_file
+
+KEY = RepositoryKey("icr.io", ("cpopen/app", "local/app"))
+TAG = Tag("1.0")
+LAYER = Digest.of(b"layer")
+TEXT = f'{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "layers": [{{"digest": "{LAYER}"}}]}}'.encode()
+MANIFEST = Digest.of(TEXT)
+ENTRY = TagEntry(Descriptor(OCI_MANIFEST, MANIFEST, len(TEXT)), 1_700_000_000.25)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return made(tmp_path)
+
+
+@pytest.fixture
+async def index(layout: Layout) -> AsyncIterator[Index]:
+    async with opened(layout) as (_, index):
+        await index.tidied()
+        yield index
+
+
+def tag_file(layout: Layout) -> Path:
+    return layout.repository(str(KEY)) / "tags" / "1.0"
+
+
+async def test_a_tag_comes_back_after_a_restart(layout: Layout, index: Index) -> None:
+    before = descriptors()
+    tags = Tags(layout, index)
+    assert await tags.find(KEY, TAG) is None
+    await tags.set(KEY, TAG, ENTRY)
+    assert await tags.find(KEY, TAG) == ENTRY
+    assert await Tags(layout, index).find(KEY, TAG) == ENTRY
+    assert descriptors() == before
+    assert modes(layout.repositories) == {"0o40700", "0o100600"}
+    await tags.remove(KEY, TAG)
+    await tags.remove(KEY, TAG)
+    assert await tags.find(KEY, TAG) is None
+    assert await Tags(layout, index).find(KEY, TAG) is None
+
+
+async def test_a_tag_moves(layout: Layout, index: Index) -> None:
+    tags = Tags(layout, index)
+    await tags.set(KEY, TAG, ENTRY)
+    moved = TagEntry(Descriptor(OCI_MANIFEST, LAYER, 5), 1_700_000_001.0)
+    await tags.set(KEY, TAG, moved)
+    assert await Tags(layout, index).find(KEY, TAG) == moved
+    assert [path.name for path in tag_file(layout).parent.iterdir()] == ["1.0"]
+
+
+GOOD = {"digest": str(MANIFEST), "mediaType": OCI_MANIFEST, "size": 5, "confirmed": 1000.0}
+BROKEN = [
+    *("", "{", "[]", "null", "\xff\xfe", "[" * 4000, "x" * 5000),
+    *(json.dumps({name: value for name, value in GOOD.items() if name != left}) for left in GOOD),
+    json.dumps(GOOD | {"digest": "sha256:short"}),
+    json.dumps(GOOD | {"digest": 5}),
+    json.dumps(GOOD | {"size": "many"}),
+    json.dumps(GOOD | {"size": -1}),
+    json.dumps(GOOD | {"size": float("inf")}),
+    json.dumps(GOOD | {"confirmed": float("nan")}),
+    json.dumps(GOOD | {"confirmed": float("inf")}),
+    json.dumps(GOOD | {"confirmed": None}),
+]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+async def test_a_tag_file_that_cannot_be_read_is_unknown(layout: Layout, index: Index, text: str) -> None:
+    tags = Tags(layout, index)
+    await tags.set(KEY, TAG, ENTRY)
+    tag_file(layout).write_text(text, encoding="latin-1")
+    fresh = Tags(layout, index)
+    assert await fresh.find(KEY, TAG) is None
+    await fresh.set(KEY, TAG, ENTRY)
+    assert await Tags(layout, index).find(KEY, TAG) == ENTRY
+
+
+async def test_a_time_to_come_keeps_no_tag_fresh(layout: Layout, index: Index) -> None:
+    await Tags(layout, index).set(KEY, TAG, TagEntry(ENTRY.descriptor, time.time() + 3600))
+    assert await Tags(layout, index).find(KEY, TAG) is None
+
+
+async def test_a_tag_file_that_is_a_link_is_not_followed(layout: Layout, index: Index, tmp_path: Path) -> None:
+    await Tags(layout, index).set(KEY, TAG, ENTRY)
+    tag_file(layout).rename(tmp_path / "elsewhere")
+    tag_file(layout).symlink_to(tmp_path / "elsewhere")
+    fresh = Tags(layout, index)
+    assert await fresh.find(KEY, TAG) is None
+    before = (tmp_path / "elsewhere").read_bytes()
+    await fresh.set(KEY, TAG, TagEntry(ENTRY.descriptor, 1.0))
+    assert (tmp_path / "elsewhere").read_bytes() == before
+    assert not tag_file(layout).is_symlink()
+
+
+async def test_what_is_set_while_a_file_is_read_counts(
+    layout: Layout, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Tags(layout, index).set(KEY, TAG, ENTRY)
+    tags = Tags(layout, index)
+    newer = TagEntry(ENTRY.descriptor, 1_700_000_060.0)
+    loop = asyncio.get_running_loop()
+    read = store_tags.read_tag
+
+    def slow(path: Path) -> TagEntry | None:
+        found = read(path)
+        asyncio.run_coroutine_threadsafe(tags.set(KEY, TAG, newer), loop).result(10)
+        return found
+
+    monkeypatch.setattr(store_tags, "read_tag", slow)
+    assert await tags.find(KEY, TAG) == newer
+    assert await tags.find(KEY, TAG) == newer
+
+
+async def test_trouble_of_the_disk_is_told(layout: Layout, index: Index) -> None:
+    await asyncio.to_thread(layout.repositories.rmdir)
+    layout.repositories.write_text("in the way")
+    tags = Tags(layout, index)
+    with pytest.raises(StoreError, match="cannot write a tag to the cache"):
+        await tags.set(KEY, TAG, ENTRY)
+    assert await tags.find(KEY, TAG) == ENTRY  # for this process
+
+
+async def test_links_come_back_from_the_manifests(layout: Layout) -> None:
+    other = RepositoryKey("icr.io", ("cpopen/other",))
+    async with opened(layout) as (_, index):
+        tags = Tags(layout, index)
+        put_file(layout, TEXT)
+        await tags.link(KEY, [MANIFEST, LAYER], manifest=MANIFEST)
+        await tags.link(KEY, [MANIFEST, LAYER], manifest=MANIFEST)
+        assert await tags.is_linked(KEY, LAYER)
+        assert not await tags.is_linked(other, LAYER)
+    layout.index.unlink()
+    async with opened(layout) as (_, index):
+        tags = Tags(layout, index)
+        assert await tags.is_linked(KEY, LAYER)
+        assert await tags.is_linked(KEY, MANIFEST)
+        assert not await tags.is_linked(other, LAYER)
+
+
+async def test_a_link_outlives_the_eviction_of_its_blob(layout: Layout) -> None:
+    """It says what the upstream said, which is true of content fetched again as well."""
+    async with opened(layout) as (store, index):
+        digest = put_file(layout, b"layer")
+        tags = Tags(layout, index)
+        await tags.link(KEY, [digest])
+        await store.remove(digest)
+        assert await tags.is_linked(KEY, digest)
+        assert await Tags(layout, index).is_linked(KEY, digest)
+
+
+async def test_what_was_remembered_can_be_forgotten(layout: Layout, index: Index) -> None:
+    tags = Tags(layout, index)
+    await tags.set(KEY, TAG, ENTRY)
+    await tags.link(KEY, [LAYER])
+    await asyncio.to_thread(tag_file(layout).unlink)
+    await index.unlink(str(KEY))
+    assert await tags.find(KEY, TAG) is not None
+    assert await tags.is_linked(KEY, LAYER)
+    tags.forget()
+    assert await tags.find(KEY, TAG) is None
+    assert not await tags.is_linked(KEY, LAYER)
+
+
+names = st.text(st.sampled_from('ab/:"[], '), max_size=5)
+tag_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,5}", fullmatch=True)
+places = st.tuples(st.builds(RepositoryKey, names, st.lists(names, max_size=3).map(tuple)), st.builds(Tag, tag_names))
+
+
+@given(one=places, other=places)
+def test_different_tags_never_share_a_file_or_a_row(
+    one: tuple[RepositoryKey, Tag], other: tuple[RepositoryKey, Tag]
+) -> None:
+    layout = Layout(Path("/store"))
+    files = [layout.repository(str(key)) / "tags" / tag.name for key, tag in (one, other)]
+    assert (files[0] == files[1]) == (one == other)
+    assert (str(one[0]) == str(other[0])) == (one[0] == other[0])
