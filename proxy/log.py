@@ -11,8 +11,6 @@ from pythonjsonlogger.json import JsonFormatter
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
 """Id of the request that is being answered; also in error bodies and on upstream requests."""
 
-LOGGER_NAME = "proxy"
-
 _CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=:-]{8,}")
 _URL_USER = re.compile(r"(https?://)[^\s/?#'\"]+@")
 _URL_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ Method = Literal["get", "post"]
 
 _REFUSALS = frozenset({400, 401, 403, 404, 405, 406, 422, 501})
 _OTHER_METHOD = frozenset({400, 404, 405, 501})  # not 401: a wrong password is sent once, not twice
-_logger = logging.getLogger(__name__)
 
 
 class TokenRefused(Exception):

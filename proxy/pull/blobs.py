@@ -114,6 +114,3 @@ def _closer(progress: Progress, way: Way) -> Callable[[], None]:
         progress.release()
 
     return close
-
-
-__all__ = ["BlobParts", "Blobs"]

@@ -1,7 +1,6 @@
 """A download in flight: one writer, owned by the application, and however many read behind it."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
@@ -16,8 +15,6 @@ BATCH = 4 * 1024 * 1024
 """Bytes that are hashed and written in one go at the most."""
 READ_BATCH = 1024 * 1024
 """Bytes that are read at once to be hashed again."""
-
-_logger = logging.getLogger(__name__)
 
 
 class Hasher(Protocol):

@@ -1,6 +1,5 @@
 """Manifests that are stored: by digest, and only for repositories that are known to hold them."""
 
-import logging
 from dataclasses import dataclass, field
 
 from cachetools import LRUCache
@@ -10,14 +9,12 @@ from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.pull.kinds import Kinds
 from proxy.pull.stored import Stored
-from proxy.store.blobs import BlobStore, StoreError
+from proxy.store.blobs import BlobStore
 from proxy.store.eviction import Evictor
 from proxy.store.tags import RepositoryKey, Tags
 
 MEMORY = 16 * 1024 * 1024
 """Bytes of manifests that are kept in memory as well."""
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +98,3 @@ def _is_readable_again(found: Descriptor, content: bytes) -> bool:
         return manifest_type(content, None) == found.media_type
     except UpstreamInvalid:
         return False
-
-
-__all__ = ["ManifestStore", "StoreError", "StoredManifest"]

@@ -3,7 +3,6 @@
 Small ones are verified before their first byte, large ones are streamed with their tail held back.
 """
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -30,8 +29,6 @@ SMALL = MANIFEST_LIMIT
 """Blobs of more bytes are no manifests: they are streamed at once."""
 VERIFIED = 1024 * 1024
 """Blobs up to so many bytes are verified before their first byte; more, up to SMALL, only if they may be manifests."""
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from proxy.auth.credentials.static import StaticSource
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
 from proxy.config.secrets import SecretReader
-from proxy.pull.blobs import BlobParts, Blobs
+from proxy.pull.blob_sources import BlobParts
+from proxy.pull.blobs import Blobs
 from proxy.pull.downloads import Downloads, DownloadSettings
 from proxy.pull.kinds import Kinds
 from proxy.pull.listing import Listings

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-from proxy.metrics import CACHE_BYTES, CACHE_OBJECTS
 from proxy.pull.manifest_store import ManifestStore
 from proxy.store.blobs import StoreError
 from proxy.store.opened import OpenedStore
@@ -18,12 +17,9 @@ async def watch_store(store: OpenedStore, manifests: ManifestStore) -> None:
     seen = await asyncio.to_thread(store.layout.last_change)
     while True:
         try:
-            totals = await store.index.totals()
+            await store.index.totals()  # sets the gauges
         except StoreError as error:
             _logger.debug("the store's size is not known: %s", error)
-        else:
-            CACHE_BYTES.set(totals.bytes)
-            CACHE_OBJECTS.set(totals.objects)
         await asyncio.sleep(WATCH_SECONDS)
         changed = await asyncio.to_thread(store.layout.last_change)
         if changed != seen:

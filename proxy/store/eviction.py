@@ -134,6 +134,3 @@ def _room(layout: Layout) -> tuple[int, _InFlight]:
             expected += max(told(path) or 0, size)
             written += size
     return shutil.disk_usage(layout.root).free, _InFlight(expected, written)
-
-
-__all__ = ["Bounds", "Evictor"]

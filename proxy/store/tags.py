@@ -14,7 +14,6 @@ from cachetools import LRUCache
 from proxy.oci.descriptor import Descriptor
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, Tag
-from proxy.store.blobs import StoreError
 from proxy.store.files import make_folder, read_small, replace
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -141,6 +140,3 @@ def read_tag(path: Path) -> TagEntry | None:
     # A time to come, of a clock that was wrong, would be fresh until then.
     is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
     return TagEntry(descriptor, confirmed) if is_sound else None
-
-
-__all__ = ["RepositoryKey", "StoreError", "TagEntry", "Tags"]

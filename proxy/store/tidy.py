@@ -1,7 +1,6 @@
 """Taking away what interrupted processes left behind, and what nobody needs any more. Blocking calls."""
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,6 @@ TEMPORARY_SECONDS = 3600.0
 """A temporary file that is older was left by a process that has ended."""
 TAG_SECONDS = 90 * 86400.0
 """A tag that nobody asked for in so long is forgotten."""
-
-_logger = logging.getLogger(__name__)
 
 
 def sweep(layout: Layout) -> int:
