@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.bench import Bench, Origin, Sample
+from benchmarks.certificate import Certificate
 from benchmarks.clients import WrongBytes
 from benchmarks.content import Content
 from benchmarks.peers import PEERS, NotInstalled
@@ -30,6 +31,11 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Sample]]] = {
     "limited": cold.limited,
     "stampede": cold.stampede,
     "cold": cold.cold,
+    "manifest-tls": lambda bench: small.manifests(bench.over_tls()),
+    "small-tls": lambda bench: small.blobs(bench.over_tls()),
+    "hot-tls": lambda bench: large.hot(bench.over_tls()),
+    "stampede-tls": lambda bench: cold.stampede(bench.over_tls()),
+    "cold-tls": lambda bench: cold.cold(bench.over_tls()),
 }
 ROUNDS = 5
 QUICK_ROUNDS = 1
@@ -86,7 +92,8 @@ def _samples(asked: argparse.Namespace) -> Iterator[Sample]:
     try:
         with Origin.running(content.folder) as origin:
             rounds = QUICK_ROUNDS if asked.quick else asked.rounds
-            bench = Bench(content, origin, folder, rounds, asked.quick, _names(asked.peers))
+            certificate = Certificate.made(content.folder)
+            bench = Bench(content, origin, folder, rounds, asked.quick, _names(asked.peers), certificate)
             for name in asked.only:
                 yield from WORKLOADS[name](bench)
     finally:

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.certificate import Certificate
 from benchmarks.content import Content
 from benchmarks.peers import PEERS, Peer
 from benchmarks.process import CLIENT_CORE, Started, pinned
@@ -82,6 +83,17 @@ class Bench:
     rounds: int
     quick: bool
     names: Sequence[str]
+    certificate: Certificate
+    tls: bool = False
+    """Whether the peers listen with TLS; the origin never does."""
+
+    def over_tls(self) -> "Bench":
+        """The same on TLS listeners."""
+        return replace(self, tls=True)
+
+    def named(self, workload: str) -> str:
+        """What a workload is called here."""
+        return over_tls(workload) if self.tls else workload
 
     @contextmanager
     def peers(self, *, only: str | None = None) -> Iterator[list[Peer]]:
@@ -91,7 +103,7 @@ class Bench:
             for name in [only] if only else self.names:
                 folder = self.folder / name
                 folder.mkdir()
-                peer = PEERS[name](self.origin.peer.address, folder)
+                peer = PEERS[name](self.origin.peer.address, folder, self.certificate if self.tls else None)
                 stack.callback(peer.stop)
                 peers.append(peer)
             yield peers
@@ -99,7 +111,7 @@ class Bench:
     def rounds_of(self, workload: str, case: str, peers: Sequence[Peer], measure: Measure) -> Iterator[Sample]:
         """Measure the peers in turn, round by round."""
         for number, peer in turns(peers, self.rounds, CASE_SECONDS):
-            yield Sample(workload, case, peer.name, number, self.measured(peer, measure))
+            yield Sample(self.named(workload), case, peer.name, number, self.measured(peer, measure))
 
     def measured(self, peer: Peer, measure: Measure) -> Figures:
         """The figures of a measurement, with the CPU time of the peer and the counts of the origin added."""
@@ -119,6 +131,11 @@ class Bench:
         figures["origin_bytes"] = after["bytes"] - before["bytes"]
         figures["rss_mib"] = peer.server.resident_mib()
         return figures
+
+
+def over_tls(workload: str) -> str:
+    """The name of a workload on TLS listeners."""
+    return f"{workload}, TLS"
 
 
 def turns(peers: Sequence[Peer], rounds: int, seconds: float) -> Iterator[tuple[int, Peer]]:

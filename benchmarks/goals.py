@@ -1,10 +1,10 @@
 """The goals: ratios of one run, round by round, against each peer."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
-from benchmarks.bench import ORIGIN, Sample
+from benchmarks.bench import ORIGIN, Sample, over_tls
 
 OURS = "scope-proxy"
 
@@ -48,7 +48,7 @@ def _most(workload: str, case: str, figure: str, peer: str | None, bound: float)
 
 
 _NGINX, _REGISTRY = "nginx", "docker-registry"
-GOALS: Sequence[Goal] = (
+_PLAIN: Sequence[Goal] = (
     _least("manifest", "GET", "requests_s", _NGINX, 1.5),
     _least("manifest", "GET", "requests_s", _REGISTRY, 20),
     _least("manifest", "HEAD", "requests_s", _NGINX, 1.2),
@@ -69,6 +69,8 @@ GOALS: Sequence[Goal] = (
     _most("stored blobs", "100000 blobs: start", "ready_s", None, 2),
     _most("limited origin", "", "seconds", ORIGIN, 1.02),
 )
+GOALS: Sequence[Goal] = (*_PLAIN, *(replace(goal, workload=over_tls(goal.workload)) for goal in _PLAIN))
+"""The same goals on TLS listeners, for what is measured there."""
 
 
 def outcomes(samples: Sequence[Sample]) -> Iterator[Outcome]:

@@ -1,16 +1,19 @@
 """The peers: scope-proxy, and Debian's nginx and docker-registry as pull-through caches of the same origin."""
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.certificate import Certificate
 from benchmarks.process import Started
 
 READY_SECONDS = 30.0
@@ -37,7 +40,8 @@ http {{
   proxy_cache_path {folder}/cache levels=1:2 keys_zone=blobs:64m max_size=50g inactive=7d use_temp_path=off;
   upstream origin {{ server {origin}; keepalive 64; }}
   server {{
-    listen {address} backlog=1024;
+    listen {address}{ssl} backlog=1024;
+    {certificate}
     location /v2/ {{
       proxy_pass http://origin;
       proxy_http_version 1.1;
@@ -72,6 +76,13 @@ class Peer:
     server: Started
     ready_seconds: float = 0.0
     """From its start to its first answer."""
+    authority: Path | None = None
+    """Whose certificate it shows, where it listens with TLS."""
+
+    @property
+    def url(self) -> str:
+        """What clients connect to."""
+        return f"{'https' if self.authority else 'http'}://{self.address}"
 
     def forget(self) -> None:
         """Remove the large files that it has stored, which it must survive, and let the disk come to rest."""
@@ -88,20 +99,21 @@ class Peer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def scope_proxy(origin: str, folder: Path) -> Peer:
+def scope_proxy(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
     """This program with its defaults, one worker, one registry without credentials."""
     address = _free_address()
     config = folder / "config.yaml"
-    config.write_text(json.dumps(scope_proxy_config(origin, address, folder / "store")))
+    config.write_text(json.dumps(scope_proxy_config(origin, address, folder / "store", tls)))
     command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
-    return _started("scope-proxy", command, address, folder)
+    return _started("scope-proxy", command, address, folder, tls)
 
 
-def scope_proxy_config(origin: str, address: str, store: Path) -> dict[str, object]:
+def scope_proxy_config(origin: str, address: str, store: Path, tls: Certificate | None) -> dict[str, object]:
     """The configuration of scope-proxy."""
+    files = {"tls": {"certFile": str(tls.chain), "keyFile": str(tls.key)}} if tls else {}
     return {
         "version": 1,
-        "listeners": [{"address": address}],
+        "listeners": [{"address": address, **files}],
         "admin": None,
         "registries": {"docker.io": {"endpoints": [f"http://{origin}"]}},
         "defaultRegistry": "docker.io",
@@ -109,58 +121,69 @@ def scope_proxy_config(origin: str, address: str, store: Path) -> dict[str, obje
     }
 
 
-def nginx(origin: str, folder: Path) -> Peer:
+def nginx(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
     """`proxy_cache`, tuned for large bodies; one worker; the access log as Debian has it."""
     address = _free_address()
     user = "user root;" if os.getuid() == 0 else ""
     config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, origin=origin, address=address, user=user))
-    return _started("nginx", [_program("nginx"), "-p", str(folder), "-c", str(config)], address, folder)
+    files = f"ssl_certificate {tls.chain}; ssl_certificate_key {tls.key};" if tls else ""
+    certificate = f"ssl_protocols TLSv1.2 TLSv1.3; {files}" if tls else ""
+    more = {"ssl": " ssl" if tls else "", "certificate": certificate}
+    config.write_text(_NGINX.format(folder=folder, origin=origin, address=address, user=user, **more))
+    return _started("nginx", [_program("nginx"), "-p", str(folder), "-c", str(config)], address, folder, tls)
 
 
-def docker_registry(origin: str, folder: Path) -> Peer:
+def docker_registry(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
     """docker-registry in proxy mode; its answers to tags are always confirmed by the origin, it has no age of tags."""
     address = _free_address()
     config = folder / "config.yaml"
+    files = {"tls": {"certificate": str(tls.chain), "key": str(tls.key)}} if tls else {}
     shape = {
         "version": 0.1,
         "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "store")}},
-        "http": {"addr": address},
+        "http": {"addr": address, **files},
         "proxy": {"remoteurl": f"http://{origin}"},
     }
     config.write_text(json.dumps(shape))
-    return _started("docker-registry", [_program("docker-registry"), "serve", str(config)], address, folder)
+    return _started("docker-registry", [_program("docker-registry"), "serve", str(config)], address, folder, tls)
 
 
-PEERS: dict[str, Callable[[str, Path], Peer]] = {
+PEERS: dict[str, Callable[[str, Path, Certificate | None], Peer]] = {
     "scope-proxy": scope_proxy,
     "nginx": nginx,
     "docker-registry": docker_registry,
 }
 
 
-def _wait_ready(address: str, started: Started, log: Path) -> None:
+def _wait_ready(address: str, started: Started, log: Path, tls: Certificate | None) -> None:
     """Wait for an answer to `/v2/`; raises RuntimeError with the end of the log."""
+    context = ssl.create_default_context(cafile=tls.authority) if tls else None
     begun = time.monotonic()
     while time.monotonic() - begun < READY_SECONDS and started.process.poll() is None:
         try:
-            connection = http.client.HTTPConnection(address, timeout=READY_SECONDS)
-            connection.request("GET", "/v2/")
-            if connection.getresponse().status == http.client.OK:
-                return
+            with contextlib.closing(_connection(address, context)) as connection:
+                connection.request("GET", "/v2/")
+                if connection.getresponse().status == http.client.OK:
+                    return
         except OSError:
             time.sleep(POLL_SECONDS)
     started.stop()
     raise RuntimeError(f"{started.process.args!r} does not answer: {log.read_text()[-2000:]}")
 
 
-def _started(name: str, command: list[str], address: str, folder: Path) -> Peer:
+def _connection(address: str, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if context is None:
+        return http.client.HTTPConnection(address, timeout=READY_SECONDS)
+    return http.client.HTTPSConnection(address, timeout=READY_SECONDS, context=context)
+
+
+def _started(name: str, command: list[str], address: str, folder: Path, tls: Certificate | None) -> Peer:
     log = folder / "log"
     begun = time.monotonic()
     server = Started.start(command, log)
-    _wait_ready(address, server, log)
-    return Peer(name, address, folder, server, time.monotonic() - begun)
+    _wait_ready(address, server, log, tls)
+    return Peer(name, address, folder, server, time.monotonic() - begun, tls.authority if tls else None)
 
 
 def _free_address() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.bench import Sample
+from benchmarks.bench import Sample, over_tls
 
 PANELS = (
     ("manifest", "requests_s", "hot manifest: requests/s"),
@@ -17,6 +17,9 @@ PANELS = (
     ("slow readers", "growth_mib", "200 slow readers: growth in MiB"),
     ("stored blobs", "cpu_us", "cost of a hit: CPU us"),
     ("limited origin", "seconds", "origin of 64 MiB/s: seconds"),
+    (over_tls("manifest"), "requests_s", "hot manifest, TLS: requests/s"),
+    (over_tls("hot blob"), "cpu_s_gib", "hot blob, TLS: CPU-s per GiB"),
+    (over_tls("cold blob"), "gib_s", "cold 1 GiB blob, TLS: GiB/s"),
 )
 COLUMNS = 3
 WIDTH = 0.25
@@ -30,7 +33,7 @@ def draw(samples: Sequence[Sample], file: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice of the backend
 
-    figure, axes = plt.subplots(-(-len(PANELS) // COLUMNS), COLUMNS, figsize=(18, 13), layout="constrained")
+    figure, axes = plt.subplots(-(-len(PANELS) // COLUMNS), COLUMNS, figsize=(18, 17), layout="constrained")
     for axis, (workload, name, title) in zip(axes.flat, PANELS, strict=True):
         chosen = [one for one in samples if one.workload == workload and name in one.figures]
         cases = list(dict.fromkeys(one.case for one in chosen))

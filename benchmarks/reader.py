@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -37,6 +38,7 @@ class Client:
     address: tuple[str, int]
     path: str
     size: int
+    tls: ssl.SSLContext | None = None
     first_bytes: list[float] = field(default_factory=list)
     got: int = 0
     error: str = ""
@@ -44,14 +46,19 @@ class Client:
     def run(self, repeats: int, check: Check) -> None:
         """Read it; what goes wrong is kept in `error`."""
         try:
-            with socket.create_connection(self.address) as connection:
-                # Blocking reads that fill the buffer: a timeout of Python's own would make them non-blocking.
-                limit = struct.pack("ll", TIMEOUT_SECONDS, 0)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            with self._connected() as connection:
                 for _ in range(repeats):
                     self._read(connection, check)
         except (OSError, WrongAnswer, ValueError) as error:
             self.error = f"{type(error).__name__}: {error}"
+
+    def _connected(self) -> socket.socket:
+        connection = socket.create_connection(self.address)
+        # Blocking reads that fill the buffer: a timeout of Python's own would make them non-blocking.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", TIMEOUT_SECONDS, 0))
+        if self.tls is None:
+            return connection
+        return self.tls.wrap_socket(connection, server_hostname=self.address[0])
 
     def _read(self, connection: socket.socket, check: Check) -> None:
         started = time.monotonic()
@@ -63,7 +70,7 @@ class Client:
         while offset < self.size:
             wanted = min(BUFFER, self.size - offset)
             buffer = buffer if wanted == len(buffer) else bytearray(wanted)
-            count = connection.recv_into(buffer, wanted, socket.MSG_WAITALL)
+            count = _fill(connection, buffer)
             if count == 0:
                 raise WrongAnswer(f"the body ended at byte {offset} of {self.size}")
             self._take(buffer if count == wanted else buffer[:count], offset, check)
@@ -86,6 +93,16 @@ class Client:
         if " 200 " not in f"{lines[0]} " or f"content-length: {self.size}" not in lines:
             raise WrongAnswer(f"answered {lines[0]!r} without the length {self.size}")
         return body
+
+
+def _fill(connection: socket.socket, buffer: bytearray) -> int:
+    """Read until the buffer is full or the connection ends; TLS gives one record at a time."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+    filled, view = 0, memoryview(buffer)
+    while filled < len(buffer) and (count := connection.recv_into(view[filled:])):
+        filled += count
+    return filled
 
 
 def read(clients: list[Client], repeats: int, check: Check) -> float:
@@ -127,10 +144,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--expect", type=Path, help="file that the first client compares with")
+    parser.add_argument("--authority", type=Path, help="read over TLS, and trust the certificates of this file alone")
     parser.add_argument("--hash", action="store_true", help="the first client hashes instead")
     asked = parser.parse_args()
     host, _, port = asked.address.rpartition(":")
-    clients = [Client((host, int(port)), asked.path, asked.size) for _ in range(asked.clients)]
+    tls = ssl.create_default_context(cafile=asked.authority) if asked.authority else None
+    clients = [Client((host, int(port)), asked.path, asked.size, tls) for _ in range(asked.clients)]
     hasher = hashlib.sha256()
     check = compare_with(asked.expect) if asked.expect else _trust
     seconds = read(clients, asked.repeats, (lambda data, _: hasher.update(data)) if asked.hash else check)

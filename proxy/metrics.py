@@ -2,8 +2,11 @@
 
 import os
 import tempfile
+from http import HTTPStatus
+from typing import Generic, TypeVar
 
 from prometheus_client import (
+    REGISTRY,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -12,13 +15,43 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from prometheus_client.metrics import MetricWrapperBase
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which several workers keep their counts; the library reads it when it is imported."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, of use to OpenMetrics alone
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SECONDS = (0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TOKEN_SECONDS = (0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LAG_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 2.5)
+_STATUSES = frozenset(str(int(status)) for status in HTTPStatus)
+
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
+Label = str | int
+"""A value of a label; numbers are written as they are."""
+
+
+class Bound(dict[tuple[Label, ...], Metric], Generic[Metric]):
+    """The children of a metric by the values of their labels, each looked up in the library only once.
+
+    As bounded as the labels are: none of them takes a value that a client can invent.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, values: tuple[Label, ...]) -> Metric:
+        child = self[values] = self._metric.labels(*values)
+        return child
+
+
+def status_label(status: int) -> str:
+    """A status as a label; `other` for what no standard knows, which a server could send in any number."""
+    text = str(status)
+    return text if text in _STATUSES else "other"
+
 
 BUILD_INFO = Gauge(
     "scope_proxy_build_info",
@@ -31,7 +64,13 @@ HTTP_REQUESTS = Counter(
     "scope_proxy_http_requests_total", "Requests of nodes answered, by what was asked and status", ["route", "code"]
 )
 HTTP_DURATION = Histogram(
-    "scope_proxy_http_request_duration_seconds", "Time to the last byte", ["route"], buckets=_SECONDS
+    "scope_proxy_http_request_duration_seconds", "Time to the last byte", ["route", "cache"], buckets=_SECONDS
+)
+HTTP_FIRST_BYTE = Histogram(
+    "scope_proxy_http_first_byte_seconds",
+    "Time until the first byte of a manifest or blob was ready to be sent",
+    ["route", "cache"],
+    buckets=_SECONDS,
 )
 HTTP_IN_FLIGHT = Gauge(
     "scope_proxy_http_requests_in_flight",
@@ -39,10 +78,23 @@ HTTP_IN_FLIGHT = Gauge(
     ["route"],
     multiprocess_mode="livesum",
 )
-HTTP_BYTES = Counter("scope_proxy_http_response_bytes_total", "Bytes of bodies sent to nodes", ["route"])
+HTTP_BYTES = Counter("scope_proxy_http_response_bytes_total", "Bytes of bodies sent to nodes", ["route", "cache"])
 HTTP_ABORTED = Counter(
     "scope_proxy_http_aborted_total",
     "Bodies cut before their end: client_gone, upstream, store, digest_mismatch",
+    ["reason"],
+)
+HTTP_REJECTED = Counter(
+    "scope_proxy_http_rejected_total",
+    "Requests refused without asking an upstream: bad_name, bad_digest, bad_ns, malformed, too_large, method, auth, "
+    "access, overload",
+    ["reason"],
+)
+HTTP_CONNECTIONS = Gauge("scope_proxy_http_connections", "Connections of nodes", multiprocess_mode="livesum")
+HTTP_CONNECTIONS_REFUSED = Counter(
+    "scope_proxy_http_connections_refused_total",
+    "Connections closed without an answer: limit, slow (no request came in time), handshake (TLS failed), "
+    "system (it had no descriptor or memory left)",
     ["reason"],
 )
 
@@ -59,17 +111,83 @@ UPSTREAM_RESUMES = Counter(
     "scope_proxy_upstream_resumes_total", "Bodies gone on with after a break or a stall", ["upstream"]
 )
 UPSTREAM_RATE_LIMITED = Counter("scope_proxy_upstream_rate_limited_total", "Answers 429 of upstreams", ["upstream"])
+UPSTREAM_DURATION = Histogram(
+    "scope_proxy_upstream_request_duration_seconds",
+    "Time until an upstream, its token server or who it redirects to has sent the head of its answer",
+    ["upstream", "op"],
+    buckets=_SECONDS,
+)
+UPSTREAM_RETRIES = Counter(
+    "scope_proxy_upstream_retries_total", "Requests sent again: to the next endpoint, or after a pause", ["upstream"]
+)
+UPSTREAM_REFUSED = Counter(
+    "scope_proxy_upstream_refused_total",
+    "Requests that no credential of the configuration was good enough for: no token, or 401 or 403 with a fresh one",
+    ["upstream"],
+)
+UPSTREAM_BYTES = Counter("scope_proxy_upstream_bytes_total", "Bytes of bodies received from upstreams", ["upstream"])
+UPSTREAM_IN_FLIGHT = Gauge(
+    "scope_proxy_upstream_in_flight",
+    "Requests to upstreams under way, the bodies of their answers included",
+    ["upstream"],
+    multiprocess_mode="livesum",
+)
+UPSTREAM_QUEUE = Gauge(
+    "scope_proxy_upstream_queue",
+    "Requests that wait because their host gets no more at one time (maxConnections)",
+    ["upstream"],
+    multiprocess_mode="livesum",
+)
+UPSTREAM_UP = Gauge(
+    "scope_proxy_upstream_up",
+    "0 where every endpoint failed when it was last asked, else 1; also before the first request",
+    ["upstream"],
+    multiprocess_mode="mostrecent",
+)
+UPSTREAM_LAST_SUCCESS = Gauge(
+    "scope_proxy_upstream_last_success_timestamp_seconds",
+    "When an upstream last answered as it should, 404 included; 0 before the first time",
+    ["upstream"],
+    multiprocess_mode="max",
+)
 
 TOKEN_REQUESTS = Counter(
     "scope_proxy_token_requests_total",
     "Tokens needed, by how: cached, fetched, joined (waited for another's request), denied, error",
     ["upstream", "result"],
 )
+TOKEN_DURATION = Histogram(
+    "scope_proxy_token_fetch_duration_seconds",
+    "Time that it took to get a token, or to be refused one",
+    ["upstream"],
+    buckets=_TOKEN_SECONDS,
+)
 SCOPES = Counter(
     "scope_proxy_scopes_total",
     "Scopes: kept (asked for as challenged), replaced (another was computed), added (the challenge named none), "
     "dropped (named by a challenge and left out)",
     ["upstream", "outcome"],
+)
+PROOFS = Counter(
+    "scope_proxy_client_proofs_total",
+    "Rights of clients with credentials of their own: known (proven lately), given, refused, last (the last proof "
+    "counts while the upstream cannot be asked), unreachable",
+    ["result"],
+)
+
+REWRITES = Counter(
+    "scope_proxy_rewrites_total",
+    "Requests whose repository a rule rewrote, by the rule's pattern",
+    ["upstream", "rule"],
+)
+
+CLIENT_SCOPES = Counter(
+    "scope_proxy_client_scopes_total",
+    "Scopes that clients ask of /token: kept, merged (came to the same as another), dropped",
+    ["outcome"],
+)
+CLIENT_TOKENS = Counter(
+    "scope_proxy_client_tokens_total", "Requests of clients for a token of ours: issued, refused", ["result"]
 )
 
 CACHE_REQUESTS = Counter(
@@ -102,14 +220,42 @@ COALESCED_WAITERS = Gauge(
     multiprocess_mode="livesum",
 )
 
+CONFIG_RELOADS = Counter(
+    "scope_proxy_config_reloads_total", "Configurations that were loaded while the program ran: ok, failed", ["result"]
+)
+CONFIG_SUCCESSFUL = Gauge(
+    "scope_proxy_config_last_reload_successful",
+    "Whether the newest configuration is in force: 1, or 0 where an older one stayed",
+    multiprocess_mode="mostrecent",
+)
+CONFIG_SUCCESS_TIME = Gauge(
+    "scope_proxy_config_last_reload_success_timestamp_seconds",
+    "When the configuration in force was loaded",
+    multiprocess_mode="max",
+)
+TLS_NOT_AFTER = Gauge(
+    "scope_proxy_tls_certificate_not_after_timestamp_seconds",
+    "When a certificate that is shown ends, by the setting that it comes from",
+    ["name"],
+    multiprocess_mode="mostrecent",
+)
+LOOP_LAG = Histogram(
+    "scope_proxy_event_loop_lag_seconds", "How late the event loop runs what is due", buckets=_LAG_SECONDS
+)
+
+
+def registry() -> CollectorRegistry:
+    """All metrics, those of all workers together; collecting them reads files."""
+    if FOLDER_VARIABLE not in os.environ:
+        return REGISTRY
+    shared = CollectorRegistry()
+    multiprocess.MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared
+
 
 def render() -> bytes:
-    """All metrics as Prometheus reads them, those of all workers together; reads files."""
-    if FOLDER_VARIABLE not in os.environ:
-        return generate_latest()
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    """All metrics as Prometheus reads them; reads files."""
+    return generate_latest(registry())
 
 
 def shared_folder() -> str:

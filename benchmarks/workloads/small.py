@@ -15,17 +15,19 @@ BLOBS = 16
 
 
 def manifests(bench: Bench) -> Iterator[Sample]:
-    """GET and HEAD of one manifest by tag, within the tag's age."""
+    """GET and HEAD of one manifest by tag, within the tag's age; on TLS listeners GET alone."""
     size = len(bench.content.image())
 
     def get(connections: int, seconds: float = SECONDS) -> Measure:
-        return lambda peer: _figures(get_many(peer.address, [MANIFEST], size, connections, seconds))
+        return lambda peer: _figures(get_many(peer, [MANIFEST], size, connections, seconds))
 
     with bench.peers() as peers:
         for peer in peers:
             get(1, 1)(peer)
-        for connections in (16,) if bench.quick else (16, 64):
+        for connections in (16,) if bench.quick or bench.tls else (16, 64):
             yield from bench.rounds_of("manifest", f"GET, {connections} connections", peers, get(connections))
+        if bench.tls:
+            return
         yield from bench.rounds_of("manifest", "HEAD, 16 connections", peers, _head)
 
 
@@ -36,18 +38,18 @@ def blobs(bench: Bench) -> Iterator[Sample]:
             made = [bench.content.blob(size) for _ in range(BLOBS)]
             for peer in peers:
                 for blob in made:
-                    check(peer.address, blob.path(), blob)
+                    check(peer, blob.path(), blob)
                 peer.server.settle()
             paths = [blob.path() for blob in made]
 
             def get(peer: Peer, paths: list[str] = paths, size: int = size) -> Figures:
-                return _figures(get_many(peer.address, paths, size, 16, SECONDS))
+                return _figures(get_many(peer, paths, size, 16, SECONDS))
 
             yield from bench.rounds_of("small blob", f"{size // KIB} KiB, 16 connections", peers, get)
 
 
 def _head(peer: Peer) -> Figures:
-    return _figures(head_many(peer.address, MANIFEST, 16, SECONDS))
+    return _figures(head_many(peer, MANIFEST, 16, SECONDS))
 
 
 def _figures(done: Requests) -> Figures:

@@ -50,12 +50,12 @@ def _hits(bench: Bench, folder: Path, asked: list[Blob], count: int) -> Iterator
     paths = [blob.path() for blob in asked]
 
     def get(peer: Peer) -> Figures:
-        done = get_many(peer.address, paths, SIZE, CONNECTIONS, SECONDS)
+        done = get_many(peer, paths, SIZE, CONNECTIONS, SECONDS)
         return {"requests": done.requests, "requests_s": done.requests / done.seconds}
 
     try:
         for blob in asked:
-            check(peer.address, blob.path(), blob)
+            check(peer, blob.path(), blob)
         yield from bench.rounds_of("stored blobs", f"{count} blobs: hit of 1 KiB", [peer], get)
     finally:
         peer.server.stop()

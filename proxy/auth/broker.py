@@ -1,12 +1,12 @@
 """The token broker: one grant per (host, realm, service, credential, scope), asked for once however many wait."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 
 from cachetools import LRUCache, TLRUCache, TTLCache
 
-from proxy.auth.credentials.source import Login, LoginKind
 from proxy.auth.exchange import (
     Method,
     TokenRefused,
@@ -21,8 +21,9 @@ from proxy.auth.grant import Grant, GrantKey
 from proxy.auth.realm import RealmRefused, judge_realm
 from proxy.config.address import Origin
 from proxy.config.model import Config
-from proxy.metrics import SCOPES, TOKEN_REQUESTS, UPSTREAM_ERRORS
+from proxy.metrics import SCOPES, TOKEN_DURATION, TOKEN_REQUESTS, UPSTREAM_ERRORS, Bound
 from proxy.oci.challenge import BASIC, Challenge
+from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import outward_scope, parse_scopes
 from proxy.routing.table import Target
 from proxy.transport.session import Sessions
@@ -35,6 +36,7 @@ RENEWAL_SECONDS = 5.0
 CHALLENGES_LIMIT = 20_000
 """Most (host, repository) pairs whose challenge is remembered."""
 
+_TOKENS, _DURATIONS = Bound(TOKEN_REQUESTS), Bound(TOKEN_DURATION)
 _logger = logging.getLogger(__name__)
 
 
@@ -49,6 +51,12 @@ class Asker:
     target: Target
     upstream: str
     login: Login
+    identity: str
+    """By which its grants are kept apart."""
+    longest_use: float = math.inf
+    """Seconds for which a grant is used at the most, whatever its server says."""
+    is_client: bool = False
+    """The credential is the client's own."""
 
     @property
     def host(self) -> Origin:
@@ -68,6 +76,8 @@ class Authorization:
     header: str = field(repr=False)
     key: GrantKey | None
     fetched_at: float
+    expires_at: float = math.inf
+    """On the monotonic clock; never for Basic."""
 
 
 class Broker:
@@ -116,34 +126,35 @@ class Broker:
         if challenge.scheme == BASIC:
             return _basic(asker)
         request = self._request(asker, challenge, count=fresh)
-        key = GrantKey(asker.host, str(request.url), request.service, asker.login.identity, request.scope)
-        grant = await self._grant(key, request)
-        return Authorization(f"Bearer {grant.token}", key, grant.fetched_at)
+        key = GrantKey(asker.host, str(request.url), request.service, asker.identity, request.scope)
+        grant = await self._grant(key, request, asker.longest_use)
+        return Authorization(f"Bearer {grant.token}", key, grant.fetched_at, grant.expires_at)
 
-    async def _grant(self, key: GrantKey, request: TokenRequest) -> Grant:
+    async def _grant(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
         grant = self._grants.get(key)
         if grant is not None and grant.is_valid:
-            TOKEN_REQUESTS.labels(request.upstream, "cached").inc()
+            _TOKENS[request.upstream, "cached"].inc()
             if grant.is_due and key not in self._renewals:
                 self._renewals[key] = True
-                self._flights.launch(key, lambda: self._fetch(key, request))
+                self._flights.launch(key, lambda: self._fetch(key, request, longest))
             return grant
         failure = self._failures.get(key)
         if failure is not None:
             raise failure
         if self._flights.is_flying(key):
-            TOKEN_REQUESTS.labels(request.upstream, "joined").inc()
-        return await self._flights.run(key, lambda: self._fetch(key, request))
+            _TOKENS[request.upstream, "joined"].inc()
+        return await self._flights.run(key, lambda: self._fetch(key, request, longest))
 
-    async def _fetch(self, key: GrantKey, request: TokenRequest) -> Grant:
+    async def _fetch(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
         try:
-            grant = await self._exchange(request)
+            with _DURATIONS[request.upstream,].time():
+                grant = (await self._exchange(request)).limited(longest)
         except (TokenRefused, TokenUnavailable) as error:
             result = "denied" if isinstance(error, TokenRefused) else "error"
-            TOKEN_REQUESTS.labels(request.upstream, result).inc()
+            _TOKENS[request.upstream, result].inc()
             self._failures.add(key, error)
             raise
-        TOKEN_REQUESTS.labels(request.upstream, "fetched").inc()
+        _TOKENS[request.upstream, "fetched"].inc()
         _logger.debug("token for %s from %s", request.scope, request.realm_origin.authority)
         self._grants[key] = grant
         return grant

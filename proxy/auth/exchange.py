@@ -6,16 +6,16 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import aiohttp
 from yarl import URL
 
-from proxy.auth.credentials.source import Login, LoginKind
 from proxy.auth.grant import Grant, TokenInvalid
 from proxy.config.address import Origin
+from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
-from proxy.transport.limits import QueueFull, Size
+from proxy.transport.limits import CountedGate, QueueFull, Size
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
 
@@ -37,6 +37,11 @@ class TokenRefused(Exception):
     def __init__(self, status: int, server: str) -> None:
         super().__init__(f"token server {server} answered {status}")
         self.status = status
+        self.server = server
+
+    def again(self) -> Self:
+        """The same error anew: one that is remembered and raised often would grow with each time it is raised."""
+        return type(self)(self.status, self.server)
 
 
 class TokenUnavailable(Exception):
@@ -44,7 +49,12 @@ class TokenUnavailable(Exception):
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
+        self.reason = reason
         self.retry_after = retry_after
+
+    def again(self) -> Self:
+        """The same error anew."""
+        return type(self)(self.reason, self.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,8 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
     """Ask once; raises TokenRefused and TokenUnavailable. Redirects are not followed."""
     asked_at = time.monotonic()
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS), sessions.gate(request.realm_origin).admitted(Size.SMALL):
+        gate = CountedGate(sessions.gate(request.realm_origin), request.upstream)
+        async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):
             status, body, retry_after = await _send(sessions, _outgoing(request, method))
     except TimeoutError:
         raise TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s") from None

@@ -38,7 +38,7 @@ class Failures:
     def get(self, key: GrantKey) -> TokenRefused | TokenUnavailable | None:
         """Why there was no token a moment ago."""
         failure = self._failures.get(key)
-        return None if failure is None else failure.error
+        return None if failure is None else failure.error.again()
 
     def add(self, key: GrantKey, error: TokenRefused | TokenUnavailable) -> None:
         """There is no token for now; what may pass at any moment is not remembered."""
@@ -47,5 +47,5 @@ class Failures:
             if not error.retry_after:
                 return
             seconds = min(error.retry_after, LONGEST_SECONDS)
-        self._failures[key] = _Failure(error, time.monotonic() + seconds)
+        self._failures[key] = _Failure(error.again(), time.monotonic() + seconds)
         _logger.warning("no token for %s: %s; asked again in %.0f s at the earliest", key.scope, error, seconds)

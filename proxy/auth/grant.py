@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from proxy.config.address import Origin
@@ -58,6 +58,10 @@ class Grant:
         if not _TOKEN.fullmatch(token):
             raise TokenInvalid("the token server sent a token with characters that no token has, or too long a one")
         return cls(token, asked_at, asked_at + _life(answer.get("expires_in")))
+
+    def limited(self, seconds: float) -> Self:
+        """The same, used for so many seconds at the most."""
+        return replace(self, expires_at=min(self.expires_at, self.fetched_at + seconds))
 
     @property
     def is_valid(self) -> bool:

@@ -43,4 +43,6 @@ def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tup
             # The line comes first: the reason is cut at its end where it is long.
             f'set hosts."{upstream.authority}".realms: [{origin}] to trust its token server'
         )
-    return (url.without_query_params(_SCOPE) if _SCOPE in url.query else url), origin
+    # In any spelling: there are token servers that read names of parameters without regard to case.
+    scopes = {name for name in url.query if name.lower() == _SCOPE}
+    return (url.without_query_params(*scopes) if scopes else url), origin

@@ -15,11 +15,12 @@ from proxy.config.loaded import Loaded
 from proxy.config.units import parse_size
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, ImageReference, Tag
-from proxy.pull.repository import repository_key
+from proxy.pull.repository import keys_of
 from proxy.routing.table import RouteTable
 from proxy.store.blobs import StoreError
 from proxy.store.catalog import content_of, forget_manifest, in_use, stored_tags
 from proxy.store.opened import OpenedStore, opened_store
+from proxy.store.tags import RepositoryKey
 from proxy.store.verify import verify_all
 
 EXIT_FAILED = 1
@@ -141,20 +142,31 @@ async def rm(loaded: Loaded, store: OpenedStore, *, image: str) -> None:
     """Remove IMAGE: its tag, its manifests, and the blobs that no other manifest names."""
     name = ImageReference.parse(image)
     route = RouteTable(loaded.config, loaded.positions).resolve(name.repository, namespace=name.registry)
-    key = repository_key(route)
-    manifest = name.reference
-    if isinstance(manifest, Tag):
-        entry = await store.tags.find(key, manifest)
-        if entry is None:
-            click.echo(f"{name} is not in the cache", err=True)
-            raise click.exceptions.Exit(EXIT_FAILED)
-        await store.tags.remove(key, manifest)
-        manifest = entry.descriptor.digest
-    freed = await _remove(store, list(content_of(store.layout, manifest)))
-    for digest in [manifest]:
-        await asyncio.to_thread(forget_manifest, store.layout, key, digest)
+    manifests = await _manifests(store, keys_of(route), name.reference)
+    if not manifests:
+        click.echo(f"{name} is not in the cache", err=True)
+        raise click.exceptions.Exit(EXIT_FAILED)
+    freed = 0
+    for key, manifest in manifests:
+        freed += await _remove(store, list(content_of(store.layout, manifest)))
+        await asyncio.to_thread(forget_manifest, store.layout, key, manifest)
     await asyncio.to_thread(store.layout.announce_change)
     click.echo(f"{name} removed, {human(freed)} freed")
+
+
+async def _manifests(
+    store: OpenedStore, keys: list[RepositoryKey], reference: Tag | Digest
+) -> list[tuple[RepositoryKey, Digest]]:
+    """The manifests that are meant, under each key that has them; a tag is removed on the way."""
+    if isinstance(reference, Digest):
+        return [(key, reference) for key in keys]
+    found = []
+    for key in keys:
+        entry = await store.tags.find(key, reference)
+        if entry is not None:
+            await store.tags.remove(key, reference)
+            found.append((key, entry.descriptor.digest))
+    return found
 
 
 async def _remove(store: OpenedStore, digests: list[Digest]) -> int:

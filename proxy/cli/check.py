@@ -8,8 +8,11 @@ import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.effective import render_effective
+from proxy.config.findings import Findings
 from proxy.config.loaded import Loaded
 from proxy.config.secrets_check import check_secrets
+from proxy.server.certificates import judge
+from proxy.server.tls import tls_setting
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.session import load_tls
 
@@ -28,10 +31,11 @@ def check(config: Path | None, registries: Path | None, *, effective: bool, stri
     """
     source = source_of(config, registries)
     loaded = source.load_or_exit()
-    notes = [*loaded.notes, *check_secrets(loaded)]
+    certificates = Findings(loaded.positions)
+    surroundings = [*_surroundings(loaded), *_certificates(loaded, certificates)]
+    notes = [*loaded.notes, *check_secrets(loaded), *certificates.sorted_notes()]
     for note in notes:
         click.echo(str(note), err=True)
-    surroundings = list(_surroundings(loaded))
     for problem in surroundings:
         click.echo(f"{source.path}: {problem}", err=True)
     if effective:
@@ -44,6 +48,22 @@ def check(config: Path | None, registries: Path | None, *, effective: bool, stri
         raise click.exceptions.Exit(EXIT_CONFIG)
     if strict and warnings:
         raise click.exceptions.Exit(EXIT_WARNINGS)
+
+
+def _certificates(loaded: Loaded, findings: Findings) -> Iterator[str]:
+    """What is wrong with the certificates of the listeners; those that end soon are findings."""
+    for number, listener in enumerate(loaded.config.listeners):
+        if listener.tls is None:
+            continue
+        try:
+            judged = judge(listener.tls, tls_setting(number))
+        except ValueError as error:
+            yield f"error: {error}"
+            continue
+        if judged.has_ended:
+            yield f"error: {tls_setting(number)}.certFile: {judged.notice}"
+        elif judged.notice is not None:
+            findings.warning(("listeners", number, "tls", "certFile"), judged.notice)
 
 
 def _surroundings(loaded: Loaded) -> Iterator[str]:

@@ -5,7 +5,9 @@ import click
 from proxy.cli.cache import cache
 from proxy.cli.check import check
 from proxy.cli.demo import demo
+from proxy.cli.doctor import doctor
 from proxy.cli.explain import explain
+from proxy.cli.healthcheck import healthcheck
 from proxy.cli.prefetch import prefetch
 from proxy.cli.serve import serve
 from proxy.version import VERSION
@@ -17,6 +19,6 @@ def main() -> None:
     """A pull-through registry proxy that asks strict registries for exactly one scope."""
 
 
-for command in (serve, check, explain, cache, demo):
+for command in (serve, check, explain, doctor, cache, demo, healthcheck):
     main.add_command(command)
 cache.add_command(prefetch)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from proxy.config.loaded import Loaded
 from proxy.config.override import with_addresses
 from proxy.log import set_up_logging
 from proxy.metrics import FOLDER_VARIABLE, shared_folder
+from proxy.runtime.descriptors import ensure_descriptors
+from proxy.runtime.reload import Origin
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
 from proxy.runtime.workers import serve_with_workers
@@ -29,7 +32,10 @@ _logger = logging.getLogger("proxy")
 @configuration_options
 @click.option("--listen", metavar="HOST:PORT", help="Listen for nodes here, whatever the configuration says.")
 @click.option("--admin", metavar="HOST:PORT", help="Serve metrics and health here, whatever the configuration says.")
-def serve(config: Path | None, registries: Path | None, listen: str | None, admin: str | None) -> None:
+@click.option("--allow-python-parser", is_flag=True, help="Run on aiohttp's parser in Python, though it is lenient.")
+def serve(
+    config: Path | None, registries: Path | None, listen: str | None, admin: str | None, *, allow_python_parser: bool
+) -> None:
     """Serve nodes until SIGTERM."""
 
     def addressed(loaded: Loaded) -> Loaded:
@@ -38,27 +44,42 @@ def serve(config: Path | None, registries: Path | None, listen: str | None, admi
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
-    loaded = source_of(config, registries).load_or_exit(addressed)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until there is a handler
+    source = source_of(config, registries)
+    loaded = source.load_or_exit(addressed)
     set_up_logging(loaded.config.log.level, loaded.config.log.format)
     for note in loaded.notes:
         _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
-    if HttpRequestParser is HttpRequestParserPy:
-        _logger.warning("aiohttp runs without its C parser, slow and lenient: install it from a wheel")
     try:
+        _check_parser(allowed=allow_python_parser)
+        ensure_descriptors(loaded.config.limits.connections)
+        origin = Origin(lambda: with_addresses(source.load(), listen, admin), (source.path,))
         if loaded.config.workers > 1:
-            _serve_with_workers(loaded)
+            _serve_with_workers(loaded, origin)
         else:
-            asyncio.run(run(loaded))
+            asyncio.run(run(loaded, origin=origin))
     except StartError as error:
         click.echo(f"scope-proxy: {error}", err=True)
         sys.exit(EXIT_START)
 
 
-def _serve_with_workers(loaded: Loaded) -> None:
+def _check_parser(*, allowed: bool) -> None:
+    """Refuse a parser of HTTP that takes requests which servers in front of it read differently; raises StartError."""
+    if HttpRequestParser is not HttpRequestParserPy:
+        return
+    what = "aiohttp runs on its HTTP parser in Python, slow and lenient"
+    if not allowed:
+        raise StartError(
+            f"{what}: install aiohttp from a wheel (and unset AIOHTTP_NO_EXTENSIONS), or pass --allow-python-parser"
+        )
+    _logger.warning("%s, as --allow-python-parser allows", what)
+
+
+def _serve_with_workers(loaded: Loaded, origin: Origin) -> None:
     """Start anew with a folder for the workers' counts: the metrics library looks for it only when it is imported."""
     if FOLDER_VARIABLE in os.environ:
         try:
-            serve_with_workers(loaded)
+            serve_with_workers(loaded, origin)
         finally:
             shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
         return

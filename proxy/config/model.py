@@ -5,9 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StrictBool,
@@ -15,9 +13,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
+from proxy.config.access import AccessRule
 from proxy.config.address import EndpointAddress, Origin
+from proxy.config.base import Model, Wait, as_list, exact_origin, listen_address
+from proxy.config.listener import Listener
 from proxy.config.rewrite_rule import RewriteRule
 from proxy.config.units import Duration, Size
 
@@ -26,8 +26,6 @@ ANY = "*"
 
 _REGISTRY = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]*):(?P<port>[0-9]{1,5})")
-_MAX_PORT = 65535
 
 
 def _registry_name(value: str) -> str:
@@ -55,38 +53,8 @@ def _username(value: str) -> str:
     return value
 
 
-def _origin(value: str) -> str:
-    origin = Origin.parse(value)
-    if value.rstrip("/") not in (str(origin), f"{origin}:{origin.port}"):
-        raise ValueError(f"only scheme, host and port count here: write {origin}")
-    return str(origin)
-
-
-def _listen_address(value: str) -> str:
-    match = _LISTEN.fullmatch(value)
-    if match is None or int(match["port"]) > _MAX_PORT:
-        raise ValueError("an address to listen on is host:port, such as 127.0.0.1:5000 or [::1]:5000")
-    return value
-
-
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
-
-
 def _as_endpoint(value: object) -> object:
     return {"url": value} if isinstance(value, str) else value
-
-
-class Model(BaseModel):
-    """Base of all sections: camelCase keys, nothing unknown, nothing changes after loading."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        hide_input_in_errors=True,  # an input may be a password
-        use_attribute_docstrings=True,
-    )
 
 
 class Rewrite(Model):
@@ -193,11 +161,11 @@ class Tls(Model):
 class Host(Model):
     """How to talk to one endpoint host."""
 
-    credentials: Annotated[tuple[Credential, ...], BeforeValidator(_as_list)] = ()
+    credentials: Annotated[tuple[Credential, ...], BeforeValidator(as_list)] = ()
     """One, or a list: the longest `repositories` match is used first, the next one after a refusal."""
-    realms: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    realms: tuple[Annotated[str, AfterValidator(exact_origin)], ...] = ()
     """Origins of token servers that are trusted with the credentials besides the host's own origin."""
-    redirects: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    redirects: tuple[Annotated[str, AfterValidator(exact_origin)], ...] = ()
     """Origins that blobs may be redirected to although they are on a private network or loopback."""
     token_method: Literal["auto", "get", "post", "basic"] = "auto"  # noqa: S105 - no password
     """How tokens are asked for: `auto` learns it; `basic` sends the password with every request."""
@@ -207,32 +175,20 @@ class Host(Model):
     """Requests to the host at one time; a quarter is kept for manifests and tokens."""
 
 
-class Clients(Model):
-    """Who may pull from a listener."""
+class Limits(Model):
+    """How much clients may ask of a process at one time."""
 
-    auth: Literal["none"] = "none"
-    """`none`: everybody who reaches the listener; credentials that clients send are dropped unread."""
-    allow_anonymous: StrictBool = False
-    """Needed to listen beyond loopback while credentials are configured: whoever reaches the address uses them."""
-
-
-class Listener(Model):
-    """An address that nodes talk to."""
-
-    address: Annotated[str, AfterValidator(_listen_address)]
-    """`host:port`."""
-    clients: Clients = Clients()
-    """Who may pull."""
+    connections: Annotated[int, Field(ge=16, le=100_000, strict=True)] = 4096
+    """Connections to all listeners; further ones are closed at once."""
+    requests: Annotated[int, Field(ge=8, le=100_000, strict=True)] = 2048
+    """Requests being answered; further ones get 503."""
 
 
 class Admin(Model):
     """The operator's own address: metrics and health."""
 
-    address: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:5001"
+    address: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:5001"
     """`host:port`; never a node-facing one."""
-
-
-Wait = Annotated[Duration, Field(gt=0)]
 
 
 class Timeouts(Model):
@@ -246,10 +202,15 @@ class Timeouts(Model):
     """To connect to an upstream, TLS included."""
     stall: Wait = 15.0
     """Without a byte in the middle of an upstream body, before it is resumed."""
+    request: Wait = 10.0
+    """Until the head of a client's request has come, from its first byte on, or from the connection on for the first
+    one; also for TLS handshakes and for the bodies of requests for tokens."""
     client_stall: Wait = 300.0
     """Without progress of a client that reads a body, before its connection is cut."""
     shutdown_grace: Duration = 30.0
-    """For requests in flight, after SIGTERM."""
+    """For pulls in flight, after SIGTERM; a second signal ends it at once."""
+    drain_idle: Duration = 3.0
+    """How long no request may have come, after SIGTERM, until pulls are taken to be complete: a pull is many."""
 
 
 class Cache(Model):
@@ -303,11 +264,14 @@ class Config(Model):
     """What nodes talk to."""
     admin: Admin | None = Admin()
     """Metrics and health; `null` for none."""
-    registries: dict[RegistryName, Registry] = {}
+    registries: dict[RegistryName, Registry] = {}  # noqa: RUF012 - pydantic copies defaults
     """One entry per registry that nodes name (containerd's `ns=`)."""
     default_registry: RegistryName | None = None
     """The registry of requests that name none."""
-    hosts: dict[RegistryName, Host] = {}
+    access: tuple[AccessRule, ...] = ()
+    """Which registries and repositories may be pulled, by whom; the first rule that matches decides, and where none
+    does nothing may be pulled. No rules: everything that is configured."""
+    hosts: dict[RegistryName, Host] = {}  # noqa: RUF012 - as above
     """How to talk to an endpoint, keyed by its `host[:port]`; `"*"` for every host without an entry."""
     docker_config_files: tuple[str, ...] = ()
     """`config.json` or `.dockerconfigjson` files with credentials for any host, asked after `hosts`."""
@@ -317,6 +281,8 @@ class Config(Model):
     """Processes that share the listeners and the cache."""
     timeouts: Timeouts = Timeouts()
     """How long anything may take."""
+    limits: Limits = Limits()
+    """How much clients may ask at one time."""
     log: Log = Log()
     """What is written to standard error."""
 

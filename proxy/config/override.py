@@ -6,8 +6,9 @@ from pydantic import ValidationError
 
 from proxy.config.errors import ConfigError
 from proxy.config.findings import Findings
+from proxy.config.listener import Listener
 from proxy.config.loaded import Loaded
-from proxy.config.model import Admin, Listener
+from proxy.config.model import Admin
 from proxy.config.validate import validate_servers
 
 
@@ -19,7 +20,8 @@ def with_addresses(loaded: Loaded, listen: str | None, admin: str | None) -> Loa
     changes: dict[str, object] = {}
     try:
         if listen is not None:
-            changes["listeners"] = (Listener(address=listen, clients=loaded.config.listeners[0].clients),)
+            first = loaded.config.listeners[0]
+            changes["listeners"] = (Listener(address=listen, tls=first.tls, clients=first.clients),)
         if admin is not None:
             changes["admin"] = Admin(address=admin)
     except ValidationError as error:

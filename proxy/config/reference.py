@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from proxy.config.model import Config, Model
+from proxy.config.base import Model
+from proxy.config.model import Config
 from proxy.config.sections import section_in, settings
 from proxy.config.units import format_duration, format_size, parse_duration, parse_size
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-from proxy.config.model import Config, Model
+from proxy.config.base import Model
+from proxy.config.model import Config
 from proxy.config.positions import KeyPath
 
 

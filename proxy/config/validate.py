@@ -1,13 +1,17 @@
 """What a configuration of the right shape can still have wrong."""
 
-import ipaddress
 from collections.abc import Iterator
 
 from proxy.config.address import EndpointAddress, Origin, default_endpoint
 from proxy.config.findings import Findings
 from proxy.config.model import ANY, Config, Registry, Rewrite
 from proxy.config.positions import KeyPath
+from proxy.config.validate_access import check_access
+from proxy.config.validate_listeners import check_listeners, is_loopback, split_address
 from proxy.config.validate_rules import check_rules
+
+UNUSED_HOST = "no endpoint is on this host"
+"""How the warning of an entry of `hosts` that nothing uses begins."""
 
 _ANY_ADDRESS = {"", "0.0.0.0", "::"}
 
@@ -17,12 +21,13 @@ def validate(config: Config, findings: Findings) -> None:
     validate_servers(config, findings)
     for name, registry in config.registries.items():
         check_rules(name, registry, findings)
+    check_access(config, findings)
 
 
 def validate_servers(config: Config, findings: Findings) -> None:
     """The same, the rules of registries excepted."""
     _check_addresses(config, findings)
-    _check_exposure(config, findings)
+    check_listeners(config, findings)
     for name, registry in config.registries.items():
         _check_registry(config, name, registry, findings)
     _check_hosts(config, findings)
@@ -31,7 +36,7 @@ def validate_servers(config: Config, findings: Findings) -> None:
 def _check_addresses(config: Config, findings: Findings) -> None:
     taken: list[tuple[str, int]] = []
     for path, address in _addresses(config):
-        host, port = _split(address)
+        host, port = split_address(address)
         if any(port == other and port != 0 and _overlap(host, known) for known, other in taken):
             findings.error(path, f"{address} is taken by a listener above: give it another port")
         taken.append((host, port))
@@ -44,33 +49,8 @@ def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("admin", "address"), config.admin.address
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]").lower(), int(port)
-
-
 def _overlap(one: str, other: str) -> bool:
     return one == other or bool(_ANY_ADDRESS & {one, other})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine only, whatever DNS says."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _check_exposure(config: Config, findings: Findings) -> None:
-    if not (config.docker_config_files or any(host.credentials for host in config.hosts.values())):
-        return
-    for index, listener in enumerate(config.listeners):
-        if not is_loopback(_split(listener.address)[0]) and not listener.clients.allow_anonymous:
-            findings.error(
-                ("listeners", index, "address"),
-                f"{listener.address} can be reached from other machines, and credentials are configured: whoever "
-                "reaches it pulls with them. Listen on 127.0.0.1, or accept it with clients: {allowAnonymous: true}",
-            )
 
 
 def _check_registry(config: Config, name: str, registry: Registry, findings: Findings) -> None:
@@ -104,7 +84,7 @@ def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, fin
 
 def _is_own(origin: Origin, listener: str) -> bool:
     """Whether an endpoint is one of our listeners, as far as the names tell."""
-    host, port = _split(listener)
+    host, port = split_address(listener)
     same_host = origin.host == host or (is_loopback(origin.host) and (host in _ANY_ADDRESS or is_loopback(host)))
     return origin.port == port and same_host
 
@@ -113,9 +93,7 @@ def _check_hosts(config: Config, findings: Findings) -> None:
     used = {key for origin in _origins(config) if (key := _host_key(config, origin)) is not None}
     for name in config.hosts:
         if name not in used and name != ANY:
-            findings.warning_at_key(
-                ("hosts", name), f"no endpoint is on this host: nothing uses it{_host_advice(name)}"
-            )
+            findings.warning_at_key(("hosts", name), f"{UNUSED_HOST}: nothing uses it{_host_advice(name)}")
 
 
 def _host_advice(name: str) -> str:

@@ -14,6 +14,9 @@ from proxy.config.samples import all_samples
 MAX_COMPARED = 64
 """Rules of one list that are compared with each other."""
 
+NOT_IDEMPOTENT = "this rule is not idempotent"
+"""How the warning of a rule that changes its own result begins."""
+
 _BACKSLASH_GROUP = re.compile(r"\\([0-9])")
 _NUMBER_FIRST = re.compile(r"([0-9]+)(\w*[A-Za-z_]\w*)")
 
@@ -111,7 +114,7 @@ def _check_idempotence(rules: Sequence[_Placed], tried: Sequence[str], findings:
         reported.add(placed.path)
         findings.warning(
             placed.path,
-            f"this rule is not idempotent: {sample} becomes {once}, and a node that still rewrites by itself would get "
+            f"{NOT_IDEMPOTENT}: {sample} becomes {once}, and a node that still rewrites by itself would get "
             f"{twice}. Remove the rewrite on the nodes, or set nodeRewrites: true on the registry",
         )
 

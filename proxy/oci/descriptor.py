@@ -20,6 +20,9 @@ SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 BLOB = "application/octet-stream"
 
 _LISTS = ("layers", "blobs", "manifests")
+_CONTENTS = frozenset({"config", *_LISTS})
+_DESCRIPTOR = frozenset({"digest", "urls", "mediaType"})
+_FOREIGN = ("nondistributable", ".foreign.")
 _NAMES = ("mediaType", "schemaVersion", "fsLayers")
 _LONGEST_NUMBER = 20
 
@@ -82,14 +85,34 @@ def manifest_type(content: bytes, content_type: str | None) -> str:
 
 
 def named_digests(content: bytes) -> tuple[Digest, ...]:
-    """The digests that a manifest names: config, layers, blobs, or the manifests of an index; not its subject."""
+    """The digests that a manifest names and its registry holds: config, layers, blobs, or the manifests of an index.
+
+    Not its subject, and no layer that is to be had elsewhere: registries take any digest for those, so they prove
+    nothing. Where a name is written in another case, nothing is taken: registries in Go read both, and the last wins.
+    """
     try:
         fields = _json_object(content) or {}
     except RecursionError:
         return ()
+    if not _is_plain(fields, _CONTENTS):
+        return ()
     listed = [fields.get("config"), *(item for key in _LISTS for item in _list(fields.get(key)))]
-    found = (item.get("digest") for item in listed if isinstance(item, dict))
-    return tuple(digest for text in found if (digest := _digest(text)) is not None)
+    held = (
+        item for item in listed if isinstance(item, dict) and _is_plain(item, _DESCRIPTOR) and not _is_foreign(item)
+    )
+    return tuple(digest for item in held if (digest := _digest(item.get("digest"))) is not None)
+
+
+def _is_plain(fields: dict[str, Any], names: frozenset[str]) -> bool:
+    """Whether each of the names is written as it should be wherever it is meant."""
+    folded = {name.casefold() for name in names}
+    return all(name in names or name.casefold() not in folded for name in fields)
+
+
+def _is_foreign(descriptor: dict[str, Any]) -> bool:
+    """Whether a layer is to be had elsewhere, by its `urls` or by its type."""
+    media_type = str(descriptor.get("mediaType"))
+    return bool(descriptor.get("urls")) or any(part in media_type for part in _FOREIGN)
 
 
 def _list(value: object) -> list[object]:

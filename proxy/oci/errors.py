@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 REASON_LIMIT = 160
 """Longest HTTP reason phrase; containerd prints it in its error text."""
@@ -25,6 +25,10 @@ class RegistryError(Exception):
         self.reason = reason
         self.detail = dict(detail or {})
         self.retry_after = retry_after
+
+    def again(self) -> Self:
+        """The same error anew: one that is remembered and raised often would grow with each time it is raised."""
+        return type(self)(self.reason, detail=self.detail, retry_after=self.retry_after)
 
     @property
     def reason_phrase(self) -> str:
@@ -78,6 +82,19 @@ class Denied(RegistryError):
     """The upstream refused our credentials, or the client may not pull."""
 
     code, status = "DENIED", 403
+
+
+class Unauthorized(RegistryError):
+    """The client is not known to us, and the listener asks it to be; never for upstream trouble.
+
+    `challenge` is the value of WWW-Authenticate.
+    """
+
+    code, status = "UNAUTHORIZED", 401
+
+    def __init__(self, reason: str, *, challenge: str, detail: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason, detail=detail)
+        self.challenge = challenge
 
 
 class RangeInvalid(RegistryError):
@@ -134,6 +151,7 @@ ALL_ERRORS: tuple[type[RegistryError], ...] = (
     BlobUnknown,
     RegistryUnknown,
     Denied,
+    Unauthorized,
     RangeInvalid,
     Unsupported,
     TooManyRequests,

@@ -1,19 +1,27 @@
-"""Scopes, and the outward rule: exactly one, that of the repository which the upstream sees, for `pull`.
+"""Scopes, and the two places in which they are normalized, to one for each repository and to `pull`.
 
-Scopes are normalized in two places. Outward, here: whatever a challenge names, one computed scope is asked for.
-Inward (the token endpoint that faces nodes) comes with client authentication.
+Outward (`outward_scope`): whatever a challenge of an upstream names, one computed scope is asked for. Inward
+(`inward_scopes`): whatever a client asks of our own token endpoint, names are mapped to what stands upstream, those
+that come to the same are merged, and the rest is dropped. So no scope that a client writes reaches an upstream.
 """
 
 import re
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from itertools import islice
+from typing import Generic, Self, TypeVar
 
 PULL = "pull"
 REPOSITORY = "repository"
+REPOSITORIES_LIMIT = 16
+"""Repositories that one token of ours is for; a pull needs one, an unpatched node asks for two."""
 
+_ALL_ACTIONS = "*"
 _SCOPE_LIMIT = 4096
 _SCOPES_LIMIT = 64
 _SCOPE = re.compile(r"(?P<type>[a-z0-9]+(?:\([a-z0-9]+\))?):(?P<name>[!-~]+):(?P<actions>[a-z*]*(?:,[a-z*]*)*)")
+_RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")
+"""A name that a registry can have for one repository: never `*`, nor anything that is more than a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,51 @@ def outward_scope(repository: str, challenged: tuple[Scope, ...], *, from_challe
     asked = Scope.pull(repository)
     if from_challenge:
         names = {scope.name for scope in challenged if scope.type == REPOSITORY}
-        asked = Scope.pull(names.pop()) if len(names) == 1 else asked
+        name = names.pop() if len(names) == 1 else ""
+        asked = Scope.pull(name) if _RESOURCE.fullmatch(name) else asked
     dropped = tuple(scope for scope in challenged if scope != asked)
     return OutwardScope(asked, kept=asked in challenged, dropped=dropped)
+
+
+Place = TypeVar("Place", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class InwardScopes(Generic[Place]):
+    """What the scopes of a client's token request come to; the three numbers add up to the scopes that were read."""
+
+    kept: tuple[Place, ...]
+    """What the names were mapped to, each once, in the order in which they were asked for."""
+    merged: int
+    """Scopes that came to what another one had come to before."""
+    dropped: int
+    """Scopes that are none, are not for pulling a repository, map to nothing, or are too many."""
+
+
+def inward_scopes(texts: Iterable[str], resolve: Callable[[str], Place | None]) -> InwardScopes[Place]:
+    """The places to pull from that a client's scopes mean; nothing it may write is an error.
+
+    `texts` are the values of all `scope` parameters, each with any number of scopes; the first 64 scopes are read and
+    16 places kept. `*` asks for `pull` too, and every other action is left out. `resolve` maps a repository's name.
+    """
+    parts = islice((part for text in texts for part in text.split(maxsplit=_SCOPES_LIMIT)), _SCOPES_LIMIT)
+    kept: dict[Place, None] = {}
+    merged = dropped = 0
+    for part in parts:
+        name = _pulled(part)
+        place = None if name is None else resolve(name)
+        if place is None or (place not in kept and len(kept) == REPOSITORIES_LIMIT):
+            dropped += 1
+        elif place in kept:
+            merged += 1
+        else:
+            kept[place] = None
+    return InwardScopes(tuple(kept), merged, dropped)
+
+
+def _pulled(text: str) -> str | None:
+    """The repository that a scope asks to pull; None where it asks for something else."""
+    scope = Scope.parse(text)
+    if scope is None or scope.type != REPOSITORY or scope.actions.isdisjoint((PULL, _ALL_ACTIONS)):
+        return None
+    return scope.name

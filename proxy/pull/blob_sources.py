@@ -18,20 +18,21 @@ from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.pull.passthrough import SMALL, VERIFIED, PassThrough, told_size
 from proxy.pull.progress import Abandoned, ContentWrong, Progress
 from proxy.pull.recovery import ATTEMPTS
-from proxy.pull.repository import repository_key
+from proxy.pull.repository import repository_key, starter_of
 from proxy.pull.stored import Stored
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.tags import Tags
 from proxy.transport.clock import Deadline, DeadlineExceeded
-from proxy.upstream.client import Ask, UpstreamClient
+from proxy.upstream.ask import Ask
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import detail_of
 
 BEGINNING = 512
 """Bytes by which a layer is told from what could be a manifest."""
 FOREIGN_SHARE = 0.5
-"""Share of its time that a client waits for a download to begin that another repository has asked for."""
+"""Share of its time that a client waits for a download to begin that somebody else has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class BlobParts:
     timeouts: Timeouts
 
 
-class TooSlow(Exception):
-    """A download that another repository has asked for does not get going: this one has its own upstream."""
+class OthersTrouble(Exception):
+    """A download that another client or repository has asked for is of no use: this one has its own upstream."""
 
 
 class BlobSources:
@@ -62,9 +63,10 @@ class BlobSources:
     async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, Way]:
         """Where the bytes come from, once that is known to be allowed, to be released by who gets it.
 
-        Raises RegistryError, StoreError and TooSlow.
+        Raises RegistryError, StoreError and OthersTrouble.
         """
         failure: Exception = Abandoned("nothing was found")
+        is_foreign = False
         for _ in range(ATTEMPTS):
             progress, way = await self.find(route, digest)
             try:
@@ -75,8 +77,11 @@ class BlobSources:
                 raise
             progress.release()
             before, failure = failure, progress.failure or failure
+            is_foreign = progress.is_foreign(starter_of(route))
             if not self._may_try_again(route, progress, before):
                 break
+        if is_foreign:
+            raise OthersTrouble("somebody else has asked for it, whose upstream does not have it for them")
         raise self._told(route, digest, failure)
 
     async def find(self, route: Route, digest: Digest) -> tuple[Progress, Way]:
@@ -99,7 +104,7 @@ class BlobSources:
             progress.retain()
         try:
             return progress.size if await self._is_good(route, digest, progress, deadline) else None
-        except TooSlow:
+        except OthersTrouble:
             return None
         finally:
             progress.release()
@@ -112,12 +117,18 @@ class BlobSources:
         return size
 
     def refuse_manifest(self, route: Route, digest: Digest) -> None:
-        """Raise BlobUnknown for what is known to be a manifest."""
+        """Raise BlobUnknown for what is known to be a manifest; clients with rights of their own learn no more."""
         if self._parts.kinds.known(digest):
+            if route.caller.login is not None:
+                host = route.targets[0].endpoint.origin.authority
+                raise BlobUnknown(f"{host} does not have {route.targets[0].repository} blobs/{digest}")
             raise BlobUnknown(f"{digest} in {route.repository} is a manifest, not a blob")
 
     async def _is_good(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
-        """Whether it has begun well, belongs to the repository and is no manifest; raises RegistryError, TooSlow."""
+        """Whether it has begun well, belongs to the repository and is no manifest.
+
+        Raises RegistryError and OthersTrouble.
+        """
         await self._wait_started(route, digest, progress, deadline)
         if progress.failure is not None and not progress.available:
             return False
@@ -141,14 +152,14 @@ class BlobSources:
         return content is None or may_begin_manifest(await content.read(0, BEGINNING))
 
     async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
-        is_foreign = progress.is_foreign(repository_key(route))
+        is_foreign = progress.is_foreign(starter_of(route))
         waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE) if is_foreign else deadline
         try:
             async with waiting.enforced():
                 await progress.started.wait()
         except DeadlineExceeded:
             if is_foreign:
-                raise TooSlow("another repository has asked for it, whose upstream does not send it") from None
+                raise OthersTrouble("somebody else has asked for it, whose upstream does not send it") from None
             raise self._late(route, digest) from None
 
     async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
@@ -180,7 +191,7 @@ class BlobSources:
         """Whether another source may do better: wrong bytes are fetched anew once, another's trouble is not ours."""
         if isinstance(progress.failure, ContentWrong):
             return not isinstance(before, ContentWrong)
-        return isinstance(progress.failure, Abandoned) or progress.is_foreign(repository_key(route))
+        return isinstance(progress.failure, Abandoned) or progress.is_foreign(starter_of(route))
 
     def _late(self, route: Route, digest: Digest) -> UpstreamTimeout:
         reason = f"the upstream has not sent {digest} in time; it is fetched on, try again"

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable
 
-from proxy.metrics import CACHE_REQUESTS, COALESCED_WAITERS
+from proxy.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.pull.blob import Blob, Way
-from proxy.pull.blob_sources import BlobParts, BlobSources, TooSlow
+from proxy.pull.blob_sources import BlobParts, BlobSources, OthersTrouble
 from proxy.pull.follow import follow
 from proxy.pull.passthrough import SMALL
 from proxy.pull.progress import Progress
@@ -20,6 +20,7 @@ from proxy.transport.clock import Deadline
 FAR_AHEAD = 64 * 1024 * 1024
 """A range that begins so many bytes ahead of the writer is fetched by itself."""
 
+_SERVED = Bound(CACHE_REQUESTS)
 _logger = logging.getLogger(__name__)
 
 
@@ -38,7 +39,7 @@ class Blobs:
         except StoreError as error:
             _logger.warning("%s passes through: %s", digest, error)
             blob = await self._parts.passthrough.get(route, digest, wanted_range)
-        CACHE_REQUESTS.labels("blob", blob.way).inc()
+        _SERVED["blob", blob.way].inc()
         return blob
 
     async def head(self, route: Route, digest: Digest) -> int:
@@ -55,7 +56,7 @@ class Blobs:
         await self._parts.suspects.refuse_tail(digest, wanted)
         try:
             progress, way = await self._sources.get(route, digest, deadline)
-        except TooSlow as error:
+        except OthersTrouble as error:
             _logger.warning("%s passes through: %s", digest, error)
             return await self._parts.passthrough.get(route, digest, wanted, deadline)
         try:

@@ -1,7 +1,10 @@
 """Reading whole bodies, with a cap."""
 
-from proxy.upstream.client import Opened
+from proxy.metrics import UPSTREAM_BYTES, Bound
+from proxy.upstream.ask import Opened
 from proxy.upstream.failure import Wrong
+
+_BYTES = Bound(UPSTREAM_BYTES)
 
 
 async def read_whole(opened: Opened, limit: int, what: str) -> bytes:
@@ -17,6 +20,7 @@ async def read_at_most(opened: Opened, limit: int) -> bytes:
     """The beginning of a body: the whole of it where it has at most `limit` bytes, else some more than that."""
     body = bytearray()
     while len(body) <= limit and (chunk := await opened.response.content.readany()):
+        _BYTES[opened.upstream,].inc(len(chunk))
         body += chunk
     return bytes(body)
 
@@ -33,4 +37,5 @@ async def skip(opened: Opened, count: int) -> None:
         chunk = await opened.response.content.read(count)
         if not chunk:
             raise Wrong("the blob sent again is shorter than before")
+        _BYTES[opened.upstream,].inc(len(chunk))
         count -= len(chunk)

@@ -15,15 +15,16 @@ from proxy.oci.request import Operation
 from proxy.pull.bodies import content_length, skip
 from proxy.pull.download import first_of, rehash, write_through
 from proxy.pull.progress import Abandoned, ContentWrong, Progress
-from proxy.pull.repository import repository_key
+from proxy.pull.repository import repository_key, starter_of
 from proxy.pull.verified import Verified
 from proxy.routing.table import Route, Target
 from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, StoreError
 from proxy.store.eviction import Evictor
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
+from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first
-from proxy.upstream.client import Ask, Opened, UpstreamClient
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
 
 POLL_SECONDS = 0.025
@@ -78,7 +79,7 @@ class Downloads:
         """The download of a digest, begun if there is none; it goes on when its client leaves."""
         progress = self._active.get(digest)
         if progress is None:
-            progress = self._active[digest] = Progress(repository_key(route))
+            progress = self._active[digest] = Progress(starter_of(route))
             self._background.start(self._run(progress, route, digest))
         return progress
 

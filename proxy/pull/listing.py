@@ -17,7 +17,8 @@ from proxy.oci.request import NAMESPACE, Operation
 from proxy.pull.bodies import read_whole
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
-from proxy.upstream.client import Ask, Opened, UpstreamClient
+from proxy.upstream.ask import Ask, Opened
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
 
 LIST_LIMIT = 8 * 1024 * 1024
@@ -25,9 +26,15 @@ LIST_LIMIT = 8 * 1024 * 1024
 PAGE_LIMIT = 10_000
 """Most tags of one page; a request for more gets so many and a Link to the rest."""
 
+VALUE_LIMIT = 255
+"""Longest value of a parameter in characters: tags have at most 128, media types 255."""
+
 Query = tuple[tuple[str, str], ...]
 
+_PAGING = frozenset({"n", "last"})
+_FILTERED = _PAGING | {"artifactType"}
 _LINK = re.compile(r'\s*<([^<>]{0,4096})>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
+_FILTERS = re.compile(r"[A-Za-z]{1,64}(?:, ?[A-Za-z]{1,64}){0,7}")
 _PRINTABLE = re.compile(r"[ -~]*")
 
 
@@ -53,15 +60,16 @@ class Listings:
 
         `n` and `last` are honoured also where the upstream ignores them (distribution 2.8 does).
         """
-        page = _page_size(query)
-        ask = Ask(Operation.TAGS, "tags/list", accept="application/json", query=query)
+        asked = _passed(query, _PAGING)
+        page = _page_size(asked)
+        ask = Ask(Operation.TAGS, "tags/list", accept="application/json", query=asked)
 
         async def consume(opened: Opened) -> Listing:
             fields = await _read_json(opened, "tag list")
             tags = fields.get("tags") or []
             if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
                 raise Wrong(f"{opened.target.endpoint.origin.authority} sent a tag list without tags")
-            shown, next_query = _paged(tags, query, page, _next_query(opened.response.headers))
+            shown, next_query = _paged(tags, asked, page, _linked(opened.response.headers))
             content = json.dumps({"name": name, "tags": shown}).encode()
             return Listing(content, "application/json", next_query, {})
 
@@ -72,7 +80,8 @@ class Listings:
 
         Where the upstream has no such list the answer is 404, and clients look for the fallback tag themselves.
         """
-        ask = Ask(Operation.REFERRERS, f"referrers/{digest}", accept=OCI_INDEX, query=query)
+        asked = _passed(query, _FILTERED)
+        ask = Ask(Operation.REFERRERS, f"referrers/{digest}", accept=OCI_INDEX, query=asked)
 
         async def consume(opened: Opened) -> Listing:
             headers = opened.response.headers
@@ -80,8 +89,9 @@ class Listings:
             if not isinstance(fields.get("manifests"), list):
                 raise Wrong(f"{opened.target.endpoint.origin.authority} sent referrers without manifests")
             applied = headers.get("OCI-Filters-Applied", "")
-            passed = {"OCI-Filters-Applied": applied} if applied and _PRINTABLE.fullmatch(applied) else {}
-            return Listing(content, OCI_INDEX, _next_query(headers), passed)
+            passed = {"OCI-Filters-Applied": applied} if _FILTERS.fullmatch(applied) else {}
+            linked = _linked(headers)
+            return Listing(content, OCI_INDEX, linked if linked and _is_ours(linked, _FILTERED) else None, passed)
 
         return await self._client.fetch(route, ask, Deadline.after(self._timeouts.manifest), consume)
 
@@ -111,16 +121,40 @@ def _object(opened: Opened, content: bytes, what: str) -> dict[str, Any]:
     return fields
 
 
-def _page_size(query: Query) -> int | None:
-    asked = [value for name, value in query if name == "n"]
-    if not asked:
-        return None
-    if len(asked) > 1 or not asked[0].isdecimal() or not asked[0].isascii():
+def _passed(query: Query, names: frozenset[str]) -> Query:
+    """What of a node's query goes to the upstream: what the API knows, once each; raises NameInvalid.
+
+    Anything else is left out: what a registry makes of it is no pull (`account=`, `_catalog` switches, a second scope).
+    """
+    passed = {name: value for name, value in query if name in names}
+    if len(passed) != sum(name in names for name, _ in query):
+        raise NameInvalid(f"one of {', '.join(sorted(names))} is given more than once")
+    if any(len(value) > VALUE_LIMIT for value in passed.values()):
+        raise NameInvalid(f"a parameter of the list is longer than {VALUE_LIMIT} characters")
+    if "n" in passed:
+        passed["n"] = str(_number(passed["n"]))
+    return tuple(passed.items())
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not text.isascii():
         raise NameInvalid("n= is not a number of tags")
-    return min(int(asked[0][:10]), PAGE_LIMIT)
+    return min(int(text[:10]), PAGE_LIMIT)
 
 
-def _next_query(headers: CIMultiDictProxy[str]) -> Query | None:
+def _page_size(query: Query) -> int | None:
+    return next((int(value) for name, value in query if name == "n"), None)
+
+
+def _is_ours(query: Query, names: frozenset[str]) -> bool:
+    """Whether a node may come back with this very query."""
+    try:
+        return query != () and _passed(query, names) == query
+    except NameInvalid:
+        return False
+
+
+def _linked(headers: CIMultiDictProxy[str]) -> Query | None:
     """The query of the upstream's next page; only that: where its Link points is never followed."""
     for line in headers.getall("Link", []):
         if match := _LINK.match(line):
@@ -132,15 +166,16 @@ def _next_query(headers: CIMultiDictProxy[str]) -> Query | None:
     return None
 
 
-def _paged(
-    tags: Sequence[str], query: Query, page: int | None, upstream_next: Query | None
-) -> tuple[list[str], Query | None]:
+def _paged(tags: Sequence[str], query: Query, page: int | None, linked: Query | None) -> tuple[list[str], Query | None]:
     """The tags of the page that was asked for, and the query of the next one."""
     last = next((value for name, value in query if name == "last"), None)
     shown = list(tags)
     if last in shown:  # the upstream did not take `last` into account
         shown = shown[shown.index(last) + 1 :]
-    if page is None or len(shown) <= page:
-        return shown, upstream_next
+    whole = page is None or len(shown) <= page
+    if whole and (linked is None or _is_ours(linked, _PAGING)):
+        return shown, linked
+    # A page that the upstream names in a way of its own can be asked for by its last tag as well.
     shown = shown[:page]
-    return shown, (("n", str(page)), ("last", shown[-1])) if shown else None
+    size = () if page is None else (("n", str(page)),)
+    return shown, (*size, ("last", shown[-1])) if shown else None

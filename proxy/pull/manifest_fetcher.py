@@ -11,7 +11,8 @@ from proxy.pull.bodies import content_length, read_whole
 from proxy.pull.kinds import Kinds
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
-from proxy.upstream.client import NOT_MODIFIED, Ask, Opened, UpstreamClient
+from proxy.upstream.ask import Ask, Opened
+from proxy.upstream.client import NOT_MODIFIED, UpstreamClient
 from proxy.upstream.failure import Wrong
 
 _logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cachetools import TTLCache
 
 from proxy.config.model import Cache, Timeouts
-from proxy.metrics import CACHE_REQUESTS
+from proxy.metrics import CACHE_REQUESTS, Bound
 from proxy.oci.descriptor import ACCEPT, Descriptor
 from proxy.oci.errors import (
     Denied,
@@ -24,7 +24,7 @@ from proxy.pull.blob import Way
 from proxy.pull.manifest import Manifest, accepts
 from proxy.pull.manifest_fetcher import Budget, Fetched, ManifestFetcher
 from proxy.pull.manifest_store import ManifestStore
-from proxy.pull.repository import repository_key
+from proxy.pull.repository import Starter, repository_key, starter_of
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.tags import RepositoryKey, TagEntry, Tags
@@ -35,6 +35,7 @@ from proxy.upstream.failure import detail_of
 _TROUBLE = (UpstreamUnavailable, TooManyRequests, UpstreamInvalid)
 _UNKNOWN = (ManifestUnknown, NameUnknown)
 _NEGATIVES_LIMIT = 20_000
+_SERVED = Bound(CACHE_REQUESTS)
 _logger = logging.getLogger(__name__)
 
 
@@ -55,9 +56,9 @@ class Manifests:
 
     def __init__(self, parts: ManifestParts) -> None:
         self._parts = parts
-        self._resolves: SingleFlight[tuple[RepositoryKey, Tag], TagEntry] = SingleFlight(parts.background)
-        self._fetches: SingleFlight[tuple[RepositoryKey, Digest], Fetched] = SingleFlight(parts.background)
-        self._negatives: TTLCache[tuple[RepositoryKey, Tag | Digest], RegistryError] = TTLCache(
+        self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(parts.background)
+        self._fetches: SingleFlight[tuple[Starter, Digest], Fetched] = SingleFlight(parts.background)
+        self._negatives: TTLCache[tuple[Starter, Tag | Digest], RegistryError] = TTLCache(
             _NEGATIVES_LIMIT, max(parts.cache.negative_age, 0.001)
         )
 
@@ -84,7 +85,7 @@ class Manifests:
         except StoreError as error:
             _logger.warning("%s passes through: %s", reference, error)
             manifest = await self._pass(route, reference, accept, deadline, head=head)
-        CACHE_REQUESTS.labels(kind, manifest.way).inc()
+        _SERVED[kind, manifest.way].inc()
         return manifest
 
     async def _manifest(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
@@ -113,19 +114,19 @@ class Manifests:
         stored = await self._parts.store.find(key, digest)
         if stored is not None:
             return Manifest(stored.descriptor, stored.content, Way.HIT)
-        self._refuse_negative(key, digest)
-        way = Way.JOIN if self._fetches.is_flying((key, digest)) else Way.MISS
-        fetched = await self._fetches.run((key, digest), lambda: self._fetch(route, digest))
+        flight = (starter_of(route), digest)
+        self._refuse_negative(*flight)
+        way = Way.JOIN if self._fetches.is_flying(flight) else Way.MISS
+        fetched = await self._fetches.run(flight, lambda: self._fetch(route, digest))
         return Manifest(fetched.descriptor, fetched.content, way)
 
     async def _fetch(self, route: Route, digest: Digest) -> Fetched:
-        key = repository_key(route)
         try:
             fetched = await self._parts.fetcher.get(route, digest, ACCEPT, self._budget())
         except _UNKNOWN as error:
-            self._negatives[key, digest] = error
+            self._negatives[starter_of(route), digest] = error.again()
             raise
-        await self._keep(key, fetched)
+        await self._keep(repository_key(route), fetched)
         return fetched
 
     async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, Way]:
@@ -134,21 +135,21 @@ class Manifests:
         known = await self._parts.tags.find(key, tag)
         if known is not None and 0 <= time.time() - known.confirmed < self._parts.cache.tag_age:
             return known, Way.HIT
-        self._refuse_negative(key, tag)
+        flight = (starter_of(route), tag)
+        self._refuse_negative(*flight)
         if known is None:
-            way = Way.JOIN if self._resolves.is_flying((key, tag)) else Way.MISS
-            return await self._resolves.run((key, tag), lambda: self._ask(route, tag, None)), way
+            way = Way.JOIN if self._resolves.is_flying(flight) else Way.MISS
+            return await self._resolves.run(flight, lambda: self._ask(route, tag, None)), way
         return await self._confirm(route, tag, known)
 
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, Way]:
         """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
-        key = repository_key(route)
-        cache = self._parts.cache
+        cache, starter = self._parts.cache, starter_of(route)
         may_be_stale = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
         try:
             patience = Deadline.after(cache.stale_after if may_be_stale else self._parts.timeouts.manifest)
             async with patience.enforced():
-                entry = await self._resolves.run((key, tag), lambda: self._ask(route, tag, known.descriptor))
+                entry = await self._resolves.run((starter, tag), lambda: self._ask(route, tag, known.descriptor))
         except DeadlineExceeded:
             reason = "the upstream is slow"
         except _TROUBLE as error:
@@ -156,7 +157,8 @@ class Manifests:
                 raise
             reason = error.reason
         except (Denied, *_UNKNOWN) as error:
-            if not (cache.stale_if_denied and may_be_stale):
+            # A client's own credential that is refused gets nothing, whatever is configured for the proxy's.
+            if not (cache.stale_if_denied and may_be_stale and route.caller.login is None):
                 raise
             reason = error.reason
         else:
@@ -171,7 +173,7 @@ class Manifests:
             fetched = await self._parts.fetcher.head(route, tag, ACCEPT, self._budget(), known)
         except _UNKNOWN as error:
             if known is None or not self._parts.cache.stale_if_denied:
-                self._negatives[key, tag] = error
+                self._negatives[starter_of(route), tag] = error.again()
                 await self._forget(key, tag)
             raise
         entry = TagEntry(fetched.descriptor, time.time())
@@ -204,7 +206,7 @@ class Manifests:
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._parts.cache.fetch_timeout), self._parts.timeouts.manifest)
 
-    def _refuse_negative(self, key: RepositoryKey, reference: Tag | Digest) -> None:
-        error = self._negatives.get((key, reference))
+    def _refuse_negative(self, starter: Starter, reference: Tag | Digest) -> None:
+        error = self._negatives.get((starter, reference))
         if error is not None:
-            raise error.with_traceback(None)  # raised often, it would grow with each time
+            raise error.again()

@@ -21,8 +21,9 @@ from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
+from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody
-from proxy.upstream.client import Ask, Opened, UpstreamClient
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
 
 SMALL = MANIFEST_LIMIT

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from proxy.pull.repository import Starter
 from proxy.store.blobs import Content
 from proxy.store.tags import RepositoryKey
 
@@ -21,9 +22,9 @@ class Abandoned(Exception):
 class Progress:
     """Bytes that arrive, or are checked; read behind `available`, and complete once `verified`."""
 
-    def __init__(self, asked_by: RepositoryKey | None = None) -> None:
+    def __init__(self, asked_by: Starter | None = None) -> None:
         self.asked_by = asked_by
-        """The repository for which it is fetched; None for what is stored."""
+        """For whom it is fetched; None for what is stored."""
         self.content: Content | None = None
         self.size: int | None = None
         self.available = 0
@@ -64,9 +65,9 @@ class Progress:
         """Wait for the next change."""
         await self._changed.wait()
 
-    def is_foreign(self, key: RepositoryKey) -> bool:
-        """Whether it is fetched for another repository, whose trouble is not this one's."""
-        return self.asked_by not in (None, key)
+    def is_foreign(self, starter: Starter) -> bool:
+        """Whether it is fetched for another repository or client, whose trouble is not this one's."""
+        return self.asked_by not in (None, starter)
 
     async def deserted(self) -> None:
         """Wait until it has started and nobody reads it any more."""

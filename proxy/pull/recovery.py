@@ -10,7 +10,7 @@ from proxy.pull.download import rehash
 from proxy.pull.follow import Recover, Sent, is_same
 from proxy.pull.passthrough import PassThrough, Rest
 from proxy.pull.progress import Abandoned, ContentWrong, Progress
-from proxy.pull.repository import repository_key
+from proxy.pull.repository import starter_of
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
@@ -37,7 +37,7 @@ class Recovery:
 
     def of(self, route: Route, digest: Digest) -> Recover:
         """The recovery of one client's pull."""
-        key = repository_key(route)
+        starter = starter_of(route)
 
         async def recover(failed: Progress, sent: Sent) -> Progress | AsyncGenerator[bytes, None]:
             failure = failed.failure
@@ -45,7 +45,7 @@ class Recovery:
             try:
                 if isinstance(failure, StoreError):
                     return await self._past_store(route, digest, failed, sent)
-                if isinstance(failure, ContentWrong | Abandoned) or failed.is_foreign(key):
+                if isinstance(failure, ContentWrong | Abandoned) or failed.is_foreign(starter):
                     return await self._afresh(route, digest, failed, sent)
             except StoreError as error:
                 failure = error

@@ -8,6 +8,8 @@ from proxy.config.credential_names import credential_names
 from proxy.config.model import Config
 from proxy.oci.reference import ImageReference
 from proxy.oci.scope import Scope
+from proxy.routing.access import AccessDecision, AccessRules
+from proxy.routing.caller import ANONYMOUS_NAME
 from proxy.routing.table import Places, RouteTable, Target
 
 
@@ -30,12 +32,14 @@ class EndpointExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The route of an image."""
+    """The route of an image, and whether a client may take it."""
 
     image: str
     registry: str
     repository: str
     trace: tuple[str, ...]
+    client: str
+    access: AccessDecision
     endpoints: tuple[EndpointExplanation, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,11 +47,15 @@ class Explanation:
         return asdict(self)
 
 
-def explain_image(config: Config, places: Places, image: ImageReference) -> Explanation:
-    """The route that a pull of the image through the proxy takes; raises RegistryError as the pull would."""
+def explain_image(config: Config, places: Places, image: ImageReference, client: str = ANONYMOUS_NAME) -> Explanation:
+    """The route that a pull of the image through the proxy takes; raises RegistryError where there is none.
+
+    A client that may not pull by the access rules is no error: the explanation says so.
+    """
     route = RouteTable(config, places).resolve(image.repository, namespace=image.registry)
     endpoints = tuple(_explain(config, route.repository, image, target) for target in route.targets)
-    return Explanation(str(image), route.registry, route.repository, route.trace, endpoints)
+    access = AccessRules(config, places).check(route, client)
+    return Explanation(str(image), route.registry, route.repository, route.trace, client, access, endpoints)
 
 
 def _explain(config: Config, repository: str, image: ImageReference, target: Target) -> EndpointExplanation:

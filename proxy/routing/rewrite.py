@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from proxy.config.rewrite_rule import RewriteRule, join_path
 from proxy.oci.errors import Denied
 
+LABEL_LIMIT = 120
+"""Characters of a rule's pattern that its metric shows."""
+
 _UPSTREAM_PATH = re.compile(r"[A-Za-z0-9._~/-]+")
 
 
@@ -16,6 +19,11 @@ class PlacedRule:
 
     rule: RewriteRule
     place: str
+
+    @property
+    def label(self) -> str:
+        """What its metric calls it."""
+        return rule_label(self.rule.pattern)
 
     def __str__(self) -> str:
         """The rule as people write it, and its place."""
@@ -52,6 +60,11 @@ class RewriteRules:
     def _rewritten_by_node(self, repository: str) -> PlacedRule | None:
         prefixes: Iterable[tuple[str, PlacedRule]] = ((placed.rule.literal_prefix, placed) for placed in self.rules)
         return next((placed for prefix, placed in prefixes if prefix and repository.startswith(prefix)), None)
+
+
+def rule_label(pattern: str) -> str:
+    """What the metric of a rule with this pattern calls it."""
+    return pattern[:LABEL_LIMIT]
 
 
 def _checked(path: str, placed: PlacedRule) -> str:

@@ -8,6 +8,7 @@ from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
 from proxy.config.rewrite_rule import RewriteRule
 from proxy.oci.errors import RegistryUnknown
 from proxy.oci.reference import canonical_repository, check_repository
+from proxy.routing.caller import PROXY, Caller
 from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
 
 
@@ -34,6 +35,11 @@ class Target:
     place: str
     """Where the endpoint is written."""
 
+    @property
+    def key(self) -> str:
+        """The repository as this endpoint has it: the same name for another registry (`ns=`) may be another one."""
+        return f"{self.endpoint}/{self.path}" + (f"?ns={self.namespace}" if self.namespace else "")
+
     def url(self, suffix: str) -> str:
         """The URL of something of the repository, such as `manifests/1.2`."""
         return f"{self.endpoint}/{self.path}/{suffix}"
@@ -51,6 +57,8 @@ class Route:
     """The repository that the node asked for."""
     targets: tuple[Target, ...]
     trace: tuple[str, ...]
+    caller: Caller = PROXY
+    """Who pulls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.auth.broker import Broker
@@ -23,10 +24,12 @@ from proxy.pull.manifest_fetcher import ManifestFetcher
 from proxy.pull.manifest_store import ManifestStore
 from proxy.pull.manifests import ManifestParts, Manifests
 from proxy.pull.passthrough import PassThrough
+from proxy.pull.rights import Rights
 from proxy.pull.stored import Stored
 from proxy.pull.suspects import Suspects
 from proxy.pull.uncached import UncachedManifests
 from proxy.pull.verified import Verified
+from proxy.routing.access import AccessRules
 from proxy.routing.table import RouteTable
 from proxy.runtime.watch import watch_store
 from proxy.server.handlers import BlobSource, ManifestSource, Pulls
@@ -39,31 +42,61 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
 
 
-@asynccontextmanager
-async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
-    """All that answers pulls by a configuration; closed at the end.
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What pulls, by whichever routes: it goes on when only names and rules change."""
 
-    Raises ValueError for certificates, forward proxies and caches that cannot be used.
+    manifests: ManifestSource
+    blobs: BlobSource
+    listings: Listings
+    rights: Rights
+    endpoints: Endpoints
+    background: Background
+    """What runs beside the requests and ends by itself: downloads, flights that others wait for."""
+
+
+@asynccontextmanager
+async def engine(
+    config: Config, store: OpenedStore | None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Engine]:
+    """All that pulls by a configuration; closed at the end.
+
+    Raises ValueError for certificates and forward proxies that cannot be used.
     """
-    config = loaded.config
     environment = os.environ if environment is None else environment
     tls = await asyncio.to_thread(load_tls, config)
-    background = Background()
+    background, watchers, endpoints = Background(), Background(), Endpoints()
     async with AsyncExitStack() as stack:
         sessions = Sessions(config, tls, ForwardProxies.from_environment(environment))
         await stack.enter_async_context(sessions)
         stack.push_async_callback(background.close)
-        broker = Broker(config, sessions, background)
-        authorizer = Authorizer(broker, _credentials(config, background, environment))
-        client = UpstreamClient(sessions, authorizer, Endpoints())
+        stack.push_async_callback(watchers.close)
+        authorizer = Authorizer(Broker(config, sessions, background), _credentials(config, background, environment))
+        client = UpstreamClient(sessions, authorizer, endpoints)
+        manifests, blobs = _sources(config, client, store, background, watchers)
+        listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
+        yield Engine(manifests, blobs, listings, rights, endpoints, background)
+
+
+def with_routes(built: Engine, loaded: Loaded) -> Pulls:
+    """What answers pulls: an engine, and the routes and rules of a configuration."""
+    routes = RouteTable(loaded.config, loaded.positions)
+    access = AccessRules(loaded.config, loaded.positions)
+    return Pulls(routes, built.manifests, built.blobs, built.listings, built.rights, access)
+
+
+@asynccontextmanager
+async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
+    """All that answers pulls by a configuration which never changes; raises as `engine` does."""
+    config = loaded.config
+    async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config.cache)) if config.cache is not None else None
-        manifests, blobs = _sources(config, client, store, background)
-        listings = Listings(client, config.timeouts)
-        yield Pulls(RouteTable(config, loaded.positions), manifests, blobs, listings)
+        built = await stack.enter_async_context(engine(config, store, environment))
+        yield with_routes(built, loaded)
 
 
 def _sources(
-    config: Config, client: UpstreamClient, store: OpenedStore | None, background: Background
+    config: Config, client: UpstreamClient, store: OpenedStore | None, background: Background, watchers: Background
 ) -> tuple[ManifestSource, BlobSource]:
     """Where manifests and blobs come from: through the store, or past it where none is configured."""
     kinds, verified = Kinds(), Verified()
@@ -76,7 +109,7 @@ def _sources(
     downloads = Downloads(client, store.blobs, verified, background, bounds)
     stored = Stored(store.blobs, verified, background, config.cache.verify)
     kept = ManifestStore(store.blobs, stored, store.tags, store.evictor, kinds)
-    background.start(watch_store(store, kept))
+    watchers.start(watch_store(store, kept))
     manifests = ManifestParts(fetcher, kept, store.tags, background, config.cache, config.timeouts)
     blobs = BlobParts(
         client, stored, downloads, store.tags, kinds, passthrough, suspects, config.cache, config.timeouts

@@ -1,11 +1,13 @@
 """Start, serve, stop."""
 
 import asyncio
+import functools
 import logging
 import platform
 import signal
 import socket
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -13,82 +15,164 @@ import aiohttp
 from aiohttp import web
 
 from proxy.config.loaded import Loaded
+from proxy.config.model import Config
 from proxy.metrics import BUILD_INFO
-from proxy.runtime.assemble import assembled
+from proxy.runtime.generation import build_generation
+from proxy.runtime.lag import watch_lag
+from proxy.runtime.reload import Origin, Reloader
 from proxy.runtime.sockets import BACKLOG, Sockets, StartError, address_of, bind
+from proxy.runtime.stop import Stop
+from proxy.server.accepting import NodeSite
+from proxy.server.activity import Activity
 from proxy.server.admin import admin_app
-from proxy.server.app import node_app
-from proxy.server.handlers import Handler
+from proxy.server.app import NodeSettings, node_server
+from proxy.server.connections import NodeServer
+from proxy.server.gates import Gates
+from proxy.server.refusals import Refusals
+from proxy.server.status import ListenerStatus, Reload
+from proxy.server.status_look import Look, Snapshot
+from proxy.server.tls import listener_contexts
+from proxy.transport.singleflight import Background
 from proxy.version import VERSION
 
-KEEP_ALIVE = 75.0
-"""Seconds that a node's idle connection is kept."""
 ADMIN_GRACE = 1.0
 """Seconds for requests to the admin port in flight, after SIGTERM."""
+
+CUT_SECONDS = 0.5
+"""Seconds for requests that are still in flight when everything is closed: a stop has waited for them before."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Running:
-    """A proxy that serves: where it listens, and whether it takes requests."""
+    """A proxy that serves: where it listens, whether it takes requests, and what it serves by."""
 
+    reloader: Reloader
+    activity: Activity
     addresses: list[str] = field(default_factory=list)
     admin_address: str | None = None
     ready: bool = False
+    draining: bool = False
 
 
 @asynccontextmanager
-async def running(loaded: Loaded, sockets: Sockets | None = None) -> AsyncIterator[Running]:
+async def running(
+    loaded: Loaded, sockets: Sockets | None = None, origin: Origin | None = None, bound: Config | None = None
+) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
-    The sockets are bound here unless they are given: workers share those of their parent.
+    The sockets are bound here unless they are given: workers share those of their parent. When it changes, the
+    configuration is read again from `origin`. `bound` is the one that the sockets were bound by, if that is
+    older.
     """
-    state = Running()
-    config = loaded.config
     BUILD_INFO.labels(VERSION, platform.python_version(), aiohttp.__version__).set(1)
     async with AsyncExitStack() as stack:
         if sockets is None:
-            sockets = await asyncio.to_thread(bind, config)
+            sockets = await asyncio.to_thread(bind, loaded.config)
         stack.callback(sockets.close)
         try:
-            handler = Handler(await stack.enter_async_context(assembled(loaded)))
+            bound = bound or loaded.config
+            contexts = await stack.enter_async_context(listener_contexts(bound.listeners))
+            reloader = Reloader(await build_generation(loaded, bound), bound, origin)
         except ValueError as error:
             raise StartError(str(error)) from error
-        if sockets.admin is not None:
-            state.admin_address = await _listen(stack, admin_app(lambda: state.ready), sockets.admin, ADMIN_GRACE)
-        for bound in sockets.nodes:
-            app = node_app(handler, config.timeouts.client_stall)
-            state.addresses.append(await _listen(stack, app, bound, config.timeouts.shutdown_grace))
+        stack.push_async_callback(reloader.close)
+        watchers = Background()
+        stack.push_async_callback(watchers.close)
+        watchers.start(reloader.watch())
+        watchers.start(watch_lag())
+        state = Running(reloader, Activity())
+        await _open_doors(stack, state, sockets, contexts)
         state.ready = True
         yield state
         state.ready = False
 
 
-async def serve(loaded: Loaded, sockets: Sockets | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; raises StartError."""
-    stop = asyncio.Event()
+async def _open_doors(
+    stack: AsyncExitStack, state: Running, sockets: Sockets, contexts: Sequence[ssl.SSLContext | None]
+) -> None:
+    """Listen for the operator, then for nodes."""
+    config = state.reloader.current.loaded.config
+    refusals = Refusals()
+    if sockets.admin is not None:
+        look = await stack.enter_async_context(_looking(state, config, refusals))
+        state.admin_address = await _listen_for_admin(stack, admin_app(lambda: state.ready, look), sockets.admin)
+    gates, times = Gates.of(config.limits), config.timeouts
+    for number, (bound, context) in enumerate(zip(sockets.nodes, contexts, strict=True)):
+        enter = functools.partial(state.reloader.enter, number)
+        settings = NodeSettings(enter, gates, state.activity, times.client_stall, times.request, refusals)
+        state.addresses.append(await _listen(stack, node_server(settings), bound, times.shutdown_grace, context))
+
+
+@asynccontextmanager
+async def _looking(state: Running, bound: Config, refusals: Refusals) -> AsyncIterator[Look]:
+    """What the status page looks at."""
+    background = Background()
+    try:
+        yield Look(functools.partial(_snapshot, state, bound), refusals, background)
+    finally:
+        await background.close()
+
+
+def _snapshot(state: Running, bound: Config) -> Snapshot:
+    """The proxy as it is now; `bound` is the configuration whose listeners are open."""
+    current, last = state.reloader.current, state.reloader.last
+    configured = {listener.address: listener.clients for listener in current.loaded.config.listeners}
+    listeners = tuple(
+        ListenerStatus(address, listener.tls is not None, configured.get(listener.address, listener.clients).auth)
+        for address, listener in zip(state.addresses, bound.listeners, strict=False)  # they are opened one by one
+    )
+    return Snapshot(
+        loaded=current.loaded,
+        endpoints=current.engine_part.value.endpoints,
+        index=current.store_part.value.index if current.store_part is not None else None,
+        listeners=listeners,
+        ready=state.ready,
+        draining=state.draining,
+        in_flight=state.activity.in_flight,
+        reload=Reload(last.at, last.problems) if last is not None else None,
+    )
+
+
+async def serve(
+    loaded: Loaded, sockets: Sockets | None = None, origin: Origin | None = None, bound: Config | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, and then until nodes have got what they were pulling; raises StartError.
+
+    SIGHUP has the configuration read again.
+    """
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(loaded, sockets) as state:
+        loop.add_signal_handler(number, stop.ask)
+    async with running(loaded, sockets, origin, bound) as state:
+        loop.add_signal_handler(signal.SIGHUP, state.reloader.ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # what came before there was a handler has waited
         _logger.info("scope-proxy %s listens on %s", VERSION, ", ".join(state.addresses))
         if state.admin_address is not None:
             _logger.info("metrics and health on %s", state.admin_address)
-        await stop.wait()
-        _logger.info("stopping: requests in flight have %.0f s", loaded.config.timeouts.shutdown_grace)
+        await stop.asked.wait()
+        state.ready, state.draining = False, True
+        await stop.drain(state.activity, loaded.config.timeouts)
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, bound: socket.socket, grace: float) -> str:
-    """Serve an application on a socket; its address."""
+async def _listen(
+    stack: AsyncExitStack, server: NodeServer, bound: socket.socket, grace: float, tls: ssl.SSLContext | None
+) -> str:
+    """Serve nodes on a socket; its address."""
     address = address_of(bound)
-    runner = web.AppRunner(
-        app,
-        access_log=None,  # our own line holds more
-        handler_cancellation=True,  # who is gone waits for nothing
-        keepalive_timeout=KEEP_ALIVE,
-        shutdown_timeout=grace,
-    )
+    runner = web.ServerRunner(server, shutdown_timeout=min(grace, CUT_SECONDS))
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await NodeSite(runner, server, bound, tls).start()
+    return address
+
+
+async def _listen_for_admin(stack: AsyncExitStack, app: web.Application, bound: socket.socket) -> str:
+    """Serve the operator on a socket; its address."""
+    address = address_of(bound)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=ADMIN_GRACE)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, bound, backlog=BACKLOG).start()

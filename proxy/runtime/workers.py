@@ -7,26 +7,38 @@ import logging
 import os
 import signal
 import time
+from dataclasses import replace
 from types import FrameType
 
+from proxy.config.errors import ConfigError
 from proxy.config.loaded import Loaded
 from proxy.metrics import forget_process
+from proxy.routing.table import RouteTable
+from proxy.runtime.clients import build_clients
+from proxy.runtime.files import Stamps, stamps, tls_files
+from proxy.runtime.reload import LOOK_SECONDS, Origin
 from proxy.runtime.run import serve
 from proxy.runtime.sockets import Sockets, StartError, bind
+from proxy.server.certificates import judge
+from proxy.transport.session import load_tls
 
 PR_SET_PDEATHSIG = 1
 """Number of the prctl call (Linux)."""
 RESTART_PAUSE = 1.0
 """Seconds before a worker that died is replaced: one that cannot start must not be started without end at once."""
 
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM})
 _logger = logging.getLogger(__name__)
 
 
 class Supervisor:
     """Starts workers, replaces those that die, and passes SIGTERM on."""
 
-    def __init__(self, loaded: Loaded, sockets: Sockets) -> None:
+    def __init__(self, loaded: Loaded, sockets: Sockets, origin: Origin) -> None:
         self._loaded = loaded
+        self._bound = loaded.config
+        self._origin = origin
+        self._seen = self._look_at_files()
         self._sockets = sockets
         self._workers: set[int] = set()
         self._stopping = False
@@ -35,8 +47,17 @@ class Supervisor:
         """Keep so many workers running until SIGTERM or SIGINT; ends when the last of them has ended."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._reload)
+        signal.signal(signal.SIGALRM, self._look)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         for _ in range(count):
             self._start()
+        try:
+            self._watch_over()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # its signal would end the program while it ends itself
+
+    def _watch_over(self) -> None:
         while self._workers:
             pid, status = os.wait()
             self._workers.discard(pid)
@@ -48,18 +69,22 @@ class Supervisor:
                     self._start()
 
     def _start(self) -> None:
+        # A signal between the fork and its handlers would be lost, or taken by handlers that are the parent's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             os._exit(self._work())
         self._workers.add(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _work(self) -> int:
         """What a worker does; its exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGHUP})  # that waits until there is a handler
         _end_with_parent()
         try:
-            asyncio.run(serve(self._loaded, self._sockets))
+            asyncio.run(serve(self._loaded, self._sockets, replace(self._origin, watches=False), self._bound))
         except StartError:
             _logger.exception("a worker cannot start")
             return 1
@@ -70,8 +95,44 @@ class Supervisor:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         self._stopping = True
+        self._send(number)
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        """Have the configuration read again if its file has changed."""
+        seen = self._look_at_files()
+        if seen != self._seen and not self._stopping:
+            self._reload(number, frame)
+
+    def _look_at_files(self) -> Stamps:
+        """The state of the configuration and of the certificates that it names for upstreams."""
+        return stamps((*self._origin.files, *tls_files(self._loaded.config)))
+
+    def _reload(self, _: int, __: FrameType | None) -> None:
+        """Have all workers read the configuration again, and start further ones with it."""
+        self._seen = self._look_at_files()
+        with contextlib.suppress(ConfigError, ValueError):  # every worker says what is wrong
+            self._loaded = self._origin.load()
+        self._send(signal.SIGHUP)
+
+    def _send(self, number: int) -> None:
+        """Send a signal to all workers, those aside that have just ended."""
         for pid in self._workers:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _check_files(loaded: Loaded) -> None:
+    """Look at all files once: workers that cannot start would be started without end. Raises StartError."""
+    config = loaded.config
+    try:
+        load_tls(config)
+        routes = RouteTable(config, loaded.positions)
+        for index, listener in enumerate(config.listeners):
+            if listener.tls is not None:
+                judge(listener.tls, f"listeners[{index}].tls")
+            build_clients(listener.clients, routes, f"listeners[{index}].clients")
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def _end_with_parent() -> None:
@@ -80,10 +141,11 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def serve_with_workers(loaded: Loaded) -> None:
+def serve_with_workers(loaded: Loaded, origin: Origin) -> None:
     """Serve a configuration with all its workers; raises StartError."""
     sockets = bind(loaded.config)
     try:
-        Supervisor(loaded, sockets).run(loaded.config.workers)
+        _check_files(loaded)
+        Supervisor(loaded, sockets, origin).run(loaded.config.workers)
     finally:
         sockets.close()

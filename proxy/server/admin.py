@@ -1,4 +1,4 @@
-"""The operator's own port: metrics and health."""
+"""The operator's own port: metrics, health and the status page."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,10 +7,12 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.metrics import render
+from proxy.server.status_look import Look
+from proxy.server.status_routes import status_routes
 
 
-def admin_app(is_ready: Callable[[], bool]) -> web.Application:
-    """`/metrics`, `/healthz` (alive) and `/readyz` (serving); never an upstream's health."""
+def admin_app(is_ready: Callable[[], bool], look: Look) -> web.Application:
+    """`/metrics`, `/healthz` (alive), `/readyz` (serving; never an upstream's health) and `/status`."""
 
     async def metrics(_: web.Request) -> web.Response:
         page = await asyncio.to_thread(render)  # it reads files of /proc
@@ -24,4 +26,5 @@ def admin_app(is_ready: Callable[[], bool]) -> web.Application:
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", ready)])
+    app.add_routes(status_routes(look))
     return app

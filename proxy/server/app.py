@@ -1,75 +1,168 @@
 """The application that nodes talk to: every request passes here, is answered, logged once and counted once."""
 
 import asyncio
+import functools
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler as AiohttpHandler
 
 from proxy.log import REQUEST_ID
-from proxy.metrics import HTTP_BYTES, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_REQUESTS
+from proxy.metrics import HTTP_BYTES, HTTP_DURATION, HTTP_FIRST_BYTE, HTTP_IN_FLIGHT, HTTP_REQUESTS, Bound
 from proxy.oci.errors import Denied, NameInvalid, RegistryError
 from proxy.oci.request import RegistryRequest, parse_request
-from proxy.server.handlers import Handler
+from proxy.server.activity import Activity
+from proxy.server.connections import BODY_LIMIT, NodeServer
+from proxy.server.framing import BodyTooLarge, Malformed, NodeRequest, check_framing, error_of, has_body
+from proxy.server.gates import Gates
 from proxy.server.record import RequestRecord
+from proxy.server.refusals import Refusals
+from proxy.server.rejections import count_rejection
 from proxy.server.responses import Responder
 from proxy.transport.loop import note_via
 
-BODY_LIMIT = 1024
-"""Bytes of a request's body that are taken; a pull has none."""
 _REQUEST_ID_BYTES = 8
 _AGENT_LIMIT = 200
 
+_REQUESTS, _BYTES, _IN_FLIGHT = Bound(HTTP_REQUESTS), Bound(HTTP_BYTES), Bound(HTTP_IN_FLIGHT)
+_DURATIONS, _FIRST_BYTES = Bound(HTTP_DURATION), Bound(HTTP_FIRST_BYTE)
 _logger = logging.getLogger("proxy.access")
 
 
-def node_app(serve: Handler, client_stall: float) -> web.Application:
-    """The node-facing application; `client_stall` is in seconds."""
+class RawHandler(Protocol):
+    """Answers the requests for one path outside the distribution API, whatever their method."""
 
-    @web.middleware
-    async def answer(request: web.Request, handler: AiohttpHandler) -> web.StreamResponse:  # noqa: ARG001 - see below
-        REQUEST_ID.set(secrets.token_hex(_REQUEST_ID_BYTES))
+    async def __call__(
+        self, request: web.BaseRequest, body: bytes, record: RequestRecord, responder: Responder, /
+    ) -> web.StreamResponse:
+        """The answer to one request, whose body has been read; raises RegistryError."""
+
+
+class PullHandler(Protocol):
+    """Answers requests under `/v2/`."""
+
+    async def __call__(
+        self, request: web.BaseRequest, asked: RegistryRequest, record: RequestRecord, responder: Responder, /
+    ) -> web.StreamResponse:
+        """The answer to one request; raises RegistryError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who answers at a listener; `extra` has handlers by the path that they are for."""
+
+    handler: PullHandler
+    extra: Mapping[str, RawHandler] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What the application of a listener needs: who answers, and the bounds for clients, in seconds."""
+
+    enter: Callable[[], AbstractContextManager[Door]]
+    """Who answers a request: held for as long as it takes, as another configuration may come meanwhile."""
+    gates: Gates
+    activity: Activity
+    client_stall: float
+    request_timeout: float
+    refusals: Refusals = field(default_factory=Refusals)
+    """Where errors are noted for the status page."""
+
+
+def node_server(settings: NodeSettings) -> NodeServer:
+    """What answers the connections of a listener."""
+    gate, head_timeout = settings.gates.connections, settings.request_timeout
+    return NodeServer(NodeApp(settings), gate, head_timeout=head_timeout, stall=settings.client_stall)
+
+
+class NodeApp:
+    """Answers all that comes on the connections of a listener."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+
+    async def answer(self, request: NodeRequest) -> web.StreamResponse:
+        """The answer to a request."""
         agent = request.headers.get("User-Agent", "")[:_AGENT_LIMIT]
         record = RequestRecord(request.method, request.path, request.remote or "", agent)
+        record.has_login = "Authorization" in request.headers
+        return await self._recorded(request, record, functools.partial(self._answered, request, record))
+
+    async def refuse(self, request: NodeRequest, error: BaseException) -> web.StreamResponse:
+        """The answer to what is no request."""
+
+        async def refused(_: Responder) -> web.StreamResponse:
+            raise error_of(error)
+
+        return await self._recorded(request, RequestRecord("-", "-", request.remote or "", ""), refused)
+
+    async def _recorded(
+        self,
+        request: NodeRequest,
+        record: RequestRecord,
+        work: Callable[[Responder], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        REQUEST_ID.set(secrets.token_hex(_REQUEST_ID_BYTES))
         started = time.perf_counter()
+        responder = Responder(request, record, self._settings.client_stall, self._settings.gates.bodies)
         try:
-            return await _answered(serve, request, record, client_stall)
+            return await self._with_errors(work, record, responder)
         except asyncio.CancelledError:
             record.aborted = record.aborted or "client_gone"
             raise
         finally:
-            _finish(record, time.perf_counter() - started)
+            _finish(record, started)
+            self._settings.refusals.note_cut(record)
 
-    # The middleware answers everything, also what no route matches (`*`, a line break in the path), which aiohttp would
-    # answer by itself. The route only spares the making of a 404 for each request, a tenth of a hot one.
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answer])
-    app.router.add_route("*", "/{path:.*}", _unused)
-    return app
+    async def _with_errors(
+        self, work: Callable[[Responder], Awaitable[web.StreamResponse]], record: RequestRecord, responder: Responder
+    ) -> web.StreamResponse:
+        """The answer, or that for its error."""
+        try:
+            return await work(responder)
+        except RegistryError as error:
+            count_rejection(error)
+            responder.close_after |= isinstance(error, Malformed)
+            shown = error
+        except Exception:
+            _logger.exception("a bug: %s %s", record.method, record.path)
+            shown = RegistryError("scope-proxy failed, see its log")
+        self._settings.refusals.note(shown, record)
+        return await responder.error(shown, REQUEST_ID.get())
+
+    async def _answered(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:
+        responder.close_after = has_body(request)  # where it ends is nothing that we rely upon
+        settings = self._settings
+        with settings.gates.requests.place(), settings.activity.noted(), settings.enter() as door:
+            check_framing(request)
+            extra = door.extra.get(request.path)
+            if extra is not None:
+                body = await self._body(request)
+                responder.close_after = False
+                return await extra(request, body, record, responder)
+            asked = _parse(request)
+            record.operation, record.asked = asked.operation, asked
+            with _IN_FLIGHT[record.route,].track_inprogress():
+                return await door.handler(request, asked, record, responder)
+
+    async def _body(self, request: NodeRequest) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.request_timeout):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise BodyTooLarge(f"the request's body is longer than {BODY_LIMIT} bytes") from None
+        except TimeoutError:
+            raise Malformed("the request's body has not come in time") from None
+        except web.RequestPayloadError:
+            raise Malformed("the request's body is not proper HTTP/1.1") from None
 
 
-async def _unused(_: web.Request) -> web.StreamResponse:
-    raise AssertionError("the middleware answers every request")
-
-
-async def _answered(
-    handler: Handler, request: web.Request, record: RequestRecord, client_stall: float
-) -> web.StreamResponse:
-    responder = Responder(request, record, client_stall)
-    try:
-        asked = _parse(request)
-        record.operation = asked.operation
-        with HTTP_IN_FLIGHT.labels(record.route).track_inprogress():
-            return await handler(request, asked, record, responder)
-    except RegistryError as error:
-        return await responder.error(error, REQUEST_ID.get())
-    except Exception:
-        _logger.exception("a bug: %s %s", record.method, record.path)
-        return await responder.error(RegistryError("scope-proxy failed, see its log"), REQUEST_ID.get())
-
-
-def _parse(request: web.Request) -> RegistryRequest:
+def _parse(request: NodeRequest) -> RegistryRequest:
     asked = parse_request(request.method, request.raw_path.partition("?")[0], request.query.items())
     if request.body_exists:
         raise NameInvalid("a pull has no body")
@@ -78,20 +171,30 @@ def _parse(request: web.Request) -> RegistryRequest:
     return asked
 
 
-def _finish(record: RequestRecord, seconds: float) -> None:
-    HTTP_REQUESTS.labels(record.route, str(record.status)).inc()
-    HTTP_DURATION.labels(record.route).observe(seconds)
-    HTTP_BYTES.labels(record.route).inc(record.sent)
+def _count(record: RequestRecord, started: float, seconds: float) -> None:
+    served = record.route, record.cache
+    _REQUESTS[record.route, record.status].inc()
+    _DURATIONS[served].observe(seconds)
+    _BYTES[served].inc(record.sent)
+    if record.cache and record.first_byte:
+        _FIRST_BYTES[served].observe(record.first_byte - started)
+
+
+def _finish(record: RequestRecord, started: float) -> None:
+    seconds = time.perf_counter() - started
+    _count(record, started, seconds)
     _logger.info(
         "%s %s %d",
         record.method,
         record.path,
         record.status,
         extra={
+            "user": record.user,
             "registry": record.registry,
             "repository": record.repository,
             "upstream": record.upstream,
             "operation": record.route,
+            "cache": record.cache,
             "status": record.status,
             "bytes": record.sent,
             "seconds": round(seconds, 4),

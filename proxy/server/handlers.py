@@ -1,22 +1,28 @@
 """The handlers of `/v2/`: parse once, find the route, pull, answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from aiohttp import web
 
+from proxy.metrics import REWRITES, Bound
 from proxy.oci.byterange import ByteRange
-from proxy.oci.errors import ManifestUnknown
+from proxy.oci.errors import BlobUnknown, Denied, ManifestUnknown, TooManyRequests, UpstreamUnavailable
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation, RegistryRequest
 from proxy.pull.blob import Blob
 from proxy.pull.listing import Listing, Listings, link_header
 from proxy.pull.manifest import Manifest
+from proxy.pull.rights import Rights
+from proxy.routing.access import AccessRules
 from proxy.routing.table import Route, RouteTable
+from proxy.server.clients import ClientCheck
 from proxy.server.record import RequestRecord
 from proxy.server.responses import Responder, blob_headers, manifest_headers
 
 NAMESPACE_HEADER = "OCI-Namespace"
+
+_REWRITES = Bound(REWRITES)
 
 
 class ManifestSource(Protocol):
@@ -47,22 +53,59 @@ class Pulls:
     manifests: ManifestSource
     blobs: BlobSource
     listings: Listings
+    rights: Rights
+    access: AccessRules
 
 
 class Handler:
-    """Answers requests under `/v2/`."""
+    """Answers requests under `/v2/` of one listener."""
 
-    def __init__(self, pulls: Pulls) -> None:
+    def __init__(self, pulls: Pulls, clients: ClientCheck) -> None:
         self._pulls = pulls
+        self._clients = clients
 
     async def __call__(
-        self, request: web.Request, asked: RegistryRequest, record: RequestRecord, responder: Responder
+        self, request: web.BaseRequest, asked: RegistryRequest, record: RequestRecord, responder: Responder
     ) -> web.StreamResponse:
         """The answer to one request; raises RegistryError."""
+        caller = await self._clients.identify(request, asked)
+        record.user = caller.name
         if asked.operation is Operation.PING:
             return await responder.whole(b"{}", {"Content-Type": "application/json"})
         route = self._pulls.routes.resolve(asked.name, namespace=asked.namespace, host=request.headers.get("Host"))
         record.registry, record.repository, record.upstream = route.registry, route.repository, route.upstream
+        record.decision = route
+        _count_rewrites(route)
+        route = replace(route, caller=caller)
+        try:
+            self._pulls.access.require(route, caller.name)
+            self._clients.permit(route, asked)
+            return await self._admitted(request, asked, responder, route)
+        except (UpstreamUnavailable, TooManyRequests):
+            self._pulls.rights.doubt(route)
+            raise
+        except Denied as error:
+            self._pulls.rights.revoke(route)
+            raise self._clients.refused(request, asked, error) from error
+
+    async def _admitted(
+        self, request: web.BaseRequest, asked: RegistryRequest, responder: Responder, route: Route
+    ) -> web.StreamResponse:
+        """The answer; what one endpoint does not have, where a client has a right, another one may have."""
+        left = route
+        while True:
+            admitted = await self._pulls.rights.admit(left, asked)
+            try:
+                return await self._answer(request, asked, responder, admitted)
+            except (ManifestUnknown, BlobUnknown):
+                others = tuple(target for target in left.targets if target not in admitted.targets)
+                if not others:
+                    raise
+                left = replace(left, targets=others)
+
+    async def _answer(
+        self, request: web.BaseRequest, asked: RegistryRequest, responder: Responder, route: Route
+    ) -> web.StreamResponse:
         match asked.operation:
             case Operation.MANIFEST:
                 return await self._manifest(request, responder, asked, route)
@@ -72,7 +115,7 @@ class Handler:
                 return await self._listing(request, responder, asked, route)
 
     async def _manifest(
-        self, request: web.Request, responder: Responder, asked: RegistryRequest, route: Route
+        self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route
     ) -> web.StreamResponse:
         if asked.reference is None:
             raise ManifestUnknown("the request names no manifest")
@@ -82,10 +125,12 @@ class Handler:
         manifest = await fetch(route, asked.reference, accept)
         found = manifest.descriptor
         headers = {**manifest_headers(manifest), **_namespace(asked, route)}
-        return await responder.whole(None if asked.head else manifest.content, headers, length=found.size)
+        return await responder.whole(
+            None if asked.head else manifest.content, headers, length=found.size, way=manifest.way
+        )
 
     async def _blob(
-        self, request: web.Request, responder: Responder, asked: RegistryRequest, route: Route
+        self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route
     ) -> web.StreamResponse:
         digest, namespace = asked.digest, _namespace(asked, route)
         if asked.head:
@@ -98,7 +143,7 @@ class Handler:
         return await responder.stream(blob, {**blob_headers(str(digest), blob), **namespace})
 
     async def _listing(
-        self, request: web.Request, responder: Responder, asked: RegistryRequest, route: Route
+        self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route
     ) -> web.StreamResponse:
         listing = await self._list(asked, route)
         headers = {"Content-Type": listing.media_type, **listing.headers, **_namespace(asked, route)}
@@ -110,6 +155,16 @@ class Handler:
         if asked.operation is Operation.TAGS:
             return await self._pulls.listings.tags(route, asked.name, asked.query)
         return await self._pulls.listings.referrers(route, asked.digest, asked.query)
+
+
+def _count_rewrites(route: Route) -> None:
+    """Count the rules that have rewritten the repository: one, unless endpoints have rules of their own."""
+    counted = None
+    for target in route.targets:
+        placed = target.rewriting.rule
+        if placed is not None and placed is not counted:
+            _REWRITES[route.upstream, placed.label].inc()
+            counted = placed
 
 
 def _namespace(asked: RegistryRequest, route: Route) -> dict[str, str]:

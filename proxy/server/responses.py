@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 
 from aiohttp import web
 
-from proxy.metrics import HTTP_ABORTED
+from proxy.metrics import HTTP_ABORTED, Bound
 from proxy.oci.descriptor import BLOB
-from proxy.oci.errors import RangeInvalid, RegistryError, Unsupported
+from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsupported
 from proxy.pull.blob import Blob, DigestMismatch, Way
 from proxy.pull.manifest import Manifest
 from proxy.pull.progress import ContentSpan
+from proxy.server.gates import SMALL_BODY, HeldBodies
 from proxy.server.record import RequestRecord
 from proxy.server.sending import SpanSender
 from proxy.store.blobs import StoreError
@@ -21,44 +23,76 @@ from proxy.upstream.body import BodyBroken
 ALWAYS = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "scope-proxy"}
 """Docker and older clients take a server without the version for no registry; ours is nobody's business."""
 
+_ABORTED = Bound(HTTP_ABORTED)
 _logger = logging.getLogger(__name__)
+
+
+class _Whole(web.StreamResponse):
+    """An answer whose headers wait for its first bytes: they go out together."""
+
+    _send_headers_immediately = False
 
 
 class Responder:
     """Writes the answer to one request."""
 
-    def __init__(self, request: web.Request, record: RequestRecord, client_stall: float) -> None:
+    def __init__(
+        self, request: web.BaseRequest, record: RequestRecord, client_stall: float, bodies: HeldBodies
+    ) -> None:
         self._request = request
         self._record = record
         self._client_stall = client_stall
+        self._bodies = bodies
+        self.close_after = False
+        """Whether the connection ends with the answer."""
 
     async def whole(
-        self, content: bytes | None, headers: Mapping[str, str], *, length: int | None = None
+        self,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        length: int | None = None,
+        way: Way | None = None,
     ) -> web.StreamResponse:
-        """An answer of 200; without content it has the headers of a HEAD, `length` among them."""
-        return await self._send(200, None, content, headers, len(content) if content is not None else length)
+        """An answer of 200; without content it has the headers of a HEAD, `length` among them.
+
+        `way` is that of a manifest: latencies and bytes are counted by it.
+        Raises TooManyRequests where too many clients do not read such answers.
+        """
+        if way is not None:
+            self._note_way(way)
+            self._note_first_byte()
+        if content is None or len(content) <= SMALL_BODY:
+            return await self._send(200, None, content, headers, len(content) if content is not None else length)
+        with self._bodies.holding(content):
+            return await self._send(200, None, content, headers, len(content))
 
     async def error(self, error: RegistryError, request_id: str) -> web.StreamResponse:
-        """The error as JSON, in short as the reason phrase. Never 401, 408 or 429, and never a challenge."""
+        """The error as JSON, in short as the reason phrase. Never 408 or 429; 401 only with a challenge of our own."""
         headers = {"Content-Type": "application/json"}
         if error.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        if isinstance(error, Unauthorized):
+            headers["WWW-Authenticate"] = error.challenge
         if isinstance(error, Unsupported):
             headers["Allow"] = "GET, HEAD"
         if isinstance(error, RangeInvalid) and error.size is not None:
             headers["Content-Range"] = f"bytes */{error.size}"
+        self._record.cache = ""
         self._record.error = f"{error.code}: {error.reason}"
         body = error.body(request_id)
         return await self._send(error.status, error.reason_phrase, body, headers, len(body))
 
     async def stream(self, blob: Blob, headers: Mapping[str, str]) -> web.StreamResponse:
         """A blob, chunk by chunk; what breaks off is cut, so that nobody takes it for complete."""
-        response = self._prepared(206 if blob.span else 200, None, headers, blob.length)
+        self._note_way(blob.way)
+        response = self._prepared(web.StreamResponse(status=206 if blob.span else 200), headers, blob.length)
         try:
             await response.prepare(self._request)
             sender = SpanSender(self._request, response, self._client_stall)
             async with aclosing(blob.chunks()) as chunks:
                 async for piece in chunks:
+                    self._note_first_byte()
                     if isinstance(piece, ContentSpan):
                         await sender.send(piece)
                         self._record.sent += piece.length
@@ -86,26 +120,44 @@ class Responder:
     async def _send(
         self, status: int, reason: str | None, content: bytes | None, headers: Mapping[str, str], length: int | None
     ) -> web.StreamResponse:
-        response = self._prepared(status, reason, headers, length)
+        response = self._prepared(_Whole(status=status, reason=reason), headers, length)
+        sent = content if content is not None and self._request.method != "HEAD" else b""
         try:
             await response.prepare(self._request)
-            if content is not None and self._request.method != "HEAD":
-                await self._write(response, content)
+            for start in range(0, len(sent), SMALL_BODY):
+                await self._write(response, memoryview(sent)[start : start + SMALL_BODY])
             await response.write_eof()
+            await self._taken()
         except (ConnectionError, TimeoutError):
             self._cut("client_gone", "")
         return response
 
+    def _note_way(self, way: Way) -> None:
+        self._record.cache = way.value
+
+    def _note_first_byte(self) -> None:
+        if not self._record.first_byte:
+            self._record.first_byte = time.perf_counter()
+
     def _prepared(
-        self, status: int, reason: str | None, headers: Mapping[str, str], length: int | None
+        self, response: web.StreamResponse, headers: Mapping[str, str], length: int | None
     ) -> web.StreamResponse:
-        response = web.StreamResponse(status=status, reason=reason, headers={**ALWAYS, **headers})
+        response.headers.update(ALWAYS)
+        response.headers.update(headers)
         if length is not None:
             response.content_length = length
-        self._record.status = status
+        if self.close_after:
+            response.force_close()
+        self._record.status = response.status
         return response
 
-    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+    async def _taken(self) -> None:
+        """Wait until little is left in memory: pipelined requests must not heap up answers that nobody reads."""
+        if self._request.protocol.writing_paused:
+            async with asyncio.timeout(self._client_stall):
+                await self._request.writer.drain()
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes | memoryview) -> None:
         """Send a chunk to a client that takes it; raises TimeoutError for one that makes no progress."""
         async with asyncio.timeout(self._client_stall):
             await response.write(chunk)
@@ -113,7 +165,7 @@ class Responder:
 
     def _cut(self, reason: str, message: str) -> None:
         """Break the connection: a length not reached, or a chunked body not ended, shows that it is incomplete."""
-        HTTP_ABORTED.labels(reason).inc()
+        _ABORTED[reason,].inc()
         self._record.aborted = reason
         if message:
             self._record.error = message

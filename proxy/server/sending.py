@@ -33,7 +33,7 @@ class _File:
 class SpanSender:
     """Sends spans to one client, in pieces that grow with its speed."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, stall: float) -> None:
+    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, stall: float) -> None:
         self._request = request
         self._response = response
         self._stall = stall

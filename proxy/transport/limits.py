@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 
+from proxy.metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_QUEUE, Bound
+
 QUEUE_LIMIT = 1000
 """Requests of one size that may wait for one host; further ones fail at once."""
+
+
+_IN_FLIGHT, _QUEUE = Bound(UPSTREAM_IN_FLIGHT), Bound(UPSTREAM_QUEUE)
 
 
 class QueueFull(Exception):
@@ -33,15 +38,6 @@ class Gate:
         """What the status shows."""
         waiting = sum(map(len, self._waiting.values()))
         return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {waiting} waiting"
-
-    @asynccontextmanager
-    async def admitted(self, size: Size) -> AsyncIterator[None]:
-        """Wait for a place and hold it; raises QueueFull."""
-        await self.acquire(size)
-        try:
-            yield
-        finally:
-            self.release(size)
 
     async def acquire(self, size: Size) -> None:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
@@ -77,3 +73,32 @@ class Gate:
         if sum(self._busy.values()) >= self._limits[Size.SMALL]:
             return False
         return size is Size.SMALL or self._busy[Size.LARGE] < self._limits[Size.LARGE]
+
+
+class CountedGate:
+    """A gate as one upstream goes through it: its requests that wait and that are inside are counted."""
+
+    def __init__(self, gate: Gate, upstream: str) -> None:
+        self._gate = gate
+        self._waiting = _QUEUE[upstream,]
+        self._inside = _IN_FLIGHT[upstream,]
+
+    @asynccontextmanager
+    async def admitted(self, size: Size) -> AsyncIterator[None]:
+        """Wait for a place and hold it; raises QueueFull."""
+        await self.acquire(size)
+        try:
+            yield
+        finally:
+            self.release(size)
+
+    async def acquire(self, size: Size) -> None:
+        """Wait for a place; raises QueueFull. Whoever gets one must release it."""
+        with self._waiting.track_inprogress():
+            await self._gate.acquire(size)
+        self._inside.inc()
+
+    def release(self, size: Size) -> None:
+        """Give the place back and admit who waits."""
+        self._gate.release(size)
+        self._inside.dec()

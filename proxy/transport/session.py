@@ -1,20 +1,24 @@
 """aiohttp sessions: one per host that the configuration names, and one for servers that upstreams name."""
 
+import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
 import aiohttp
 from aiohttp.resolver import ThreadedResolver
 from cachetools import LRUCache, TTLCache
+from cryptography import x509
 from yarl import URL
 
 from proxy.config.address import Origin
 from proxy.config.model import Config, Tls
-from proxy.metrics import UPSTREAM_REQUESTS
+from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.limits import Gate
@@ -33,6 +37,7 @@ DNS_SECONDS = 30
 _FOREIGN_CONNECTIONS = 256
 _GATES_LIMIT = 1024
 
+_REQUESTS, _DURATIONS = Bound(UPSTREAM_REQUESTS), Bound(UPSTREAM_DURATION)
 _logger = logging.getLogger(__name__)
 
 
@@ -105,6 +110,7 @@ class Sessions:
         if forward is not None and forward.authorization is not None:
             target = headers if outgoing.origin.scheme == "http" else proxy_headers
             target["Proxy-Authorization"] = forward.authorization
+        started = time.perf_counter()
         response = await session.request(
             outgoing.method,
             outgoing.url,
@@ -114,7 +120,8 @@ class Sessions:
             proxy=forward.url if forward else None,
             proxy_headers=proxy_headers or None,
         )
-        UPSTREAM_REQUESTS.labels(*outgoing.label, str(response.status)).inc()
+        _DURATIONS[outgoing.label].observe(time.perf_counter() - started)
+        _REQUESTS[*outgoing.label, status_label(response.status)].inc()
         _logger.debug("%s %s answered %d", outgoing.method, response.url.with_query(None), response.status)
         return response
 
@@ -185,7 +192,16 @@ def load_tls(config: Config) -> Mapping[Tls, ssl.SSLContext]:
             except (OSError, ssl.SSLError) as error:
                 files = ", ".join(filter(None, (host.tls.ca_file, host.tls.cert_file, host.tls.key_file)))
                 raise ValueError(f"hosts.{name}.tls: cannot use {files}: {error}") from None
+        if host.tls.cert_file is not None:
+            _note_end(f"hosts.{name}.tls", host.tls.cert_file)
     return MappingProxyType(contexts)
+
+
+def _note_end(setting: str, file: str) -> None:
+    """Let the metrics tell when a certificate of ours ends; one that only OpenSSL can read is left out."""
+    with contextlib.suppress(OSError, ValueError):
+        ends = x509.load_pem_x509_certificates(Path(file).read_bytes())[0].not_valid_after_utc
+        TLS_NOT_AFTER.labels(setting).set(ends.timestamp())
 
 
 def without_certificate(tls: Tls) -> Tls:

@@ -26,6 +26,11 @@ class Background:
         if not task.cancelled():
             task.exception()  # seen: whoever waits for the task gets it, and nobody may be waiting
 
+    async def drained(self) -> None:
+        """Wait until all that runs has ended, what it starts included."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def close(self) -> None:
         """Cancel what runs and wait until it has ended."""
         while tasks := list(self._tasks):  # what ends may start more

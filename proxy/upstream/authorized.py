@@ -1,6 +1,7 @@
 """One request to one endpoint, with the credential that it takes: challenge, token, retry, next credential."""
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,14 +11,16 @@ from cachetools import LRUCache, TTLCache
 
 from proxy.auth.broker import Asker, Authorization, Broker, NoLogin
 from proxy.auth.credentials.chain import CredentialChain
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.auth.credentials.source import CredentialError
 from proxy.auth.exchange import TokenRefused, TokenUnavailable
 from proxy.auth.realm import RealmRefused
 from proxy.config.address import Origin
 from proxy.oci.challenge import choose_challenge, parse_challenges
-from proxy.routing.table import Target
+from proxy.oci.login import Login, LoginKind
+from proxy.routing.table import Route, Target
 from proxy.transport.redirect import Followed
 from proxy.upstream.failure import Refused, Unavailable
+from proxy.upstream.strikes import Strikes
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
@@ -28,8 +31,19 @@ REMEMBERED = 20_000
 SURELY_ALIVE = 60.0
 """Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
 
+UNAUTHORIZED = 401
+
 _EXPIRED = ("expired", "reauthenticate", "invalid_token", "token is invalid")
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorized:
+    """An answer that is no refusal, and until when what it was authorized by is good, on the monotonic clock."""
+
+    followed: Followed
+    good_until: float
+
 
 Send = Callable[[str | None], Awaitable[Followed]]
 """Sends the request with a value for Authorization, or without."""
@@ -48,34 +62,54 @@ class Authorizer:
         self._broker = broker
         self._credentials = credentials
         self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
-        self._refused: TTLCache[tuple[Origin, str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
+        self._strikes = Strikes()
+        self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
 
-    async def send(self, target: Target, upstream: str, send: Send, suffix: str) -> Followed:
+    async def send(self, target: Target, route: Route, send: Send, suffix: str) -> Authorized:
         """The answer to the request for `suffix` of the repository, whatever its status but 401 and 403.
 
+        For a client with a credential of its own no other is tried.
         Raises Refused where no credential is taken and Unavailable where a token or a credential cannot be had.
         """
         refusals: list[str] = []
-        for login in await self._logins(target):
-            key = (target.endpoint.origin, target.path, suffix, login.identity)
-            if known := self._refused.get(key):
+        askers = await self._askers(target, route)
+        for asker in askers:
+            key = (target.key, suffix, asker.identity)
+            known = self._refused.get(key) or self._strikes.refusal(asker)
+            if known:
                 refusals.append(known)
                 continue
             try:
-                answer = await self._send_as(Asker(target, upstream, login), send)
+                answer = await self._send_as(asker, send)
             except (TokenRefused, NoLogin, RealmRefused) as error:
-                refusals.append(_told(target, login, str(error)))
+                refusals.append(_told(asker, _advice(asker, error)))
+                if isinstance(error, TokenRefused) and error.status == UNAUTHORIZED:
+                    self._strikes.add(asker, refusals[-1])
             except TokenUnavailable as error:
-                raise Unavailable(_told(target, login, str(error)), retry_after=error.retry_after) from error
+                raise Unavailable(_told(asker, str(error)), retry_after=error.retry_after) from error
             else:
-                if isinstance(answer, Followed):
-                    self._worked[target.endpoint.origin, target.repository] = login.identity
+                if isinstance(answer, Authorized):
+                    self._note_success(asker)
                     return answer
-                told = _told(target, login, f"{target.endpoint.origin.authority} answered {answer.status}")
+                told = _told(asker, f"{target.endpoint.origin.authority} answered {answer.status}")
                 self._refused[key] = told
                 refusals.append(told)
-        _logger.info("refused: %s", "; ".join(refusals))
+                if answer.status == UNAUTHORIZED:
+                    self._strikes.add(asker, told)
+        _logger.info("refused (%s): %s", ", ".join(asker.login.name for asker in askers), "; ".join(refusals))
         raise Refused(refusals[0])
+
+    def _note_success(self, asker: Asker) -> None:
+        if asker.is_client:
+            self._strikes.clear(asker)
+        else:
+            self._worked[asker.learned_key] = asker.identity
+
+    async def _askers(self, target: Target, route: Route) -> list[Asker]:
+        caller = route.caller
+        if caller.login is not None:
+            return [Asker(target, route.upstream, caller.login, caller.identity, caller.proofs.age, is_client=True)]
+        return [Asker(target, route.upstream, login, login.identity) for login in await self._logins(target)]
 
     async def _logins(self, target: Target) -> list[Login]:
         origin = target.endpoint.origin
@@ -86,13 +120,13 @@ class Authorizer:
         worked = self._worked.get((origin, target.repository))
         return sorted(logins, key=lambda login: login.identity != worked)
 
-    async def _send_as(self, asker: Asker, send: Send) -> Followed | _Refusal:
+    async def _send_as(self, asker: Asker, send: Send) -> Authorized | _Refusal:
         """One credential: what is remembered, else the challenge; a dead grant is replaced once."""
         used = await self._broker.remembered(asker)
         answer = await send(used.header if used else None)
         refusal = await _refusal(answer)
         if refusal is None:
-            return answer
+            return Authorized(answer, used.expires_at if used else math.inf)
         if used is not None:
             if not _may_be_dead(used, refusal, answer.response):
                 return refusal
@@ -101,12 +135,12 @@ class Authorizer:
             answer = await send(None)
             refusal = await _refusal(answer)
             if refusal is None:
-                return answer
+                return Authorized(answer, math.inf)
         authorization = await self._answer(asker, answer.response)
         if authorization is None or (used is not None and authorization.header == used.header):
             return refusal
         answer = await send(authorization.header)
-        return await _refusal(answer) or answer
+        return await _refusal(answer) or Authorized(answer, authorization.expires_at)
 
     async def _answer(self, asker: Asker, response: aiohttp.ClientResponse) -> Authorization | None:
         """An authorization for a refused request; None where the endpoint does not say what it wants."""
@@ -132,8 +166,10 @@ async def _refusal(answer: Followed) -> _Refusal | None:
 
 
 def _may_be_dead(used: Authorization, refusal: _Refusal, response: aiohttp.ClientResponse) -> bool:
-    if refusal.status == 401:  # noqa: PLR2004
+    if refusal.status == UNAUTHORIZED:
         return True
+    if used.key is None:  # a password does not expire
+        return False
     if response.method == "HEAD":
         return time.monotonic() - used.fetched_at > SURELY_ALIVE
     return _says_expired(refusal.text)
@@ -143,9 +179,17 @@ def _says_expired(text: str) -> bool:
     return any(word in text.lower() for word in _EXPIRED)
 
 
-def _told(target: Target, login: Login, reason: str) -> str:
-    who = "without credentials" if login.kind is LoginKind.ANONYMOUS else f"as {login.name}"
-    return f"{reason} for repository:{target.repository}:pull {who}"
+def _advice(asker: Asker, error: Exception) -> str:
+    if asker.is_client and isinstance(error, NoLogin):
+        return f"{asker.host.authority} asks for a user name and password"
+    return str(error)
+
+
+def _told(asker: Asker, reason: str) -> str:
+    who = f"as {asker.login.name}" if asker.is_client else "with the configured credentials"  # whose name is no node's
+    if asker.login.kind is LoginKind.ANONYMOUS:
+        who = "without credentials"
+    return f"{reason} for repository:{asker.target.repository}:pull {who}"
 
 
 async def read_error(response: aiohttp.ClientResponse) -> str:

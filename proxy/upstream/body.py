@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
-from proxy.metrics import UPSTREAM_RESUMES
+from proxy.metrics import UPSTREAM_BYTES, UPSTREAM_RESUMES, Bound
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RegistryError
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
-from proxy.upstream.client import Ask, Opened, UpstreamClient
+from proxy.upstream.ask import Ask, Opened
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
 
 RESUMES_LIMIT = 3
 """Times that one body is gone on with."""
 
+_BYTES = Bound(UPSTREAM_BYTES)
 _logger = logging.getLogger(__name__)
 
 
@@ -87,6 +89,7 @@ class ResumingBody:
                 chunk = await content.readany()
             if not chunk:
                 return
+            _BYTES[self._source.route.upstream,].inc(len(chunk))
             if self._last is not None:
                 chunk = chunk[: self._last + 1 - self._offset]
             self._offset += len(chunk)
@@ -123,6 +126,7 @@ class ResumingBody:
             chunk = await response.content.read(left)
             if not chunk:
                 raise Wrong("the blob sent again is shorter than before")
+            _BYTES[self._source.route.upstream,].inc(len(chunk))
             left -= len(chunk)
 
 

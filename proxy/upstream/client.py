@@ -2,26 +2,35 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
-import aiohttp
+from cachetools import LRUCache
 from yarl import URL
 
 from proxy.log import REQUEST_ID
-from proxy.metrics import UPSTREAM_ERRORS, UPSTREAM_RATE_LIMITED
+from proxy.metrics import (
+    UPSTREAM_ERRORS,
+    UPSTREAM_LAST_SUCCESS,
+    UPSTREAM_RATE_LIMITED,
+    UPSTREAM_REFUSED,
+    UPSTREAM_RETRIES,
+    UPSTREAM_UP,
+    Bound,
+)
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import NAMESPACE, Operation
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
-from proxy.transport.limits import Size
+from proxy.transport.limits import CountedGate
 from proxy.transport.loop import via
 from proxy.transport.redirect import Followed, follow
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.transport.session import Outgoing, Sessions
-from proxy.upstream.authorized import Authorizer, read_error
+from proxy.upstream.ask import Ask, Opened
+from proxy.upstream.authorized import Authorized, Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
 from proxy.upstream.trouble import TROUBLE, Waiting, translate
@@ -34,46 +43,13 @@ NOT_MODIFIED = 304
 _NO_REFERRERS = frozenset({400, 405, 406, 501})
 _PASSING = frozenset({408, 425})
 """4xx that say nothing of us or of what we asked for: request timeout, too early."""
+CLIENTS_LIMIT = 4096
+"""Most clients with credentials of their own of which is known how endpoints serve them."""
 _REST_SLACK = 0.02
 _LONGEST_NUMBER = 20
+_UP, _LAST_SUCCESS = Bound(UPSTREAM_UP), Bound(UPSTREAM_LAST_SUCCESS)
 _logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What is asked of a repository: `suffix` follows its name in the URL."""
-
-    operation: Operation
-    suffix: str
-    method: str = "GET"
-    accept: str | None = None
-    range: ByteRange | None = None
-    query: tuple[tuple[str, str], ...] = ()
-    etag: str | None = None
-    """What is known already: then 304 is a good answer."""
-
-    @property
-    def size(self) -> Size:
-        """How much it moves."""
-        return Size.LARGE if self.operation is Operation.BLOB else Size.SMALL
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A good answer with its body still to be read; whoever has it must close it."""
-
-    response: aiohttp.ClientResponse
-    target: Target
-    release: Callable[[], None]
-
-    def close(self) -> None:
-        """Give connection and place back; a body that was not read to its end costs the connection."""
-        if self.response.content.at_eof():
-            self.response.release()
-        else:
-            self.response.close()
-        self.release()
 
 
 class UpstreamClient:
@@ -83,6 +59,7 @@ class UpstreamClient:
         self._sessions = sessions
         self._authorizer = authorizer
         self._endpoints = endpoints
+        self._client_endpoints: LRUCache[str, Endpoints] = LRUCache(CLIENTS_LIMIT)
 
     async def fetch(
         self,
@@ -106,6 +83,8 @@ class UpstreamClient:
         for round_number in range(1, ROUNDS + 1):
             failed: list[Failed] = []
             for position, target in enumerate(pending):
+                if position > 0 or round_number > 1:
+                    UPSTREAM_RETRIES.labels(route.upstream).inc()
                 share = _share(deadline, len(pending) - position, patience)
                 try:
                     return await self._try(route, target, ask, share, consume)
@@ -125,7 +104,7 @@ class UpstreamClient:
         self, route: Route, target: Target, ask: Ask, share: Deadline, consume: Callable[[Opened], Awaitable[Result]]
     ) -> Result:
         """Ask one endpoint within its share of the time; raises EndpointFailure or RegistryError."""
-        rest = self._endpoints.rest(target)
+        rest = max(self._endpoints.rest(target), self._book(route).rest(target))
         if rest > 0:
             reason = f"{target.endpoint.origin.authority} asked to be left alone for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
@@ -138,12 +117,18 @@ class UpstreamClient:
             failure, reason = translate(error, target, spent=sender.waits_for if scope.expired() else None)
             UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
             if reason != "overload":  # that is our own limit, no fault of the endpoint
-                self._note(target, failure)
+                self._note_failure(route, target, failure)
             raise failure from error
-        except Unavailable as failure:
-            self._note(target, failure)
+        except NotThere:
+            self._endpoints.succeeded(target)
+            _note_answer(route)
+            raise
+        except EndpointFailure as failure:
+            self._note_answer(route, target, failure)
             raise
         self._endpoints.succeeded(target)
+        self._book(route).succeeded(target)
+        _note_answer(route)
         return result
 
     async def _ask(self, route: Route, sender: "_Sender", consume: Callable[[Opened], Awaitable[Result]]) -> Result:
@@ -159,20 +144,48 @@ class UpstreamClient:
         """One request; where its HEAD is refused, a GET takes its place."""
         target, ask = sender.target, sender.ask
         try:
-            answer = await self._authorizer.send(target, route.upstream, sender, ask.suffix)
-            if _is_refused_head(ask, answer):
-                answer.response.close()
+            answer = await self._authorized(route, sender)
+            if _is_refused_head(ask, answer.followed):
+                answer.followed.response.close()
                 sender.ask = _as_get(ask)
-                answer = await self._authorizer.send(target, route.upstream, sender, ask.suffix)
-            await _classify(route, target, sender.ask, answer)
+                answer = await self._authorized(route, sender)
+            await _classify(route, target, sender.ask, answer.followed)
         except BaseException:
             sender.release()
             raise
-        return Opened(answer.response, target, sender.release)
+        return Opened(answer.followed.response, target, route.upstream, sender.release, answer.good_until)
 
-    def _note(self, target: Target, failure: EndpointFailure) -> None:
-        if isinstance(failure, Unavailable):
-            self._endpoints.failed(target, failure.retry_after)
+    async def _authorized(self, route: Route, sender: "_Sender") -> Authorized:
+        try:
+            return await self._authorizer.send(sender.target, route, sender, sender.ask.suffix)
+        except Refused:
+            if route.caller.login is None:  # a client's own credential is nothing that the operator could mend
+                UPSTREAM_REFUSED.labels(route.upstream).inc()
+            raise
+
+    def _book(self, route: Route) -> Endpoints:
+        """What is known of endpoints as this client is served: its limits, and its account's trouble, are its own."""
+        if route.caller.login is None:
+            return self._endpoints
+        book: Endpoints | None = self._client_endpoints.get(route.caller.identity)
+        if book is None:
+            book = self._client_endpoints[route.caller.identity] = Endpoints()
+        return book
+
+    def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:
+        """An endpoint, or its token server, has answered otherwise than it should."""
+        if route.caller.login is None:
+            self._note_failure(route, target, failure)
+        elif isinstance(failure, Unavailable):
+            self._book(route).failed(target, str(failure), failure.retry_after)
+
+    def _note_failure(self, route: Route, target: Target, failure: EndpointFailure) -> None:
+        if not isinstance(failure, Unavailable):
+            self._endpoints.refused(target, str(failure))
+            return
+        self._endpoints.failed(target, str(failure), failure.retry_after)
+        if self._endpoints.are_down(route.upstream, route.targets):
+            _UP[route.upstream,].set(0)
 
 
 class _Sender:
@@ -184,7 +197,7 @@ class _Sender:
         self.waits_for = Waiting.TOKEN
         self._sessions = sessions
         self._route = route
-        self._gate = sessions.gate(target.endpoint.origin)
+        self._gate = CountedGate(sessions.gate(target.endpoint.origin), route.upstream)
         self._holds = False
 
     async def __call__(self, authorization: str | None) -> Followed:
@@ -225,6 +238,12 @@ class _Sender:
         url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
         label = (self._route.upstream, ask.operation.value)
         return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
+
+
+def _note_answer(route: Route) -> None:
+    """The upstream has answered as it should."""
+    _UP[route.upstream,].set(1)
+    _LAST_SUCCESS[route.upstream,].set(time.time())
 
 
 def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from proxy.config.address import Origin
 from proxy.routing.table import Target
@@ -13,6 +14,39 @@ LONGEST_COOL_DOWN = 60.0
 """... up to so many seconds."""
 LONGEST_REST = 300.0
 """Seconds that an endpoint is left alone for at the most: then one request finds out how it is."""
+ERROR_LIMIT = 300
+"""Characters of an endpoint's last error that are remembered."""
+
+
+class EndpointState(StrEnum):
+    """How an endpoint is, as far as requests have shown."""
+
+    UNASKED = "unasked"
+    OK = "ok"
+    REFUSING = "refusing"
+    """It answers, and the last answer was a refusal or not what was asked for."""
+    FAILING = "failing"
+    """The last request failed; the next one tries it again."""
+    COOLING = "cooling"
+    """As failing, and others are asked before it for a while."""
+    RESTING = "resting"
+    """It asked to be left alone for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """What people are told of an endpoint; times are seconds since the epoch."""
+
+    state: EndpointState
+    until: float | None = None
+    """The end of cooling or resting."""
+    failures: int = 0
+    """Requests that failed one after the other, up to now."""
+    error: str = ""
+    """The last error, also where it is over."""
+    error_at: float | None = None
+    success_at: float | None = None
+    """When it last gave what was asked for, or said that it does not have it."""
 
 
 @dataclass(slots=True)
@@ -20,6 +54,19 @@ class _Health:
     failures: int = 0
     cool_until: float = 0.0
     rest_until: float = 0.0
+    error: str = ""
+    error_at: float | None = None
+    success_at: float | None = None
+
+    def state(self, now: float) -> EndpointState:
+        """The state at a time of the monotonic clock."""
+        if self.rest_until > now:
+            return EndpointState.RESTING
+        if self.failures:
+            return EndpointState.COOLING if self.cool_until > now else EndpointState.FAILING
+        if self.error_at is not None and self.error_at >= (self.success_at or 0.0):
+            return EndpointState.REFUSING
+        return EndpointState.OK if self.success_at is not None else EndpointState.UNASKED
 
 
 class Endpoints:
@@ -27,6 +74,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._health: dict[Origin, _Health] = {}  # endpoints stand in the configuration, so there are few
+        self._origins: dict[str, set[Origin]] = {}  # by upstream; a route of a client's own may hold one of them only
 
     def order(self, targets: Sequence[Target]) -> list[Target]:
         """The targets as configured, those that failed lately at the end."""
@@ -38,18 +86,43 @@ class Endpoints:
         return max(self._of(target).rest_until - time.monotonic(), 0.0)
 
     def succeeded(self, target: Target) -> None:
-        """The endpoint answered; a rest that it asked another request for stays."""
+        """The endpoint answered as it should; a rest that it asked another request for stays."""
+        health = self._of(target)
+        health.success_at = time.time()
         if not self.rest(target):
-            self._health.pop(target.endpoint.origin, None)
+            health.failures, health.cool_until = 0, 0.0
 
-    def failed(self, target: Target, retry_after: float | None = None) -> None:
+    def refused(self, target: Target, error: str) -> None:
+        """The endpoint answered, and not as it should; that says nothing of the next request."""
+        health = self._of(target)
+        health.error, health.error_at = error[:ERROR_LIMIT], time.time()
+
+    def failed(self, target: Target, error: str, retry_after: float | None = None) -> None:
         """The endpoint could not be asked, or asked to be left alone for `retry_after` seconds."""
+        self.refused(target, error)
         health = self._of(target)
         now = time.monotonic()
         health.failures += 1
         health.cool_until = now + min(COOL_DOWN * 2.0 ** (health.failures - 1), LONGEST_COOL_DOWN)
         if retry_after is not None:
             health.rest_until = now + min(retry_after, LONGEST_REST)
+
+    def are_down(self, upstream: str, targets: Sequence[Target]) -> bool:
+        """Whether all endpoints of an upstream failed when they were last asked; the targets are those of a route."""
+        origins = self._origins.setdefault(upstream, set())
+        origins.update(target.endpoint.origin for target in targets)
+        return all(origin in self._health and self._health[origin].failures > 0 for origin in origins)
+
+    def health(self, origin: Origin) -> EndpointHealth:
+        """How an endpoint's host is."""
+        known = self._health.get(origin)
+        if known is None:
+            return EndpointHealth(EndpointState.UNASKED)
+        now = time.monotonic()
+        state = known.state(now)
+        ends = {EndpointState.RESTING: known.rest_until, EndpointState.COOLING: known.cool_until}
+        until = time.time() + ends[state] - now if state in ends else None
+        return EndpointHealth(state, until, known.failures, known.error, known.error_at, known.success_at)
 
     def _of(self, target: Target) -> _Health:
         return self._health.setdefault(target.endpoint.origin, _Health())

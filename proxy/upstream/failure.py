@@ -93,12 +93,18 @@ def verdict(route: Route, operation: Operation, suffix: str, failures: Sequence[
 
 def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
     """What an error tells of the request: what was asked, of whom, with which scope, and what to do."""
-    return {
+    detail = {
         "asked": f"{route.registry}/{route.repository} {suffix}",
         "upstream": target.url(suffix),
         "scope": f"repository:{target.repository}:pull",
         "hint": f"scope-proxy explain {route.registry}/{route.repository}",
     }
+    if route.caller.login is not None:
+        detail["credential"] = (
+            "the client's own, such as the imagePullSecret that matches the image's name: "
+            f"it has to be valid at {target.endpoint.origin.authority}"
+        )
+    return detail
 
 
 def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> RegistryError:

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.base import Model
 from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
-from proxy.config.model import Config, Model
+from proxy.config.model import Config
 from proxy.config.reference import MARKER, render_reference
 from proxy.config.registries_yaml import parse_registries
 from proxy.config.sections import section_in, settings

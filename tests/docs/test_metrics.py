@@ -4,25 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client.metrics import MetricWrapperBase
 
-from proxy import metrics
-from tests.docs.pages import named, pages, text_of
+from proxy.runtime.series import ERRORS
+from proxy.server.rejections import REJECTIONS
+from tests.docs.exported import program
+from tests.docs.pages import named, pages, section, text_of
 
 _ROW = re.compile(r"^\| `(scope_proxy_\w+)` \| (\w+) \| ([^|]*) \| \S", re.MULTILINE)
 _NAME = re.compile(r"scope_proxy_[a-z_]+(?<!_)")
 _PARTS = ("_bucket", "_count", "_sum")
-
-
-def program() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """The metrics by the name under which they are scraped, with type and labels."""
-    found = {}
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            family = next(iter(metric.describe()))
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            found[name] = (family.type, tuple(metric._labelnames))
-    return found
 
 
 def test_the_table_is_what_the_program_says() -> None:
@@ -35,3 +25,13 @@ def test_the_table_is_what_the_program_says() -> None:
 def test_every_metric_that_a_page_names_exists(page: Path) -> None:
     known = {name + part for name in program() for part in ("", *_PARTS)}
     assert set(_NAME.findall(text_of(page))) - {"scope_proxy"} <= known
+
+
+@pytest.mark.parametrize(
+    ("heading", "values"), [("Upstream trouble", ERRORS), ("Refused requests", REJECTIONS)], ids=["trouble", "refused"]
+)
+def test_every_reason_is_explained(heading: str, values: tuple[str, ...]) -> None:
+    _, found, rest = section("docs/metrics.md", "Metrics").partition(f"\n### {heading}\n")
+    assert found
+    explained = re.findall(r"^\| `(\w+)` \| \S", rest.partition("\n### ")[0], re.MULTILINE)
+    assert sorted(set(explained) - {"reason"}) == sorted(values)

@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from proxy.config.model import Config, Model
+from proxy.config.base import Model
+from proxy.config.model import Config
 from proxy.config.sections import is_collection, section_in, settings
 from tests.docs.pages import code, named, pages
 

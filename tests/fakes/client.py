@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -71,10 +72,23 @@ class Budgets:
 class NodeClient:
     """Sends requests to a proxy and holds every answer to the rules that hold for all of them."""
 
-    def __init__(self, address: str, budgets: Budgets | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        budgets: Budgets | None = None,
+        *,
+        may_be_asked: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.host, _, port = address.rpartition(":")
         self.port = int(port)
         self._budgets = budgets or Budgets()
+        self._may_be_asked = may_be_asked
+        self._tls = tls
+
+    def over(self, tls: ssl.SSLContext) -> "NodeClient":
+        """The same node, over TLS."""
+        return NodeClient(f"{self.host}:{self.port}", self._budgets, may_be_asked=self._may_be_asked, tls=tls)
 
     async def get(self, target: str, *headers: tuple[str, str], keep_body: bool = True) -> Got:
         """GET; without `keep_body` the bytes are counted and hashed only."""
@@ -93,7 +107,7 @@ class NodeClient:
             self.opened(method, target, *headers, body=body) as (reader, _),
         ):
             got = await read_answer(reader, method, keep_body=keep_body)
-        check(got, method)
+        check(got, method, may_be_asked=self._may_be_asked)
         return got
 
     @asynccontextmanager
@@ -118,22 +132,26 @@ class NodeClient:
     async def _connect(self, receive_buffer: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection; the kernel takes so many bytes for a reader that does not read."""
         if receive_buffer is None:
-            return await asyncio.open_connection(self.host, self.port, limit=2 * PIECE)
+            return await asyncio.open_connection(self.host, self.port, limit=2 * PIECE, ssl=self._tls)
         connection = socket.socket()
         try:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             connection.setblocking(False)
             await asyncio.get_running_loop().sock_connect(connection, (self.host, self.port))
-            return await asyncio.open_connection(sock=connection, limit=receive_buffer)
+            name = self.host if self._tls is not None else None
+            return await asyncio.open_connection(
+                sock=connection, limit=receive_buffer, ssl=self._tls, server_hostname=name
+            )
         except BaseException:
             connection.close()
             raise
 
 
-def check(got: Got, method: str) -> None:
-    """What holds for every answer to a node (DESIGN 4.1, 4.6, 4.9)."""
-    assert got.status not in NEVER_TO_NODES, got
-    assert got.header("WWW-Authenticate") is None
+def check(got: Got, method: str, *, may_be_asked: bool = False) -> None:
+    """What holds for every answer to a node (DESIGN 4.1, 4.6, 4.9); it may be asked who it is where a listener does."""
+    is_asked = may_be_asked and got.status == 401
+    assert is_asked or got.status not in NEVER_TO_NODES, got
+    assert (got.header("WWW-Authenticate") is not None) == is_asked
     assert got.header("Content-Encoding") is None
     assert got.header("Docker-Distribution-Api-Version") == "registry/2.0"
     assert got.reason.isascii()

@@ -97,9 +97,11 @@ async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderT
     loaded = await asyncio.to_thread(parse_config, json.dumps(configuration), "test.yaml")
     times = loaded.config.timeouts
     budgets = Budgets(times.manifest, times.blob + BODY_STALLS * times.stall)
+    asks = loaded.config.listeners[0].clients.auth != ("none",)
     async with running(loaded) as state:
         assert state.admin_address is not None
-        yield ProxyUnderTest(NodeClient(state.addresses[0], budgets), NodeClient(state.admin_address))
+        node = NodeClient(state.addresses[0], budgets, may_be_asked=asks)
+        yield ProxyUnderTest(node, NodeClient(state.admin_address))
 
 
 def layer_of(image: Image) -> tuple[str, bytes]:

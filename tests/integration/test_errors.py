@@ -40,7 +40,13 @@ CASES = (
     Case(errors.ManifestUnknown, 404, "MANIFEST_UNKNOWN", lambda _: manifest("none"), reason="does not have"),
     Case(errors.BlobUnknown, 404, "BLOB_UNKNOWN", lambda _: blob(NOWHERE), reason="does not have"),
     Case(errors.RegistryUnknown, 403, "DENIED", lambda _: manifest(registry="x.example"), reason="not configured"),
-    Case(errors.Denied, 403, "DENIED", fault=Reply(403), reason=f"answered 403 for {SCOPE} as robot"),
+    Case(
+        errors.Denied,
+        403,
+        "DENIED",
+        fault=Reply(403),
+        reason=f"answered 403 for {SCOPE} with the configured credentials",
+    ),
     Case(
         errors.RangeInvalid,
         416,
@@ -97,7 +103,8 @@ async def test_an_error_has_its_code_status_and_reason(
 
 
 def test_the_table_above_has_every_error() -> None:
-    assert {case.kind for case in CASES} | {errors.RegistryError} == set(errors.ALL_ERRORS)
+    # Unauthorized is for listeners that ask who is there.
+    assert {case.kind for case in CASES} | {errors.RegistryError, errors.Unauthorized} == set(errors.ALL_ERRORS)
 
 
 async def test_a_bug_of_ours_is_500_with_the_request_id_that_the_log_has(

@@ -89,6 +89,18 @@ async def test_where_a_link_of_the_upstream_points_is_never_shown(node: NodeClie
     assert next_target(got) == f"{LIST}?last=v2&n=2&ns={REG}"
 
 
+@pytest.mark.parametrize("query", ["next_page=opaque", "n=3&token=x", "last=v1&last=v3", "n=many", ""])
+async def test_a_page_that_the_upstream_names_in_its_own_way_is_named_by_its_last_tag(
+    node: NodeClient, registry: ScriptedRegistry, query: str
+) -> None:
+    """Only what the specification knows goes upstream, so a node cannot come back with anything else."""
+    link = f'</v2/{UPSTREAM}/tags/list?{query}>; rel="next"'
+    registry.script(on(kind="tags").nth(2), Reply(200, document={"tags": TAGS[:3]}, headers={"Link": link}))
+    got = await node.get(f"{LIST}?ns={REG}")
+    assert next_target(got) == f"{LIST}?last=v3&ns={REG}"
+    assert tags(await node.get(str(next_target(got)))) == TAGS[3:]
+
+
 async def test_tags_null_is_an_empty_list(node: NodeClient, registry: ScriptedRegistry) -> None:
     registry.script(on(kind="tags"), Reply(200, document={"name": UPSTREAM, "tags": None}))
     assert tags(await node.get(f"{LIST}?ns={REG}")) == []

@@ -104,6 +104,10 @@ class Process:
         """Send a signal."""
         self._child.send_signal(number)
 
+    def wait(self, timeout: float) -> int:
+        """Its exit status, once it has ended; subprocess.TimeoutExpired where it does not in so many seconds."""
+        return self._child.wait(timeout)
+
     def stop(self) -> int:
         """End the program and give its exit status."""
         self._child.terminate()

@@ -1,5 +1,6 @@
 """What a test of real parts needs on its machine."""
 
+import importlib.util
 import os
 import shutil
 from typing import NoReturn
@@ -14,6 +15,12 @@ def require(*names: str, root: bool = False) -> None:
         _not_here(f"not installed: {', '.join(missing)}")
     if root and os.geteuid() != 0:
         _not_here("needs root: containerd mounts file systems")
+
+
+def require_module(name: str) -> None:
+    """Skip the test where a Python package is missing; in CI fail it."""
+    if importlib.util.find_spec(name) is None:
+        _not_here(f"not installed: the Python package {name}")
 
 
 def _not_here(reason: str) -> NoReturn:

@@ -38,9 +38,12 @@ def serving_proxy(
     *,
     arguments: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
+    clients: Mapping[str, object] | None = None,
     **sections: object,
 ) -> Iterator[Proxy]:
-    """Start a proxy with these `registries` and `hosts` on free loopback ports, and wait until `/v2/` answers 200.
+    """Start a proxy with these `registries` and `hosts` on free loopback ports, and wait until it is ready.
+
+    `clients` says who may pull; `{url}` in its values becomes the address of the listener.
 
     `arguments` are added to the command line, `sections` are further top-level keys of the configuration.
     RuntimeError with the proxy's log when it does not start.
@@ -48,7 +51,7 @@ def serving_proxy(
     address, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
     settings = {
         "version": 1,
-        "listeners": [{"address": address, "clients": {"auth": "none"}}],
+        "listeners": [{"address": address, "clients": _with_url(clients or {"auth": "none"}, f"http://{address}")}],
         "admin": {"address": admin},
         "registries": dict(registries),
         "hosts": dict(hosts or {}),
@@ -70,6 +73,10 @@ def serving_registries_yaml(file: Path) -> Iterator[Proxy]:
         yield proxy
 
 
+def _with_url(clients: Mapping[str, object], url: str) -> dict[str, object]:
+    return {key: value.replace("{url}", url) if isinstance(value, str) else value for key, value in clients.items()}
+
+
 @contextlib.contextmanager
 def _running(
     directory: Path, address: str, admin: str, arguments: tuple[str, ...], env: Mapping[str, str] | None = None
@@ -77,7 +84,7 @@ def _running(
     command = [*PROGRAM, "serve", *arguments]
     process = Process(command, log=directory / "log", env=env, cwd=PROJECT_ROOT)
     try:
-        process.wait_ready(lambda: answers(f"http://{address}/v2/", 200))
+        process.wait_ready(lambda: answers(f"http://{admin}/readyz", 200))
         yield Proxy(address, admin, process, arguments)
     finally:
         process.stop()

@@ -13,6 +13,7 @@ from tests.real.signing import Signer
 from tests.real.strictness import Mode, Verdict, judge, parse
 
 USER, PASSWORD = "robot", "robot-password"
+OTHER, OTHER_PASSWORD = "other", "other-password"
 ADMIN, ADMIN_PASSWORD = "admin", "admin-password"
 REFRESH_TOKEN = "robot-refresh-token"
 EXPIRES_IN = 300
@@ -50,6 +51,7 @@ class TokenServer:
         """Back to: Artifactory's strictness, anonymous pulls allowed, POST forms answered, an empty record."""
         self.mode = Mode.ARTIFACTORY
         self.repositories: frozenset[str] = self._known
+        self.rights: dict[str, frozenset[str]] = {}  # by user, for those who may not pull everything
         self.anonymous = True
         self.post_status: int | None = None  # e.g. 404 or 405: forms are refused with it, GET works
         self.expires_in: int | None = EXPIRES_IN  # seconds; None leaves the field out
@@ -96,7 +98,7 @@ class TokenServer:
             return Verdict(web.HTTPUnauthorized.status_code)
         if user == ADMIN:  # uploads images; not a client under judgement
             return Verdict(web.HTTPOk.status_code, [scope.granting(scope.actions) for scope in scopes])
-        return judge(self.mode, scopes, self.repositories)
+        return judge(self.mode, scopes, self.repositories & self.rights.get(user or "", self.repositories))
 
     def _grant(self, verdict: Verdict, user: str | None) -> dict[str, object]:
         lifetime = ASSUMED_LIFE if self.expires_in is None else self.expires_in
@@ -125,5 +127,5 @@ class TokenServer:
 
 
 def _is_right(user: str, password: str) -> bool:
-    expected = {USER: PASSWORD, ADMIN: ADMIN_PASSWORD}.get(user)
+    expected = {USER: PASSWORD, OTHER: OTHER_PASSWORD, ADMIN: ADMIN_PASSWORD}.get(user)
     return expected is not None and secrets.compare_digest(password.encode(), expected.encode())

@@ -36,6 +36,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
         ("https://s.example/a@b/c", "https://s.example/a@b/c"),
     ],
 )
+@pytest.mark.security
 def test_secrets_are_taken_out_of_text(text: str, expected: str) -> None:
     assert redact(text) == expected
 
@@ -44,6 +45,7 @@ SECRET = st.text("abcdefghijklmnopqrstuvwxyz0123456789._~+/=:-", min_size=8, max
 
 
 @given(SECRET, st.sampled_from(["Bearer {}", "basic   {}", "x='Bearer {}'", "https://h.example/p?sig={}"]))
+@pytest.mark.security
 def test_no_token_passes(secret: str, form: str) -> None:
     assert secret not in redact(form.format(secret)).replace("Bearer", "")
 

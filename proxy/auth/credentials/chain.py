@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.auth.credentials.source import ANONYMOUS, CredentialSource, Login
+from proxy.auth.credentials.source import CredentialSource
 from proxy.config.address import Origin
+from proxy.oci.login import ANONYMOUS, Login
 
 LOGINS_LIMIT = 8
 """Most credentials that are tried for one request."""

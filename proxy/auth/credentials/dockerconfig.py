@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind, is_text
+from proxy.auth.credentials.source import CredentialError, is_text
 from proxy.config.address import Origin
+from proxy.oci.login import Login, LoginKind
 
 FILE_LIMIT = 1024 * 1024
 """Largest configuration file in bytes."""

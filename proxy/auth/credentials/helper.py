@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from cachetools import TTLCache
 
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind, is_text
+from proxy.auth.credentials.source import CredentialError, is_text
 from proxy.config.address import Origin
+from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background, SingleFlight
 
 TIMEOUT_SECONDS = 10.0

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from proxy.auth.credentials.dockerconfig import DockerConfigSource
 from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.auth.credentials.source import CredentialError
 from proxy.config.address import Origin
 from proxy.config.credential_names import credential_name, credentials_for
 from proxy.config.model import Config, Credential
 from proxy.config.secrets import SecretError, SecretReader
+from proxy.oci.login import Login, LoginKind
 
 
 @dataclass(frozen=True, slots=True)

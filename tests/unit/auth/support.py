@@ -1,9 +1,9 @@
 """Small helpers of these tests."""
 
-from proxy.auth.credentials.source import Login, LoginKind
 from proxy.auth.exchange import TokenRequest
 from proxy.auth.realm import judge_realm
 from proxy.config.address import Origin
+from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
 
 ROBOT = Login("robot", LoginKind.PASSWORD, "robot", "s3cret")

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from proxy.auth.broker import Asker, Broker, NoLogin
-from proxy.auth.credentials.source import ANONYMOUS, Login, LoginKind
 from proxy.auth.exchange import TokenRefused
 from proxy.auth.realm import RealmRefused
 from proxy.config.address import EndpointAddress
 from proxy.demo.images import make_image
 from proxy.demo.rules import Account, Rules
 from proxy.oci.challenge import BASIC, BEARER, Challenge
+from proxy.oci.login import ANONYMOUS, Login, LoginKind
 from proxy.oci.scope import Scope
 from proxy.routing.rewrite import Rewriting
 from proxy.routing.table import Target
@@ -48,7 +48,7 @@ def asker(
         rewriting=Rewriting(repository, None, ""),
         place="",
     )
-    return Asker(target, "upstream", login)
+    return Asker(target, "upstream", login, login.identity)
 
 
 def challenge(registry: ScriptedRegistry, scope: str | None = SCOPE, **parameters: str) -> Challenge:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.auth import exchange as module
-from proxy.auth.credentials.source import ANONYMOUS, Login
 from proxy.auth.exchange import Method, TokenRefused, TokenUnavailable, _outgoing, exchange, other_method_may_work
+from proxy.oci.login import ANONYMOUS, Login
 from proxy.transport.limits import QueueFull
 from tests.unit.auth.support import REFRESH, REPOSITORY, ROBOT, SCOPE, token_request
 from tests.unit.transport.support import Server, serving, sessions

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.credentials.source import Login, LoginKind
 from proxy.auth.grant import DEFAULT_LIFE, LONGEST_LIFE, Grant, GrantKey, TokenInvalid
 from proxy.config.address import Origin
+from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
 
 

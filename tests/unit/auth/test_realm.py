@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from proxy.auth.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
 from proxy.config.address import Origin
 
+pytestmark = pytest.mark.security
+
 UPSTREAM = Origin.parse("https://registry.example")
 LISTED = Origin.parse("https://auth.listed.example:8443")
 

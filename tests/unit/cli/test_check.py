@@ -1,6 +1,8 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 
 from proxy.cli.main import main
@@ -96,3 +98,37 @@ def test_missing_file_is_named() -> None:
     result = check("--config", "/no/such/file.yaml")
     assert result.exit_code == 2
     assert "/no/such/file.yaml" in result.output
+
+
+def listening(tmp_path: Path, days: float) -> Path:
+    now = datetime.now(UTC)
+    leaf = trustme.CA().issue_cert("p.example", not_before=now - timedelta(days=99), not_after=now + timedelta(days))
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
+    leaf.private_key_pem.write_to_path(tmp_path / "tls.key")
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"version: 1\nlisteners:\n- address: 127.0.0.1:0\n"
+        f"  tls: {{certFile: {tmp_path}/tls.crt, keyFile: {tmp_path}/tls.key}}\n"
+    )
+    return file
+
+
+def test_a_listener_certificate_that_ends_soon_is_a_warning_in_its_place(tmp_path: Path) -> None:
+    file = listening(tmp_path, days=20)
+    result = check("--config", str(file))
+    assert result.exit_code == 0
+    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt ends on " in result.output
+    assert check("--config", str(file), "--strict").exit_code == 1
+    assert check("--config", str(listening(tmp_path, days=90)), "--strict").exit_code == 0
+
+
+def test_a_listener_certificate_that_has_ended_or_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    file = listening(tmp_path, days=-2)
+    result = check("--config", str(file))
+    assert result.exit_code == 2
+    assert f"{file}: error: listeners[0].tls.certFile: the certificate in {tmp_path}/tls.crt ended on " in result.output
+    listening(tmp_path, days=90)
+    (tmp_path / "tls.key").write_bytes(trustme.CA().issue_cert("p.example").private_key_pem.bytes())
+    result = check("--config", str(file))
+    assert result.exit_code == 2
+    assert f"{file}: error: listeners[0].tls.keyFile: {tmp_path}/tls.key is not the key of " in result.output

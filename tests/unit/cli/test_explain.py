@@ -70,3 +70,52 @@ def test_k3s_file_is_explained_with_its_own_lines() -> None:
     endpoint = explained("icr.io/cpopen/app:1", "--registries", str(CONFIG / "registries.yaml"))["endpoints"][0]  # type: ignore[index]
     assert "registries.yaml:" in endpoint["rule"]
     assert endpoint["request"].endswith("/v2/se-next-gen-docker-local/app/manifests/1?ns=icr.io")
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> str:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "version: 1\nregistries: {r.example: {}}\naccess:\n  - {action: deny, repositories: secret}\n"
+        "  - {action: allow, clients: 'team-*'}\n"
+    )
+    return str(file)
+
+
+def test_a_client_that_may_pull_sees_the_rule_that_allows_it(rules: str) -> None:
+    arguments = ["explain", "r.example/a", "--client", "team-a", "--config", rules]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    line = f"  team-a may pull: allow registries: *, repositories: **, clients: team-* ({rules}:5:5)\n"
+    assert line in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("r.example/secret", "--client", "team-a"), "team-a may not pull: deny registries: *, repositories: secret"),
+        (("r.example/a",), "anonymous may not pull: no rule allows it ("),
+    ],
+)
+def test_a_client_that_may_not_pull_sees_why_and_the_route(rules: str, arguments: tuple[str, ...], line: str) -> None:
+    result = CliRunner().invoke(main, ["explain", *arguments, "--config", rules])
+    assert result.exit_code == 1
+    assert line in result.output
+    assert "scope asked" in result.output
+
+
+def test_the_decision_stands_in_the_json_too(rules: str) -> None:
+    result = CliRunner().invoke(main, ["explain", "r.example/secret", "--json", "--config", rules])
+    found = json.loads(result.output)
+    assert result.exit_code == 1
+    assert found["client"] == "anonymous"
+    assert found["access"] == {
+        "allowed": False,
+        "place": f"{rules}:4:5",
+        "text": "deny registries: *, repositories: secret, clients: *",
+    }
+    assert explained("icr.io/a", "--config", str(CONFIG / "artifactory.yaml"))["access"] == {
+        "allowed": True,
+        "place": "",
+        "text": "no access rules",
+    }

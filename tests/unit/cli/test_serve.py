@@ -1,6 +1,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+from aiohttp.http_parser import HttpRequestParserPy
 from click.testing import CliRunner
 
 from proxy.cli.main import main
@@ -36,3 +38,21 @@ def test_broken_configuration_starts_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["serve", "--config", str(file)])
     assert result.exit_code == 2
     assert f"{file}:1:10: " in result.output
+
+
+def test_the_lenient_parser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.cli.serve.HttpRequestParser", HttpRequestParserPy)
+    result = CliRunner().invoke(main, ["serve", "--config", str(CONFIG / "default.yaml")])
+    assert result.exit_code == 1
+    assert "scope-proxy: aiohttp runs on its HTTP parser in Python" in result.output
+    assert "install aiohttp from a wheel" in result.output
+    assert "--allow-python-parser" in result.output
+
+
+def test_the_lenient_parser_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.cli.serve.HttpRequestParser", HttpRequestParserPy)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        arguments = ["serve", "--config", str(CONFIG / "default.yaml"), "--listen", address, "--allow-python-parser"]
+        result = CliRunner().invoke(main, [*arguments, "--admin", "127.0.0.1:0"])
+    assert f"scope-proxy: cannot listen on {address}: " in result.output

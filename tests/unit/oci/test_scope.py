@@ -77,6 +77,8 @@ def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) 
         ("repository:virtual/a:pull repository:other:pull", "mine"),
         ("registry:catalog:*", "mine"),
         ("repository(plugin):virtual/a:pull", "mine"),
+        ("repository:*:pull", "mine"),
+        ("repository:virtual/a&scope=x:pull", "mine"),
         ("", "mine"),
     ],
 )

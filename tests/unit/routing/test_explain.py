@@ -60,3 +60,14 @@ def test_without_credentials_it_says_so() -> None:
 def test_an_unknown_registry_is_the_error_that_a_pull_gets() -> None:
     with pytest.raises(RegistryUnknown):
         explained("other.example/a")
+
+
+def test_what_the_access_rules_say_is_told_for_a_client() -> None:
+    source = loaded("r.example: {}", "access: [{action: deny, repositories: secret}, {action: allow, clients: alice}]")
+    image = ImageReference.parse("r.example/secret")
+    denied = explain_image(source.config, source.positions, image, "alice")
+    assert (denied.client, denied.access.allowed, denied.access.place) == ("alice", False, "c.yaml:4:10")
+    assert denied.endpoints
+    other = ImageReference.parse("r.example/public")
+    assert explain_image(source.config, source.positions, other, "alice").access.allowed
+    assert not explain_image(source.config, source.positions, other).access.allowed

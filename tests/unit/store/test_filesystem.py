@@ -60,6 +60,7 @@ async def test_a_commit_is_durable_before_it_has_a_name(
     ]
 
 
+@pytest.mark.security
 async def test_only_the_owner_may_read(store: FilesystemStore, layout: Layout) -> None:
     await put(store, DATA)
     ingest = await store.begin(Digest.of(b"x"))
@@ -89,6 +90,7 @@ async def test_nothing_is_left_open_or_behind(store: FilesystemStore, layout: La
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+@pytest.mark.security
 async def test_only_a_file_is_a_blob(store: FilesystemStore, layout: Layout, tmp_path: Path, kind: str) -> None:
     before = descriptors()
     path = layout.blob(DIGEST)
@@ -109,6 +111,7 @@ async def test_only_a_file_is_a_blob(store: FilesystemStore, layout: Layout, tmp
     assert descriptors() == before
 
 
+@pytest.mark.security
 async def test_a_part_file_that_is_a_link_is_not_followed(
     store: FilesystemStore, layout: Layout, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from proxy.store.layout import Layout
 from tests.unit.store.support import ended, made, modes, process, put_file, said
 
 
+@pytest.mark.security
 def test_a_new_store_is_for_its_owner_alone(tmp_path: Path) -> None:
     layout = made(tmp_path)
     assert (layout.root / "format").read_text() == f"{FORMAT}\n"
@@ -54,6 +55,7 @@ def test_the_root_of_a_volume_may_hold_what_volumes_hold(tmp_path: Path) -> None
     assert open_folder(Layout(tmp_path)) is None
 
 
+@pytest.mark.security
 def test_a_link_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -64,6 +66,7 @@ def test_a_link_is_no_store(tmp_path: Path) -> None:
     assert list((tmp_path / "real").iterdir()) == []
 
 
+@pytest.mark.security
 def test_links_inside_are_not_followed(tmp_path: Path) -> None:
     layout = made(tmp_path)
     (tmp_path / "elsewhere").mkdir()

@@ -9,6 +9,8 @@ from proxy.transport import addresses
 from proxy.transport.addresses import AddressRefused, JudgingResolver, Network, is_allowed, literal_address, network_of
 from tests.unit.transport.support import Names
 
+pytestmark = pytest.mark.security
+
 PUBLIC, PRIVATE, LOOPBACK, FORBIDDEN = Network.PUBLIC, Network.PRIVATE, Network.LOOPBACK, Network.FORBIDDEN
 
 

@@ -4,9 +4,11 @@ import random
 import pytest
 
 from proxy.transport import limits
-from proxy.transport.limits import Gate, QueueFull, Size
+from proxy.transport.limits import CountedGate, Gate, QueueFull, Size
+from tests.fakes.proxy import metric
 
 SMALL, LARGE = Size.SMALL, Size.LARGE
+UPSTREAM = "limited.example"
 
 
 class Visitors:
@@ -29,7 +31,7 @@ class Visitors:
         await settle()
 
     async def _visit(self, name: str, size: Size) -> None:
-        async with self.gate.admitted(size):
+        async with CountedGate(self.gate, UPSTREAM).admitted(size):
             self.inside.append(name)
             await self._leave[name].wait()
 
@@ -123,7 +125,7 @@ async def test_many_blobs_that_wait_keep_no_manifest_out(monkeypatch: pytest.Mon
 async def test_an_error_inside_gives_the_place_back() -> None:
     gate = Gate(1)
     with pytest.raises(ValueError, match="broken"):
-        async with gate.admitted(LARGE):
+        async with CountedGate(gate, UPSTREAM).admitted(LARGE):
             raise ValueError("broken")
     assert await is_free(gate, 1)
 
@@ -153,7 +155,7 @@ async def test_no_place_is_lost_however_many_waiters_are_cancelled(seed: int) ->
     most = {SMALL: 0, LARGE: 0}
 
     async def visit(size: Size) -> None:
-        async with gate.admitted(size):
+        async with CountedGate(gate, UPSTREAM).admitted(size):
             inside[size] += 1
             most[size] = max(most[size], inside[size])
             assert sum(inside.values()) <= limit
@@ -173,3 +175,24 @@ async def test_no_place_is_lost_however_many_waiters_are_cancelled(seed: int) ->
                 await asyncio.sleep(0)
     assert 0 < most[LARGE] <= max(limit * 3 // 4, 1)
     assert await is_free(gate, limit)
+
+
+def counted() -> tuple[float, float]:
+    """Requests of the upstream that are inside, and that wait."""
+    inside, waiting = (f"scope_proxy_upstream_{name}" for name in ("in_flight", "queue"))
+    return metric(inside, upstream=UPSTREAM), metric(waiting, upstream=UPSTREAM)
+
+
+async def test_who_is_inside_and_who_waits_is_counted_for_the_upstream() -> None:
+    assert counted() == (0, 0)
+    gate = Gate(1)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name in ("first", "second", "third"):
+            await visitors.come(name, SMALL)
+        assert counted() == (1, 2)
+        visitors.tasks["third"].cancel()
+        await visitors.go("first")
+        assert counted() == (1, 0)
+        await visitors.go("second")
+    assert counted() == (0, 0)

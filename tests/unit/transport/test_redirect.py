@@ -11,6 +11,8 @@ from proxy.transport.redirect import Followed, RedirectRefused, _target, follow
 from proxy.transport.session import Sessions
 from tests.unit.transport.support import PLAIN, SECRETS, Server, outgoing, serving, sessions
 
+pytestmark = pytest.mark.security
+
 
 async def followed(server: Server, opened: Sessions, path: str = "/start") -> tuple[Followed, str]:
     """The answer to a request with secrets, and its body."""

@@ -200,6 +200,7 @@ def test_a_certificate_that_cannot_be_used_is_named_with_its_host(tmp_path: Path
             load_tls(config(f"hosts: {{r.example: {{tls: {{{tls.format(path)}}}}}}}"))
 
 
+@pytest.mark.security
 def test_contexts_verify_and_are_of_tls_1_2_at_least() -> None:
     settings = config("hosts: {r.example: {tls: {insecureSkipVerify: true}}}")
     contexts = load_tls(settings)
@@ -209,12 +210,14 @@ def test_contexts_verify_and_are_of_tls_1_2_at_least() -> None:
         assert (context.verify_mode is ssl.CERT_REQUIRED) != tls.insecure_skip_verify
 
 
+@pytest.mark.security
 def test_a_client_certificate_is_not_shown_where_an_upstream_redirects_to() -> None:
     tls = Tls.model_validate({"caFile": "/ca.crt", "certFile": "/client.crt", "keyFile": "/client.key"})
     assert without_certificate(tls) == Tls.model_validate({"caFile": "/ca.crt"})
     assert without_certificate(Tls.model_validate({"insecureSkipVerify": True})).insecure_skip_verify
 
 
+@pytest.mark.security
 async def test_a_redirect_uses_a_session_without_the_certificate_of_the_host() -> None:
     async with serving() as server:
         named = replace(outgoing(f"{server.url}/x"), named_by=server.origin, redirected=True)

@@ -3,8 +3,9 @@ from collections.abc import Sequence
 import pytest
 
 from proxy.auth.credentials.chain import LOGINS_LIMIT, CredentialChain
-from proxy.auth.credentials.source import ANONYMOUS, CredentialError, Login, LoginKind
+from proxy.auth.credentials.source import CredentialError
 from proxy.config.address import Origin
+from proxy.oci.login import ANONYMOUS, Login, LoginKind
 
 ORIGIN = Origin.parse("https://r.example")
 

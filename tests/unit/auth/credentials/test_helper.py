@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from proxy.auth.credentials import helper
 from proxy.auth.credentials.helper import HelperSource, _parse
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.auth.credentials.source import CredentialError
 from proxy.config.address import Origin
+from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
 
 ORIGIN = Origin.parse("https://r.example:8443")

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.credentials.source import ANONYMOUS, Login, LoginKind, is_text
+from proxy.auth.credentials.source import is_text
+from proxy.oci.login import ANONYMOUS, Login, LoginKind
 
 TEXTS = st.text("ab:|\x00", max_size=4)
 PARTS = st.tuples(st.sampled_from(LoginKind), TEXTS, TEXTS)

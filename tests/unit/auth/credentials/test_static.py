@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from proxy.auth.credentials.dockerconfig import DockerConfigSource
 from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.source import CredentialError, Login, LoginKind
+from proxy.auth.credentials.source import CredentialError
 from proxy.auth.credentials.static import StaticSource
 from proxy.config.address import Origin
 from proxy.config.credential_names import matches
 from proxy.config.load import parse_config
 from proxy.config.secrets import SecretReader
+from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
 
 ORIGIN = Origin.parse("https://r.example")

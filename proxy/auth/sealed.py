@@ -1,0 +1,145 @@
+"""Sealed tokens: encrypted and signed, so that only we can read or make them, with keys that all replicas share."""
+
+import base64
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Self
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from proxy.auth.sealed_payload import Sealed, decode, encode
+
+KEY_MIN_LENGTH = 32
+"""Characters of a key; `openssl rand -hex 32` gives 64."""
+KEYS_LIMIT = 16
+"""Keys of a file: each of them is tried on a token that is not ours."""
+SEALED_LIMIT = 8000
+"""Characters of a token that is handed out: with `Authorization: Bearer` before it, it stays below the 8,190 bytes that
+aiohttp takes for one header field."""
+OPENED_LIMIT = 16 * 1024
+"""Characters of a token that is looked at."""
+LEEWAY_SECONDS = 300
+"""By how much the clocks of replicas may differ."""
+
+_PLAIN_LIMIT = 64 * 1024
+_VERSION = b"\x01"
+_AS_IS, _DEFLATED = b"\x00", b"\x01"
+_CONTEXT = b"scope-proxy sealed token, version 1"
+_SHAPE = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+_MAKE_ONE = "write one that `openssl rand -hex 32` prints"
+
+
+class TokenForged(Exception):
+    """The token was not made with any of our keys, or not by this version, or was changed."""
+
+
+class TokenExpired(Exception):
+    """The token was good once."""
+
+
+class LoginTooLong(Exception):
+    """A token with this login would not fit into a header."""
+
+
+class SealingKeys:
+    """The keys that seal tokens: the first one seals, all of them open."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._cipher = MultiFernet(_fernet(key) for key in keys)
+        self.count = len(keys)
+
+    @classmethod
+    def parse(cls, text: str, file: str) -> Self:
+        """The keys of a file, one a line; blank lines and those that begin with `#` do not count.
+
+        Raises ValueError, which says the line and what to do, and holds nothing of a key.
+        """
+        keys = tuple(dict.fromkeys(_keys(text, file)))
+        if not keys:
+            raise ValueError(f"{file} holds no key: {_MAKE_ONE}")
+        if len(keys) > KEYS_LIMIT:
+            raise ValueError(f"{file} holds {len(keys)} keys, more than {KEYS_LIMIT}: remove the oldest, at the end")
+        return cls(keys)
+
+    def seal(self, payload: Sealed) -> str:
+        """The token; raises LoginTooLong.
+
+        Its length tells the length of what it carries. Only what would not fit otherwise is compressed: how well a
+        secret compresses beside repository names that others choose would tell something of the secret.
+        """
+        content = encode(payload)
+        token = self._encrypt(_AS_IS + content, payload.issued_at)
+        if len(token) > SEALED_LIMIT:
+            token = self._encrypt(_DEFLATED + zlib.compress(content, 9), payload.issued_at)
+        if len(token) > SEALED_LIMIT:
+            raise LoginTooLong(
+                "the credential is too long for a token: use `challenge: basic` in the clients of this listener"
+            )
+        return token
+
+    def open(self, text: str, now: float) -> Sealed:
+        """The content of a token that is good at `now` (Unix seconds); raises TokenForged and TokenExpired."""
+        content = self._decrypt(text)
+        if content[:1] != _VERSION:
+            raise TokenForged("the token is of another version of scope-proxy")
+        try:
+            payload = decode(_inflated(content[1:2], content[2:]))
+        except ValueError as error:
+            raise TokenForged(f"the token cannot be read: {error}") from None
+        if payload.issued_at > now + LEEWAY_SECONDS:
+            raise TokenForged("the token comes from the future: the clocks of the replicas do not agree")
+        if payload.expires_at <= now:
+            raise TokenExpired("the token has expired")
+        return payload
+
+    def _encrypt(self, content: bytes, at: int) -> str:
+        return self._cipher.encrypt_at_time(_VERSION + content, at).decode()
+
+    def _decrypt(self, text: str) -> bytes:
+        if len(text) > OPENED_LIMIT or not _SHAPE.fullmatch(text) or not _canonical(text):
+            raise TokenForged("the token is none of ours")
+        try:
+            return self._cipher.decrypt(text)
+        except InvalidToken:
+            raise TokenForged("the token was not sealed with any of the keys in use, or was changed") from None
+
+
+def _keys(text: str, file: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        key = line.strip()
+        if not key or key.startswith("#"):
+            continue
+        if len(key) < KEY_MIN_LENGTH:
+            raise ValueError(f"{file}:{number}: a key has at least {KEY_MIN_LENGTH} characters: {_MAKE_ONE}")
+        yield key
+
+
+def _fernet(key: str) -> Fernet:
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_CONTEXT).derive(key.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+def _canonical(text: str) -> bool:
+    """Whether there is no other text for these bytes; the decoder would overlook what does not belong there."""
+    try:
+        return base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)).decode() == text
+    except ValueError:
+        return False
+
+
+def _inflated(how: bytes, content: bytes) -> bytes:
+    if how == _AS_IS:
+        return content
+    if how != _DEFLATED:
+        raise ValueError("it is packed in an unknown way")
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(content, _PLAIN_LIMIT)
+    except zlib.error:
+        raise ValueError("it does not unpack") from None
+    if not inflater.eof:
+        raise ValueError("it does not end")
+    return plain

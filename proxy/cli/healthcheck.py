@@ -1,0 +1,64 @@
+"""`scope-proxy healthcheck`: ask a running proxy whether it serves, for containers and service managers."""
+
+import http.client
+from pathlib import Path
+
+import click
+
+from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
+from proxy.config.base import listen_address
+from proxy.config.validate_listeners import split_address
+
+WITHIN = 2.0
+"""Seconds for connecting, and for the answer."""
+
+EXIT_UNHEALTHY = 1
+"""Exit status when the proxy does not answer, or answers that it does not serve."""
+
+_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_MAX_ANSWER = 1024
+_OK = 200
+
+
+@click.command()
+@configuration_options
+@click.option("--admin", metavar="HOST:PORT", help="Ask here, whatever the configuration says.")
+@click.option("--live", is_flag=True, help="Ask whether it is alive (/healthz), not whether it serves (/readyz).")
+def healthcheck(config: Path | None, registries: Path | None, *, admin: str | None, live: bool) -> None:
+    """Ask the proxy of this configuration whether it serves; status 1 if it does not."""
+    host, port = split_address(_address(config, registries, admin))
+    path = "/healthz" if live else "/readyz"
+    problem = _ask(_ANY_ADDRESS.get(host, host), port, path)
+    if problem is not None:
+        click.echo(f"scope-proxy: {path} of {host or '*'}:{port}: {problem}", err=True)
+        raise click.exceptions.Exit(EXIT_UNHEALTHY)
+
+
+def _address(config: Path | None, registries: Path | None, admin: str | None) -> str:
+    """Where metrics and health are served."""
+    if admin is not None:
+        try:
+            return listen_address(admin)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    configured = source_of(config, registries).load_or_exit().config.admin
+    if configured is None:
+        click.echo("scope-proxy: admin is null in the configuration: nobody can be asked", err=True)
+        raise click.exceptions.Exit(EXIT_CONFIG)
+    return configured.address
+
+
+def _ask(host: str, port: int, path: str) -> str | None:
+    """What is wrong, or None."""
+    connection = http.client.HTTPConnection(host, port, timeout=WITHIN)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status == _OK:
+            return None
+        said = answer.read(_MAX_ANSWER).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer: {str(error) or type(error).__name__}"
+    finally:
+        connection.close()
+    return f"{answer.status} {said}"

@@ -1,0 +1,1 @@
+"""What `scope-proxy doctor` finds out: check after check, on the connections that a pull would use."""

@@ -1,0 +1,150 @@
+"""The manifest of the image: by HEAD, which no registry counts, and once by GET."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from proxy.doctor.examination import Answer, Examination, Stopped
+from proxy.doctor.rates import check_rates
+from proxy.doctor.report import Check, Fact
+from proxy.doctor.subject import Pulled
+from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, manifest_type, named_digests
+from proxy.oci.errors import UpstreamInvalid
+from proxy.oci.reference import Digest
+from proxy.upstream.client import REFUSED_HEAD
+
+_OK = 200
+_REFUSED = frozenset({401, 403})
+_NO_HEAD = frozenset({405, 501})
+_MISSING = frozenset({404, 410})
+_TOO_MANY = 429
+_DIGEST = "Docker-Content-Digest"
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One way to be let in: a login's name, and the header that it has led to."""
+
+    name: str
+    header: str | None = field(repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request carries."""
+        return {} if self.header is None else {"Authorization": self.header}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What was pulled, and by which pass."""
+
+    entered: Pass
+    digest: Digest
+    image: bytes | None = field(repr=False)
+    """The manifest that names blobs; of an index its first one. None where there is none."""
+
+
+async def check_manifests(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> Manifests:
+    """Ask by HEAD, then by GET; raises Stopped where the image is not to be had."""
+    entered, head = await _check_head(exam, pulled, passes)
+    got = await _get(exam, pulled, entered, str(pulled.reference))
+    check_rates(exam.journal, exam.subject.host, head.headers, got.headers)
+    media_type, digest = _judge(exam, pulled, got)
+    image: bytes | None = got.body
+    gets = 1
+    if media_type in INDEX_TYPES:
+        image, gets = await _first_image(exam, pulled, entered, got.body), 2
+    kind = "index and the first manifest of it" if gets > 1 else "manifest"
+    seen = f"{kind}, {len(got.body)} bytes, right by its digest; {gets} GET, which registries count as pulls"
+    facts: dict[str, Fact] = {"digest": str(digest), "mediaType": media_type, "bytes": len(got.body), "pulls": gets}
+    exam.journal.passed(Check.GET, seen, **facts)
+    return Manifests(entered, digest, image)
+
+
+async def _check_head(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> tuple[Pass, Answer]:
+    """Go through the passes as a pull does: the next one after a refusal."""
+    refused: list[tuple[Pass, int]] = []
+    for each in passes:
+        headers = {"Accept": ACCEPT, **each.headers}
+        answer = await exam.ask_for(Check.HEAD, "HEAD", pulled.manifest, headers, 0)
+        if answer.status not in _REFUSED or answer.elsewhere:
+            _tell_refused(exam, refused, others_work=True)
+            _tell_head(exam, each, answer)
+            return each, answer
+        refused.append((each, answer.status))
+    _tell_refused(exam, refused, others_work=False)
+    raise Stopped("not reached: the registry refuses the manifest")
+
+
+def _tell_refused(exam: Examination, refused: Sequence[tuple[Pass, int]], *, others_work: bool) -> None:
+    for each, status in refused:
+        told = exam.journal.warned if others_work else exam.journal.failed
+        seen = f"{exam.subject.host} answers {status} for {exam.subject.repository} with {each.name}"
+        told(Check.HEAD, seen, "check the password, and the right to pull the repository", status=status)
+
+
+def _tell_head(exam: Examination, entered: Pass, answer: Answer) -> None:
+    journal, host, status = exam.journal, exam.subject.host, answer.status
+    seen = f"{host} answers {status} with {entered.name}"
+    if status == _OK and _DIGEST in answer.headers:
+        journal.passed(Check.HEAD, seen, status=status)
+    elif status == _OK:
+        advice = "each check of a tag will cost a GET, which registries count: look at what stands before the registry"
+        journal.warned(Check.HEAD, f"{seen}, without {_DIGEST}", advice, status=status)
+    elif status in _NO_HEAD or (answer.elsewhere and status in REFUSED_HEAD):
+        journal.warned(Check.HEAD, f"{seen}: HEAD is not to be had", "each check of a tag costs a GET", status=status)
+    else:
+        journal.failed(Check.HEAD, seen, _advice(exam, status), status=status)
+        check_rates(journal, host, answer.headers)
+        raise Stopped("not reached: the registry does not have the manifest to give")
+
+
+def _advice(exam: Examination, status: int) -> str:
+    if status in _MISSING:
+        return (
+            f"it has no such {exam.subject.repository} or tag: look at the rewrite rule with scope-proxy explain IMAGE"
+        )
+    return "too many requests: configure an account, or wait" if status == _TOO_MANY else "look at the registry's logs"
+
+
+async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str) -> Answer:
+    headers = {"Accept": ACCEPT, **entered.headers}
+    answer = await exam.ask_for(Check.GET, "GET", pulled.url(f"manifests/{reference}"), headers, MANIFEST_LIMIT)
+    if answer.status != _OK:
+        seen = f"{exam.subject.host} answers {answer.status} to GET of {reference}"
+        exam.journal.failed(Check.GET, seen, _advice(exam, answer.status), status=answer.status)
+        raise Stopped("not reached: the manifest cannot be had")
+    return answer
+
+
+def _judge(exam: Examination, pulled: Pulled, got: Answer) -> tuple[str, Digest]:
+    """The media type and digest of what came; raises Stopped where it is not what was asked for."""
+    if len(got.body) > MANIFEST_LIMIT:
+        _tell_wrong(exam, f"what came is larger than {MANIFEST_LIMIT} bytes")
+    try:
+        media_type = manifest_type(got.body, got.headers.get("Content-Type"))
+    except UpstreamInvalid:  # its words may repeat what was sent
+        _tell_wrong(exam, "what came is no manifest that can be passed on")
+    asked = pulled.reference if isinstance(pulled.reference, Digest) else None
+    digest = Digest.of(got.body, asked.algorithm if asked else "sha256")
+    named = [str(asked or digest), got.headers.get(_DIGEST, "")]
+    if any(text != str(digest) for text in named if text.startswith(f"{digest.algorithm}:")):
+        _tell_wrong(exam, "what came does not have the digest that was named")
+    return media_type, digest
+
+
+async def _first_image(exam: Examination, pulled: Pulled, entered: Pass, index: bytes) -> bytes | None:
+    """The first manifest that an index names; raises Stopped where other bytes come."""
+    digest = next(iter(named_digests(index)), None)
+    if digest is None:
+        return None
+    got = await _get(exam, pulled, entered, str(digest))
+    if Digest.of(got.body, digest.algorithm) != digest:
+        _tell_wrong(exam, f"the first manifest of the index does not have its digest {digest}")
+    return got.body
+
+
+def _tell_wrong(exam: Examination, fault: str) -> NoReturn:
+    advice = "look at what stands before the registry: scope-proxy passes this on to nobody"
+    exam.journal.failed(Check.GET, f"{exam.subject.host}: {fault}", advice)
+    raise Stopped("not reached: there is no good manifest")

@@ -1,0 +1,145 @@
+"""The rights of clients that pull with credentials of their own: a hit obeys them as a miss does.
+
+The upstream's 2xx on something of a repository is the proof; a token alone proves nothing, since servers grant empty
+access. Proofs are kept for a minute at the most, and never shared between two identities.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cachetools import LRUCache
+
+from proxy.config.model import Timeouts
+from proxy.metrics import PROOFS, Bound
+from proxy.oci.errors import RegistryError, TooManyRequests, UpstreamTimeout, UpstreamUnavailable
+from proxy.oci.request import Operation, RegistryRequest
+from proxy.pull.proving import proof_of, prove
+from proxy.routing.table import Route, Target
+from proxy.transport.clock import Deadline, DeadlineExceeded
+from proxy.transport.singleflight import Background, SingleFlight
+from proxy.upstream.ask import Ask
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.failure import detail_of
+
+PROOFS_LIMIT = 50_000
+"""Most (identity, endpoint, repository) whose proof is kept."""
+SHARE = 0.5
+"""Share of a request's time that a proof may take: what is left is for what was asked."""
+FETCH_SECONDS = 60.0
+"""How long the upstream may take for a proof, after its client was told to come again."""
+
+_CONTENT = frozenset({Operation.MANIFEST, Operation.BLOB})
+_PROOFS = Bound(PROOFS)
+_logger = logging.getLogger(__name__)
+
+_Key = tuple[str, str]
+"""An identity, and the repository as its endpoint has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """When the upstream last said yes, and until when that holds; on the monotonic clock."""
+
+    given: float
+    until: float
+
+
+class Rights:
+    """Proves them, and remembers proofs."""
+
+    def __init__(self, client: UpstreamClient, background: Background, timeouts: Timeouts) -> None:
+        self._client = client
+        self._timeouts = timeouts
+        self._proofs: LRUCache[_Key, _Proof] = LRUCache(PROOFS_LIMIT)
+        self._flights: SingleFlight[tuple[str, Sequence[Target], str], Target] = SingleFlight(background)
+
+    async def admit(self, route: Route, asked: RegistryRequest) -> Route:
+        """The route by the endpoint where the client has a right to the repository; raises RegistryError.
+
+        Lists are never kept: the upstream judges each request for one.
+        """
+        if route.caller.login is None or asked.operation not in _CONTENT:
+            return route
+        for target in route.targets:
+            if self._is_proven(route, target):
+                _PROOFS["known",].inc()
+                return replace(route, targets=(target,))
+        return await self._prove(route, asked)
+
+    def _is_proven(self, route: Route, target: Target) -> bool:
+        """Whether a proof holds, as long as the listener by which this request came lets one hold."""
+        proof = self._proofs.get(_key(route, target))
+        return proof is not None and time.monotonic() < min(proof.until, proof.given + route.caller.proofs.age)
+
+    def doubt(self, route: Route) -> None:
+        """An endpoint could not be asked: the next request finds out whether another one serves the client."""
+        for target in route.targets if route.caller.login is not None else ():
+            proof = self._proofs.get(_key(route, target))
+            if proof is not None:
+                self._proofs[_key(route, target)] = replace(proof, until=proof.given)
+
+    def revoke(self, route: Route) -> None:
+        """The upstream has refused: what it allowed before counts no more, not even while it cannot be asked."""
+        for target in route.targets if route.caller.login is not None else ():
+            self._proofs.pop(_key(route, target), None)
+
+    async def _prove(self, route: Route, asked: RegistryRequest) -> Route:
+        ask = proof_of(asked)
+        flight = (route.caller.identity, route.targets, ask.suffix)
+        try:
+            async with Deadline.after(self._budget(ask) * SHARE).enforced():
+                target = await self._flights.run(flight, lambda: self._ask(route, ask))
+        except DeadlineExceeded:
+            detail = detail_of(route, route.targets[0], ask.suffix)
+            late = UpstreamTimeout(
+                f"the upstream has not said in time whether {route.caller.name} may pull {route.repository}",
+                detail=detail,
+                retry_after=1,
+            )
+            return self._last(route, late)
+        except UpstreamUnavailable as error:
+            return self._last(route, error)
+        except RegistryError:
+            _PROOFS["refused",].inc()
+            raise
+        _PROOFS["given",].inc()
+        return replace(route, targets=(target,))
+
+    def _budget(self, ask: Ask) -> float:
+        return self._timeouts.manifest if ask.operation is Operation.MANIFEST else self._timeouts.blob
+
+    async def _ask(self, route: Route, ask: Ask) -> Target:
+        """Ask the upstream as the client; raises RegistryError.
+
+        A refusal counts also when its client has not waited for it.
+        """
+        asked_at = time.monotonic()
+        deadline = Deadline.after(FETCH_SECONDS)
+        try:
+            target, good_until = await prove(self._client, route, ask, deadline, self._budget(ask))
+        except (UpstreamUnavailable, TooManyRequests):
+            raise
+        except RegistryError:
+            self.revoke(route)
+            raise
+        until = min(asked_at + route.caller.proofs.age, good_until)
+        self._proofs[_key(route, target)] = _Proof(asked_at, until)
+        return target
+
+    def _last(self, route: Route, error: RegistryError) -> Route:
+        """The route by what was last proven, where the configuration lets it count; else raises the error."""
+        oldest = time.monotonic() - route.caller.proofs.last_age
+        for target in route.targets if route.caller.proofs.last_age else ():
+            proof = self._proofs.get(_key(route, target))
+            if proof is not None and proof.given >= oldest:
+                _PROOFS["last",].inc()
+                _logger.warning("the last proof of %s counts: %s", route.caller.name, error.reason)
+                return replace(route, targets=(target,))
+        _PROOFS["unreachable",].inc()
+        raise error
+
+
+def _key(route: Route, target: Target) -> _Key:
+    return route.caller.identity, target.key

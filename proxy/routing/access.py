@@ -1,0 +1,164 @@
+"""Who may pull what: the rules of `access`, in order; the first one that matches decides."""
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from proxy.config.access import AccessRule
+from proxy.config.credential_names import matches
+from proxy.config.model import Config
+from proxy.config.wildcard import covers
+from proxy.oci.errors import REASON_LIMIT, Denied
+from proxy.routing.aliases import Aliases, Name, own_names, plain_registry
+from proxy.routing.table import Places, Route
+
+EVERYTHING = ("**",)
+"""`repositories` of a rule that is about registries as a whole."""
+REMEMBERED = 4096
+"""Repositories whose other names are remembered, and decisions."""
+CLIENT_SHOWN = 40
+"""Characters of a client's name in a reason."""
+PLACE_SHOWN = 60
+"""Characters of a rule's place in a reason."""
+
+_NO_RULE = "no rule allows it"
+
+
+class AccessDenied(Denied):
+    """A rule of `access` forbids it, or none allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessDecision:
+    """Whether a client may pull a repository, and why."""
+
+    allowed: bool
+    place: str
+    """Where the rule that decides is written; where `access` is, if none does; empty without rules."""
+    text: str
+    """The rule in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    rule: AccessRule
+    place: str
+
+    @property
+    def names_repositories(self) -> bool:
+        """Whether it denies repositories, whatever they are called, and not registries by their name."""
+        return self.rule.action == "deny" and not set(self.rule.repositories) & set(EVERYTHING)
+
+    def __str__(self) -> str:
+        """The rule as people write it."""
+        rule = self.rule
+        lists = (("registries", rule.registries), ("repositories", rule.repositories), ("clients", rule.clients))
+        return f"{rule.action} {', '.join(f'{name}: {_list(values)}' for name, values in lists)}"
+
+
+class AccessRules:
+    """The access rules of a configuration."""
+
+    def __init__(self, config: Config, places: Places) -> None:
+        self._rules = tuple(_Placed(rule, places.at("access", index)) for index, rule in enumerate(config.access))
+        self._place = places.at("access")
+        self._aliases = Aliases(config, places, _denied_registries(config, self._rules))
+        self._names: LRUCache[tuple[str, str], tuple[Name, ...]] = LRUCache(REMEMBERED)
+        self._decisions: LRUCache[tuple[str, str, str], AccessDecision] = LRUCache(REMEMBERED)
+
+    def check(self, route: Route, client: str) -> AccessDecision:
+        """Whether the client may pull from the route.
+
+        `allow` looks at the repository as it was asked for. `deny` looks at every name that is known to lead to the
+        same repository upstream, and at its name there; without `repositories` it looks at the registry's name alone.
+        """
+        if not self._rules:
+            return AccessDecision(allowed=True, place="", text="no access rules")
+        key = (route.registry, route.repository, client)
+        decision = self._decisions.get(key)
+        if decision is None:
+            decision = self._decisions[key] = self._decide(route, client)
+        return decision
+
+    def _decide(self, route: Route, client: str) -> AccessDecision:
+        for placed in self._rules:
+            if any(covers(pattern, client) for pattern in placed.rule.clients):
+                name = self._match(placed, route)
+                if name is not None:
+                    asked = name == Name(route.registry, route.repository)
+                    text = str(placed) if asked else f"{placed} (as {name})"
+                    return AccessDecision(placed.rule.action == "allow", placed.place, text)
+        return AccessDecision(allowed=False, place=self._place, text=_NO_RULE)
+
+    def require(self, route: Route, client: str) -> None:
+        """Make sure that the client may pull from the route; raises AccessDenied."""
+        decision = self.check(route, client)
+        if decision.allowed:
+            return
+        image = f"{route.registry}/{route.repository}"
+        detail = {"asked": image, "client": client, "hint": f"scope-proxy explain {image} --client {_quoted(client)}"}
+        raise AccessDenied(_reason(client, image, decision), detail=detail)
+
+    def _match(self, placed: _Placed, route: Route) -> Name | None:
+        """The name of the route that the rule is for."""
+        asked = Name(route.registry, route.repository)
+        if _is_for(placed.rule, asked):
+            return asked
+        if placed.rule.action == "allow":
+            return None
+        names = self._all_names(route) if placed.names_repositories else [Name(plain_registry(route.registry), "")]
+        return next((name for name in names if _denies(placed.rule, name)), None)
+
+    def _all_names(self, route: Route) -> tuple[Name, ...]:
+        key = (route.registry, route.repository)
+        names = self._names.get(key)
+        if names is None:
+            names = self._names[key] = (*own_names(route), *self._aliases.of(route))
+        return names
+
+
+def _denied_registries(config: Config, rules: Iterable[_Placed]) -> list[str]:
+    """The registries whose repositories are denied; for a pattern of names that are not configured, one such name."""
+    patterns = [pattern.lower() for rule in rules if rule.names_repositories for pattern in rule.rule.registries]
+    named = [name for name in config.registries if any(covers(pattern, name) for pattern in patterns)]
+    return [*named, *(pattern.replace("*", "x") for pattern in patterns)]
+
+
+def _is_for(rule: AccessRule, name: Name) -> bool:
+    registry = any(covers(pattern, name.registry) for pattern in rule.registries)
+    return registry and any(matches(pattern, name.repository) for pattern in rule.repositories)
+
+
+def _denies(rule: AccessRule, name: Name) -> bool:
+    """As `_is_for`, in whatever case: the rule may be written as the upstream writes its names."""
+    registry = any(covers(pattern.lower(), name.registry.lower()) for pattern in rule.registries)
+    repository = name.repository.lower()
+    return registry and any(matches(pattern.lower(), repository) for pattern in rule.repositories)
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return values[0] if len(values) == 1 else f"[{', '.join(values)}]"
+
+
+def _reason(client: str, image: str, decision: AccessDecision) -> str:
+    """Why, in one line that a node shows whole."""
+    place = decision.place.rpartition("/")[2][-PLACE_SHOWN:]
+    why = f"no rule of access at {place} allows it" if decision.text == _NO_RULE else f"denied by the rule at {place}"
+    who = _short(_ascii(client), CLIENT_SHOWN)
+    room = REASON_LIMIT - len(f"{who} may not pull : {why}")
+    return f"{who} may not pull {_short(image, room)}: {_ascii(why)}"
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _ascii(text: str) -> str:
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _quoted(client: str) -> str:
+    """The client's name for a command line."""
+    return shlex.quote(_ascii(client))

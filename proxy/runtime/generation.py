@@ -1,0 +1,130 @@
+"""One configuration in force: what answers each listener by it, and who still uses it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from proxy.config.loaded import Loaded
+from proxy.config.model import Config
+from proxy.oci.errors import UpstreamUnavailable
+from proxy.oci.request import RegistryRequest
+from proxy.runtime.assemble import Engine, engine, with_routes
+from proxy.runtime.clients import build_clients
+from proxy.runtime.files import Stamps, tls_stamps
+from proxy.runtime.parts import Part, part_for
+from proxy.server.app import Door
+from proxy.server.handlers import Handler
+from proxy.server.record import RequestRecord
+from proxy.server.responses import Responder
+from proxy.server.token import TOKEN_PATH
+from proxy.server.token_handler import TokenHandler
+from proxy.store.opened import OpenedStore, opened_store
+
+
+class Generation:
+    """A configuration with all that was built from it; closed when its last request has ended."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        doors: tuple[Door, ...],
+        engine_part: Part[Engine],
+        store_part: Part[OpenedStore] | None,
+    ) -> None:
+        self.loaded = loaded
+        self.doors = doors
+        """What answers each open listener, in their order."""
+        self.engine_part = engine_part
+        self.store_part = store_part
+        self._requests = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep it for the length of a request."""
+        self._requests += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Close it once nobody uses it: requests end first, then the downloads that nobody else goes on with."""
+        try:
+            await self._unused.wait()
+            if self.engine_part.is_held_once:
+                await self.engine_part.value.background.drained()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close it at once; parts that another generation uses stay open."""
+        await self.engine_part.release()
+        if self.store_part is not None:
+            await self.store_part.release()
+
+
+async def build_generation(loaded: Loaded, bound: Config, before: Generation | None = None) -> Generation:
+    """Build what a configuration asks for, and take over what it does not change.
+
+    `bound` is the configuration whose listeners are open: those that are no longer configured serve nobody.
+    Raises ValueError for files that cannot be used.
+    """
+    config = loaded.config
+    store_part = await _store_part(config, before)
+    try:
+        stamps = await asyncio.to_thread(tls_stamps, config)
+        store = store_part.value if store_part is not None else None
+        current = before.engine_part if before is not None else None
+        engine_part = await part_for(_engine_key(config, stamps), current, lambda: engine(config, store))
+        try:
+            doors = await asyncio.to_thread(_doors, loaded, bound, engine_part.value)
+        except BaseException:
+            await engine_part.release()
+            raise
+    except BaseException:
+        if store_part is not None:
+            await store_part.release()
+        raise
+    return Generation(loaded, doors, engine_part, store_part)
+
+
+def _engine_key(config: Config, stamps: Stamps) -> object:
+    """All that an engine is made of; registries, listeners and access rules are not."""
+    return config.hosts, config.docker_config_files, config.cache, config.timeouts, stamps
+
+
+async def _store_part(config: Config, before: Generation | None) -> Part[OpenedStore] | None:
+    cache = config.cache
+    if cache is None:
+        return None
+    current = before.store_part if before is not None else None
+    return await part_for(cache, current, lambda: opened_store(cache))
+
+
+def _doors(loaded: Loaded, bound: Config, built: Engine) -> tuple[Door, ...]:
+    """What answers each open listener; reads files, so it blocks. Raises ValueError."""
+    pulls = with_routes(built, loaded)
+    configured = {listener.address: listener for listener in loaded.config.listeners}
+    doors = []
+    for listener in bound.listeners:
+        wanted = configured.get(listener.address)
+        if wanted is None:
+            doors.append(Door(_closed))
+            continue
+        setting = f"listeners[{loaded.config.listeners.index(wanted)}].clients"
+        known = build_clients(wanted.clients, pulls.routes, setting)
+        extra = {TOKEN_PATH: TokenHandler(known.tokens)} if known.tokens is not None else {}
+        doors.append(Door(Handler(pulls, known.check), extra))
+    return tuple(doors)
+
+
+async def _closed(_: web.BaseRequest, __: RegistryRequest, ___: RequestRecord, ____: Responder) -> web.StreamResponse:
+    """What a listener answers that is no longer configured: its socket closes with the program."""
+    raise UpstreamUnavailable("this address is no longer configured: scope-proxy does not serve it")

@@ -1,0 +1,139 @@
+"""Series that exist from the start: what has not happened yet is 0, and no gap in a graph or a rule."""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import product
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from proxy import metrics
+from proxy.config.model import Config
+from proxy.oci.request import Operation
+from proxy.pull.blob import Way
+from proxy.routing.rewrite import rule_label
+from proxy.server.rejections import REJECTIONS
+from proxy.store.trouble import REASONS
+
+CONTENT = (Operation.MANIFEST, Operation.BLOB)
+"""What pulls consist of."""
+LISTS = (Operation.TAGS, Operation.REFERRERS)
+OTHER_ROUTES = ("token", "other")
+TOKEN = "token"  # noqa: S105 - an operation
+ERRORS = (
+    "dns",
+    "connect",
+    "tls",
+    "timeout",
+    "reset",
+    "truncated",
+    "protocol",
+    "overload",
+    "redirect_blocked",
+    "realm_blocked",
+    "digest_mismatch",
+)
+"""Upstream trouble."""
+
+_CODES = {
+    Operation.MANIFEST: (200, 403, 404, 500, 502, 503, 504),
+    Operation.BLOB: (200, 206, 403, 404, 500, 502, 503, 504),
+    Operation.TAGS: (200, 403, 404),
+    Operation.REFERRERS: (200, 403, 404),
+    Operation.PING: (200,),
+    TOKEN: (200,),
+    "other": (400, 405),
+}
+_UPSTREAM_CODES = {
+    Operation.MANIFEST: (200, 401, 403, 404, 429, 500, 503),
+    Operation.BLOB: (200, 206, 401, 403, 404, 429, 500, 503),
+    Operation.TAGS: (200, 401, 404),
+    Operation.REFERRERS: (200, 401, 404),
+    TOKEN: (200, 401, 403, 404, 500, 503),
+}
+_VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
+    metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch"),
+    metrics.HTTP_REJECTED: REJECTIONS,
+    metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "handshake", "system"),
+    metrics.PROOFS: ("known", "given", "refused", "last", "unreachable"),
+    metrics.CLIENT_SCOPES: ("kept", "merged", "dropped"),
+    metrics.CLIENT_TOKENS: ("issued", "refused"),
+    metrics.CACHE_EVICTIONS: ("size", "corrupt"),
+    metrics.CACHE_CORRUPTIONS: ("ingest", "read"),
+    metrics.CACHE_WRITE_ERRORS: REASONS,
+    metrics.CONFIG_RELOADS: ("ok", "failed"),
+}
+_BY_UPSTREAM: dict[MetricWrapperBase, tuple[str, ...]] = {
+    metrics.UPSTREAM_ERRORS: ERRORS,
+    metrics.UPSTREAM_DURATION: (*CONTENT, *LISTS, TOKEN),
+    metrics.TOKEN_REQUESTS: ("cached", "fetched", "joined", "denied", "error"),
+    metrics.SCOPES: ("kept", "replaced", "added", "dropped"),
+}
+_PER_UPSTREAM: tuple[MetricWrapperBase, ...] = (
+    metrics.UPSTREAM_RESUMES,
+    metrics.UPSTREAM_RATE_LIMITED,
+    metrics.UPSTREAM_RETRIES,
+    metrics.UPSTREAM_REFUSED,
+    metrics.UPSTREAM_BYTES,
+    metrics.UPSTREAM_IN_FLIGHT,
+    metrics.UPSTREAM_QUEUE,
+    metrics.UPSTREAM_LAST_SUCCESS,
+    metrics.TOKEN_DURATION,
+)
+
+
+def prepare_series(config: Config) -> None:
+    """Create the series of every upstream, rule and known value of a configuration that is put in force now."""
+    _prepare_requests()
+    for metric, values in _VALUES.items():
+        _touch(metric, ((value,) for value in values))
+    _forget_others(config)
+    for upstream in config.registries:
+        _prepare_upstream(upstream)
+    for upstream, pattern in _rules(config):
+        metrics.REWRITES.labels(upstream, rule_label(pattern))
+    metrics.CONFIG_SUCCESSFUL.set(1)
+    metrics.CONFIG_SUCCESS_TIME.set(time.time())
+
+
+def _prepare_requests() -> None:
+    for route, codes in _CODES.items():
+        _touch(metrics.HTTP_REQUESTS, ((route, str(code)) for code in codes))
+    _touch(metrics.HTTP_IN_FLIGHT, ((operation,) for operation in Operation))
+    nothing = [(route, "") for route in (Operation.PING, *CONTENT, *LISTS, *OTHER_ROUTES)]
+    served = [(Operation.MANIFEST, way) for way in Way]
+    served += [(Operation.BLOB, way) for way in Way if way is not Way.STALE]
+    _touch(metrics.HTTP_FIRST_BYTE, served)
+    _touch(metrics.HTTP_DURATION, [*nothing, *served])
+    _touch(metrics.HTTP_BYTES, [*nothing, *served])
+    _touch(metrics.CACHE_REQUESTS, product(("tag", "manifest", "blob"), Way))
+
+
+def _prepare_upstream(upstream: str) -> None:
+    for metric, values in _BY_UPSTREAM.items():
+        _touch(metric, ((upstream, value) for value in values))
+    for metric in _PER_UPSTREAM:
+        _touch(metric, [(upstream,)])
+    for operation, codes in _UPSTREAM_CODES.items():
+        _touch(metrics.UPSTREAM_REQUESTS, ((upstream, operation, str(code)) for code in codes))
+    metrics.UPSTREAM_UP.labels(upstream).set(1)
+
+
+def _forget_others(config: Config) -> None:
+    """What was an upstream before a reload is not down: nobody asks for it any more."""
+    for family in metrics.UPSTREAM_UP.collect():
+        for sample in family.samples:
+            if sample.labels["upstream"] not in config.registries:
+                metrics.UPSTREAM_UP.labels(sample.labels["upstream"]).set(1)
+
+
+def _rules(config: Config) -> Iterator[tuple[str, str]]:
+    for upstream, entry in config.registries.items():
+        own = (rewrite for endpoint in entry.endpoints for rewrite in endpoint.rewrites or ())
+        for rewrite in (*entry.rewrites, *own):
+            yield upstream, rewrite.pattern
+
+
+def _touch(metric: MetricWrapperBase, labels: Iterable[tuple[str, ...]]) -> None:
+    """Create the children with these values; their value is 0."""
+    for values in labels:
+        metric.labels(*values)

@@ -1,0 +1,39 @@
+"""What nodes do at the moment: a stop waits until they have got all of what they are pulling."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LOOK_SECONDS = 0.05
+"""How often a stop looks whether it is quiet."""
+
+
+class Activity:
+    """Requests of nodes in flight, and when the last one came or ended, on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._in_flight = 0
+        self._last = time.monotonic()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """A request, for as long as it takes."""
+        self._in_flight += 1
+        self._last = time.monotonic()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._last = time.monotonic()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return self._in_flight
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nothing is in flight, and nothing comes for so many seconds: a pull is many requests."""
+        asked = time.monotonic()
+        while self._in_flight or time.monotonic() - max(self._last, asked) < seconds:  # noqa: ASYNC110 - time has no event
+            await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,87 @@
+"""The files of a TLS listener: read, and judged before anybody is served with them. Blocking calls."""
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from proxy.config.listener import ListenerTls
+
+PEM_LIMIT = 1024 * 1024
+"""Most bytes of a file of certificates or of a key."""
+EXPIRY_NOTICE = timedelta(days=30)
+"""How long before its end a certificate is spoken of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A certificate that can be served with its key."""
+
+    file: str
+    ends: datetime
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether clients refuse it."""
+        return self.ends <= datetime.now(UTC)
+
+    @property
+    def notice(self) -> str | None:
+        """What the operator should know of its end, if that is near or past."""
+        if self.has_ended:
+            return f"the certificate in {self.file} ended on {self.ends:%Y-%m-%d}: clients refuse it, renew it"
+        if self.ends - datetime.now(UTC) < EXPIRY_NOTICE:
+            return f"the certificate in {self.file} ends on {self.ends:%Y-%m-%d}: renew it"
+        return None
+
+
+def judge(tls: ListenerTls, setting: str) -> Judged:
+    """The certificate of a listener, whose key and authorities fit.
+
+    Raises ValueError that names the setting (below `setting`) and the file, and repeats nothing of a file.
+    """
+    certificate = _certificate(tls.cert_file, f"{setting}.certFile")
+    where = f"{setting}.keyFile"
+    data = _read(tls.key_file, where)
+    try:
+        fits = load_pem_private_key(data, password=None).public_key() == certificate.public_key()
+    except TypeError:
+        raise ValueError(f"{where}: {tls.key_file} is encrypted: write the key without a password") from None
+    except (UnsupportedAlgorithm, ValueError):
+        raise ValueError(f"{where}: {tls.key_file} holds no private key in PEM that can be used") from None
+    if not fits:
+        raise ValueError(f"{where}: {tls.key_file} is not the key of the first certificate in {tls.cert_file}")
+    if tls.client_ca_file is not None:
+        _judge_authorities(tls.client_ca_file, f"{setting}.clientCaFile")
+    return Judged(tls.cert_file, certificate.not_valid_after_utc)
+
+
+def _certificate(file: str, setting: str) -> x509.Certificate:
+    data = _read(file, setting)
+    try:
+        return x509.load_pem_x509_certificates(data)[0]
+    except ValueError:
+        raise ValueError(f"{setting}: {file} holds no certificate in PEM that can be used") from None
+
+
+def _judge_authorities(file: str, setting: str) -> None:
+    _read(file, setting)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=file)
+    except OSError:
+        raise ValueError(f"{setting}: {file} holds no certificates in PEM that can be used") from None
+
+
+def _read(file: str, setting: str) -> bytes:
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(PEM_LIMIT + 1)
+    except OSError as error:
+        raise ValueError(f"{setting}: cannot read {file}: {error.strerror}") from None
+    if len(data) > PEM_LIMIT:
+        raise ValueError(f"{setting}: {file} is larger than {PEM_LIMIT >> 20} MiB: this is no PEM file")
+    return data

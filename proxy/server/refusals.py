@@ -1,0 +1,159 @@
+"""The last errors that nodes got, for the status page: a bounded number of them, without any secret."""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from proxy.log import REQUEST_ID
+from proxy.oci.errors import NameUnknown, RegistryError, Unauthorized
+from proxy.oci.reference import Digest
+from proxy.oci.request import Operation
+from proxy.oci.scope import Scope
+from proxy.routing.table import Route, Target
+from proxy.server.advice import CUT_ADVICE, advice
+from proxy.server.framing import Malformed
+from proxy.server.gates import Overloaded
+from proxy.server.record import RequestRecord
+from proxy.server.shown import shown
+
+KEPT = 50
+"""Refusals that are remembered; what came longest ago goes first."""
+
+CUT = "CUT"
+"""Stands for the code of a body that was cut in the middle, after a good status."""
+_PROBED = (Operation.TAGS, Operation.REFERRERS)
+"""Lists that clients ask for to see whether there are any: 404 is a usual answer."""
+_NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that a node got; the same one again counts up. Times are seconds since the epoch."""
+
+    at: float
+    first_at: float
+    times: int
+    request_id: str
+    method: str
+    operation: str
+    image: str
+    """`registry/repository:tag` or `@digest` as asked; the path where it names no image, empty for no request."""
+    explainable: bool
+    """Whether `image` can be explained."""
+    upstream: str
+    """The entry of `registries` that was responsible."""
+    url: str
+    """What was asked of the upstream."""
+    rule: str
+    scope: str
+    status: int
+    code: str
+    reason: str
+    advice: str
+    client: str
+    """The client's name, where the listener knows it."""
+    address: str
+
+
+_Key = tuple[str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What of an error comes from the error itself."""
+
+    status: int
+    code: str
+    reason: str
+    advice: str
+    url: str = ""
+    scope: str = ""
+
+
+class Refusals:
+    """What one process remembers."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[_Key, Refusal] = OrderedDict()
+
+    def note(self, error: RegistryError, record: RequestRecord) -> None:
+        """Remember an error as it is answered; not those that are a normal step of a pull."""
+        if _is_usual(error, record):
+            return
+        url, scope = error.detail.get("upstream", ""), error.detail.get("scope", "")
+        made = _refusal(record, _Answer(error.status, error.code, error.reason, advice(error), url, scope))
+        if isinstance(error, Malformed | Overloaded):  # whatever was sent: one line for all of them
+            made = replace(made, image="", explainable=False)
+        self._keep(made)
+
+    def note_cut(self, record: RequestRecord) -> None:
+        """Remember a body that was cut, unless the client itself went away."""
+        if record.aborted not in ("", "client_gone"):
+            reason = record.error or f"cut: {record.aborted}"
+            self._keep(_refusal(record, _Answer(record.status, CUT, reason, CUT_ADVICE)))
+
+    def newest(self) -> tuple[Refusal, ...]:
+        """What is remembered, the newest first."""
+        return tuple(reversed(self._kept.values()))
+
+    def _keep(self, refusal: Refusal) -> None:
+        key = refusal.image, refusal.status, refusal.code
+        before = self._kept.pop(key, None)
+        if before is not None:
+            refusal = replace(refusal, first_at=before.first_at, times=before.times + 1)
+        self._kept[key] = refusal
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+
+def _is_usual(error: RegistryError, record: RequestRecord) -> bool:
+    """Whether every healthy client gets such an error: the first question who it is, a list that is not there."""
+    if isinstance(error, Unauthorized):
+        return not record.has_login
+    return error.status == _NOT_FOUND and (record.operation in _PROBED or isinstance(error, NameUnknown))
+
+
+def _refusal(record: RequestRecord, answer: _Answer) -> Refusal:
+    now = time.time()
+    image, explainable = _image(record)
+    target = _target(record.decision, answer.url)
+    return Refusal(
+        at=now,
+        first_at=now,
+        times=1,
+        request_id=REQUEST_ID.get(),
+        method=shown(record.method),
+        operation=record.route,
+        image=shown(image),
+        explainable=explainable,
+        upstream=shown(record.upstream),
+        url=shown(answer.url),
+        rule=shown(target.rewriting.note) if target is not None else "",
+        scope=shown(answer.scope or (str(Scope.pull(target.repository)) if target is not None else "")),
+        status=answer.status,
+        code=answer.code,
+        reason=shown(answer.reason),
+        advice=answer.advice,
+        client=shown(record.user),
+        address=shown(record.client),
+    )
+
+
+def _target(route: Route | None, url: str) -> Target | None:
+    """The target of a route that a URL belongs to; the first one where it names none."""
+    if route is None or not route.targets:
+        return None
+    fitting = (target for target in route.targets if url.startswith(target.url("")))
+    return next(fitting, route.targets[0])
+
+
+def _image(record: RequestRecord) -> tuple[str, bool]:
+    """What the client asked for, as people write it, and whether it is an image's name."""
+    asked = record.asked
+    if asked is None or not asked.name:
+        return ("" if record.path == "-" else record.path), False
+    registry, repository = record.registry or asked.namespace or "", record.repository or asked.name
+    name = f"{registry}/{repository}" if registry else repository
+    if asked.reference is not None:
+        name += f"@{asked.reference}" if isinstance(asked.reference, Digest) else f":{asked.reference}"
+    return name, registry != ""

@@ -1,0 +1,151 @@
+"""TLS of the listeners: the certificates that they show and ask for, loaded again when their files change."""
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from proxy.config.listener import ClientAuth, Listener, ListenerTls
+from proxy.metrics import TLS_NOT_AFTER
+from proxy.server.certificates import Judged, judge
+from proxy.transport.singleflight import Background
+
+RELOAD_SECONDS = 5.0
+"""How often the files are looked at."""
+
+_Seen = tuple[tuple[int, ...] | None, ...]
+"""What tells one state of the files from another."""
+
+_logger = logging.getLogger(__name__)
+
+
+class _NewestContext(ssl.SSLContext):
+    """What a listener is started with: each new connection is made by the context that was loaded last.
+
+    A context in use cannot be changed as a whole: authorities can be added to it and never removed, and a session that
+    it once began goes on for clients whose authority is gone (`sni_callback` changes neither that nor the verify mode).
+    """
+
+    newest: ssl.SSLContext
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT002 - the signature is Python's
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """One connection, as asyncio makes them."""
+        return self.newest.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
+class ReloadingTls:
+    """The TLS of one listener; connections that are open keep what they began with."""
+
+    def __init__(self, tls: ListenerTls, auth: tuple[ClientAuth, ...], setting: str) -> None:
+        self._context = _NewestContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls = tls
+        self._verify = verify_mode(auth)
+        self._setting = setting
+        self._seen: _Seen = ()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What the listener is started with, once the files are loaded."""
+        return self._context
+
+    async def load(self) -> None:
+        """Load the files; raises ValueError that says which of them is wrong, and keeps what was loaded before."""
+        self._seen = await asyncio.to_thread(self._look)  # before they are read: what changes meanwhile is seen later
+        newest, judged = await asyncio.to_thread(self._build)
+        self._context.newest = newest
+        TLS_NOT_AFTER.labels(self._setting).set(judged.ends.timestamp())
+        if judged.notice is not None:
+            _logger.warning("%s.certFile: %s", self._setting, judged.notice)
+
+    async def watch(self) -> None:
+        """Load the files whenever they have changed; each change that cannot be used is told once."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            try:
+                if await asyncio.to_thread(self._look) != self._seen:
+                    await self.load()
+                    _logger.info("%s: changed files are loaded, new connections get them", self._setting)
+            except ValueError as error:
+                _logger.warning("%s. What was loaded before stays in use", error)
+            except Exception:
+                _logger.exception("a bug: the files of %s are not loaded", self._setting)
+
+    def _look(self) -> _Seen:
+        files = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
+        return tuple(_state(file) for file in files if file is not None)
+
+    def _build(self) -> tuple[ssl.SSLContext, Judged]:
+        judged = judge(self._tls, self._setting)
+        try:
+            return _context(self._tls, self._verify), judged
+        except OSError as error:  # ssl.SSLError among them
+            reason = getattr(error, "reason", None) or error.strerror
+            raise ValueError(f"{self._setting}: {self._tls.cert_file} cannot be used: {reason}") from None
+
+
+@asynccontextmanager
+async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list[ssl.SSLContext | None]]:
+    """The context of each listener, None where it is plain; changed files are loaded until the end of the block.
+
+    Raises ValueError that names the listener's setting, the file, and what is wrong.
+    """
+    contexts: list[ssl.SSLContext | None] = []
+    background = Background()
+    try:
+        for number, listener in enumerate(listeners):
+            if listener.tls is None:
+                contexts.append(None)
+                continue
+            tls = ReloadingTls(listener.tls, listener.clients.auth, tls_setting(number))
+            await tls.load()
+            background.start(tls.watch())
+            contexts.append(tls.context)
+        yield contexts
+    finally:
+        await background.close()
+
+
+def tls_setting(number: int) -> str:
+    """How messages call the TLS settings of a listener."""
+    return f"listeners[{number}].tls"
+
+
+def verify_mode(auth: tuple[ClientAuth, ...]) -> ssl.VerifyMode:
+    """Whether clients need a certificate, may show one, or are not asked."""
+    if auth == ("certificate",):
+        return ssl.CERT_REQUIRED
+    return ssl.CERT_OPTIONAL if "certificate" in auth else ssl.CERT_NONE
+
+
+def _context(tls: ListenerTls, verify: ssl.VerifyMode) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    # A key with a password would be asked for on the terminal.
+    context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
+    if verify is not ssl.CERT_NONE:
+        context.load_verify_locations(cafile=tls.client_ca_file)
+        context.verify_mode = verify
+        # Tickets renew themselves: they would let a client in long after its certificate has ended.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+    return context
+
+
+def _state(file: str) -> tuple[int, ...] | None:
+    """The file that a name leads to now, through symbolic links as Kubernetes swaps them; None without one."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a path of the configuration, as it is
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

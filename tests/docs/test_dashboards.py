@@ -1,0 +1,128 @@
+"""The dashboards can be imported, name only what is exported, and do not repeat the mistakes of others."""
+
+import itertools
+import re
+
+import pytest
+
+from tests.docs.dashboards import Dashboard, Panel, dashboards, panels
+from tests.docs.exported import FOREIGN, exported, metric_names
+from tests.docs.pages import text_of
+
+COLUMNS = 24
+EVERYWHERE = ("datasource", "namespace", "pod", "instance")
+UNITS = {
+    "none",
+    "s",
+    "bytes",
+    "Bps",
+    "percentunit",
+    "reqps",
+    "cps",
+    "cpm",
+    "short",
+    "dateTimeFromNow",
+}
+"""Units that Grafana knows by these names."""
+
+_COUNTED = re.compile(r"\w+_(?:total|bucket)\b(?P<rest>(?:\{[^{}]*\})?\s*\[?)")
+
+every_dashboard = pytest.mark.parametrize("dashboard", dashboards(), ids=lambda dashboard: dashboard.name)
+every_panel = pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel.name)
+
+
+def fields(panel: Panel) -> set[tuple[int, int]]:
+    """The places of the grid that a panel covers."""
+    place = panel.json["gridPos"]
+    columns = range(place["x"], place["x"] + place["w"])
+    return set(itertools.product(columns, range(place["y"], place["y"] + place["h"])))
+
+
+def test_there_are_the_six_that_are_documented() -> None:
+    listed = re.findall(r"^\| [^|]+ \| `(\w+)\.json` \|", text_of("docs/dashboards.md"), re.MULTILINE)
+    assert sorted(listed) == [dashboard.name for dashboard in dashboards()]
+    assert len(listed) == 6
+
+
+def test_no_two_have_the_same_uid_or_title() -> None:
+    for key in ("uid", "title"):
+        values = [dashboard.json[key] for dashboard in dashboards()]
+        assert len(set(values)) == len(values)
+
+
+@every_dashboard
+def test_panels_have_ids_of_their_own_and_do_not_overlap(dashboard: Dashboard) -> None:
+    ids = [panel.json["id"] for panel in dashboard.panels]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard.panels:
+        assert not taken & fields(panel), panel.name
+        taken |= fields(panel)
+    assert {column for column, _ in taken} <= set(range(COLUMNS))
+
+
+@every_dashboard
+def test_variables_are_those_that_queries_use(dashboard: Dashboard) -> None:
+    used = {name for panel in dashboard.panels for query in panel.queries for name in re.findall(r"\$(\w+)", query)}
+    own = {name for name in used if not name.startswith("__")}
+    assert own <= set(dashboard.variables)
+    assert set(dashboard.variables) - own <= {"datasource"}
+    assert set(EVERYWHERE) <= set(dashboard.variables)
+
+
+@every_dashboard
+def test_all_stands_for_series_without_the_label_too(dashboard: Dashboard) -> None:
+    for variable in dashboard.variables.values():
+        if variable["type"] == "query":
+            assert (variable["includeAll"], variable["multi"], variable["allValue"]) == (True, True, ".*")
+            assert variable["current"]["value"] == ["$__all"]
+
+
+@every_dashboard
+def test_the_data_source_is_the_one_that_is_chosen(dashboard: Dashboard) -> None:
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    asked = [panel.json["datasource"] for panel in dashboard.panels]
+    asked += [target["datasource"] for panel in dashboard.panels for target in panel.json["targets"]]
+    asked += [each["datasource"] for each in dashboard.variables.values() if each["type"] == "query"]
+    assert [each for each in asked if each != chosen] == []
+
+
+@every_panel
+def test_a_panel_says_what_it_shows_and_in_which_unit(panel: Panel) -> None:
+    assert len(panel.json["title"]) > 1
+    assert len(panel.json["description"]) > len(panel.json["title"])
+    assert panel.json["fieldConfig"]["defaults"]["unit"] in UNITS
+
+
+@every_panel
+def test_a_panel_asks_for_what_is_exported(panel: Panel) -> None:
+    assert panel.queries
+    named = {name for query in panel.queries for name in metric_names(query)}
+    assert named
+    assert named - exported() - FOREIGN == set()
+
+
+@every_panel
+def test_every_query_obeys_the_variables(panel: Panel) -> None:
+    for query in panel.queries:
+        for selector in re.findall(r"\b(?:scope_proxy|process|python)_\w+(\{[^{}]*\})?", query):
+            assert [name for name in EVERYWHERE[1:] if f'{name}=~"${name}"' not in selector] == []
+
+
+@every_panel
+def test_counters_are_shown_as_rates_and_buckets_as_quantiles(panel: Panel) -> None:
+    for query in panel.queries:
+        assert [match[0] for match in _COUNTED.finditer(query) if not match["rest"].endswith("[")] == []
+        assert query.count("_bucket") == query.count("histogram_quantile(")
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ('sum by (le, code) (rate(a_total{b="c_total"}[5m])) / on (job) group_left (d) e:f', {"a_total", "e:f"}),
+        ("time() - max without (g) (h > 1.5e3) and i offset 5m or vector(0)", {"h", "i"}),
+        ("histogram_quantile(0.9, rate(j_bucket[$__rate_interval]))", {"j_bucket"}),
+    ],
+)
+def test_names_are_told_from_everything_else(query: str, names: set[str]) -> None:
+    assert metric_names(query) == names

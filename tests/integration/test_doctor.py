@@ -1,0 +1,552 @@
+"""`scope-proxy doctor` against the scripted registry: every verdict is right, and no secret goes astray."""
+
+import asyncio
+import base64
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from proxy.demo.images import Image, make_index
+from proxy.demo.rules import Rules
+from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
+from tests.fakes.changes import Challenge, DropHeader, FlipByte, IgnoreRange, Redirect, Reply, SetHeader
+from tests.fakes.doctor import Diagnosis, diagnosed, run
+from tests.fakes.interrupts import Stall
+from tests.fakes.matching import on
+from tests.fakes.objectstore import ObjectStore
+from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, SCOPE, UPSTREAM, authority, settings
+from tests.fakes.registry import ScriptedRegistry
+
+IMAGE = f"{REG}/{NAME}:1"
+HOST = "127.0.0.1"
+OF_TOKENS = ("token", "unknown scope", "push scope")
+
+
+async def examined(registry: ScriptedRegistry, *arguments: str, **more: Any) -> Diagnosis:
+    """What is found out of a registry, with the password of its account."""
+    return await diagnosed(settings([registry.url], login=LOGIN, **more), *(arguments or (IMAGE,)))
+
+
+def credentials(registry: ScriptedRegistry) -> set[str]:
+    return {entry.credential for entry in registry.record.all()}
+
+
+async def test_a_good_registry_passes_every_check_by_one_get(registry: ScriptedRegistry, image: Image) -> None:
+    found = await examined(registry)
+    assert found.status == 0
+    assert found.data["ok"] is True
+    assert found.data["hosts"][0]["repository"] == UPSTREAM
+    skipped = {check for check, outcome in found.outcomes().items() if outcome == "skipped"}
+    assert skipped == {"tls", "clock"}  # plain HTTP, and the fake has no clock
+    assert set(found.outcomes().values()) == {"passed", "skipped"}
+    assert found.of("manifest get").facts == {
+        "digest": image.digest,
+        "mediaType": image.media_type,
+        "bytes": len(image.manifest),
+        "pulls": 1,
+    }
+    assert len(registry.record.of("manifest", "GET")) == 1
+    assert registry.record.of("blob")[0].headers["range"] == "bytes=0-0"
+
+
+async def test_nothing_is_asked_for_that_is_not_for_this_repository(registry: ScriptedRegistry) -> None:
+    await examined(registry)
+    unknown = {scope for scope in registry.record.scopes if "/unknown:" in scope}
+    assert registry.record.scopes - unknown == {SCOPE, f"repository:{UPSTREAM}:pull,push"}
+    assert len(unknown) == 1
+    assert {entry.repository for entry in registry.record.all() if entry.repository} == {UPSTREAM}
+    assert {entry.method for entry in registry.record.all()} == {"GET", "HEAD"}
+    registry.record.clear()
+    await examined(registry)
+    assert not registry.record.scopes & unknown  # another name each time
+
+
+@pytest.mark.parametrize("status", [404, 401, 403, 500])
+async def test_strict_token_servers_are_known_by_their_status(image: Image, status: int) -> None:
+    async with ScriptedRegistry([image], Rules(refuse=status, accounts=(ACCOUNT,))) as registry:
+        found = await examined(registry)
+    told = found.of("unknown scope")
+    assert (told.outcome, told.facts) == ("passed", {"verdict": "strict", "status": status})
+    assert found.of("push scope").facts == {"verdict": "refused", "status": status}
+    assert found.status == 0
+
+
+async def test_a_tolerant_token_server_is_known(image: Image) -> None:
+    async with ScriptedRegistry([image], Rules(refuse=None, accounts=(ACCOUNT,))) as registry:
+        found = await examined(registry)
+    assert found.of("unknown scope").facts == {"verdict": "tolerant", "status": 200}
+    assert found.of("push scope").facts == {"verdict": "unknown", "status": 200}  # its tokens are opaque
+    assert found.of("push scope").outcome == "skipped"
+
+
+async def test_a_token_server_that_fails_now_is_not_called_strict(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="token").starting(2), Reply(503))
+    told = (await examined(registry)).of("unknown scope")
+    assert told.outcome == "warned"
+    assert "undecided" in told.seen
+
+
+async def test_a_server_that_takes_forms_only_is_asked_by_forms(registry: ScriptedRegistry) -> None:
+    registry.script(on("GET", "token"), Reply(404))
+    found = await examined(registry)
+    assert found.of("token").outcome == "passed"
+    assert found.of("unknown scope").facts["verdict"] == "strict"
+    (alone, both, push) = (entry.scope_parameters for entry in registry.record.tokens if entry.method == "POST")
+    assert alone == (SCOPE,)
+    assert both[0].startswith(f"{SCOPE} repository:scope-proxy-doctor-")
+    assert push == (f"repository:{UPSTREAM}:pull,push",)
+
+
+def jwt(*actions: str) -> dict[str, str]:
+    claims = {"access": [{"type": "repository", "name": UPSTREAM, "actions": actions}]}
+    return {"token": f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.canary"}
+
+
+@pytest.mark.parametrize(
+    ("actions", "verdict", "outcome"),
+    [(("pull",), "narrowed", "passed"), (("pull", "push"), "granted", "warned"), ((), "narrowed", "passed")],
+)
+async def test_push_that_is_narrowed_or_granted(
+    registry: ScriptedRegistry, actions: tuple[str, ...], verdict: str, outcome: str
+) -> None:
+    registry.script(
+        on(kind="token").where(lambda call: "push" in call.value("scope")), Reply(200, document=jwt(*actions))
+    )
+    told = (await examined(registry)).of("push scope")
+    assert (told.outcome, told.facts["verdict"]) == (outcome, verdict)
+
+
+async def test_a_token_that_grants_nothing_is_told(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="token"), Reply(200, document=jwt()))
+    told = (await examined(registry)).of("token")
+    assert told.outcome == "warned"
+    assert "grants nothing" in told.seen
+
+
+async def test_a_registry_with_basic_is_asked_with_the_password(image: Image) -> None:
+    async with ScriptedRegistry([image], Rules(dialect="basic", accounts=(ACCOUNT,))) as registry:
+        found = await examined(registry)
+        assert (found.status, found.failed()) == (0, set())
+        assert {found.outcomes()[check] for check in OF_TOKENS} == {"skipped"}
+        assert found.of("manifest head").outcome == "passed"
+        assert (await examined(registry, authority(registry.url))).of("login").outcome == "passed"
+
+
+async def test_a_registry_that_wants_nothing_is_sent_nothing(image: Image) -> None:
+    async with ScriptedRegistry([image], Rules(dialect="none")) as registry:
+        found = await examined(registry)
+        assert (found.status, found.failed()) == (0, set())
+        assert {found.outcomes()[check] for check in ("realm", *OF_TOKENS)} == {"skipped"}
+        assert credentials(registry) == {"anonymous"}
+
+
+async def test_an_anonymous_pull(image: Image) -> None:
+    async with ScriptedRegistry([image]) as registry:
+        found = await diagnosed(settings([registry.url]), IMAGE)
+    assert found.status == 0
+    assert "none is configured" in found.of("credential").seen
+    assert found.of("token").facts["credential"] == "no credentials"
+
+
+@pytest.mark.parametrize("what", [IMAGE, None])
+async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_told(
+    image: Image, what: str | None
+) -> None:
+    async with (
+        ScriptedRegistry([image], Rules(accounts=(ACCOUNT,))) as other,
+        ScriptedRegistry([image], Rules(accounts=(ACCOUNT,), realm=f"{other.url}/token")) as registry,
+    ):
+        configuration = settings([registry.url], login=LOGIN)
+        found = await diagnosed(configuration, *([what] if what else []))
+        assert found.status == 1
+        assert found.failed() == {"realm"}
+        assert f'hosts."{authority(registry.url)}".realms: [{other.url}]' in found.of("realm").advice
+        assert other.record.all() == ()
+        assert credentials(registry) == {"anonymous"}
+        trusting = settings([registry.url], login=LOGIN, host={"realms": [other.url]})
+        assert "listed in realms" in (await diagnosed(trusting)).of("realm").seen
+        assert len(other.record.all()) == 1
+
+
+async def test_a_wrong_password_is_told_with_and_without_an_image(registry: ScriptedRegistry) -> None:
+    wrong = settings([registry.url], login={**LOGIN, "password": "canary-wrong"})
+    found = await diagnosed(wrong, IMAGE)
+    assert (found.status, found.failed()) == (1, {"token"})
+    assert found.of("token").facts["status"] == 401
+    found = await diagnosed(wrong)
+    assert (found.status, found.failed()) == (1, {"login"})
+    assert len(registry.record.tokens) == 2  # once each: nobody's account is locked by it
+
+
+async def test_the_next_credential_is_tried_as_a_pull_does(registry: ScriptedRegistry) -> None:
+    both = [{**LOGIN, "username": "gone", "repositories": "team/**"}, LOGIN]
+    found = await diagnosed(settings([registry.url], login=both), IMAGE)
+    assert found.status == 0
+    assert [told.outcome for told in found.all("token")] == ["warned", "passed"]
+    assert [told.facts["name"] for told in found.all("credential")] == ["gone (for team/**)", "robot"]
+
+
+async def test_an_identity_token_is_used(registry: ScriptedRegistry) -> None:
+    found = await diagnosed(settings([registry.url], login={"identityToken": IDENTITY_TOKEN}), IMAGE)
+    assert found.status == 0
+    assert {entry.credential for entry in registry.record.tokens} == {"refresh-token"}
+
+
+async def test_credentials_that_cannot_be_had_or_are_for_others(registry: ScriptedRegistry) -> None:
+    missing = settings([registry.url], login={"username": "robot", "passwordFile": "/no/such/file"})
+    found = await diagnosed(missing)
+    assert found.failed() == {"credential"}
+    assert "passwordFile: /no/such/file: there is no such file" in found.of("credential").seen
+    others = settings([registry.url], login={**LOGIN, "repositories": "others/**"})
+    told = (await diagnosed(others, IMAGE)).of("credential")
+    assert told.outcome == "warned"
+    assert "none of the 1 credentials" in told.seen
+
+
+async def test_docker_config_files_are_looked_into(registry: ScriptedRegistry, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    entry = {"username": ACCOUNT.username, "password": PASSWORD}
+    file.write_text(json.dumps({"auths": {authority(registry.url): entry}}))
+    found = await diagnosed(settings([registry.url], dockerConfigFiles=[str(file)]), IMAGE)
+    assert found.status == 0
+    assert found.of("credential").facts["name"] == f"{file} auths[{authority(registry.url)}]"
+    file.write_text(json.dumps({"auths": {"elsewhere.example": entry}}))
+    told = (await diagnosed(settings([registry.url], dockerConfigFiles=[str(file)]), IMAGE)).of("credential")
+    assert (told.outcome, "has no entry" in told.seen) == ("skipped", True)
+
+
+async def test_basic_can_be_forced(image: Image) -> None:
+    async with ScriptedRegistry([image], Rules(dialect="basic", accounts=(ACCOUNT,))) as registry:
+        found = await examined(registry, host={"tokenMethod": "basic"})
+        assert found.status == 0
+        assert "tokenMethod is basic" in found.of("repository challenge").seen
+
+
+async def test_a_registry_that_is_down(image: Image) -> None:
+    async with ScriptedRegistry([image]) as registry:
+        configuration = settings([registry.url], login=LOGIN)
+    found = await diagnosed(configuration, IMAGE)
+    assert (found.status, found.failed()) == (1, {"connection"})
+    assert "Connection refused" in found.of("connection").seen
+    assert found.of("credential").outcome == "passed"  # what can be told without it is told
+    assert found.of("token").outcome == "skipped"
+
+
+async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", getaddrinfo)
+    found = await diagnosed(settings(["https://registry.example"], login=LOGIN))
+    assert (found.status, found.failed()) == (1, {"resolution"})
+    assert "registry.example cannot be resolved" in found.of("resolution").seen
+
+
+async def test_a_registry_that_does_not_answer(
+    registry: ScriptedRegistry, never: Stall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.doctor.examination.REQUEST_SECONDS", 0.2)
+    registry.script(on(kind="ping"), never)
+    found = await examined(registry)
+    assert found.failed() == {"connection"}
+    assert "did not answer in time" in found.of("connection").seen
+
+
+async def test_all_checks_of_a_host_together_are_bounded(
+    registry: ScriptedRegistry, never: Stall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.doctor.run.HOST_SECONDS", 0.3)
+    registry.script(on("GET", "manifest"), never)
+    found = await examined(registry)
+    assert found.status == 1
+    assert found.failed()
+    assert found.of("referrers").outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("skew", "outcome", "status"), [(0, "passed", 0), (120, "warned", 0), (-120, "warned", 0), (900, "failed", 1)]
+)
+async def test_clock_skew(registry: ScriptedRegistry, skew: int, outcome: str, status: int) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=skew), usegmt=True)
+    registry.script(on(kind="ping"), SetHeader("Date", date))
+    found = await examined(registry)
+    assert (found.of("clock").outcome, found.status) == (outcome, status)
+
+
+@pytest.fixture
+def ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """An authority that hosts trust by `caFile`; the system's own are not read: that takes a second each time."""
+    monkeypatch.setattr("ssl.SSLContext.load_default_certs", lambda *_: None)
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.crt")
+    return made
+
+
+def serving(leaf: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(context)
+    return context
+
+
+async def over_tls(image: Image, leaf: trustme.LeafCert, tls: Mapping[str, Any]) -> Diagnosis:
+    async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,)), tls=serving(leaf)) as registry:
+        found = await examined(registry, host={"tls": tls})
+        if found.status:
+            assert registry.record.all() == ()
+        return found
+
+
+def until(ca: trustme.CA, days: float, name: str = HOST) -> trustme.LeafCert:
+    now = datetime.now(UTC)
+    return ca.issue_cert(name, not_before=now - timedelta(days=99), not_after=now + timedelta(days))
+
+
+@pytest.mark.parametrize(("days", "outcome"), [(90.5, "passed"), (12.5, "warned")])
+async def test_a_certificate_that_ends_soon_is_warned_of(
+    image: Image, ca: trustme.CA, tmp_path: Path, days: float, outcome: str
+) -> None:
+    found = await over_tls(image, until(ca, days), {"caFile": str(tmp_path / "ca.crt")})
+    told = found.of("tls")
+    assert (found.status, told.outcome) == (0, outcome)
+    assert told.facts == {"days": int(days), "verified": True}
+    assert found.of("manifest get").outcome == "passed"
+
+
+async def test_an_expired_certificate(image: Image, ca: trustme.CA, tmp_path: Path) -> None:
+    found = await over_tls(image, until(ca, -2), {"caFile": str(tmp_path / "ca.crt")})
+    assert (found.status, found.failed()) == (1, {"tls"})
+    assert "certificate has expired" in found.of("tls").seen
+    assert "renew" in found.of("tls").advice
+
+
+async def test_a_certificate_for_another_name(image: Image, ca: trustme.CA, tmp_path: Path) -> None:
+    found = await over_tls(image, until(ca, 90, "other.example"), {"caFile": str(tmp_path / "ca.crt")})
+    assert (found.status, found.failed()) == (1, {"tls"})
+    assert "by a name that stands in its certificate" in found.of("tls").advice
+
+
+async def test_a_certificate_of_an_unknown_authority(image: Image, ca: trustme.CA) -> None:
+    found = await over_tls(image, until(ca, 90), {})
+    assert (found.status, found.failed()) == (1, {"tls"})
+    assert ".tls.caFile" in found.of("tls").advice
+    assert found.of("connection").outcome == "passed"
+
+
+async def test_a_certificate_that_is_not_verified_is_warned_of(image: Image, ca: trustme.CA) -> None:
+    found = await over_tls(image, until(ca, 90, "other.example"), {"insecureSkipVerify": True})
+    assert (found.status, found.of("tls").outcome) == (0, "warned")
+    assert found.of("tls").facts["verified"] is False
+
+
+@pytest.mark.usefixtures("ca")
+async def test_tls_to_a_port_that_speaks_none(registry: ScriptedRegistry) -> None:
+    configuration = settings([registry.url.replace("http:", "https:")], login=LOGIN)
+    found = await diagnosed(configuration)
+    assert found.failed() == {"tls"}
+    assert f"write http://{authority(registry.url)}" in found.of("tls").advice
+
+
+async def test_redirected_blobs_are_followed_without_credentials(registry: ScriptedRegistry) -> None:
+    async with ObjectStore() as store:
+        registry.script(on(kind="blob"), Redirect(store.signer(registry.library)))
+        found = await examined(registry)
+        assert found.of("redirect").facts == {"target": store.url}
+        assert found.of("blob range").outcome == "passed"
+        assert [entry.credential for entry in store.record.all()] == ["anonymous"]
+
+
+async def test_a_redirect_to_where_we_do_not_go(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="blob"), Redirect("http://169.254.169.254/latest"))
+    found = await examined(registry)
+    assert (found.status, found.failed()) == (1, {"redirect"})
+    assert "redirects" in found.of("redirect").advice
+    assert found.of("blob range").outcome == "skipped"
+    assert found.of("referrers").outcome == "passed"
+
+
+async def test_a_registry_that_sends_our_secret_back_does_not_get_it_shown(
+    registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.1.1", 80))]
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", getaddrinfo)
+    registry.script(on(kind="blob"), Redirect(f"http://{PASSWORD}.example/"))
+    found = await examined(registry)
+    assert "<redacted>.example" in found.of("redirect").seen
+
+
+async def test_a_blob_without_ranges_is_warned_of(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="blob"), IgnoreRange())
+    told = (await examined(registry)).of("blob range")
+    assert (told.outcome, told.facts["status"]) == ("warned", 200)
+
+
+async def test_a_blob_that_is_gone(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="blob"), Reply(404))
+    found = await examined(registry)
+    assert (found.status, found.failed()) == (1, {"blob range"})
+
+
+async def test_a_web_page_is_no_registry(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="ping"), Reply(200, body=b"<html>", content_type="text/html"))
+    found = await examined(registry, authority(registry.url))
+    assert found.failed() == {"challenge"}
+    assert "web page" in found.of("challenge").seen
+
+
+async def test_a_registry_without_ping_is_asked_by_its_repository(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="ping"), Reply(404))
+    found = await examined(registry)
+    assert (found.status, found.of("challenge").outcome) == (0, "warned")
+    assert found.of("manifest get").outcome == "passed"
+
+
+async def test_a_challenge_that_cannot_be_read(registry: ScriptedRegistry) -> None:
+    registry.script(on(kind="manifest"), Challenge(("Negotiate",)))
+    found = await examined(registry)
+    assert (found.status, found.failed()) == (1, {"repository challenge"})
+    assert credentials(registry) == {"anonymous"}
+
+
+async def test_another_scope_in_the_challenge_is_told_and_not_asked_for(registry: ScriptedRegistry) -> None:
+    line = f'Bearer realm="{registry.realm}",service="{registry.rules.service}",scope="repository:virtual/app:pull"'
+    registry.script(on("HEAD", "manifest").times(1), Challenge((line,)))
+    found = await examined(registry)
+    told = found.of("repository challenge")
+    assert (told.outcome, told.facts["scope"]) == ("warned", "repository:virtual/app:pull")
+    assert "scope: challenge" in told.advice
+    assert "repository:virtual/app:pull" not in registry.record.scopes
+
+
+async def test_an_image_that_is_not_there_costs_no_pull(registry: ScriptedRegistry) -> None:
+    found = await examined(registry, f"{REG}/{NAME}:nope")
+    assert (found.status, found.failed()) == (1, {"manifest head"})
+    assert registry.record.of("manifest", "GET") == ()
+
+
+async def test_wrong_bytes_are_told(registry: ScriptedRegistry) -> None:
+    registry.script(on("GET", "manifest"), FlipByte("last"))
+    found = await examined(registry)
+    assert (found.status, found.failed()) == (1, {"manifest get"})
+
+
+async def test_a_registry_without_head_or_digest(registry: ScriptedRegistry) -> None:
+    entry = registry.script(on("HEAD", "manifest").with_header("Authorization"), Reply(405))
+    assert (await examined(registry)).of("manifest head").outcome == "warned"
+    assert entry.fired == 1
+    registry.behave()
+    registry.script(on("HEAD", "manifest").with_header("Authorization"), DropHeader("Docker-Content-Digest"))
+    found = await examined(registry)
+    assert (found.status, found.of("manifest head").outcome) == (0, "warned")
+
+
+async def test_the_first_image_of_an_index_gives_the_blob() -> None:
+    index = make_index(UPSTREAM, "1")
+    async with ScriptedRegistry([index], Rules(accounts=(ACCOUNT,))) as registry:
+        found = await examined(registry)
+        assert (found.status, found.of("manifest get").facts["pulls"]) == (0, 2)
+        got = [entry.reference for entry in registry.record.of("manifest", "GET")]
+        assert got == ["1", index.platforms[0].digest]
+        assert registry.record.of("blob")[0].reference in index.platforms[0].blobs
+
+
+async def test_an_image_by_digest(registry: ScriptedRegistry, image: Image) -> None:
+    found = await examined(registry, f"{REG}/{NAME}@{image.digest}")
+    assert (found.status, found.of("manifest get").facts["digest"]) == (0, image.digest)
+
+
+async def test_rate_limits_are_told(registry: ScriptedRegistry) -> None:
+    limit, left = SetHeader("ratelimit-limit", "100;w=21600"), SetHeader("ratelimit-remaining", "3;w=21600")
+    registry.script(on("HEAD", "manifest"), limit, left)
+    told = (await examined(registry)).of("rate limit")
+    assert (told.outcome, told.facts) == ("warned", {"limit": 100, "remaining": 3})
+    registry.behave()
+    registry.script(
+        on("HEAD", "manifest").with_header("Authorization"), Reply(429), limit, SetHeader("ratelimit-remaining", "0")
+    )
+    found = await examined(registry)
+    assert found.failed() == {"manifest head"}
+    assert found.of("rate limit").facts["remaining"] == 0
+
+
+@pytest.mark.parametrize("present", [True, False])
+async def test_the_referrers_api_is_there_or_not(image: Image, present: bool) -> None:
+    async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,), referrers=present)) as registry:
+        told = (await examined(registry)).of("referrers")
+    assert (told.outcome, told.facts["present"]) == ("passed", present)
+
+
+async def test_every_endpoint_is_examined_and_one_that_is_down_fails_alone(
+    registry: ScriptedRegistry, image: Image
+) -> None:
+    async with ScriptedRegistry([image]) as gone:
+        pass
+    found = await diagnosed(settings([gone.url, registry.url], login=LOGIN))
+    assert [each["url"] for each in found.data["hosts"]] == [f"{gone.url}/v2", f"{registry.url}/v2"]
+    assert (found.status, found.failed(0), found.failed(1)) == (1, {"connection"}, set())
+
+
+async def test_requests_go_through_the_forward_proxy(registry: ScriptedRegistry) -> None:
+    found = await diagnosed(
+        settings(["http://registry.example"], login=LOGIN),
+        env={"HTTP_PROXY": f"http://user:canary@{authority(registry.url)}"},
+    )
+    assert "the forward proxy" in found.of("resolution").seen
+    assert "through the forward proxy" in found.of("connection").seen
+    assert "plain HTTP" in found.of("tls").seen
+    assert found.of("tls").outcome == "warned"
+
+
+async def test_lines_for_people(registry: ScriptedRegistry) -> None:
+    status, output = await asyncio.to_thread(run, settings([registry.url], login=LOGIN), IMAGE)
+    assert status == 0
+    lines = output.splitlines()
+    assert lines[0].startswith(f"{registry.url}/v2  (")
+    assert lines[0].endswith(f"repository {UPSTREAM}")
+    assert any(line.split(maxsplit=3)[:3] == ["passed", "unknown", "scope"] for line in lines)
+    assert lines[-1] == "15 passed, 0 warned, 0 failed, 2 skipped"
+    assert "\x1b" not in output
+
+
+async def test_colours_and_columns_on_a_terminal(registry: ScriptedRegistry) -> None:
+    colours = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "110"}
+    gone = f"{REG}/{NAME}-gone:1"
+    status, output = await asyncio.to_thread(run, settings([registry.url], login=LOGIN), gone, env=colours)
+    assert status == 1
+    assert "\x1b[32m  passed" in output
+    assert "\x1b[1;31m  failed" in output
+    assert "look at the rewrite rule" in output
+
+
+async def test_advice_stands_behind_what_was_seen(registry: ScriptedRegistry) -> None:
+    wrong = settings([registry.url], login={**LOGIN, "password": OTHER_PASSWORD})
+    status, output = await asyncio.to_thread(run, wrong, authority(registry.url))
+    assert status == 1
+    (line,) = [line for line in output.splitlines() if line.startswith("  failed")]
+    assert "answers 401 to robot -> check user name and password" in line
+
+
+def test_what_the_configuration_does_not_name_is_not_asked() -> None:
+    configuration = settings(["https://registry.example"])
+    status, output = run(configuration, "other.example")
+    assert status == 2
+    assert "its endpoints: registry.example" in output
+    status, output = run(configuration, "quay.io/some/image:1")
+    assert status == 1
+    assert "registry quay.io is not configured" in output
+
+
+def test_a_configuration_that_cannot_be_used_is_status_2() -> None:
+    configuration = settings(["https://registry.example"], host={"tls": {"caFile": "/no/such/ca.crt"}})
+    assert run(configuration)[0] == 2
+    assert run({"version": 1})[0] == 2
+    assert run({"version": 9})[0] == 2

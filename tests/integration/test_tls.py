@@ -1,0 +1,321 @@
+"""TLS listeners: what is spoken, whose certificate is shown, and files that change while the proxy runs."""
+
+import asyncio
+import socket
+import ssl
+import time
+import warnings
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import trustme
+
+from proxy.demo.images import Image
+from proxy.runtime.run import StartError
+from proxy.server import tls as reloading
+from tests.fakes.blobs import MIB, Generated
+from tests.fakes.canaries import Written
+from tests.fakes.client import WITHIN, NodeClient, read_answer, read_head
+from tests.fakes.proxy import LOGIN, UPSTREAM, blob, layer_of, manifest, settings, started
+from tests.fakes.registry import ScriptedRegistry
+
+HOST = "127.0.0.1"
+HANDSHAKE = b"\x16"
+"""The type of a record with which a server begins that takes a client on; it closes where it does not."""
+REFUSED = (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)
+"""How a client sees that the server ends the handshake: asyncio's server sends no alert."""
+POLL = 0.02
+"""Seconds between two looks at the files, by the proxy and by these tests."""
+CONNECTIONS = 5
+"""So many in a row see the same certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The files of a listener, and the authority that nodes trust."""
+
+    folder: Path
+    authority: trustme.CA
+
+    def write(self, leaf: trustme.LeafCert) -> None:
+        """Put a certificate and its key in place, as a program that renews them does."""
+        self.put("tls.crt", leaf.cert_chain_pems[0].bytes())
+        self.put("tls.key", leaf.private_key_pem.bytes())
+
+    def put(self, name: str, data: bytes) -> None:
+        draft = self.folder / f"{name}.new"
+        draft.write_bytes(data)
+        draft.rename(self.folder / name)
+
+    def listener(self, **clients: Any) -> dict[str, Any]:
+        files = {"certFile": str(self.folder / "tls.crt"), "keyFile": str(self.folder / "tls.key")}
+        if "certificate" in clients.get("auth", ""):
+            files["clientCaFile"] = str(self.folder / "ca.crt")
+        return {"address": f"{HOST}:0", "tls": files, "clients": clients}
+
+    def trusting(self, shown: trustme.LeafCert | None = None) -> ssl.SSLContext:
+        """What a node that trusts the authority connects with."""
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        if shown is not None:
+            shown.configure_cert(context)
+        return context
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(reloading, "RELOAD_SECONDS", POLL)
+    made = Site(tmp_path, trustme.CA())
+    made.write(made.authority.issue_cert(HOST))
+    return made
+
+
+@asynccontextmanager
+async def serving(
+    site: Site, registry: ScriptedRegistry, listener: Mapping[str, Any] | None = None, **more: Any
+) -> AsyncIterator[NodeClient]:
+    configuration = settings([registry.url], login=LOGIN, **more) | {"listeners": [listener or site.listener()]}
+    async with started(configuration) as proxy:
+        yield proxy.node.over(site.trusting())
+
+
+async def shown_to(node: NodeClient) -> bytes:
+    """The certificate that a new connection gets, in DER."""
+    async with asyncio.timeout(WITHIN), node.opened("GET", "/v2/") as (reader, writer):
+        await read_answer(reader, "GET")
+        der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return der
+
+
+def der_of(leaf: trustme.LeafCert) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+
+
+async def until_shown(node: NodeClient, leaf: trustme.LeafCert) -> None:
+    async with asyncio.timeout(WITHIN):
+        while await shown_to(node) != der_of(leaf):
+            pass
+
+
+async def until_told(logs: Written, text: str) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not any(text in line for line in logs.lines):
+            await asyncio.to_thread(time.sleep, POLL)
+
+
+async def test_a_pull_over_tls(site: Site, registry: ScriptedRegistry, image: Image) -> None:
+    digest, body = layer_of(image)
+    async with serving(site, registry) as node:
+        assert (await node.get(manifest())).body == image.manifest
+        assert (await node.get(blob(digest))).body == body
+        assert (await node.head(blob(digest))).header("Content-Length") == str(len(body))
+
+
+async def test_http_1_1_is_agreed_on_and_nothing_is_compressed(site: Site, registry: ScriptedRegistry) -> None:
+    context = site.trusting()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with serving(site, registry) as node, node.over(context).opened("GET", "/v2/") as (_, writer):
+        connection = writer.get_extra_info("ssl_object")
+        assert connection.selected_alpn_protocol() == "http/1.1"
+        assert connection.compression() is None
+        assert connection.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize(("version", "taken"), [("TLSv1_1", False), ("TLSv1_2", True)])
+async def test_tls_1_2_is_the_oldest_version(
+    site: Site, registry: ScriptedRegistry, logs: Written, version: str, taken: bool
+) -> None:
+    async with serving(site, registry) as node:
+        reader, writer = await asyncio.open_connection(node.host, node.port)
+        writer.write(hello_of(version))
+        async with asyncio.timeout(WITHIN):
+            answer = await reader.read(1)
+        writer.close()
+    assert (answer == HANDSHAKE) == taken
+    assert any("UNSUPPORTED_PROTOCOL" in line for line in logs.lines) != taken
+
+
+def hello_of(version: str) -> bytes:
+    """What a client begins with that speaks one version only."""
+    context, outgoing = ssl.create_default_context(), ssl.MemoryBIO()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=HOST).do_handshake()
+    return outgoing.read()
+
+
+async def test_a_large_blob_has_the_right_bytes_cold_and_stored(
+    site: Site, registry: ScriptedRegistry, tmp_path: Path
+) -> None:
+    digest = registry.add_blob(UPSTREAM, Generated(24 * MIB + 4321)).digest
+    async with serving(site, registry, cache={"path": str(tmp_path / "cache")}) as node:
+        for way in ("miss", "hit"):
+            got = await node.get(blob(digest), keep_body=False)
+            assert (got.sha256, got.header("X-Cache")) == (digest, way)
+        part = await node.get(blob(digest), ("Range", "bytes=262143-"))
+        assert part.status == 206
+        assert part.body == b"".join(Generated(24 * MIB + 4321).pieces(262143, 24 * MIB + 4321))
+
+
+async def test_a_changed_certificate_is_for_the_next_connection_and_open_ones_go_on(
+    site: Site, registry: ScriptedRegistry
+) -> None:
+    renewed = site.authority.issue_cert(HOST)
+    async with serving(site, registry) as node, node.opened("GET", "/v2/") as (reader, writer):
+        assert (await read_answer(reader, "GET")).status == 200
+        site.write(renewed)
+        await until_shown(node, renewed)
+        writer.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_answer(reader, "GET")).status == 200
+
+
+async def test_a_secret_of_kubernetes_that_is_swapped_is_a_change(site: Site, registry: ScriptedRegistry) -> None:
+    def mount(name: str, leaf: trustme.LeafCert) -> None:
+        version = site.folder / name
+        version.mkdir()
+        Site(version, site.authority).write(leaf)
+        (site.folder / "..data.new").symlink_to(name)
+        (site.folder / "..data.new").rename(site.folder / "..data")
+
+    first, second = site.authority.issue_cert(HOST), site.authority.issue_cert(HOST)
+    mount("..1", first)
+    for file in ("tls.crt", "tls.key"):
+        (site.folder / file).unlink()
+        (site.folder / file).symlink_to(f"..data/{file}")
+    async with serving(site, registry) as node:
+        assert await shown_to(node) == der_of(first)
+        mount("..2", second)
+        await until_shown(node, second)
+
+
+@pytest.mark.parametrize("broken", ["half-written", "another key", "gone"])
+async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
+    site: Site, registry: ScriptedRegistry, logs: Written, broken: str
+) -> None:
+    old, renewed = site.authority.issue_cert(HOST), site.authority.issue_cert(HOST)
+    site.write(old)
+    async with serving(site, registry) as node:
+        match broken:
+            case "half-written":
+                site.put("tls.crt", renewed.cert_chain_pems[0].bytes()[:200])
+                complaint = f"listeners[0].tls.certFile: {site.folder}/tls.crt holds no certificate"
+            case "another key":
+                site.put("tls.crt", renewed.cert_chain_pems[0].bytes())
+                complaint = f"listeners[0].tls.keyFile: {site.folder}/tls.key is not the key of the first certificate"
+            case _:
+                (site.folder / "tls.key").unlink()
+                complaint = f"listeners[0].tls.keyFile: cannot read {site.folder}/tls.key: No such file"
+        await until_told(logs, complaint)
+        for _ in range(CONNECTIONS):
+            assert await shown_to(node) == der_of(old)
+        assert sum("stays in use" in line for line in logs.lines) == 1
+        site.write(renewed)
+        await until_shown(node, renewed)
+    assert not [line for line in logs.lines if "PRIVATE KEY" in line]
+
+
+async def test_a_client_certificate_is_required(site: Site, registry: ScriptedRegistry) -> None:
+    known, foreign = trustme.CA(), trustme.CA()
+    known.cert_pem.write_to_path(site.folder / "ca.crt")
+    async with serving(site, registry, site.listener(auth="certificate")) as node:
+        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
+        assert (await node.over(shown).get(manifest())).status == 200
+        for refused in (site.trusting(), site.trusting(foreign.issue_cert("node-1.example"))):
+            with pytest.raises(REFUSED):
+                await node.over(refused).get(manifest())
+
+
+async def test_a_client_certificate_is_one_of_two_ways(site: Site, registry: ScriptedRegistry) -> None:
+    known, foreign = trustme.CA(), trustme.CA()
+    known.cert_pem.write_to_path(site.folder / "ca.crt")
+    users = site.folder / "users"
+    users.write_bytes(b"robot:" + bcrypt.hashpw(b"canary-password", bcrypt.gensalt(4)) + b"\n")
+    listener = site.listener(auth=["certificate", "basic"], htpasswdFile=str(users))
+    async with serving(site, registry, listener) as node:
+        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
+        assert (await node.over(shown).get(manifest())).status == 200
+        async with node.opened("GET", "/v2/") as (reader, _):
+            status, _, _ = await read_head(reader)
+        assert status in {200, 401}  # it is the password that decides
+        with pytest.raises(REFUSED):
+            await node.over(site.trusting(foreign.issue_cert("node-1.example"))).get(manifest())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_an_authority_that_was_removed_is_not_accepted_by_a_session_either(
+    site: Site, registry: ScriptedRegistry, version: ssl.TLSVersion
+) -> None:
+    former, present = trustme.CA(), trustme.CA()
+    former.cert_pem.write_to_path(site.folder / "ca.crt")
+    before = site.trusting(former.issue_cert("node-1.example", common_name="node-1"))
+    after = site.trusting(present.issue_cert("node-1.example", common_name="node-1"))
+    before.maximum_version = after.maximum_version = version
+    async with serving(site, registry, site.listener(auth="certificate")) as node:
+        assert (await node.over(before).get(manifest())).status == 200
+        session = await asyncio.to_thread(session_of, node, before)
+        site.put("ca.crt", present.cert_pem.bytes())
+        await until_accepted(node.over(after))
+        with pytest.raises(REFUSED):
+            await node.over(before).get(manifest())
+        with pytest.raises(REFUSED):
+            await asyncio.to_thread(session_of, node, before, session)
+
+
+async def until_accepted(node: NodeClient) -> None:
+    async with asyncio.timeout(WITHIN):
+        while True:
+            try:
+                assert (await node.get("/v2/")).status == 200
+            except REFUSED:
+                continue
+            return
+
+
+def session_of(node: NodeClient, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSession:
+    """The session of a connection on which a request was answered; asyncio's client cannot take one up again."""
+    with (
+        socket.create_connection((node.host, node.port), WITHIN) as plain,
+        context.wrap_socket(plain, server_hostname=HOST, session=session) as connection,
+    ):
+        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        if not connection.recv(65536):
+            raise ConnectionResetError
+        assert connection.session is not None
+        return connection.session
+
+
+async def test_a_handshake_that_stalls_is_cut(site: Site, registry: ScriptedRegistry) -> None:
+    async with serving(site, registry, timeouts={"request": "200ms"}) as node:
+        reader, writer = await asyncio.open_connection(node.host, node.port)
+        writer.write(b"\x16\x03\x01")  # a record begins
+        async with asyncio.timeout(WITHIN):
+            assert await reader.read() == b""
+        writer.close()
+        assert (await node.get("/v2/")).status == 200
+
+
+async def test_plain_http_on_a_tls_listener_gets_nothing(site: Site, registry: ScriptedRegistry) -> None:
+    async with serving(site, registry) as node:
+        reader, writer = await asyncio.open_connection(node.host, node.port)
+        writer.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(WITHIN):
+            answer = await reader.read()
+        writer.close()
+        assert b"HTTP" not in answer
+
+
+async def test_a_certificate_that_cannot_be_used_keeps_the_proxy_from_starting(
+    site: Site, registry: ScriptedRegistry
+) -> None:
+    (site.folder / "tls.crt").unlink()
+    with pytest.raises(StartError, match=r"listeners\[0\]\.tls\.certFile: cannot read .*/tls\.crt: No such file"):
+        async with serving(site, registry):
+            pass

@@ -1,0 +1,122 @@
+"""What the two ports answer: the known paths and nothing else, and neither answers for the other."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from proxy.demo.rules import Rules
+from tests.fakes.client import NodeClient, read_head
+from tests.fakes.proxy import ProxyUnderTest, settings, started
+from tests.fakes.registry import ScriptedRegistry
+
+pytestmark = [pytest.mark.security, pytest.mark.asyncio(loop_scope="module")]
+
+ADMIN_ONLY = ("/metrics", "/healthz", "/readyz", "/status", "/status.json")
+NOWHERE = (
+    "/debug",
+    "/debug/pprof/",
+    "/debug/vars",
+    "/debug/web/",
+    "/config",
+    "/env",
+    "/admin",
+    "/console",
+    "/api",
+    "/api/v2.0/systeminfo",
+    "/-/reload",
+    "/-/quit",
+    "/reload",
+    "/shutdown",
+    "/purge",
+    "/cache",
+    "/server-status",
+    "/swagger",
+    "/graphql",
+    "/.env",
+    "/.git/config",
+    "/index.html",
+    "/favicon.ico",
+    "/metrics/..",
+    "/metrics%00",
+    "/%2e%2e/etc/passwd",
+    "//metrics",
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served() -> AsyncIterator[tuple[ProxyUnderTest, ScriptedRegistry]]:
+    """A proxy whose registry nobody is to ask."""
+    async with ScriptedRegistry([], Rules(dialect="none")) as registry, started(settings([registry.url])) as proxy:
+        yield proxy, registry
+
+
+async def status_of(node: NodeClient, method: str, target: str) -> int:
+    """The status of a request to a port that is not held to the rules for nodes."""
+    async with node.opened(method, target, ("Connection", "close")) as (reader, _):
+        status, _, _ = await read_head(reader)
+        return status
+
+
+@pytest.mark.parametrize("path", [*ADMIN_ONLY, *NOWHERE])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_node_facing_port_serves_v2_alone(
+    served: tuple[ProxyUnderTest, ScriptedRegistry], method: str, path: str
+) -> None:
+    proxy, registry = served
+    got = await proxy.node.send(method, path)
+    assert got.status == 400
+    assert b"scope_proxy_" not in got.body
+    assert registry.record.all() == ()
+
+
+@pytest.mark.parametrize("path", [*NOWHERE, "/", "/v2/", "/v2/library/app/manifests/1?ns=reg.example", "/token"])
+async def test_the_admin_port_serves_its_own_pages_alone(
+    served: tuple[ProxyUnderTest, ScriptedRegistry], path: str
+) -> None:
+    proxy, registry = served
+    assert await status_of(proxy.admin, "GET", path) == 404
+    assert registry.record.all() == ()
+
+
+@pytest.mark.parametrize("path", ADMIN_ONLY)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+async def test_the_admin_port_takes_no_orders(
+    served: tuple[ProxyUnderTest, ScriptedRegistry], method: str, path: str
+) -> None:
+    proxy, _ = served
+    assert await status_of(proxy.admin, method, path) == 405
+
+
+@pytest.mark.parametrize("path", ADMIN_ONLY)
+async def test_its_pages_are_there(served: tuple[ProxyUnderTest, ScriptedRegistry], path: str) -> None:
+    proxy, _ = served
+    assert await status_of(proxy.admin, "GET", path) == 200
+
+
+ROUTES = (
+    "/",
+    "/v2/",
+    "/v2/_catalog",
+    "/v2/library/app/manifests/1",
+    f"/v2/library/app/blobs/sha256:{'a' * 64}",
+    "/v2/library/app/blobs/uploads/",
+    "/v2/library/app/tags/list",
+    f"/v2/library/app/referrers/sha256:{'a' * 64}",
+    "/healthz",
+    "*",
+)
+METHODS = "POST PUT PATCH DELETE OPTIONS TRACE PROPFIND MKCOL COPY MOVE LOCK PURGE get Head SSH-2.0 PRI"
+
+
+@pytest.mark.parametrize("method", METHODS.split(" "))
+async def test_no_method_but_get_and_head_reaches_anything(
+    served: tuple[ProxyUnderTest, ScriptedRegistry], method: str
+) -> None:
+    proxy, registry = served
+    for route in ROUTES:
+        assert await status_of(proxy.node, method, route) in {400, 405}
+    for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
+        got = await proxy.node.get("/v2/", (header, method))
+        assert (got.status, got.body) == (200, b"{}")
+    assert registry.record.all() == ()

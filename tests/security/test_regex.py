@@ -1,0 +1,73 @@
+"""Rewrite rules that would keep a backtracking engine busy for longer than the universe lasts."""
+
+import pytest
+
+from proxy.config.errors import ConfigError
+from proxy.config.load import parse_config
+from tests.fakes.proxy import LOGIN, REG, manifest, settings, started
+from tests.fakes.registry import ScriptedRegistry
+
+pytestmark = pytest.mark.security
+
+LONGEST = "a" * 255
+HOSTILE = (
+    "^(a+)+$",
+    "^(a|aa)+b$",
+    "^(a|a)*b$",
+    "^(.*)*b$",
+    "^(.*a){20}b$",
+    "^([a-z]+)*[0-9]$",
+    "^(a?){100}a{100}b$",
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+    "^((a+)+)+b$",
+    "(.+)+/(.+)+/(.+)+x$",
+)
+REFUSED = ("(?=a)b", r"(a)\1", "(?<!a)b", "((a{0,1000}){0,1000}){0,1000}", "a{1001}", "(?P<n>a)(?P=n)", "(" * 2000, "[")
+
+
+@pytest.mark.parametrize("pattern", HOSTILE)
+async def test_every_rule_ends_on_the_longest_name(plain: ScriptedRegistry, pattern: str) -> None:
+    """Forty hostile rules of one kind and a name of 255 characters: the answer comes within the usual budget."""
+    rules = [{"pattern": pattern, "replacement": "$0"}] * 40
+    configured = settings([]) | {"registries": {REG: {"endpoints": [plain.url], "rewrites": rules}}}
+    async with started(configured) as proxy:
+        got = await proxy.node.get(manifest(name=LONGEST))
+    assert (got.status, got.code) == (404, "MANIFEST_UNKNOWN")
+
+
+@pytest.mark.parametrize("pattern", REFUSED, ids=range(len(REFUSED)))
+def test_what_no_linear_engine_can_do_is_refused_when_it_is_read(pattern: str) -> None:
+    text = f"version: 1\nregistries: {{r.example: {{rewrites: [{{pattern: '{pattern}', replacement: x}}]}}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "test.yaml")
+    (problem,) = caught.value.problems
+    assert "pattern" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "replacement", ["$0?scope=x", "$0#x", "$0 x", "$0%2e%2e/x", "$0\\x", "$0@evil.example", "$0;x"]
+)
+async def test_a_rule_that_makes_more_than_a_name_reaches_no_upstream(
+    plain: ScriptedRegistry, replacement: str
+) -> None:
+    rules = [{"pattern": "^a+$", "replacement": replacement}]
+    configured = settings([]) | {"registries": {REG: {"endpoints": [plain.url], "rewrites": rules}}}
+    async with started(configured) as proxy:
+        got = await proxy.node.get(manifest(name="aaa"))
+    assert (got.status, got.code) == (403, "DENIED")
+    assert "the rewrite rule at" in got.reason
+    assert plain.record.all() == ()
+
+
+@pytest.mark.parametrize("replacement", ["../$0", "$0/../../evil", "/$0", "./$0/.", "$0//x"])
+async def test_dots_of_a_rule_are_resolved_before_the_scope_is_computed(
+    registry: ScriptedRegistry, replacement: str
+) -> None:
+    """What is asked of the token server and what is asked of the registry is one and the same repository."""
+    rules = [{"pattern": "^a+$", "replacement": replacement}]
+    configured = settings([], login=LOGIN) | {"registries": {REG: {"endpoints": [registry.url], "rewrites": rules}}}
+    async with started(configured) as proxy:
+        await proxy.node.get(manifest(name="aaa"))
+    (asked,) = registry.record.of("manifest")
+    assert not {".", "..", ""} & set(asked.repository.split("/"))
+    assert registry.record.scopes == {f"repository:{asked.repository}:pull"}

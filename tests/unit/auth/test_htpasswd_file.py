@@ -1,0 +1,74 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.auth.htpasswd import Htpasswd
+from proxy.auth.htpasswd_file import FILE_LIMIT, LINE_LIMIT, parse_users
+
+GOOD = "$2y$04$Yez2DCCDN88DqLIJKexXgO.UWFJDvRgV3rSejp9k/sHMMJmf8ZdLq"
+"""Of "correct horse"; always the same one, since it names tests."""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alice:$apr1$ab$9xkF1xPwQvXn3nQ3Ff0wV0", "f:1: the password is hashed with MD5 (apr1)"),
+        ("alice:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=", "f:1: the password is hashed with SHA-1"),
+        ("alice:$6$salt$hash", "f:1: the password is hashed with SHA-512 (crypt)"),
+        ("alice:rl5FVLGWFVyU2", "f:1: the password is no bcrypt hash"),
+        ("alice:secret", "f:1: the password is no bcrypt hash"),
+        ("alice:", "f:1: the password is no bcrypt hash"),
+        (f"alice:{GOOD.replace('2y', '2x')}", "broken bcrypt"),
+        (f"alice:{GOOD[:-1]}", "f:1: the password is hashed with bcrypt, but damaged"),
+        (f"alice:{GOOD[:-1]}!", "damaged"),
+        (f"alice:{GOOD[:28]}z{GOOD[29:]}", "damaged"),
+        (f"alice:{GOOD}:more", "damaged"),
+        (f"alice:{GOOD.replace('$04$', '$31$')}", "f:1: the cost of the hash is not 4 to 14"),
+        (f"alice:{GOOD.replace('$04$', '$03$')}", "f:1: the cost of the hash is not 4 to 14"),
+        (f"# c\nalice:{GOOD}\nsecretword", "f:3: a line is USER:HASH"),
+        (f":{GOOD}", "f:1: a user name is 1 to 255"),
+        (f"a\tb:{GOOD}", "f:1: a user name is 1 to 255"),
+        (f"{'a' * 256}:{GOOD}", "f:1: a user name is 1 to 255"),
+        (f"anonymous:{GOOD}", "f:1: anonymous stands for clients without a name"),
+        (f"alice:{GOOD}\nalice:{GOOD}", "f:2: the user of this line stands in an earlier one"),
+        ("", "f names no user"),
+        ("# nobody\n", "f names no user"),
+        ("\n" * LINE_LIMIT, f"f has more than {LINE_LIMIT} lines"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_line_and_no_secret(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^f") as raised:
+        parse_users(text.encode(), "f")
+    assert message in str(raised.value)
+    for secret in (GOOD[7:], "9xkF1x", "VBPuJ", "salt$hash", "rl5FV", "secret"):
+        assert secret not in str(raised.value)
+
+
+def test_other_schemes_are_told_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"set it again with htpasswd -B$"):
+        parse_users(b"alice:secret", "f")
+
+
+def test_a_file_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    large, binary, pipe = tmp_path / "large", tmp_path / "binary", tmp_path / "pipe"
+    large.write_bytes(b"#" * (FILE_LIMIT + 1))
+    binary.write_bytes(b"\xff\xfe")
+    os.mkfifo(pipe)
+    for path, message in (
+        (large, "larger than 1 MiB"),
+        (binary, "not UTF-8 text"),
+        (pipe, "no regular file"),
+        (tmp_path, "no regular file|cannot be read"),
+        (tmp_path / "missing", "cannot be read: No such file"),
+    ):
+        with pytest.raises(ValueError, match=f"{path}.*({message})"):
+            Htpasswd.open(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name() -> None:
+    assert list(parse_users(b"\xef\xbb\xbfalice:" + GOOD.encode(), "f").hashes) == ["alice"]
+
+
+def test_hashes_do_not_show() -> None:
+    assert GOOD not in repr(parse_users(f"alice:{GOOD}".encode(), "f"))

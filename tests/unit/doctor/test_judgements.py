@@ -1,0 +1,100 @@
+"""The pure judgements: clock, rate limits, the smallest blob."""
+
+import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+
+from proxy.doctor.blob_choice import smallest_blob
+from proxy.doctor.clock import check_clock
+from proxy.doctor.journal import Journal
+from proxy.doctor.rates import check_rates
+from proxy.doctor.report import Check, Finding
+
+NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC).timestamp()
+
+
+def only(journal: Journal) -> Finding:
+    (finding,) = journal.finish("nothing was told")
+    return finding
+
+
+def clock(date: str | None) -> Finding:
+    journal = Journal([Check.CLOCK])
+    check_clock(journal, "r.example", date, NOW)
+    return only(journal)
+
+
+@pytest.mark.parametrize(
+    ("skew", "outcome"),
+    [
+        (0, "passed"),
+        (60, "passed"),
+        (-60, "passed"),
+        (61, "warned"),
+        (-300, "warned"),
+        (301, "failed"),
+        (-900_000, "failed"),
+    ],
+)
+def test_clock(skew: int, outcome: str) -> None:
+    finding = clock(format_datetime(datetime.fromtimestamp(NOW + skew, UTC), usegmt=True))
+    assert finding.outcome == outcome
+    assert finding.facts["skew"] == skew
+
+
+def test_clock_says_in_which_direction() -> None:
+    assert "400 s ahead of ours" in clock(format_datetime(datetime.fromtimestamp(NOW + 400, UTC))).seen
+    assert "400 s behind ours" in clock(format_datetime(datetime.fromtimestamp(NOW - 400, UTC))).seen
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Wed, 99 Jul 2026 12:00:00 GMT", "0", "1" * 400])
+def test_a_date_that_cannot_be_read_tells_nothing(date: str | None) -> None:
+    assert clock(date).outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("limit", "left", "outcome", "facts"),
+    [
+        ("100;w=21600", "76;w=21600", "passed", (100, 76)),
+        ("100;w=21600", "10;w=21600", "warned", (100, 10)),
+        ("100", "0", "warned", (100, 0)),
+        ("", "5", "passed", (None, 5)),
+        ("100", "", "passed", (100, None)),
+        ("", "", "passed", (None, None)),
+        ("many", "9" * 50, "passed", (None, None)),
+    ],
+)
+def test_rate_limits(limit: str, left: str, outcome: str, facts: tuple[int | None, int | None]) -> None:
+    journal = Journal([Check.RATE_LIMIT])
+    check_rates(journal, "r.example", {}, {"ratelimit-limit": limit, "ratelimit-remaining": left})
+    finding = only(journal)
+    assert finding.outcome == outcome
+    assert (finding.facts["limit"], finding.facts["remaining"]) == facts
+
+
+def descriptor(letter: str, size: object, **more: object) -> dict[str, object]:
+    return {"mediaType": "application/octet-stream", "digest": f"sha256:{letter * 64}", "size": size, **more}
+
+
+def manifest(*layers: object, config: object = None) -> bytes:
+    return json.dumps({"schemaVersion": 2, "config": config or descriptor("c", 500), "layers": layers}).encode()
+
+
+def test_the_smallest_blob_is_found_among_config_and_layers() -> None:
+    found = smallest_blob(manifest(descriptor("a", 90), descriptor("b", 700)))
+    assert found is not None
+    assert (str(found[0]), found[1]) == ("sha256:" + "a" * 64, 90)
+
+
+def test_empty_foreign_and_unsized_blobs_are_not_asked_for() -> None:
+    foreign = descriptor("d", 1, urls=["https://elsewhere.example/"])
+    found = smallest_blob(manifest(descriptor("a", 0), descriptor("b", "7"), descriptor("e", True), foreign, 5))
+    assert found is not None
+    assert found[1] == 500
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"[]", b"{}", b'{"layers": 3}', b'{"config": []}', b"[" * 100_000])
+def test_what_is_no_manifest_names_no_blob(content: bytes) -> None:
+    assert smallest_blob(content) is None

@@ -1,0 +1,87 @@
+"""What is known of endpoints, as people are told."""
+
+import pytest
+
+from proxy.config.address import Origin
+from proxy.routing.table import Target
+from proxy.upstream.endpoints import COOL_DOWN, ERROR_LIMIT, EndpointHealth, Endpoints, EndpointState
+from tests.unit.routing.support import only_target, table
+
+ORIGIN = Origin.parse("https://up.example")
+
+
+class Clock:
+    """Both clocks at once: seconds since the epoch are a million ahead."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now + 1e6
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("proxy.upstream.endpoints.time", made)
+    return made
+
+
+@pytest.fixture
+def target() -> Target:
+    return only_target(table("reg.example: {endpoints: ['https://up.example']}"), "team/app", "reg.example")
+
+
+def test_nothing_is_known_before_the_first_request(target: Target) -> None:
+    endpoints = Endpoints()
+    assert endpoints.health(ORIGIN) == EndpointHealth(EndpointState.UNASKED)
+    endpoints.order([target])
+    assert endpoints.health(ORIGIN).state is EndpointState.UNASKED
+
+
+def test_a_failure_cools_then_waits_to_be_tried_again_and_a_success_ends_it(target: Target, clock: Clock) -> None:
+    endpoints = Endpoints()
+    endpoints.failed(target, "no connection")
+    cooling = endpoints.health(ORIGIN)
+    assert cooling == EndpointHealth(
+        EndpointState.COOLING, clock.time() + COOL_DOWN, 1, "no connection", clock.time(), None
+    )
+    clock.now += COOL_DOWN + 1
+    assert endpoints.health(ORIGIN).state is EndpointState.FAILING
+    assert endpoints.health(ORIGIN).until is None
+    endpoints.succeeded(target)
+    well = endpoints.health(ORIGIN)
+    assert (well.state, well.failures, well.success_at) == (EndpointState.OK, 0, clock.time())
+    assert (well.error, well.error_at) == ("no connection", cooling.error_at)
+
+
+def test_a_rest_outlasts_a_success(target: Target, clock: Clock) -> None:
+    endpoints = Endpoints()
+    endpoints.failed(target, "429", retry_after=60)
+    endpoints.succeeded(target)
+    resting = endpoints.health(ORIGIN)
+    assert (resting.state, resting.until) == (EndpointState.RESTING, clock.time() + 60)
+    clock.now += 61
+    assert endpoints.health(ORIGIN).state is EndpointState.FAILING
+
+
+def test_a_refusal_is_no_failure_and_changes_no_order(target: Target, clock: Clock) -> None:
+    endpoints = Endpoints()
+    endpoints.succeeded(target)
+    clock.now += 1
+    endpoints.refused(target, "answered 403")
+    refusing = endpoints.health(ORIGIN)
+    assert (refusing.state, refusing.failures, refusing.error) == (EndpointState.REFUSING, 0, "answered 403")
+    assert not endpoints.are_down("reg.example", [target])
+    clock.now += 1
+    endpoints.succeeded(target)
+    assert endpoints.health(ORIGIN).state is EndpointState.OK
+
+
+def test_an_error_is_bounded(target: Target) -> None:
+    endpoints = Endpoints()
+    endpoints.failed(target, "x" * 10_000)
+    assert len(endpoints.health(ORIGIN).error) == ERROR_LIMIT
