@@ -3,7 +3,11 @@
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
 # make bench  scope-proxy, nginx and docker-registry against one origin: table, JSON, plot; BENCH_ARGS=--quick is short
-.PHONY: demo test run lint bench format lock clean
+# make image  the container image with buildah, and its archive in dist/; IMAGE_ARGS="--build-arg BASE=..." for another base
+# make sbom   what is in the image, as CycloneDX, in dist/
+# make chart-docs   the chart's README, schema and icon, from what they are made of
+# make chart-tools  Helm and the schemas of Kubernetes, which tests/chart wants
+.PHONY: demo test run lint bench image sbom chart-docs chart-tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -12,6 +16,11 @@ BIN := $(VENV)/bin
 CONFIG ?= config/default.yaml
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+IMAGE_ARGS ?=
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# The tools that build our wheel are in the same lock and in no image.
+BUILD_TOOLS = editables hatchling packaging pathspec pluggy trove-classifiers
+IMAGE = localhost/scope-proxy:$(VERSION)
 
 demo: $(VENV)/.installed
 	$(BIN)/scope-proxy demo
@@ -30,6 +39,29 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/python -m benchmarks --output dist/benchmarks $(BENCH_ARGS)
+
+# The archive is what `ctr images import` and k3s's images folder take.
+image:
+	buildah bud --format docker $(IMAGE_ARGS) --build-arg VERSION=$(VERSION) --tag $(IMAGE) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git show --no-patch --format=%cI HEAD) .
+	@mkdir -p dist && rm -f dist/scope-proxy-$(VERSION).tar
+	buildah push $(IMAGE) docker-archive:dist/scope-proxy-$(VERSION).tar:$(IMAGE)
+
+# What the image is made of is installed as the image does it, and looked at.
+sbom: $(VENV)/.installed-dev
+	rm -rf dist/sbom && $(PYTHON) -m venv --without-pip dist/sbom
+	$(BIN)/python -m pip --python dist/sbom/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip --python dist/sbom/bin/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
+	$(BIN)/python -m pip --python dist/sbom/bin/python uninstall --quiet --disable-pip-version-check --yes $(BUILD_TOOLS)
+	$(BIN)/cyclonedx-py environment dist/sbom/bin/python --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file dist/scope-proxy-$(VERSION).cdx.json
+	rm -rf dist/sbom
+
+chart-docs: $(VENV)/.installed-dev
+	PYTHONPATH=. $(BIN)/python helm/generate.py
+
+chart-tools: $(VENV)/.installed-dev
+	tests/chart/tools.sh $(BIN)/python
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -55,9 +87,9 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--no-emit-find-links --upgrade pyproject.toml --group build -o requirements.lock
+		--no-emit-find-links --upgrade pyproject.toml --all-extras --group build -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--no-emit-find-links --upgrade pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+		--no-emit-find-links --upgrade pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -2,8 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import (
     REGISTRY,
@@ -12,9 +13,9 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
     multiprocess,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -41,10 +42,20 @@ class Bound(dict[tuple[Label, ...], Metric], Generic[Metric]):
     def __init__(self, metric: Metric) -> None:
         super().__init__()
         self._metric = metric
+        _bound.append(self)
 
     def __missing__(self, values: tuple[Label, ...]) -> Metric:
         child = self[values] = self._metric.labels(*values)
         return child
+
+    def forget(self, metric: MetricWrapperBase, gone: AbstractSet[tuple[str, ...]]) -> None:
+        """Drop the children that the metric has no more: they would count into nothing."""
+        if metric is self._metric:
+            for values in [values for values in self if tuple(map(str, values)) in gone]:
+                del self[values]
+
+
+_bound: list[Bound[Any]] = []  # one for each metric and module, made when they are imported
 
 
 def status_label(status: int) -> str:
@@ -81,7 +92,7 @@ HTTP_IN_FLIGHT = Gauge(
 HTTP_BYTES = Counter("scope_proxy_http_response_bytes_total", "Bytes of bodies sent to nodes", ["route", "cache"])
 HTTP_ABORTED = Counter(
     "scope_proxy_http_aborted_total",
-    "Bodies cut before their end: client_gone, upstream, store, digest_mismatch",
+    "Bodies cut before their end: client_gone, upstream, store, digest_mismatch, shutdown",
     ["reason"],
 )
 HTTP_REJECTED = Counter(
@@ -213,6 +224,12 @@ CACHE_WRITE_ERRORS = Counter(
     "Content that could not be stored: enospc, edquot, eio, erofs, emfile, other",
     ["reason"],
 )
+CACHE_WRITE_ERROR_AT = Gauge(
+    "scope_proxy_cache_last_write_error_timestamp_seconds",
+    "When content could last not be stored, by the same reasons; 0 before the first time",
+    ["reason"],
+    multiprocess_mode="max",
+)
 DOWNLOADS = Gauge("scope_proxy_downloads_in_flight", "Downloads that are under way", multiprocess_mode="livesum")
 COALESCED_WAITERS = Gauge(
     "scope_proxy_coalesced_waiters",
@@ -253,9 +270,29 @@ def registry() -> CollectorRegistry:
     return shared
 
 
-def render() -> bytes:
-    """All metrics as Prometheus reads them; reads files."""
-    return generate_latest(registry())
+def render(accept: str = "") -> tuple[bytes, str]:
+    """All metrics in the format that a scrape accepts, with its media type; only OpenMetrics has exemplars. Blocks."""
+    encode, media_type = choose_encoder(accept)
+    return encode(registry()), media_type
+
+
+def known(metric: MetricWrapperBase) -> set[tuple[str, ...]]:
+    """The values of its labels that a metric has series for; the place of a bucket is no label of ours."""
+    samples = (sample for family in metric.collect() for sample in family.samples)
+    return {tuple(value for name, value in sample.labels.items() if name != "le") for sample in samples}
+
+
+def can_forget() -> bool:
+    """Whether series can be removed; with several workers the library cannot, they stay until the program ends."""
+    return FOLDER_VARIABLE not in os.environ
+
+
+def forget(metric: MetricWrapperBase, gone: AbstractSet[tuple[str, ...]]) -> None:
+    """Remove the series with these values of the labels; only where `can_forget` says so."""
+    for values in gone:
+        metric.remove(*values)
+    for bound in _bound:
+        bound.forget(metric, gone)
 
 
 def shared_folder() -> str:

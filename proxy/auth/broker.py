@@ -26,6 +26,7 @@ from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import outward_scope, parse_scopes
 from proxy.routing.table import Target
+from proxy.tracing import span
 from proxy.transport.session import Sessions
 from proxy.transport.singleflight import Background, SingleFlight
 
@@ -140,6 +141,7 @@ class Broker:
             return grant
         failure = self._failures.get(key)
         if failure is not None:
+            _count_failure(request, failure)
             raise failure
         if self._flights.is_flying(key):
             _TOKENS[request.upstream, "joined"].inc()
@@ -147,11 +149,11 @@ class Broker:
 
     async def _fetch(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
         try:
-            with _DURATIONS[request.upstream,].time():
+            name = request.realm_origin.authority
+            with _DURATIONS[request.upstream,].time(), span("token", upstream=request.upstream, server=name):
                 grant = (await self._exchange(request)).limited(longest)
         except (TokenRefused, TokenUnavailable) as error:
-            result = "denied" if isinstance(error, TokenRefused) else "error"
-            _TOKENS[request.upstream, result].inc()
+            _count_failure(request, error)
             self._failures.add(key, error)
             raise
         _TOKENS[request.upstream, "fetched"].inc()
@@ -208,6 +210,11 @@ class Broker:
         return TokenRequest(
             url, realm_origin, asker.host, challenge.service, outward.asked, asker.login, asker.upstream
         )
+
+
+def _count_failure(request: TokenRequest, error: TokenRefused | TokenUnavailable) -> None:
+    """A token is not to be had: just now, or for a while by what is remembered; both keep somebody from pulling."""
+    _TOKENS[request.upstream, "denied" if isinstance(error, TokenRefused) else "error"].inc()
 
 
 def _basic(asker: Asker) -> Authorization:

@@ -3,6 +3,7 @@
 from yarl import URL
 
 from proxy.config.address import Origin
+from proxy.oci.errors import REASON_LIMIT
 
 _REALM_LIMIT = 2048
 _SCOPE = "scope"
@@ -19,7 +20,14 @@ BUILT_IN_REALMS: dict[Origin, Origin] = {
 
 
 class RealmRefused(Exception):
-    """A challenge names a token server that is not trusted; the message says which line would trust it."""
+    """A challenge names a token server that is not trusted.
+
+    `line` is the setting that would trust it, where one can; it stands in the message as well.
+    """
+
+    def __init__(self, reason: str, line: str = "") -> None:
+        super().__init__(reason)
+        self.line = line
 
 
 def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tuple[URL, Origin]:
@@ -39,10 +47,14 @@ def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tup
     except ValueError as error:
         raise RealmRefused(f"{upstream.authority} names a token server that cannot be used: {error}") from None
     if origin != upstream and origin not in trusted and BUILT_IN_REALMS.get(upstream) != origin:
-        raise RealmRefused(
-            # The line comes first: the reason is cut at its end where it is long.
-            f'set hosts."{upstream.authority}".realms: [{origin}] to trust its token server'
-        )
+        line = f'set hosts."{upstream.authority}".realms: [{origin}]'
+        raise RealmRefused(_untrusted(origin, line), line)
     # In any spelling: there are token servers that read names of parameters without regard to case.
     scopes = {name for name in url.query if name.lower() == _SCOPE}
     return (url.without_query_params(*scopes) if scopes else url), origin
+
+
+def _untrusted(origin: Origin, line: str) -> str:
+    """What is wrong and what to do; the line comes first where names are long, as nodes are shown no more."""
+    told = f"the registry sends us to the token server {origin}, which is not trusted; if it is right, {line}"
+    return told if len(told) <= REASON_LIMIT else f"{line}: the registry names this token server, which is not trusted"

@@ -95,8 +95,8 @@ Everything keeps running until Ctrl-C. Try by hand:
 /etc/containerd/certs.d/{case.registry}/hosts.toml (then: crictl pull {case.image})
 
   server = "{here.proxy_url}"
-  [host."{here.proxy_url}"]
-    capabilities = ["pull", "resolve"]
+  capabilities = ["pull", "resolve"]
+  [host]
 
 The proxy's configuration:
 

@@ -7,6 +7,8 @@ import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.base import listen_address
+from proxy.config.errors import ConfigError
+from proxy.config.model import Admin
 from proxy.config.validate_listeners import split_address
 
 WITHIN = 2.0
@@ -22,7 +24,9 @@ _OK = 200
 
 @click.command()
 @configuration_options
-@click.option("--admin", metavar="HOST:PORT", help="Ask here, whatever the configuration says.")
+@click.option(
+    "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Ask here, whatever the configuration says."
+)
 @click.option("--live", is_flag=True, help="Ask whether it is alive (/healthz), not whether it serves (/readyz).")
 def healthcheck(config: Path | None, registries: Path | None, *, admin: str | None, live: bool) -> None:
     """Ask the proxy of this configuration whether it serves; status 1 if it does not."""
@@ -41,7 +45,15 @@ def _address(config: Path | None, registries: Path | None, admin: str | None) ->
             return listen_address(admin)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-    configured = source_of(config, registries).load_or_exit().config.admin
+    source = source_of(config, registries)
+    try:
+        configured = source.load().config.admin
+    except ConfigError:
+        if not source.path.exists():
+            source.load_or_exit()
+        # A running proxy keeps the configuration of before: a broken file makes nobody unhealthy.
+        configured = Admin()
+        click.echo(f"scope-proxy: the configuration cannot be read, asking {configured.address}", err=True)
     if configured is None:
         click.echo("scope-proxy: admin is null in the configuration: nobody can be asked", err=True)
         raise click.exceptions.Exit(EXIT_CONFIG)

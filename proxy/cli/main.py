@@ -4,10 +4,12 @@ import click
 
 from proxy.cli.cache import cache
 from proxy.cli.check import check
+from proxy.cli.convert import convert
 from proxy.cli.demo import demo
 from proxy.cli.doctor import doctor
 from proxy.cli.explain import explain
 from proxy.cli.healthcheck import healthcheck
+from proxy.cli.node import node
 from proxy.cli.prefetch import prefetch
 from proxy.cli.serve import serve
 from proxy.version import VERSION
@@ -19,6 +21,6 @@ def main() -> None:
     """A pull-through registry proxy that asks strict registries for exactly one scope."""
 
 
-for command in (serve, check, explain, doctor, cache, demo, healthcheck):
+for command in (serve, check, explain, doctor, cache, demo, healthcheck, convert, node):
     main.add_command(command)
 cache.add_command(prefetch)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.cli.options import configuration_options, source_of
+from proxy.cli.options import Source, configuration_options, source_of
 from proxy.config.loaded import Loaded
 from proxy.config.override import with_addresses
 from proxy.log import set_up_logging
@@ -31,7 +31,7 @@ _logger = logging.getLogger("proxy")
 @click.command()
 @configuration_options
 @click.option("--listen", metavar="HOST:PORT", help="Listen for nodes here, whatever the configuration says.")
-@click.option("--admin", metavar="HOST:PORT", help="Serve metrics and health here, whatever the configuration says.")
+@click.option("--admin", metavar="HOST:PORT", help="Serve the operator here, whatever the configuration says.")
 @click.option("--allow-python-parser", is_flag=True, help="Run on aiohttp's parser in Python, though it is lenient.")
 def serve(
     config: Path | None, registries: Path | None, listen: str | None, admin: str | None, *, allow_python_parser: bool
@@ -53,7 +53,7 @@ def serve(
     try:
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)
-        origin = Origin(lambda: with_addresses(source.load(), listen, admin), (source.path,))
+        origin = Origin(lambda: _again(source, listen, admin), (source.path,))
         if loaded.config.workers > 1:
             _serve_with_workers(loaded, origin)
         else:
@@ -61,6 +61,13 @@ def serve(
     except StartError as error:
         click.echo(f"scope-proxy: {error}", err=True)
         sys.exit(EXIT_START)
+
+
+def _again(source: Source, listen: str | None, admin: str | None) -> Loaded:
+    """Read the configuration once more; raises ConfigError and ValueError."""
+    if not source.path.is_file():  # a pipe in its place would be waited for, also by the end of the program
+        raise ValueError(f"{source.path} is no file, or is not there")
+    return with_addresses(source.load(), listen, admin)
 
 
 def _check_parser(*, allowed: bool) -> None:

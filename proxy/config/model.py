@@ -47,6 +47,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _collector(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@/?#]+(?:/[^\s@?#]*)?", value):
+        raise ValueError("a collector is http:// or https://, a host, and a path such as /v1/traces")
+    return value
+
+
 def _username(value: str) -> str:
     if ":" in value:
         raise ValueError("a user name cannot hold a colon: HTTP ends the name there")
@@ -185,7 +191,7 @@ class Limits(Model):
 
 
 class Admin(Model):
-    """The operator's own address: metrics and health."""
+    """The operator's own address: metrics, health and the status page."""
 
     address: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:5001"
     """`host:port`; never a node-facing one."""
@@ -243,6 +249,15 @@ class Cache(Model):
     """How long a download lives without a byte from the upstream, after its client was told to come again."""
 
 
+class Tracing(Model):
+    """Where spans go (OpenTelemetry); needs the extra `otel`."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)]
+    """URL of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`."""
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the traces that begin here whose spans are sent; a client's own trace is followed as the client says."""
+
+
 class Log(Model):
     """What is written to standard error."""
 
@@ -263,7 +278,7 @@ class Config(Model):
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(address="127.0.0.1:5000"),)
     """What nodes talk to."""
     admin: Admin | None = Admin()
-    """Metrics and health; `null` for none."""
+    """Metrics, health and the status page; `null` for none."""
     registries: dict[RegistryName, Registry] = {}  # noqa: RUF012 - pydantic copies defaults
     """One entry per registry that nodes name (containerd's `ns=`)."""
     default_registry: RegistryName | None = None
@@ -283,6 +298,8 @@ class Config(Model):
     """How long anything may take."""
     limits: Limits = Limits()
     """How much clients may ask at one time."""
+    tracing: Tracing | None = None
+    """Spans of requests; without it a client's trace context is still passed on."""
     log: Log = Log()
     """What is written to standard error."""
 

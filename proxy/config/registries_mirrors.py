@@ -12,6 +12,9 @@ from proxy.config.rewrite_rule import RewriteRule
 from proxy.config.validate_rules import template_problems
 from proxy.config.yaml_values import Value
 
+LAST_HOST = "containerd would at last ask"
+"""How it is said that the registry itself is not asked for names that are rewritten."""
+
 _LITERAL = re.compile(r"(?:[\w/ :,;=@~&%#!<>'\"-]|\[[.\w/-]\]|\\[^\w])+")
 _LAST = re.compile(r"(?:\[.\]|\\.|.)$")
 _STANDARD_PORT = re.compile(r":(443|80)$")
@@ -121,8 +124,7 @@ def _with_default(
     if rewriting:
         findings.info(
             path,
-            f"containerd would at last ask {default.origin} for the name as it was before the rewrite; that is not "
-            "done here",
+            f"{LAST_HOST} {default.origin} for the name as it was before the rewrite; that is not done here",
         )
         return endpoints
     findings.info(path, f"{default.origin} is added as the last endpoint, as containerd tries the registry itself")
@@ -141,17 +143,23 @@ def _rules(reader: Reader, path: KeyPath, value: Value) -> tuple[MirrorRule, ...
             continue
         for message in template_problems(rule):
             reader.findings.warning(where, message)
-        if set('\\"') & set(pattern + template):
-            reader.findings.warning_at_key(where, _BREAKS_HOSTS_TOML)
+        if breaks_hosts_toml(pattern, template):
+            reader.findings.warning_at_key(where, BREAKS_HOSTS_TOML)
         rules.append(MirrorRule(Rewrite(pattern=pattern, replacement=template), where))
     # Stable, so that rules of one length stay in the order of the file.
     return tuple(sorted(rules, key=lambda rule: -literal_length(rule.rewrite.pattern)))
 
 
-_BREAKS_HOSTS_TOML = (
+BREAKS_HOSTS_TOML = (
     "k3s prints this rule unescaped into hosts.toml, and containerd ignores the whole file then; here it works. "
     r"For nodes write [.] for \. and [0-9] for \d"
 )
+"""What is said of a rule with a backslash or a quotation mark."""
+
+
+def breaks_hosts_toml(pattern: str, template: str) -> bool:
+    """Whether k3s makes a hosts.toml of a rule that containerd cannot read."""
+    return bool(set('\\"') & set(pattern + template))
 
 
 def literal_length(pattern: str) -> int:

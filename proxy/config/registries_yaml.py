@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from proxy.config.address import API_ROOT, EndpointAddress
+from proxy.config.address import API_ROOT
 from proxy.config.errors import ConfigError, Note, Problem
 from proxy.config.findings import Findings
 from proxy.config.loaded import Loaded
@@ -10,6 +10,7 @@ from proxy.config.model import ANY, Registry
 from proxy.config.naming import quoted_key
 from proxy.config.positions import KeyPath, Place, Positions
 from proxy.config.registries_configs import Settings, read_host
+from proxy.config.registries_keys import right_name
 from proxy.config.registries_mirrors import Mirror, MirrorEndpoint, read_mirror
 from proxy.config.registries_reader import Reader
 from proxy.config.shape import shape
@@ -17,6 +18,9 @@ from proxy.config.source import read_source
 from proxy.config.validate import validate_servers
 from proxy.config.validate_rules import compare_rules
 from proxy.config.yaml_values import Document, read_document
+
+EMPTY_WILDCARD = '"*" without an endpoint does nothing'
+"""How the warning of such an entry begins."""
 
 _SECTIONS = ("mirrors", "configs", "auths")
 
@@ -28,10 +32,14 @@ def import_registries(path: Path) -> Loaded:
 
 def parse_registries(text: str, file: str) -> Loaded:
     """Read a registries.yaml from its text; `file` is what messages call it. Raises ConfigError."""
-    document = read_document(text, file, version="1.1", keep="last")
+    return import_document(read_document(text, file, version="1.1", keep="last"))
+
+
+def import_document(document: Document, listen: str | None = None) -> Loaded:
+    """Take over what a registries.yaml says; `listen` is where the proxy is to listen. Raises ConfigError."""
     importer = _Importer(document)
     importer.run()
-    return importer.loaded()
+    return importer.loaded(listen)
 
 
 class _Importer:
@@ -59,10 +67,12 @@ class _Importer:
             if self._is_usable(("configs", name), name):
                 self._add_host(name, read_host(self._reader, name, value))
 
-    def loaded(self) -> Loaded:
+    def loaded(self, listen: str | None = None) -> Loaded:
         """The configuration; raises ConfigError."""
         positions = Positions(self._document.file, self._places)
         value: Settings = {"version": 1, "registries": self._registries, "hosts": self._hosts}
+        if listen is not None:
+            value["listeners"] = [{"address": listen}]
         shaped = shape(value, positions)
         problems = [*self._document.problems, *self._findings.problems, *shaped.problems]
         if problems or shaped.config is None:
@@ -76,7 +86,7 @@ class _Importer:
 
     def _is_usable(self, path: KeyPath, name: str) -> bool:
         """Whether anything can ever match a key: a host, in lower case, without scheme and path."""
-        right = _right_name(name)
+        right = right_name(name)
         if right == name:
             return True
         advice = f": it belongs under {right!r}" if right else ""
@@ -85,7 +95,7 @@ class _Importer:
 
     def _add_mirror(self, name: str, mirror: Mirror) -> None:
         if name == ANY and not mirror.endpoints:
-            self._findings.warning_at_key(("mirrors", ANY), '"*" without an endpoint does nothing: left out')
+            self._findings.warning_at_key(("mirrors", ANY), f"{EMPTY_WILDCARD}: left out")
             return
         path: KeyPath = ("registries", name)
         self._place(path, ("mirrors", name))
@@ -128,19 +138,6 @@ def _endpoint(endpoint: MirrorEndpoint, *, rewriting: bool) -> Settings:
     if rewriting and not endpoint.rewritten:
         settings["rewrites"] = []
     return settings
-
-
-def _right_name(name: str) -> str | None:
-    """The key under which a name would be found; None if it is no host at all."""
-    if name == ANY:
-        return name
-    try:
-        address = EndpointAddress.parse_loose(name.strip().lower())
-    except ValueError:
-        return None
-    host, port = address.origin.authority_host, address.origin.port
-    plain = name.strip().lower().partition("://")[2] or name.strip().lower()
-    return f"{host}:{port}" if plain.split("/", 1)[0] == f"{host}:{port}" else address.origin.authority
 
 
 def _last_wins(problem: Problem) -> Note:

@@ -9,6 +9,7 @@ from proxy.config.positions import KeyPath
 from proxy.config.validate_access import check_access
 from proxy.config.validate_listeners import check_listeners, is_loopback, split_address
 from proxy.config.validate_rules import check_rules
+from proxy.config.validate_size import check_size
 
 UNUSED_HOST = "no endpoint is on this host"
 """How the warning of an entry of `hosts` that nothing uses begins."""
@@ -22,6 +23,7 @@ def validate(config: Config, findings: Findings) -> None:
     for name, registry in config.registries.items():
         check_rules(name, registry, findings)
     check_access(config, findings)
+    check_size(config, findings)
 
 
 def validate_servers(config: Config, findings: Findings) -> None:

@@ -42,6 +42,10 @@ class Journal:
         """It was not looked at, or could not be told."""
         self._add(check, Outcome.SKIPPED, why, "", facts)
 
+    def has_failed(self, check: Check) -> bool:
+        """Whether a failure of this check is told."""
+        return any(finding.check is check and finding.outcome is Outcome.FAILED for finding in self._findings)
+
     @property
     def next(self) -> Check:
         """The first check that nothing is told of, else the last one."""

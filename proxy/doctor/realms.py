@@ -30,7 +30,8 @@ def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
         url, origin = judge_realm(challenge.realm, upstream, trusted)
     except RealmRefused as error:
         seen = f"{exam.subject.host} names the token server {named}, which is not trusted: nothing was sent to it"
-        journal.failed(Check.REALM, seen, str(error), realm=named)
+        advice = f"if it is the right one, {error.line}" if error.line else f"have the registry mended: {error}"
+        journal.failed(Check.REALM, seen, advice, realm=named)
         raise Stopped("not reached: the token server is not trusted, and nothing was sent to it") from error
     why = _why(origin, upstream, trusted)
     if upstream.scheme == "https" and origin.scheme == "http":

@@ -69,6 +69,10 @@ class Asker:
         return tuple(held)
 
     def _tell_refused(self, refused: Sequence[tuple[Login, TokenAnswer]], *, others_work: bool) -> None:
+        if self.exam.journal.has_failed(Check.CREDENTIAL) and [login for login, _ in refused] == [ANONYMOUS]:
+            seen = f"the credential cannot be read; without one the token server {refused[0][1].told}"
+            self.exam.journal.skipped(Check.TOKEN, seen)
+            return
         for login, answer in refused:
             seen = f"the token server {answer.told} for {self.scope} with {login.name}"
             told = self.exam.journal.warned if others_work else self.exam.journal.failed

@@ -24,6 +24,7 @@ from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.tags import Tags
+from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.upstream.ask import Ask
 from proxy.upstream.client import UpstreamClient
@@ -113,7 +114,7 @@ class BlobSources:
         """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
         ask = Ask(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
         size = await self._parts.client.fetch(route, ask, deadline, told_size)
-        await self._parts.tags.link(repository_key(route), [digest])
+        await self._link(route, digest)
         return size
 
     def refuse_manifest(self, route: Route, digest: Digest) -> None:
@@ -167,7 +168,15 @@ class BlobSources:
         key = repository_key(route)
         if progress.confirmed != key and not await self._parts.tags.is_linked(key, digest):
             await self.ask_size(route, digest, deadline)
-        await self._parts.tags.link(key, [digest])
+        await self._link(route, digest)
+
+    async def _link(self, route: Route, digest: Digest) -> None:
+        """Note that the repository holds the digest; raises StoreError."""
+        try:
+            await self._parts.tags.link(repository_key(route), [digest])
+        except StoreError as error:
+            note_unkept(error)
+            raise
 
     async def _is_blob(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Wait for all bytes of what is small, or could be a manifest, and look at them; whether they came."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from proxy.oci.reference import Digest
 from proxy.pull.progress import ContentWrong, Progress
 from proxy.store.blobs import Content, Ingest
+from proxy.tracing import span
 
 QUEUE_CHUNKS = 16
 """Chunks that may have arrived and not be written yet; the connection pauses beyond."""
@@ -74,7 +75,8 @@ async def write_through(
     if hasher.hexdigest() != digest.hex:
         raise ContentWrong(f"the upstream sent wrong bytes for {digest}")
     size = ingest.size
-    await ingest.commit()
+    with span("store", digest=str(digest)):
+        await ingest.commit()
     progress.complete(size)
 
 

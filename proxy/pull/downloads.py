@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cachetools import TTLCache
 
 from proxy.config.model import Cache, Timeouts
-from proxy.metrics import CACHE_CORRUPTIONS, CACHE_WRITE_ERRORS, DOWNLOADS
+from proxy.metrics import CACHE_CORRUPTIONS, DOWNLOADS
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.reference import Digest
@@ -20,6 +20,7 @@ from proxy.pull.verified import Verified
 from proxy.routing.table import Route, Target
 from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, StoreError
 from proxy.store.eviction import Evictor
+from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
 from proxy.upstream.ask import Ask, Opened
@@ -91,7 +92,7 @@ class Downloads:
             progress.fail(Abandoned("the proxy stops"))
             raise
         except StoreError as error:
-            CACHE_WRITE_ERRORS.labels(error.reason).inc()
+            note_unkept(error)
             _logger.warning("%s is not kept: %s", digest, error)
             progress.fail(error)
         except ContentWrong as error:

@@ -28,6 +28,7 @@ from proxy.pull.repository import Starter, repository_key, starter_of
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.failure import detail_of
@@ -188,12 +189,14 @@ class Manifests:
             if named is not None:
                 await self._parts.tags.set(key, *named)
         except StoreError as error:
+            note_unkept(error)
             _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
 
     async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
         try:
             await self._parts.tags.remove(key, tag)
         except StoreError as error:
+            note_unkept(error)
             _logger.warning("tag %s is not removed: %s", tag, error)
 
     async def _pass(

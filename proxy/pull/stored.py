@@ -11,6 +11,7 @@ from proxy.pull.download import check
 from proxy.pull.progress import ContentWrong, Progress
 from proxy.pull.verified import Verified
 from proxy.store.blobs import BlobStore, Content, StoreError
+from proxy.tracing import span
 from proxy.transport.singleflight import Background
 
 DISTRUSTED_LIMIT = 10_000
@@ -36,6 +37,10 @@ class Stored:
         self._checks: dict[Digest, Progress] = {}
         self._distrusted: LRUCache[Digest, bool] = LRUCache(DISTRUSTED_LIMIT)
 
+    async def _find(self, digest: Digest) -> Content | None:
+        with span("store", digest=str(digest)):
+            return await self._store.find(digest)
+
     async def open(self, digest: Digest) -> Progress | None:
         """The stored content of a digest, to be released by who gets it; None where it is not stored.
 
@@ -43,7 +48,7 @@ class Stored:
         """
         if (under_way := self._checks.get(digest)) is not None:
             return _retained(under_way)
-        content = None if self._verified.is_spoiled(digest) else await self._store.find(digest)
+        content = None if self._verified.is_spoiled(digest) else await self._find(digest)
         if content is None:
             return None
         known = self._verified.size(digest)

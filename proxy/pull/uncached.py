@@ -1,11 +1,17 @@
-"""Manifests without a store: each one from the upstream."""
+"""Manifests and blobs without a store: each one from the upstream."""
 
 from proxy.config.model import Timeouts
+from proxy.metrics import CACHE_REQUESTS, Bound
+from proxy.oci.byterange import ByteRange
 from proxy.oci.reference import Digest, Tag
+from proxy.pull.blob import Blob
 from proxy.pull.manifest import Manifest
-from proxy.pull.manifest_fetcher import Budget, ManifestFetcher
+from proxy.pull.manifest_fetcher import Budget, Fetched, ManifestFetcher
+from proxy.pull.passthrough import PassThrough
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
+
+_SERVED = Bound(CACHE_REQUESTS)
 
 
 class UncachedManifests:
@@ -17,13 +23,35 @@ class UncachedManifests:
 
     async def get(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
         """The manifest with its bytes; raises RegistryError."""
-        fetched = await self._fetcher.get(route, reference, accept, self._budget())
-        return Manifest(fetched.descriptor, fetched.content)
+        return _served(reference, await self._fetcher.get(route, reference, accept, self._budget()))
 
     async def head(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
         """The manifest's descriptor; raises RegistryError."""
         fetched = await self._fetcher.head(route, reference, accept, self._budget())
-        return Manifest(fetched.descriptor, None)
+        return _served(reference, Fetched(fetched.descriptor, None))
 
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._timeouts.manifest))
+
+
+class UncachedBlobs:
+    """Passes blobs through."""
+
+    def __init__(self, passthrough: PassThrough) -> None:
+        self._passthrough = passthrough
+
+    async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
+        """The blob or a range of it, with its body still to come; raises RegistryError."""
+        blob = await self._passthrough.get(route, digest, wanted_range)
+        _SERVED["blob", blob.way].inc()
+        return blob
+
+    async def head(self, route: Route, digest: Digest) -> int:
+        """The size of the blob in bytes; raises RegistryError."""
+        return await self._passthrough.head(route, digest)
+
+
+def _served(reference: Tag | Digest, fetched: Fetched) -> Manifest:
+    manifest = Manifest(fetched.descriptor, fetched.content)
+    _SERVED["tag" if isinstance(reference, Tag) else "manifest", manifest.way].inc()
+    return manifest

@@ -27,7 +27,7 @@ from proxy.pull.passthrough import PassThrough
 from proxy.pull.rights import Rights
 from proxy.pull.stored import Stored
 from proxy.pull.suspects import Suspects
-from proxy.pull.uncached import UncachedManifests
+from proxy.pull.uncached import UncachedBlobs, UncachedManifests
 from proxy.pull.verified import Verified
 from proxy.routing.access import AccessRules
 from proxy.routing.table import RouteTable
@@ -104,7 +104,7 @@ def _sources(
     fetcher = ManifestFetcher(client, kinds)
     passthrough = PassThrough(client, kinds, suspects, config.timeouts)
     if store is None or config.cache is None:
-        return UncachedManifests(fetcher, config.timeouts), passthrough
+        return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     bounds = DownloadSettings(config.cache, config.timeouts, store.evictor)
     downloads = Downloads(client, store.blobs, verified, background, bounds)
     stored = Stored(store.blobs, verified, background, config.cache.verify)

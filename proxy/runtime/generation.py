@@ -4,20 +4,14 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiohttp import web
-
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
-from proxy.oci.errors import UpstreamUnavailable
-from proxy.oci.request import RegistryRequest
 from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.clients import build_clients
 from proxy.runtime.files import Stamps, tls_stamps
 from proxy.runtime.parts import Part, part_for
 from proxy.server.app import Door
 from proxy.server.handlers import Handler
-from proxy.server.record import RequestRecord
-from proxy.server.responses import Responder
 from proxy.server.token import TOKEN_PATH
 from proxy.server.token_handler import TokenHandler
 from proxy.store.opened import OpenedStore, opened_store
@@ -73,7 +67,7 @@ class Generation:
 async def build_generation(loaded: Loaded, bound: Config, before: Generation | None = None) -> Generation:
     """Build what a configuration asks for, and take over what it does not change.
 
-    `bound` is the configuration whose listeners are open: those that are no longer configured serve nobody.
+    `bound` is the configuration whose listeners are open, all of which the other one has.
     Raises ValueError for files that cannot be used.
     """
     config = loaded.config
@@ -114,17 +108,9 @@ def _doors(loaded: Loaded, bound: Config, built: Engine) -> tuple[Door, ...]:
     configured = {listener.address: listener for listener in loaded.config.listeners}
     doors = []
     for listener in bound.listeners:
-        wanted = configured.get(listener.address)
-        if wanted is None:
-            doors.append(Door(_closed))
-            continue
+        wanted = configured[listener.address]  # a configuration without it is not put in force
         setting = f"listeners[{loaded.config.listeners.index(wanted)}].clients"
         known = build_clients(wanted.clients, pulls.routes, setting)
         extra = {TOKEN_PATH: TokenHandler(known.tokens)} if known.tokens is not None else {}
         doors.append(Door(Handler(pulls, known.check), extra))
     return tuple(doors)
-
-
-async def _closed(_: web.BaseRequest, __: RegistryRequest, ___: RequestRecord, ____: Responder) -> web.StreamResponse:
-    """What a listener answers that is no longer configured: its socket closes with the program."""
-    raise UpstreamUnavailable("this address is no longer configured: scope-proxy does not serve it")

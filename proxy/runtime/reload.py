@@ -14,16 +14,24 @@ from pathlib import Path
 from proxy.config.errors import ConfigError
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
+from proxy.log import set_up_logging
 from proxy.metrics import CONFIG_RELOADS, CONFIG_SUCCESSFUL
 from proxy.runtime.files import Stamps, stamps, tls_files
 from proxy.runtime.generation import Generation, build_generation
-from proxy.runtime.series import prepare_series
+from proxy.runtime.series import note_config_success, prepare_series
 from proxy.server.app import Door
 from proxy.server.tls import verify_mode
+from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
 
 LOOK_SECONDS = 2.0
 """How often the files are looked at."""
+RETRY_SECONDS = 10.0
+"""How long after one that could not be used the configuration is read again: a file that it names may have come."""
+SETTLE_SECONDS = 0.2
+"""How long files have to stay as they are before they are read."""
+LOAD_SECONDS = 30.0
+"""For reading the configuration."""
 PROBLEMS_SHOWN = 20
 """Most problems of one configuration that are logged."""
 
@@ -41,6 +49,8 @@ class Origin:
     files: Sequence[Path]
     watches: bool = True
     """Whether changed files are noticed here; workers are told by their parent."""
+    problems: tuple[str, ...] = ()
+    """What was wrong with the newest configuration, for a worker that starts while an older one is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +68,17 @@ class Reloader:
         self.current = first
         self.last: LastReload | None = None
         self._origin = origin
-        self._bound = bound
+        self.bound = bound
+        """The configuration whose listeners are open."""
         self._retiring = Background()
         self._asked = asyncio.Event()
+        self.waiting = tuple(needs_restart(bound, first.loaded.config))
+        """Settings of the configuration in force that hold from the next start on."""
         prepare_series(first.loaded.config)
+        if origin is not None and origin.problems:
+            self._failed(list(origin.problems))
+        else:
+            note_config_success()
 
     @contextmanager
     def enter(self, listener: int) -> Iterator[Door]:
@@ -79,12 +96,16 @@ class Reloader:
         if self._origin is None:
             return
         seen = await self._look()
+        retry = Deadline.after(RETRY_SECONDS)
         while True:
             await self._pause()
             now = await self._look() if self._origin.watches else seen
-            if now != seen or self._asked.is_set():
+            # A file that is being written is not read half; one that is missing may come without another change.
+            is_changed = now != seen and now == await self._settled()
+            is_due = bool(self.last and self.last.problems) and not retry.remaining and self._origin.watches
+            if is_changed or is_due or self._asked.is_set():
                 self._asked.clear()
-                seen = now
+                seen, retry = now, Deadline.after(RETRY_SECONDS)
                 await self.reload()
 
     async def reload(self) -> None:
@@ -92,12 +113,16 @@ class Reloader:
         if self._origin is None:
             return
         try:
-            loaded = await asyncio.to_thread(self._origin.load)
-            generation = await build_generation(loaded, self._bound, self.current)
+            async with asyncio.timeout(LOAD_SECONDS):
+                loaded = await asyncio.to_thread(self._origin.load)
+            refuse_closed(self.bound, loaded.config)
+            generation = await build_generation(loaded, self.bound, self.current)
         except ConfigError as error:
             self._failed([str(problem) for problem in error.problems])
         except ValueError as error:
             self._failed([str(error)])
+        except TimeoutError:
+            self._failed([f"the configuration could not be read within {LOAD_SECONDS:.0f} s: is its disk gone?"])
         except Exception:
             _logger.exception("a bug: the configuration cannot be read again")
             self._failed(["scope-proxy failed, see its log"])
@@ -116,6 +141,10 @@ class Reloader:
         except TimeoutError:
             return
 
+    async def _settled(self) -> Stamps:
+        await asyncio.sleep(SETTLE_SECONDS)
+        return await self._look()
+
     async def _look(self) -> Stamps:
         named = [Path(file) for file in tls_files(self.current.loaded.config)]
         files = [*(self._origin.files if self._origin else ()), *named]
@@ -126,13 +155,21 @@ class Reloader:
         self._retiring.start(before.retire())
         self.last = LastReload(time.time())
         CONFIG_RELOADS.labels("ok").inc()
-        prepare_series(generation.loaded.config)
+        config = generation.loaded.config
+        prepare_series(config)
+        note_config_success()
+        if config.log != before.loaded.config.log:
+            set_up_logging(config.log.level, config.log.format)
         _logger.info("the configuration was read again and is in force")
-        waiting = needs_restart(self._bound, generation.loaded.config)
-        if waiting:
-            _logger.warning("these settings hold from the next start on: %s", ", ".join(waiting))
+        for note in generation.loaded.notes:
+            _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
+        self.waiting = tuple(needs_restart(self.bound, config))
+        if self.waiting:
+            _logger.warning("these settings hold from the next start on: %s", ", ".join(self.waiting))
 
     def _failed(self, problems: list[str]) -> None:
+        if self.last is not None and self.last.problems == tuple(problems[:PROBLEMS_SHOWN]):
+            return  # told before, and looked at again in vain
         self.last = LastReload(time.time(), tuple(problems[:PROBLEMS_SHOWN]))
         CONFIG_RELOADS.labels("failed").inc()
         CONFIG_SUCCESSFUL.set(0)
@@ -140,9 +177,21 @@ class Reloader:
             _logger.error("the configuration stays as it was: %s", problem)
 
 
+def refuse_closed(bound: Config, wanted: Config) -> None:
+    """Refuse a configuration that leaves out an address which is open: nobody knows who is to be served there.
+
+    Raises ValueError.
+    """
+    wanted_addresses = {listener.address for listener in wanted.listeners}
+    gone = [listener.address for listener in bound.listeners if listener.address not in wanted_addresses]
+    if gone:
+        raise ValueError(f"{', '.join(gone)} is no longer among the listeners: addresses change with a restart only")
+
+
 def needs_restart(bound: Config, wanted: Config) -> list[str]:
     """The settings that another configuration has and that only a start can change."""
-    found = [name for name in ("admin", "workers", "limits") if getattr(bound, name) != getattr(wanted, name)]
+    names = ("admin", "workers", "limits", "tracing")
+    found = [name for name in names if getattr(bound, name) != getattr(wanted, name)]
     before = {listener.address: (listener.tls, verify_mode(listener.clients.auth)) for listener in bound.listeners}
     after = {listener.address: (listener.tls, verify_mode(listener.clients.auth)) for listener in wanted.listeners}
     if before.keys() != after.keys():

@@ -7,7 +7,8 @@ import platform
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -31,13 +32,16 @@ from proxy.server.gates import Gates
 from proxy.server.refusals import Refusals
 from proxy.server.status import ListenerStatus, Reload
 from proxy.server.status_look import Look, Snapshot
-from proxy.server.tls import listener_contexts
+from proxy.server.tls import listener_contexts, tls_problems
+from proxy.tracing import TracingMissing, set_up_tracing
 from proxy.transport.singleflight import Background
 from proxy.version import VERSION
 
 ADMIN_GRACE = 1.0
 """Seconds for requests to the admin port in flight, after SIGTERM."""
 
+TRACING_SECONDS = 2.0
+"""For the spans that are left, at the end."""
 CUT_SECONDS = 0.5
 """Seconds for requests that are still in flight when everything is closed: a stop has waited for them before."""
 
@@ -54,6 +58,8 @@ class Running:
     admin_address: str | None = None
     ready: bool = False
     draining: bool = False
+    contexts: Sequence[ssl.SSLContext | None] = ()
+    """The TLS of each listener."""
 
 
 @asynccontextmanager
@@ -82,7 +88,7 @@ async def running(
         stack.push_async_callback(watchers.close)
         watchers.start(reloader.watch())
         watchers.start(watch_lag())
-        state = Running(reloader, Activity())
+        state = Running(reloader, Activity(), contexts=contexts)
         await _open_doors(stack, state, sockets, contexts)
         state.ready = True
         yield state
@@ -93,7 +99,7 @@ async def _open_doors(
     stack: AsyncExitStack, state: Running, sockets: Sockets, contexts: Sequence[ssl.SSLContext | None]
 ) -> None:
     """Listen for the operator, then for nodes."""
-    config = state.reloader.current.loaded.config
+    config = state.reloader.bound
     refusals = Refusals()
     if sockets.admin is not None:
         look = await stack.enter_async_context(_looking(state, config, refusals))
@@ -132,6 +138,9 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
         draining=state.draining,
         in_flight=state.activity.in_flight,
         reload=Reload(last.at, last.problems) if last is not None else None,
+        workers=bound.workers,
+        waiting=state.reloader.waiting,
+        tls_problems=tls_problems(state.contexts),
     )
 
 
@@ -144,6 +153,7 @@ async def serve(
     """
     stop = Stop()
     loop = asyncio.get_running_loop()
+    end_tracing = await asyncio.to_thread(_begin_tracing, loaded.config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.ask)
     async with running(loaded, sockets, origin, bound) as state:
@@ -155,6 +165,25 @@ async def serve(
         await stop.asked.wait()
         state.ready, state.draining = False, True
         await stop.drain(state.activity, loaded.config.timeouts)
+        state.activity.is_ending = True
+    await _within(end_tracing, TRACING_SECONDS)
+
+
+def _begin_tracing(config: Config) -> Callable[[], None]:
+    """Have spans sent, if that is configured; what ends it. Raises StartError."""
+    if config.tracing is None:
+        return lambda: None
+    try:
+        return set_up_tracing(config.tracing.endpoint, config.tracing.sample_ratio, VERSION)
+    except TracingMissing as error:
+        raise StartError(str(error)) from error
+
+
+async def _within(work: Callable[[], None], seconds: float) -> None:
+    """Do something that blocks, and wait no longer than that for it: a collector that is gone keeps nobody here."""
+    thread = threading.Thread(target=work, daemon=True)  # one of the pool would be waited for at the end
+    thread.start()
+    await asyncio.to_thread(thread.join, seconds)
 
 
 async def _listen(

@@ -11,6 +11,7 @@ from proxy.config.model import Config
 from proxy.oci.request import Operation
 from proxy.pull.blob import Way
 from proxy.routing.rewrite import rule_label
+from proxy.runtime.gone import forget_the_gone
 from proxy.server.rejections import REJECTIONS
 from proxy.store.trouble import REASONS
 
@@ -51,7 +52,7 @@ _UPSTREAM_CODES = {
     TOKEN: (200, 401, 403, 404, 500, 503),
 }
 _VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
-    metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch"),
+    metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch", "shutdown"),
     metrics.HTTP_REJECTED: REJECTIONS,
     metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "handshake", "system"),
     metrics.PROOFS: ("known", "given", "refused", "last", "unreachable"),
@@ -60,6 +61,7 @@ _VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
     metrics.CACHE_EVICTIONS: ("size", "corrupt"),
     metrics.CACHE_CORRUPTIONS: ("ingest", "read"),
     metrics.CACHE_WRITE_ERRORS: REASONS,
+    metrics.CACHE_WRITE_ERROR_AT: REASONS,
     metrics.CONFIG_RELOADS: ("ok", "failed"),
 }
 _BY_UPSTREAM: dict[MetricWrapperBase, tuple[str, ...]] = {
@@ -79,18 +81,27 @@ _PER_UPSTREAM: tuple[MetricWrapperBase, ...] = (
     metrics.UPSTREAM_LAST_SUCCESS,
     metrics.TOKEN_DURATION,
 )
+_OF_UPSTREAMS = (*_BY_UPSTREAM, *_PER_UPSTREAM, metrics.UPSTREAM_REQUESTS, metrics.UPSTREAM_UP)
+"""All whose first label is the upstream, those of rules excepted."""
 
 
 def prepare_series(config: Config) -> None:
-    """Create the series of every upstream, rule and known value of a configuration that is put in force now."""
+    """Create the series of a configuration that is put in force now, and remove those of upstreams and rules before it.
+
+    Every upstream, rule and known value has its series; those that are there keep their values.
+    """
     _prepare_requests()
     for metric, values in _VALUES.items():
         _touch(metric, ((value,) for value in values))
-    _forget_others(config)
+    rules = set(_rules(config))
+    forget_the_gone(config, _OF_UPSTREAMS, rules)
     for upstream in config.registries:
         _prepare_upstream(upstream)
-    for upstream, pattern in _rules(config):
-        metrics.REWRITES.labels(upstream, rule_label(pattern))
+    _touch(metrics.REWRITES, rules)
+
+
+def note_config_success() -> None:
+    """The newest configuration is in force."""
     metrics.CONFIG_SUCCESSFUL.set(1)
     metrics.CONFIG_SUCCESS_TIME.set(time.time())
 
@@ -115,22 +126,15 @@ def _prepare_upstream(upstream: str) -> None:
         _touch(metric, [(upstream,)])
     for operation, codes in _UPSTREAM_CODES.items():
         _touch(metrics.UPSTREAM_REQUESTS, ((upstream, operation, str(code)) for code in codes))
-    metrics.UPSTREAM_UP.labels(upstream).set(1)
-
-
-def _forget_others(config: Config) -> None:
-    """What was an upstream before a reload is not down: nobody asks for it any more."""
-    for family in metrics.UPSTREAM_UP.collect():
-        for sample in family.samples:
-            if sample.labels["upstream"] not in config.registries:
-                metrics.UPSTREAM_UP.labels(sample.labels["upstream"]).set(1)
+    if (upstream,) not in metrics.known(metrics.UPSTREAM_UP):  # one that is down stays down in a reload
+        metrics.UPSTREAM_UP.labels(upstream).set(1)
 
 
 def _rules(config: Config) -> Iterator[tuple[str, str]]:
     for upstream, entry in config.registries.items():
         own = (rewrite for endpoint in entry.endpoints for rewrite in endpoint.rewrites or ())
         for rewrite in (*entry.rewrites, *own):
-            yield upstream, rewrite.pattern
+            yield upstream, rule_label(rewrite.pattern)
 
 
 def _touch(metric: MetricWrapperBase, labels: Iterable[tuple[str, ...]]) -> None:

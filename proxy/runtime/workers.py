@@ -16,7 +16,7 @@ from proxy.metrics import forget_process
 from proxy.routing.table import RouteTable
 from proxy.runtime.clients import build_clients
 from proxy.runtime.files import Stamps, stamps, tls_files
-from proxy.runtime.reload import LOOK_SECONDS, Origin
+from proxy.runtime.reload import LOOK_SECONDS, Origin, refuse_closed
 from proxy.runtime.run import serve
 from proxy.runtime.sockets import Sockets, StartError, bind
 from proxy.server.certificates import judge
@@ -27,6 +27,8 @@ PR_SET_PDEATHSIG = 1
 RESTART_PAUSE = 1.0
 """Seconds before a worker that died is replaced: one that cannot start must not be started without end at once."""
 
+RETRY_LOOKS = 5
+"""Looks after which a configuration that could not be used is read again."""
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM})
 _logger = logging.getLogger(__name__)
 
@@ -37,8 +39,10 @@ class Supervisor:
     def __init__(self, loaded: Loaded, sockets: Sockets, origin: Origin) -> None:
         self._loaded = loaded
         self._bound = loaded.config
+        self._problems: tuple[str, ...] = ()
         self._origin = origin
         self._seen = self._look_at_files()
+        self._looks = 0
         self._sockets = sockets
         self._workers: set[int] = set()
         self._stopping = False
@@ -84,7 +88,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGHUP})  # that waits until there is a handler
         _end_with_parent()
         try:
-            asyncio.run(serve(self._loaded, self._sockets, replace(self._origin, watches=False), self._bound))
+            origin = replace(self._origin, watches=False, problems=self._problems)
+            asyncio.run(serve(self._loaded, self._sockets, origin, self._bound))
         except StartError:
             _logger.exception("a worker cannot start")
             return 1
@@ -100,6 +105,9 @@ class Supervisor:
     def _look(self, number: int, frame: FrameType | None) -> None:
         """Have the configuration read again if its file has changed."""
         seen = self._look_at_files()
+        self._looks += 1
+        if self._problems and self._looks % RETRY_LOOKS == 0:
+            seen = ()  # a file that the configuration names may have come
         if seen != self._seen and not self._stopping:
             self._reload(number, frame)
 
@@ -110,8 +118,15 @@ class Supervisor:
     def _reload(self, _: int, __: FrameType | None) -> None:
         """Have all workers read the configuration again, and start further ones with it."""
         self._seen = self._look_at_files()
-        with contextlib.suppress(ConfigError, ValueError):  # every worker says what is wrong
-            self._loaded = self._origin.load()
+        try:
+            loaded = self._origin.load()
+            refuse_closed(self._bound, loaded.config)
+        except ConfigError as error:  # every worker says what is wrong
+            self._problems = tuple(str(problem) for problem in error.problems)
+        except ValueError as error:
+            self._problems = (str(error),)
+        else:
+            self._loaded, self._problems = loaded, ()
         self._send(signal.SIGHUP)
 
     def _send(self, number: int) -> None:

@@ -13,6 +13,8 @@ class Activity:
     """Requests of nodes in flight, and when the last one came or ended, on the monotonic clock."""
 
     def __init__(self) -> None:
+        self.is_ending = False
+        """Whether requests that are still in flight are being cut, as the stop has waited long enough."""
         self._in_flight = 0
         self._last = time.monotonic()
 
@@ -26,6 +28,11 @@ class Activity:
         finally:
             self._in_flight -= 1
             self._last = time.monotonic()
+
+    @property
+    def reason_of_cut(self) -> str:
+        """Why a request is cancelled."""
+        return "shutdown" if self.is_ending else "client_gone"
 
     @property
     def in_flight(self) -> int:

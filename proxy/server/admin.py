@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.metrics import render
 from proxy.server.status_look import Look
@@ -14,9 +13,9 @@ from proxy.server.status_routes import status_routes
 def admin_app(is_ready: Callable[[], bool], look: Look) -> web.Application:
     """`/metrics`, `/healthz` (alive), `/readyz` (serving; never an upstream's health) and `/status`."""
 
-    async def metrics(_: web.Request) -> web.Response:
-        page = await asyncio.to_thread(render)  # it reads files of /proc
-        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(request: web.Request) -> web.Response:
+        page, media_type = await asyncio.to_thread(render, request.headers.get("Accept", ""))  # it reads files of /proc
+        return web.Response(body=page, headers={"Content-Type": media_type})
 
     async def healthy(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")

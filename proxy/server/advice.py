@@ -19,11 +19,16 @@ from proxy.oci.errors import (
 )
 from proxy.routing.access import AccessDenied
 from proxy.server.gates import Overloaded
+from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, TlsFailed
 
 _MISSING = "Look whether it exists upstream under the name that the rules make of it: explain the image."
 
 ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
     (AccessDenied, "If the client is to pull it, change the rules of access."),
+    (
+        RealmUntrusted,
+        "If that token server is the right one, add the line that the reason tells; else ask the registry.",
+    ),
     (
         Denied,
         "Look at the credential and at the repository that the rules lead to: explain the image, run the doctor.",
@@ -36,7 +41,15 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
     (Overloaded, "Clients ask for more than limits allow: find out which, or raise the limits."),
     (TooManyRequests, "The registry limits us: wait, log in with a credential that may ask more, or keep tags longer."),
     (UpstreamTimeout, "The registry, or its token server, is slow: look at its endpoints, run the doctor."),
-    (UpstreamUnavailable, "The registry, or its token server, is down: look at its endpoints, run the doctor."),
+    (
+        CredentialUnreadable,
+        "The registry was not asked: mend the credential that the reason names, and run scope-proxy check.",
+    ),
+    (TlsFailed, "Look at the registry's certificate and at tls of its host under hosts: run the doctor."),
+    (
+        UpstreamUnavailable,
+        "The registry, or its token server, fails: look at the reason and at its endpoints, run the doctor.",
+    ),
     (UpstreamInvalid, "What answers at the endpoint sends something else, such as a login page or a broken file."),
     (RangeInvalid, "Nothing: the client asked for bytes beyond the end, and starts anew."),
     (Unsupported, "Nothing, if it was not you: only pulls are served."),

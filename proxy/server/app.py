@@ -24,6 +24,7 @@ from proxy.server.record import RequestRecord
 from proxy.server.refusals import Refusals
 from proxy.server.rejections import count_rejection
 from proxy.server.responses import Responder
+from proxy.tracing import annotate, request_span, trace_id
 from proxy.transport.loop import note_via
 
 _REQUEST_ID_BYTES = 8
@@ -109,15 +110,18 @@ class NodeApp:
     ) -> web.StreamResponse:
         REQUEST_ID.set(secrets.token_hex(_REQUEST_ID_BYTES))
         started = time.perf_counter()
-        responder = Responder(request, record, self._settings.client_stall, self._settings.gates.bodies)
-        try:
-            return await self._with_errors(work, record, responder)
-        except asyncio.CancelledError:
-            record.aborted = record.aborted or "client_gone"
-            raise
-        finally:
-            _finish(record, started)
-            self._settings.refusals.note_cut(record)
+        settings = self._settings
+        responder = Responder(request, record, settings.client_stall, settings.gates.bodies, settings.activity)
+        with request_span(request.headers, record.method):
+            try:
+                return await self._with_errors(work, record, responder)
+            except asyncio.CancelledError:
+                record.aborted = record.aborted or self._settings.activity.reason_of_cut
+                raise
+            finally:
+                annotate(route=record.route, registry=record.registry, status=record.status, cache=record.cache)
+                _finish(record, started)
+                self._settings.refusals.note_cut(record)
 
     async def _with_errors(
         self, work: Callable[[Responder], Awaitable[web.StreamResponse]], record: RequestRecord, responder: Responder
@@ -174,10 +178,16 @@ def _parse(request: NodeRequest) -> RegistryRequest:
 def _count(record: RequestRecord, started: float, seconds: float) -> None:
     served = record.route, record.cache
     _REQUESTS[record.route, record.status].inc()
-    _DURATIONS[served].observe(seconds)
+    _DURATIONS[served].observe(seconds, _exemplar())
     _BYTES[served].inc(record.sent)
     if record.cache and record.first_byte:
         _FIRST_BYTES[served].observe(record.first_byte - started)
+
+
+def _exemplar() -> dict[str, str] | None:
+    """What leads from a graph to a trace, where there is one."""
+    trace = trace_id()
+    return None if trace is None else {"trace_id": trace}
 
 
 def _finish(record: RequestRecord, started: float) -> None:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from proxy.log import REQUEST_ID
-from proxy.oci.errors import NameUnknown, RegistryError, Unauthorized
+from proxy.oci.errors import DigestInvalid, NameInvalid, NameUnknown, RegistryError, Unauthorized
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.oci.scope import Scope
@@ -82,7 +82,7 @@ class Refusals:
             return
         url, scope = error.detail.get("upstream", ""), error.detail.get("scope", "")
         made = _refusal(record, _Answer(error.status, error.code, error.reason, advice(error), url, scope))
-        if isinstance(error, Malformed | Overloaded):  # whatever was sent: one line for all of them
+        if _is_scanned(error, made):  # whatever was sent: one line for all of them
             made = replace(made, image="", explainable=False)
         self._keep(made)
 
@@ -104,6 +104,12 @@ class Refusals:
         self._kept[key] = refusal
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
+
+
+def _is_scanned(error: RegistryError, made: Refusal) -> bool:
+    """Whether anybody can make any number of such errors, each with another path."""
+    names_none = isinstance(error, NameInvalid | DigestInvalid) and not made.explainable
+    return names_none or isinstance(error, Malformed | Overloaded)
 
 
 def _is_usual(error: RegistryError, record: RequestRecord) -> bool:

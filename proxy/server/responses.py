@@ -14,6 +14,7 @@ from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsuppor
 from proxy.pull.blob import Blob, DigestMismatch, Way
 from proxy.pull.manifest import Manifest
 from proxy.pull.progress import ContentSpan
+from proxy.server.activity import Activity
 from proxy.server.gates import SMALL_BODY, HeldBodies
 from proxy.server.record import RequestRecord
 from proxy.server.sending import SpanSender
@@ -37,12 +38,18 @@ class Responder:
     """Writes the answer to one request."""
 
     def __init__(
-        self, request: web.BaseRequest, record: RequestRecord, client_stall: float, bodies: HeldBodies
+        self,
+        request: web.BaseRequest,
+        record: RequestRecord,
+        client_stall: float,
+        bodies: HeldBodies,
+        activity: Activity,
     ) -> None:
         self._request = request
         self._record = record
         self._client_stall = client_stall
         self._bodies = bodies
+        self._activity = activity
         self.close_after = False
         """Whether the connection ends with the answer."""
 
@@ -111,7 +118,7 @@ class Responder:
         except (ConnectionError, TimeoutError):
             self._cut("client_gone", "")
         except asyncio.CancelledError:  # how aiohttp tells that the connection was lost
-            self._cut("client_gone", "")
+            self._cut(self._activity.reason_of_cut, "")
             raise
         finally:
             blob.close()

@@ -132,6 +132,15 @@ class StoreFill:
 
 
 @dataclass(frozen=True, slots=True)
+class Unkept:
+    """The last time that content could not be stored."""
+
+    at: float
+    reason: str
+    """A word, as the metrics have it: enospc, edquot, eio, erofs, emfile, other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """The last attempt to take another configuration."""
 
@@ -165,6 +174,11 @@ class Status:
     """What the configuration in force was warned of, each with its place."""
     configuration: str
     """The configuration in force as YAML, without secrets."""
+    waiting: tuple[str, ...] = ()
+    """Settings of it that hold only from the next start on."""
+    unkept: Unkept | None = None
+    tls_problems: tuple[str, ...] = ()
+    """Why changed files of listeners are not in use."""
     level: Level = Level.OK
     """The worst of the findings."""
     findings: tuple[Finding, ...] = ()

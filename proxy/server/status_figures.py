@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.samples import Sample
 
 from proxy.pull.blob import Way
-from proxy.server.status import Certificate, Figures, ScopeFigures, TokenFigures
+from proxy.server.status import Certificate, Figures, ScopeFigures, TokenFigures, Unkept
 
 SAVING = (Way.HIT, Way.JOIN, Way.STALE)
 """Ways of serving for which no upstream sends anything anew."""
@@ -68,6 +68,13 @@ def certificates(samples: Samples) -> tuple[Certificate, ...]:
     found = samples.of("tls_certificate_not_after_timestamp_seconds")
     ends = (Certificate(sample.labels["name"], sample.value) for sample in found if sample.value > 0)
     return tuple(sorted(ends, key=lambda certificate: certificate.ends_at))
+
+
+def unkept(samples: Samples) -> Unkept | None:
+    """The last time that content could not be stored; None without one."""
+    found = samples.of("cache_last_write_error_timestamp_seconds")
+    times = (Unkept(sample.value, sample.labels["reason"]) for sample in found if sample.value > 0)
+    return max(times, key=lambda one: one.at, default=None)
 
 
 def _saved(by_way: dict[str, int]) -> int:

@@ -1,6 +1,6 @@
 """What a person wants to know first: is it working, what is wrong, what to do."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from proxy.server.status import (
@@ -18,21 +18,40 @@ from proxy.upstream.endpoints import EndpointState
 
 SOON_SECONDS = 14 * 86400.0
 """A certificate that ends within so many seconds is told of."""
-BY_LEVEL = (Level.BAD, Level.WARNING, Level.OK)
-"""The worst first."""
+UNKEPT_SECONDS = 600.0
+"""Content that could not be stored is told of for so long."""
+REFUSALS = 3
+"""So many answers in a row that are no use are more than one wrong name of an image: pulls fail."""
 BY_LEVEL = (Level.BAD, Level.WARNING, Level.OK)
 """The worst first."""
 
 _DOWN = frozenset({EndpointState.FAILING, EndpointState.COOLING, EndpointState.RESTING})
+_UNKEPT = {
+    "enospc": ("no space left on the disk, or within maxSize and reserveFree", "make room, or lower maxSize"),
+    "edquot": ("the disk quota is used up", "make room, or have the quota raised"),
+    "erofs": ("the disk is read-only", "look at its mount and at the kernel's log"),
+    "eio": ("the disk answers errors", "look at the kernel's log, and replace the disk"),
+    "emfile": ("there are no file descriptors left", "raise the limit (ulimit -n, LimitNOFILE)"),
+}
+"""What the reasons mean, and what to do."""
+_UNKEPT_OTHER = ("the log says why", "look at its rights, and at the log")
 _DOCTOR = "Run scope-proxy doctor {name} on this machine: it says which step fails."
 
 
 def level_of(endpoints: Iterable[EndpointStatus]) -> Level:
     """How bad it is for a registry that its endpoints are as they are."""
-    states = {endpoint.health.state for endpoint in endpoints}
-    if states and states <= _DOWN:
+    fail = [_is_down(endpoint) or _refuses(endpoint) for endpoint in endpoints]
+    if fail and all(fail):
         return Level.BAD
-    return Level.WARNING if states & {*_DOWN, EndpointState.REFUSING} else Level.OK
+    return Level.WARNING if any(fail) else Level.OK
+
+
+def _is_down(endpoint: EndpointStatus) -> bool:
+    return endpoint.health.state in _DOWN
+
+
+def _refuses(endpoint: EndpointStatus) -> bool:
+    return endpoint.health.state is EndpointState.REFUSING and endpoint.health.refusals >= REFUSALS
 
 
 def judged(status: Status) -> Status:
@@ -41,7 +60,10 @@ def judged(status: Status) -> Status:
         *_of_process(status.process),
         *_of_upstreams(status.upstreams),
         *_of_store(status.store),
+        *_of_unkept(status),
         *_of_reload(status.reload),
+        *_of_waiting(status.waiting),
+        *_of_tls(status.tls_problems),
         *_of_certificates(status.certificates, status.at),
     )
     ordered = tuple(sorted(found, key=lambda finding: BY_LEVEL.index(finding.level)))
@@ -58,14 +80,14 @@ def _of_process(process: Process) -> Iterator[Finding]:
 def _of_upstreams(upstreams: Iterable[UpstreamStatus]) -> Iterator[Finding]:
     for upstream in upstreams:
         advice = _DOCTOR.format(name=upstream.name if upstream.name != "*" else "HOST")
-        for endpoint in upstream.endpoints:
-            if endpoint.health.state is EndpointState.REFUSING:
-                yield Finding(
-                    Level.WARNING, f"{upstream.name} answers, but not with what was asked for: {_why(endpoint)}", advice
-                )
-        down = [endpoint for endpoint in upstream.endpoints if endpoint.health.state in _DOWN]
+        for endpoint in filter(_refuses, upstream.endpoints):
+            times = f"{endpoint.health.refusals} times in a row"
+            yield Finding(
+                upstream.level, f"{upstream.name} answers, but {times} not as asked: {_why(endpoint)}", advice
+            )
+        down = [endpoint for endpoint in upstream.endpoints if _is_down(endpoint)]
         if down and upstream.level is Level.BAD:
-            yield Finding(Level.BAD, f"{upstream.name} is down: {_why(down[0])}", advice)
+            yield Finding(Level.BAD, f"Pulls from {upstream.name} fail: {_why(down[0])}", advice)
         elif down:
             yield Finding(Level.WARNING, f"{upstream.name}: others serve, one endpoint fails: {_why(down[0])}", advice)
 
@@ -80,10 +102,31 @@ def _of_store(store: StoreFill | None) -> Iterator[Finding]:
         yield Finding(Level.WARNING, text, f"Look at the disk of {store.path}: room, rights, errors.")
 
 
+def _of_unkept(status: Status) -> Iterator[Finding]:
+    store, unkept = status.store, status.unkept
+    if store is None or store.trouble or unkept is None or status.at - unkept.at > UNKEPT_SECONDS:
+        return
+    why, advice = _UNKEPT.get(unkept.reason, _UNKEPT_OTHER)
+    text = f"Nothing is kept, pulls pass through: {why}"
+    yield Finding(Level.WARNING, text, f"The disk of {store.path}: {advice}. Storing begins again by itself.")
+
+
 def _of_reload(reload: Reload | None) -> Iterator[Finding]:
     if reload is not None and reload.problems:
         text = f"The new configuration cannot be used, the old one stays in force: {reload.problems[0]}"
         yield Finding(Level.WARNING, text, "Run scope-proxy check: it prints all errors.")
+
+
+def _of_waiting(settings: Sequence[str]) -> Iterator[Finding]:
+    if settings:
+        text = f"The configuration was read again, and of these settings the old values hold: {', '.join(settings)}"
+        yield Finding(Level.WARNING, text, "Restart scope-proxy: they hold from the next start on.")
+
+
+def _of_tls(problems: Iterable[str]) -> Iterator[Finding]:
+    for problem in problems:
+        text = f"Changed files of a listener cannot be used, what was loaded before stays in use: {problem}"
+        yield Finding(Level.WARNING, text, "Put files in place that fit each other: they are loaded without a restart.")
 
 
 def _of_certificates(certificates: Iterable[Certificate], now: float) -> Iterator[Finding]:

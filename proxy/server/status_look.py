@@ -14,7 +14,7 @@ from proxy.metrics import registry
 from proxy.server.refusals import Refusal, Refusals
 from proxy.server.shown import shown
 from proxy.server.status import EndpointStatus, ListenerStatus, Process, Reload, Status, StoreFill, UpstreamStatus
-from proxy.server.status_figures import Samples, certificates, figures
+from proxy.server.status_figures import Samples, certificates, figures, unkept
 from proxy.server.status_findings import BY_LEVEL, judged, level_of
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index, Totals
@@ -39,6 +39,10 @@ class Snapshot:
     draining: bool
     in_flight: int
     reload: Reload | None
+    workers: int = 1
+    """As many as there were at the start."""
+    waiting: tuple[str, ...] = ()
+    tls_problems: tuple[str, ...] = ()
 
 
 class Look:
@@ -101,6 +105,9 @@ class Look:
             reload=seen.reload,
             warnings=tuple(str(note) for note in seen.loaded.notes if note.severity == "warning"),
             configuration=self._configuration(seen.loaded),
+            waiting=seen.waiting,
+            unkept=unkept(samples),
+            tls_problems=tuple(shown(problem) for problem in seen.tls_problems),
         )
         return judged(status)
 
@@ -111,8 +118,7 @@ class Look:
         return self._effective[1]
 
     def _process(self, seen: Snapshot) -> Process:
-        workers = seen.loaded.config.workers
-        return Process(VERSION, os.getpid(), workers, self._started_at, seen.ready, seen.draining, seen.in_flight)
+        return Process(VERSION, os.getpid(), seen.workers, self._started_at, seen.ready, seen.draining, seen.in_flight)
 
 
 def _upstreams(seen: Snapshot) -> Iterator[UpstreamStatus]:

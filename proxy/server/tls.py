@@ -29,6 +29,8 @@ class _NewestContext(ssl.SSLContext):
     """
 
     newest: ssl.SSLContext
+    problem: str = ""
+    """Why files that have changed are not in use; empty where all is well."""
 
     def wrap_bio(
         self,
@@ -61,7 +63,7 @@ class ReloadingTls:
         """Load the files; raises ValueError that says which of them is wrong, and keeps what was loaded before."""
         self._seen = await asyncio.to_thread(self._look)  # before they are read: what changes meanwhile is seen later
         newest, judged = await asyncio.to_thread(self._build)
-        self._context.newest = newest
+        self._context.newest, self._context.problem = newest, ""
         TLS_NOT_AFTER.labels(self._setting).set(judged.ends.timestamp())
         if judged.notice is not None:
             _logger.warning("%s.certFile: %s", self._setting, judged.notice)
@@ -75,6 +77,7 @@ class ReloadingTls:
                     await self.load()
                     _logger.info("%s: changed files are loaded, new connections get them", self._setting)
             except ValueError as error:
+                self._context.problem = str(error)
                 _logger.warning("%s. What was loaded before stays in use", error)
             except Exception:
                 _logger.exception("a bug: the files of %s are not loaded", self._setting)
@@ -112,6 +115,11 @@ async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list
         yield contexts
     finally:
         await background.close()
+
+
+def tls_problems(contexts: Sequence[ssl.SSLContext | None]) -> tuple[str, ...]:
+    """Why changed files of listeners are not in use, by the contexts that these were started with."""
+    return tuple(context.problem for context in contexts if isinstance(context, _NewestContext) and context.problem)
 
 
 def tls_setting(number: int) -> str:

@@ -13,6 +13,7 @@ from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
 from proxy.store.threads import to_the_end
 from proxy.store.trouble import translated
+from proxy.store.writeback import Writeback
 
 _logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class FileIngest(FileContent):
         self._index = index
         self._digest = digest
         self._lease = lease
+        self._writeback = Writeback(self._size)
         self._ended = False
 
     async def expect(self, total: int | None) -> None:
@@ -108,6 +110,7 @@ class FileIngest(FileContent):
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
         self._size = offset
+        self._writeback.follow(self._descriptor, offset)
 
     def _commit(self) -> None:
         self._refuse_after_end()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.config.model import Cache
-from proxy.metrics import CACHE_LIMIT_BYTES
+from proxy.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS
 from proxy.store.blobs import StoreError
 from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
@@ -20,6 +20,7 @@ from proxy.store.tidy import sweep
 from proxy.store.trouble import translated
 
 _logger = logging.getLogger(__name__)
+_open: list[Layout] = []  # two while a reload goes from one to another
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,19 @@ async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
     except StoreError as error:
         _logger.error("nothing is cached: %s", error)  # noqa: TRY400 - an operator's matter, not a bug
     CACHE_LIMIT_BYTES.set(cache.max_size)
+    _open.append(layout)
     blobs = FilesystemStore(layout, index)
     bounds = Bounds(cache.max_size, cache.reserve_free)
     try:
         yield OpenedStore(layout, index, blobs, Tags(layout, index), Evictor(layout, index, blobs, bounds))
     finally:
+        _open.remove(layout)
+        if not _open:
+            _show_no_store()
         await index.close()
+
+
+def _show_no_store() -> None:
+    """A store that is gone from the configuration has no size."""
+    for gauge in (CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS):
+        gauge.set(0)

@@ -2,9 +2,11 @@
 
 import errno
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from proxy.metrics import CACHE_WRITE_ERROR_AT, CACHE_WRITE_ERRORS
 from proxy.store.blobs import StoreError
 
 _REASONS = {
@@ -39,3 +41,9 @@ def translated(what: str) -> Iterator[None]:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, "other")
         raise StoreError(f"{what}: {error.strerror or error}", reason) from error
+
+
+def note_unkept(error: StoreError) -> None:
+    """Count something that could not be stored."""
+    CACHE_WRITE_ERRORS.labels(error.reason).inc()
+    CACHE_WRITE_ERROR_AT.labels(error.reason).set(time.time())

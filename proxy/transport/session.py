@@ -189,12 +189,19 @@ def load_tls(config: Config) -> Mapping[Tls, ssl.SSLContext]:
         for tls in {host.tls, without_certificate(host.tls)} - set(contexts):
             try:
                 contexts[tls] = _context(tls)
-            except (OSError, ssl.SSLError) as error:
+            except OSError as error:
                 files = ", ".join(filter(None, (host.tls.ca_file, host.tls.cert_file, host.tls.key_file)))
-                raise ValueError(f"hosts.{name}.tls: cannot use {files}: {error}") from None
+                raise ValueError(f"hosts.{name}.tls: cannot use {files}: {_words(error)}") from None
         if host.tls.cert_file is not None:
             _note_end(f"hosts.{name}.tls", host.tls.cert_file)
     return MappingProxyType(contexts)
+
+
+def _words(error: OSError) -> str:
+    """The words of the system, or those of OpenSSL, without numbers and places in sources."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "no PEM file that can be used"
+    return error.strerror or type(error).__name__
 
 
 def _note_end(setting: str, file: str) -> None:

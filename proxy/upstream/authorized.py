@@ -16,10 +16,11 @@ from proxy.auth.exchange import TokenRefused, TokenUnavailable
 from proxy.auth.realm import RealmRefused
 from proxy.config.address import Origin
 from proxy.oci.challenge import choose_challenge, parse_challenges
+from proxy.oci.errors import Denied
 from proxy.oci.login import Login, LoginKind
 from proxy.routing.table import Route, Target
 from proxy.transport.redirect import Followed
-from proxy.upstream.failure import Refused, Unavailable
+from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, Refused, Unavailable
 from proxy.upstream.strikes import Strikes
 
 ERROR_BODY_LIMIT = 64 * 1024
@@ -72,6 +73,7 @@ class Authorizer:
         Raises Refused where no credential is taken and Unavailable where a token or a credential cannot be had.
         """
         refusals: list[str] = []
+        meaning: type[Denied] = Denied
         askers = await self._askers(target, route)
         for asker in askers:
             key = (target.key, suffix, asker.identity)
@@ -81,7 +83,10 @@ class Authorizer:
                 continue
             try:
                 answer = await self._send_as(asker, send)
-            except (TokenRefused, NoLogin, RealmRefused) as error:
+            except RealmRefused as error:  # whoever asks
+                refusals.append(str(error))
+                meaning = RealmUntrusted
+            except (TokenRefused, NoLogin) as error:
                 refusals.append(_told(asker, _advice(asker, error)))
                 if isinstance(error, TokenRefused) and error.status == UNAUTHORIZED:
                     self._strikes.add(asker, refusals[-1])
@@ -97,7 +102,7 @@ class Authorizer:
                 if answer.status == UNAUTHORIZED:
                     self._strikes.add(asker, told)
         _logger.info("refused (%s): %s", ", ".join(asker.login.name for asker in askers), "; ".join(refusals))
-        raise Refused(refusals[0])
+        raise Refused(refusals[0], meaning)
 
     def _note_success(self, asker: Asker) -> None:
         if asker.is_client:
@@ -116,7 +121,7 @@ class Authorizer:
         try:
             logins = await self._credentials.logins(origin, target.repository)
         except CredentialError as error:
-            raise Unavailable(str(error)) from error
+            raise Unavailable(str(error), error=CredentialUnreadable) from error
         worked = self._worked.get((origin, target.repository))
         return sorted(logins, key=lambda login: login.identity != worked)
 

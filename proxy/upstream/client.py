@@ -23,6 +23,7 @@ from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import NAMESPACE, Operation
 from proxy.routing.table import Route, Target
+from proxy.tracing import outgoing_context, span
 from proxy.transport.clock import Deadline
 from proxy.transport.limits import CountedGate
 from proxy.transport.loop import via
@@ -111,8 +112,9 @@ class UpstreamClient:
         scope = asyncio.timeout(share.remaining)
         sender = _Sender(self._sessions, route, target, ask)
         try:
-            async with scope:
-                result = await self._ask(route, sender, consume)
+            with span("upstream", upstream=route.upstream, host=target.endpoint.origin.authority, op=ask.operation):
+                async with scope:
+                    result = await self._ask(route, sender, consume)
         except TROUBLE as error:
             failure, reason = translate(error, target, spent=sender.waits_for if scope.expired() else None)
             UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
@@ -226,7 +228,7 @@ class _Sender:
     def _outgoing(self, authorization: str | None) -> Outgoing:
         ask, target = self.ask, self.target
         query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
-        headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via()}
+        headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via(), **outgoing_context()}
         if ask.accept is not None:
             headers["Accept"] = ask.accept
         if ask.range is not None:

@@ -47,11 +47,14 @@ class EndpointHealth:
     error_at: float | None = None
     success_at: float | None = None
     """When it last gave what was asked for, or said that it does not have it."""
+    refusals: int = 0
+    """Answers that were refusals or not what was asked for, without a good one between them, up to now."""
 
 
 @dataclass(slots=True)
 class _Health:
     failures: int = 0
+    refusals: int = 0
     cool_until: float = 0.0
     rest_until: float = 0.0
     error: str = ""
@@ -89,17 +92,18 @@ class Endpoints:
         """The endpoint answered as it should; a rest that it asked another request for stays."""
         health = self._of(target)
         health.success_at = time.time()
+        health.refusals = 0
         if not self.rest(target):
             health.failures, health.cool_until = 0, 0.0
 
     def refused(self, target: Target, error: str) -> None:
         """The endpoint answered, and not as it should; that says nothing of the next request."""
-        health = self._of(target)
-        health.error, health.error_at = error[:ERROR_LIMIT], time.time()
+        self._note(target, error)
+        self._of(target).refusals += 1
 
     def failed(self, target: Target, error: str, retry_after: float | None = None) -> None:
         """The endpoint could not be asked, or asked to be left alone for `retry_after` seconds."""
-        self.refused(target, error)
+        self._note(target, error)
         health = self._of(target)
         now = time.monotonic()
         health.failures += 1
@@ -122,7 +126,13 @@ class Endpoints:
         state = known.state(now)
         ends = {EndpointState.RESTING: known.rest_until, EndpointState.COOLING: known.cool_until}
         until = time.time() + ends[state] - now if state in ends else None
-        return EndpointHealth(state, until, known.failures, known.error, known.error_at, known.success_at)
+        return EndpointHealth(
+            state, until, known.failures, known.error, known.error_at, known.success_at, known.refusals
+        )
+
+    def _note(self, target: Target, error: str) -> None:
+        health = self._of(target)
+        health.error, health.error_at = error[:ERROR_LIMIT], time.time()
 
     def _of(self, target: Target) -> _Health:
         return self._health.setdefault(target.endpoint.origin, _Health())

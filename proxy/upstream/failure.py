@@ -18,6 +18,18 @@ from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
 
 
+class CredentialUnreadable(UpstreamUnavailable):
+    """A configured credential cannot be read: the trouble is here, and nobody has been asked."""
+
+
+class TlsFailed(UpstreamUnavailable):
+    """No TLS connection was made: a certificate or a setting is wrong, and to ask again changes nothing."""
+
+
+class RealmUntrusted(Denied):
+    """The registry sends us to a token server that is not trusted."""
+
+
 class EndpointFailure(Exception):
     """One endpoint did not give what was asked."""
 
@@ -29,12 +41,17 @@ class NotThere(EndpointFailure):
 class Refused(EndpointFailure):
     """The endpoint, or its token server, refuses us; or we refuse where it sends us."""
 
+    def __init__(self, reason: str, error: type[Denied] = Denied) -> None:
+        super().__init__(reason)
+        self.error = error
+
 
 class Unavailable(EndpointFailure):
     """The endpoint cannot be asked now.
 
     `retry_after` is in seconds; `timeout` tells that it did not answer in time, `limited` that there were too many
-    requests, and `lasting` that asking again at once would change nothing.
+    requests, and `lasting` that asking again at once would change nothing. `error` is what nodes are told where it is
+    neither of the first two.
     """
 
     def __init__(
@@ -45,12 +62,14 @@ class Unavailable(EndpointFailure):
         timeout: bool = False,
         limited: bool = False,
         lasting: bool = False,
+        error: type[UpstreamUnavailable] = UpstreamUnavailable,
     ) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
         self.timeout = timeout
         self.limited = limited
         self.lasting = lasting
+        self.error = error
 
 
 class Wrong(EndpointFailure):
@@ -111,10 +130,10 @@ def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> R
     failure, target = failed.failure, failed.target
     detail = detail_of(route, target, suffix)
     if isinstance(failure, Unavailable):
-        kind = TooManyRequests if failure.limited else UpstreamTimeout if failure.timeout else UpstreamUnavailable
+        kind = TooManyRequests if failure.limited else UpstreamTimeout if failure.timeout else failure.error
         return kind(str(failure), detail=detail, retry_after=failure.retry_after)
     if isinstance(failure, Wrong):
         return failure.error(str(failure), detail=detail)
     if isinstance(failure, Refused):
-        return Denied(str(failure), detail=detail)
+        return failure.error(str(failure), detail=detail)
     return _UNKNOWN[operation](str(failure), detail=detail)

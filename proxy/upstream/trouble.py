@@ -10,7 +10,7 @@ from proxy.routing.table import Target
 from proxy.transport.addresses import AddressRefused
 from proxy.transport.limits import QueueFull
 from proxy.transport.redirect import RedirectRefused
-from proxy.upstream.failure import EndpointFailure, Refused, Unavailable
+from proxy.upstream.failure import EndpointFailure, Refused, TlsFailed, Unavailable
 
 TROUBLE = (aiohttp.ClientError, TimeoutError, OSError, QueueFull, RedirectRefused)
 """What a request to the outside can end with."""
@@ -50,7 +50,9 @@ def translate(error: BaseException, target: Target, *, spent: Waiting | None) ->
         failure = Unavailable(_TOO_LATE[spent].format(host=host), timeout=True, limited=limited)
         return failure, "overload" if limited else "timeout"
     reason, text = _connection_trouble(error)
-    return Unavailable(f"{host} {text}", timeout=reason == "timeout", lasting=reason == "tls"), reason
+    if reason == "tls":
+        return Unavailable(f"{host} {text}", lasting=True, error=TlsFailed), reason
+    return Unavailable(f"{host} {text}", timeout=reason == "timeout"), reason
 
 
 def _connection_trouble(error: BaseException) -> tuple[str, str]:

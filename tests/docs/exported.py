@@ -13,8 +13,9 @@ FOREIGN = {
     "container_memory_working_set_bytes",
     "container_spec_memory_limit_bytes",
     "kubelet_volume_stats_available_bytes",
+    "up",
 }
-"""Metrics of the kubelet."""
+"""Metrics of the kubelet, and of Prometheus about what it reads."""
 
 _WORDS = frozenset(("and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring", "group_left"))
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')

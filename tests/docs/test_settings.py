@@ -1,18 +1,25 @@
 """No page names a setting that does not exist."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import yaml
 
 from proxy.config.base import Model
 from proxy.config.model import Config
 from proxy.config.sections import is_collection, section_in, settings
-from tests.docs.pages import code, named, pages
+from tests.docs.pages import ROOT, code, named, pages
 
-OTHERS = {"imagePullSecret", "imagePullSecrets", "requestId"}
+OTHERS = {"imagePullSecret", "requestId"}
 """Words in the same spelling that are no settings of ours."""
+
+CHART = ROOT / "helm" / "scope-proxy"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 _CAMEL = re.compile(r"[a-z]+(?:[A-Z][a-z0-9]+)+")
 _DOTTED = re.compile(r"[a-z]\w*(?:\[\])?(?:\.(?:\w+(?:\[\])?|<\w+>|\"[^\"]*\"))+")
@@ -47,14 +54,40 @@ def is_setting(path: str) -> bool:
     return True
 
 
+def chart_words(part: Any = SCHEMA) -> Iterator[str]:
+    """The keys of the chart's values, and the words that they take."""
+    if isinstance(part, list):
+        for item in part:
+            yield from chart_words(item)
+    if isinstance(part, dict):
+        yield from part.get("properties", {})
+        yield from (str(word) for word in part.get("enum", []))
+        for value in part.values():
+            yield from chart_words(value)
+
+
+def is_value(path: str) -> bool:
+    """Whether a path leads to a value of the chart, or through `config` to a setting."""
+    if path.startswith("config."):
+        return is_setting(path.removeprefix("config."))
+    part: Any = VALUES
+    for step in path.split("."):
+        if not isinstance(part, dict) or step not in part:
+            return False
+        part = part[step]
+    return True
+
+
 @pytest.mark.parametrize("page", pages(), ids=named)
 def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     spans = code(page)
     camel = {word for span in spans for word in _CAMEL.findall(span) if span == word or f"{word}:" in span}
     dotted = {span for span in spans if _DOTTED.fullmatch(span) and not _FILE.search(span)}
     paths = {span for span in dotted if span.split(".")[0].removesuffix("[]") in settings(Config)}
-    assert camel - all_settings() - all_values() - OTHERS == set()
+    values = {span for span in dotted - paths if span.split(".")[0] in VALUES.keys() - all_settings()}
+    assert camel - all_settings() - all_values() - set(chart_words()) - OTHERS == set()
     assert sorted(path for path in paths if not is_setting(path)) == []
+    assert sorted(path for path in values if not is_value(path)) == []
 
 
 @pytest.mark.parametrize(
@@ -70,3 +103,16 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
 )
 def test_paths_are_told_from_others(path: str, exists: bool) -> None:
     assert is_setting(path) is exists
+
+
+@pytest.mark.parametrize(
+    ("path", "exists"),
+    [
+        ("node.cache.maxSize", True),
+        ("config.timeouts.manifest", True),
+        ("node.cache.maximum", False),
+        ("config.timeouts.manifests", False),
+    ],
+)
+def test_values_of_the_chart_are_told_from_others(path: str, exists: bool) -> None:
+    assert is_value(path) is exists

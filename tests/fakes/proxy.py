@@ -29,7 +29,7 @@ UPSTREAM = "team/app"
 """... and what it is called upstream."""
 SCOPE = f"repository:{UPSTREAM}:pull"
 REWRITES = ({"pattern": "^library/(.+)$", "replacement": "team/$1"},)
-USUAL = {"shutdownGrace": "200ms"}
+USUAL = {"shutdownGrace": "200ms", "drainIdle": "0s"}
 """The budgets as they are by default."""
 SHORT = {"manifest": "1s", "blob": "2s", "connect": "1s", "stall": "500ms", "shutdownGrace": "200ms"}
 """Budgets that a test can see the end of."""

@@ -202,13 +202,23 @@ async def test_an_identity_token_is_used(registry: ScriptedRegistry) -> None:
 
 async def test_credentials_that_cannot_be_had_or_are_for_others(registry: ScriptedRegistry) -> None:
     missing = settings([registry.url], login={"username": "robot", "passwordFile": "/no/such/file"})
-    found = await diagnosed(missing)
+    assert (await diagnosed(missing)).failed() == {"credential"}
+    found = await diagnosed(missing, IMAGE)
     assert found.failed() == {"credential"}
     assert "passwordFile: /no/such/file: there is no such file" in found.of("credential").seen
+    assert found.of("token").outcome == "skipped"
+    assert "credential cannot be read" in found.of("token").seen
     others = settings([registry.url], login={**LOGIN, "repositories": "others/**"})
     told = (await diagnosed(others, IMAGE)).of("credential")
     assert told.outcome == "warned"
     assert "none of the 1 credentials" in told.seen
+
+
+async def test_a_password_that_cannot_be_read_is_the_one_failure_with_basic_too(image: Image) -> None:
+    missing = {"username": "robot", "passwordFile": "/no/such/file"}
+    async with ScriptedRegistry([image], Rules(dialect="basic", accounts=(ACCOUNT,))) as registry:
+        assert (await diagnosed(settings([registry.url], login=missing), IMAGE)).failed() == {"credential"}
+        assert (await diagnosed(settings([registry.url]), IMAGE)).failed() == {"manifest head"}
 
 
 async def test_docker_config_files_are_looked_into(registry: ScriptedRegistry, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from proxy.demo.images import Image, make_image
 from proxy.demo.rules import Rules
+from proxy.metrics import UPSTREAM_UP, forget, known
 from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.matching import on
@@ -116,6 +117,7 @@ async def test_an_upstream_is_down_when_all_its_endpoints_are_and_up_again_when_
         first = one.script(on("GET").times(3), Reply(502))
         second = two.script(on("GET").times(3), Reply(503))
         retries = Counted(of_upstream("upstream_retries_total"))
+        forget(UPSTREAM_UP, known(UPSTREAM_UP))  # what another test left
         async with started(settings([one.url, two.url])) as proxy:
             assert metric(f"{PREFIX}upstream_up", upstream=REG) == 1
             assert (await proxy.node.get(manifest())).status == 503
@@ -125,6 +127,27 @@ async def test_an_upstream_is_down_when_all_its_endpoints_are_and_up_again_when_
             assert (await proxy.node.get(manifest())).body == image.manifest
             assert metric(f"{PREFIX}upstream_up", upstream=REG) == 1
             assert before - 1 <= metric(LAST_SUCCESS, upstream=REG) <= time.time()
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+async def test_what_passes_by_the_store_is_counted_as_bypass(
+    registry: ScriptedRegistry, cached_settings: dict[str, Any], image: Image, *, is_cached: bool
+) -> None:
+    kinds = ("tag", "manifest", "blob")
+    passed = Counted(*(("cache_requests_total", {"kind": kind, "result": "bypass"}) for kind in kinds))
+    async with started(cached_settings if is_cached else settings([registry.url], login=LOGIN)) as proxy:
+        assert (await proxy.node.send("HEAD", manifest())).status == 200
+        for target in (manifest(), manifest(image.digest), blob(layer_of(image)[0])):
+            assert (await proxy.node.get(target)).status == 200
+    assert passed.now() == ([0, 0, 0] if is_cached else [2, 1, 1])
+
+
+async def test_a_store_that_is_closed_has_no_size(cached_settings: dict[str, Any], image: Image) -> None:
+    gauges = [f"{PREFIX}cache_{name}" for name in ("bytes", "limit_bytes", "objects")]
+    async with started(cached_settings) as proxy:
+        assert (await proxy.node.get(blob(layer_of(image)[0]))).status == 200
+        assert metric(f"{PREFIX}cache_limit_bytes") > 0
+    assert [metric(name) for name in gauges] == [0, 0, 0]
 
 
 async def test_an_upstream_with_one_good_endpoint_is_up(image: Image) -> None:

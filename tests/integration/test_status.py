@@ -2,19 +2,25 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import json
+import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from proxy.config.load import load_config
 from proxy.demo.images import Image
+from proxy.metrics import CACHE_WRITE_ERROR_AT
 from proxy.runtime.reload import Origin
 from proxy.runtime.run import running
+from proxy.server import tls as reloading
+from proxy.store.trouble import REASONS
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import assert_no_secret
 from tests.fakes.changes import FlipByte, Reply
@@ -36,6 +42,9 @@ from tests.fakes.registry import ScriptedRegistry
 
 JSON = ("Accept", "application/json")
 BROWSER = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+WITHIN = 10.0
+"""Seconds within which something has to be told."""
+POLL = 0.02
 PATHS = ("/status", "/status.json", f"/status/explain?image={REG}/library/app:1")
 
 
@@ -51,6 +60,21 @@ async def told(admin: NodeClient) -> dict[str, Any]:
     assert (got.status, got.header("Content-Type")) == (200, "application/json; charset=utf-8")
     found: dict[str, Any] = json.loads(got.body)
     return found
+
+
+async def until(admin: NodeClient, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """The status, once something holds of it."""
+    async with asyncio.timeout(WITHIN):
+        while not holds(status := await told(admin)):  # noqa: ASYNC110 - the page is asked, as people do
+            await asyncio.sleep(POLL)
+    return status
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unkept() -> None:
+    """Metrics are those of the process: what other tests did to a disk is not told here."""
+    for reason in REASONS:
+        CACHE_WRITE_ERROR_AT.labels(reason).set(0)
 
 
 @pytest.fixture
@@ -121,7 +145,22 @@ async def test_a_refusal_of_our_credentials_shows_at_the_endpoint(
     registry.script(on(kind="token"), Reply(401))
     assert (await proxy.node.get(manifest())).status == 403
     status = await told(proxy.admin)
-    assert (status["level"], status["upstreams"][0]["endpoints"][0]["health"]["state"]) == ("warning", "refusing")
+    assert (status["level"], status["upstreams"][0]["endpoints"][0]["health"]["state"]) == ("ok", "refusing")
+    for tag in ("2", "3"):
+        assert (await proxy.node.get(manifest(tag))).status == 403
+    status = await told(proxy.admin)
+    assert (status["level"], status["upstreams"][0]["level"]) == ("bad", "bad")
+    assert "3 times in a row" in status["findings"][0]["text"]
+
+
+async def test_a_password_that_cannot_be_read_is_not_said_to_be_the_registrys(registry: ScriptedRegistry) -> None:
+    login = {"username": "robot", "passwordFile": "/no/such/file"}
+    async with started(settings([registry.url], login=login)) as proxy:
+        assert (await proxy.node.get(manifest())).status == 503
+        status = await told(proxy.admin)
+    assert "is down" not in status["findings"][0]["text"]
+    assert "/no/such/file" in status["findings"][0]["text"]
+    assert "was not asked" in status["refusals"][0]["advice"]
 
 
 async def test_a_blob_that_is_cut_is_among_the_errors(proxy: ProxyUnderTest, registry: ScriptedRegistry) -> None:
@@ -213,6 +252,53 @@ async def test_a_store_that_cannot_be_used_is_told_and_breaks_no_page(registry: 
         assert (status["level"], status["store"]["bytes"]) == ("warning", None)
         assert status["store"]["trouble"] in status["findings"][0]["text"]
         assert (await ask(proxy.admin, "/status")).status == 200
+
+
+async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
+    assert (await proxy.node.get(manifest())).status == 200
+    monkeypatch.undo()
+    status = await told(proxy.admin)
+    assert (status["level"], status["unkept"]["reason"]) == ("warning", "enospc")
+    assert "no space left on the disk" in status["findings"][0]["text"]
+
+
+async def test_settings_that_wait_for_a_restart_are_told(registry: ScriptedRegistry, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps(settings([registry.url])))
+    origin = Origin(lambda: load_config(file), (), watches=False)
+    async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
+        assert state.admin_address is not None
+        admin = NodeClient(state.admin_address)
+        assert (await told(admin))["waiting"] == []
+        workers = (await told(admin))["process"]["workers"]
+        file.write_text(json.dumps({**settings([registry.url]), "workers": 3}))
+        await state.reloader.reload()
+        status = await told(admin)
+        assert (status["level"], status["waiting"], status["process"]["workers"]) == ("warning", ["workers"], workers)
+        assert "workers" in status["findings"][0]["text"]
+
+
+async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
+    registry: ScriptedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reloading, "RELOAD_SECONDS", 0.02)
+    pair, files = trustme.CA().issue_cert("127.0.0.1"), (tmp_path / "tls.crt", tmp_path / "tls.key")
+    files[0].write_bytes(b"".join(pem.bytes() for pem in pair.cert_chain_pems))
+    files[1].write_bytes(pair.private_key_pem.bytes())
+    tls = {"certFile": str(files[0]), "keyFile": str(files[1])}
+    listener = {"address": "127.0.0.1:0", "tls": tls}
+    async with started(settings([registry.url]) | {"listeners": [listener]}) as proxy:
+        assert (await told(proxy.admin))["tls_problems"] == []
+        files[1].unlink()
+        status = await until(proxy.admin, lambda found: found["tls_problems"])
+        assert str(files[1]) in status["findings"][0]["text"]
+        files[1].write_bytes(pair.private_key_pem.bytes())
+        assert (await until(proxy.admin, lambda found: not found["tls_problems"]))["level"] == "ok"
 
 
 async def test_a_configuration_that_is_not_taken_is_told_with_its_places(

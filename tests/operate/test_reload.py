@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import trustme
 
 from proxy.demo.images import Image
 from tests.fakes.blobs import MIB, Generated
@@ -132,6 +133,17 @@ async def test_taken_away_is_taken_away_at_once(program: Program) -> None:
     program.write(program.document)
     program.hang_up()
     await program.until(lambda: _answers(program, manifest(), 403))
+
+
+async def test_a_file_that_comes_late_is_taken_without_another_change(program: Program) -> None:
+    await program.start()
+    late = program.config.parent / "late.crt"
+    program.host()["tls"] = {"caFile": str(late)}
+    program.write(program.document)
+    await program.until(lambda: _reached(program, 0, 1))
+    trustme.CA().cert_pem.write_to_path(str(late))
+    await program.until(lambda: _reached(program, 1, 1))
+    assert (await program.metrics())["scope_proxy_config_last_reload_successful"] == 1
 
 
 async def test_what_needs_a_restart_is_named(program: Program) -> None:

@@ -42,7 +42,7 @@ async def _has_others(program: Program, gone: int) -> bool:
 
 async def _answers(program: Program) -> bool:
     with contextlib.suppress(OSError, AssertionError):
-        return bool((await program.metrics()).get("scope_proxy_config_last_reload_successful"))
+        return "scope_proxy_config_last_reload_successful" in await program.metrics()
     return False
 
 
@@ -71,16 +71,23 @@ async def _reloaded(program: Program) -> bool:
     return done + failed >= 2
 
 
-async def test_a_listener_that_is_no_longer_configured_serves_nobody(program: Program) -> None:
-    left = program.address
+async def test_a_configuration_without_an_open_address_is_not_put_in_force(program: Program) -> None:
     await program.start(workers=2)
     program.document["listeners"] = [{"address": f"127.0.0.1:{free_port()}"}]
+    program.document["access"] = [{"action": "deny"}]
     program.write(program.document)
     program.hang_up()
-    await program.until(lambda: _reloaded(program))
-    assert await statuses(left) == {503}
+    await program.until(lambda: _failed(program))
+    assert await statuses(program.address) == {200}
     await replaced(program)
-    assert await statuses(left) == {503}
+    assert await statuses(program.address) == {200}
+    assert f"{program.address} is no longer among the listeners" in program.log()
+    assert (await program.metrics())["scope_proxy_config_last_reload_successful"] == 0
+
+
+async def _failed(program: Program) -> bool:
+    _, failed = await program.reloads()
+    return failed >= 2
 
 
 async def test_a_reload_while_a_worker_starts_reaches_it(program: Program) -> None:

@@ -12,18 +12,19 @@ def require(*names: str, root: bool = False) -> None:
     """Skip the test where a program or root is missing; in CI fail it, because there nothing may go untested."""
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
-        _not_here(f"not installed: {', '.join(missing)}")
+        not_here(f"not installed: {', '.join(missing)}")
     if root and os.geteuid() != 0:
-        _not_here("needs root: containerd mounts file systems")
+        not_here("needs root: containerd mounts file systems")
 
 
 def require_module(name: str) -> None:
     """Skip the test where a Python package is missing; in CI fail it."""
     if importlib.util.find_spec(name) is None:
-        _not_here(f"not installed: the Python package {name}")
+        not_here(f"not installed: the Python package {name}")
 
 
-def _not_here(reason: str) -> NoReturn:
+def not_here(reason: str) -> NoReturn:
+    """Skip the test for a reason; in CI fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}; with CI=true nothing is skipped: see CONTRIBUTING", pytrace=False)
     pytest.skip(reason)

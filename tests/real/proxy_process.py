@@ -55,6 +55,7 @@ def serving_proxy(
         "admin": {"address": admin},
         "registries": dict(registries),
         "hosts": dict(hosts or {}),
+        "timeouts": {"drainIdle": "0s"},  # tests end it when nobody pulls any more
         **sections,
     }
     with scratch("proxy") as directory:

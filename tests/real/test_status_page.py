@@ -117,7 +117,7 @@ async def test_says_what_a_person_wants_to_know_first(site: Site, tab: Tab, scre
     await tab.goto(site.url)
     verdict = await tab.text("#verdict")
     assert "Some pulls fail" in verdict
-    assert f"{DEAD} is down" in verdict
+    assert f"Pulls from {DEAD} fail" in verdict
     assert "Connection refused" in verdict
     assert f"scope-proxy doctor {DEAD}" in verdict
     errors = await tab.text("#refusals")

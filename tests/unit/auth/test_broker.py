@@ -17,6 +17,7 @@ from proxy.oci.scope import Scope
 from proxy.routing.rewrite import Rewriting
 from proxy.routing.table import Target
 from proxy.transport.singleflight import Background
+from tests.fakes.proxy import metric
 from tests.fakes.registry import ScriptedRegistry
 from tests.unit.auth.support import REFRESH, REPOSITORY, ROBOT, SCOPE
 from tests.unit.transport.support import sessions
@@ -173,10 +174,13 @@ async def test_a_refused_credential_is_told_as_what_get_said() -> None:
 async def test_a_refusal_is_not_asked_for_again_by_the_next_node() -> None:
     async with made(STRICT) as (broker, registry):
         wrong = Login("robot", LoginKind.PASSWORD, "robot", "wrong")
+        labels = {"upstream": "upstream", "result": "denied"}
+        denied = metric("scope_proxy_token_requests_total", **labels)
         for _ in range(10):
             with pytest.raises(TokenRefused):
                 await broker.answer(asker(registry, wrong), challenge(registry))
         assert len(registry.record.tokens) == 1
+        assert metric("scope_proxy_token_requests_total", **labels) - denied == 10
         await broker.answer(asker(registry, ROBOT), challenge(registry))  # another password is tried at once
         assert [entry.status for entry in registry.record.tokens][1:] == [200]
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.auth.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
 from proxy.config.address import Origin
+from proxy.oci.errors import Denied
 
 pytestmark = pytest.mark.security
 
@@ -90,6 +91,14 @@ def test_a_refusal_says_the_line_that_would_trust_it() -> None:
     line = 'set hosts."registry.example".realms: [https://auth.other.example:8443]'
     with pytest.raises(RealmRefused, match=re.escape(line)):
         judge_realm("https://auth.other.example:8443/token?a=b", UPSTREAM, frozenset())
+
+
+@pytest.mark.parametrize("host", ["r.example", f"{'long-name.' * 5}example"])
+def test_a_refusal_shows_a_node_the_whole_line(host: str) -> None:
+    with pytest.raises(RealmRefused) as caught:
+        judge_realm(f"https://auth.{host}/token", Origin.parse(f"https://{host}"), frozenset())
+    assert f'set hosts."{host}".realms: [https://auth.{host}]' in Denied(str(caught.value)).reason_phrase
+    assert "not trusted" in str(caught.value)
 
 
 def test_the_scheme_of_the_upstream_counts_too() -> None:

@@ -2,7 +2,16 @@
 
 import pytest
 
-from proxy.oci.errors import Denied, ManifestUnknown, NameUnknown, RegistryError, Unauthorized, UpstreamUnavailable
+from proxy.oci.errors import (
+    Denied,
+    DigestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    RegistryError,
+    Unauthorized,
+    UpstreamUnavailable,
+)
 from proxy.oci.request import parse_request
 from proxy.server.advice import ADVICE, advice
 from proxy.server.framing import Malformed
@@ -10,6 +19,7 @@ from proxy.server.gates import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import CUT, KEPT, Refusal, Refusals
 from proxy.server.shown import SHOWN_LIMIT
+from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, TlsFailed
 from tests.unit.routing.support import table
 
 RULES = """
@@ -86,6 +96,34 @@ def test_what_is_no_request_makes_one_line_whatever_was_sent() -> None:
         refusals.note(Malformed("no HTTP"), RequestRecord("GET", f"/{number}", "10.0.0.7", ""))
         refusals.note(Overloaded("too much"), RequestRecord("GET", f"/{number}", "10.0.0.7", ""))
     assert [(found.image, found.times, found.explainable) for found in refusals.newest()] == [("", 5, False)] * 2
+
+
+def test_a_scanner_pushes_nothing_out() -> None:
+    refusals = Refusals()
+    refusals.note(Denied("no"), record())
+    for number in range(KEPT + 10):
+        refusals.note(NameInvalid("no name"), RequestRecord("GET", f"/.git/{number}", "10.0.0.7", ""))
+        refusals.note(DigestInvalid("no digest"), RequestRecord("GET", f"/v2/{number}", "10.0.0.7", ""))
+    found = refusals.newest()
+    assert [(one.image, one.code, one.times) for one in found[:2]] == [
+        ("", "DIGEST_INVALID", KEPT + 10),
+        ("", "NAME_INVALID", KEPT + 10),
+    ]
+    assert [one.image for one in found[2:]] == ["reg.example/a/app:1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CredentialUnreadable("passwordFile: there is no such file"), "was not asked"),
+        (TlsFailed("failed in TLS"), "certificate"),
+        (RealmUntrusted("not trusted"), "add the line"),
+    ],
+)
+def test_local_trouble_is_not_said_to_be_the_registrys(error: RegistryError, words: str) -> None:
+    (found,) = noted(error)
+    assert words in found.advice
+    assert "is down" not in found.advice
 
 
 @pytest.mark.parametrize("path", ["a/app/tags/list", f"a/app/referrers/sha256:{'0' * 64}"])

@@ -5,7 +5,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from proxy.server.status_figures import Samples, certificates, figures
+from proxy.server.status import Unkept
+from proxy.server.status_figures import Samples, certificates, figures, unkept
 
 
 def test_nothing_counted_yet() -> None:
@@ -54,6 +55,17 @@ def test_the_certificate_that_ends_first_stands_first() -> None:
     for name, ends in (("late", 20.0), ("soon", 10.0), ("unknown", 0.0)):
         gauge.labels(name).set(ends)
     assert [found.setting for found in certificates(Samples(registry))] == ["soon", "late"]
+
+
+def test_the_last_time_that_content_was_not_kept() -> None:
+    registry = CollectorRegistry()
+    name = "scope_proxy_cache_last_write_error_timestamp_seconds"
+    gauge = Gauge(name, "x", ["reason"], registry=registry)
+    gauge.labels("other").set(0)
+    assert unkept(Samples(registry)) is None
+    for reason, at in (("eio", 20.0), ("enospc", 30.0)):
+        gauge.labels(reason).set(at)
+    assert unkept(Samples(registry)) == Unkept(30.0, "enospc")
 
 
 def _count(registry: CollectorRegistry, name: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> None:

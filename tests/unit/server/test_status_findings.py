@@ -1,10 +1,13 @@
 """What a person is told first."""
 
+from dataclasses import replace
+
 import pytest
 
-from proxy.server.status import Certificate, Finding, Level, Reload, Status, StoreFill
-from proxy.server.status_findings import SOON_SECONDS, judged
+from proxy.server.status import Certificate, Finding, Level, Reload, Status, StoreFill, Unkept, UpstreamStatus
+from proxy.server.status_findings import REFUSALS, SOON_SECONDS, UNKEPT_SECONDS, judged, level_of
 from proxy.server.status_page import headline
+from proxy.store.trouble import REASONS
 from proxy.upstream.endpoints import EndpointState
 from tests.unit.server.statuses import NOW, process, status, upstream
 
@@ -25,7 +28,7 @@ def test_where_nothing_is_wrong_nothing_is_told() -> None:
 def test_a_registry_is_down_when_all_its_endpoints_are(state: EndpointState) -> None:
     made = status(upstreams=(upstream("a", EndpointState.OK), upstream("b", state, state)))
     found = only(made)
-    assert (found.level, found.text) == (Level.BAD, "b is down: no connection")
+    assert (found.level, found.text) == (Level.BAD, "Pulls from b fail: no connection")
     assert "scope-proxy doctor b" in found.advice
     assert headline(judged(made)) == "Some pulls fail"
     assert headline(judged(status(upstreams=(upstream("b", state),)))) == "Pulls fail"
@@ -38,12 +41,50 @@ def test_one_endpoint_of_several_is_a_warning(state: EndpointState) -> None:
     assert headline(judged(made)) == "Working, with warnings"
 
 
-def test_a_refusal_is_a_warning() -> None:
-    found = only(status(upstreams=(upstream("a", EndpointState.REFUSING, error="403 for the credentials"),)))
-    assert (found.level, found.text) == (
-        Level.WARNING,
-        "a answers, but not with what was asked for: 403 for the credentials",
-    )
+def refusing(times: int, *others: EndpointState) -> UpstreamStatus:
+    found = upstream("a", EndpointState.REFUSING, *others, error="403 for the credentials")
+    first = replace(found.endpoints[0], health=replace(found.endpoints[0].health, refusals=times))
+    endpoints = (first, *found.endpoints[1:])
+    return UpstreamStatus("a", level_of(endpoints), endpoints)
+
+
+def test_refusals_in_a_row_are_bad_and_a_single_one_is_no_finding() -> None:
+    single = judged(status(upstreams=(refusing(REFUSALS - 1),)))
+    assert (single.findings, single.upstreams[0].level, headline(single)) == ((), Level.OK, "Working")
+    made = status(upstreams=(refusing(REFUSALS),))
+    found = only(made)
+    assert found.level is Level.BAD
+    assert "3 times in a row" in found.text
+    assert "403 for the credentials" in found.text
+    assert headline(judged(made)) == "Pulls fail"
+
+
+def test_refusals_of_one_endpoint_of_several_are_a_warning() -> None:
+    assert only(status(upstreams=(refusing(REFUSALS, EndpointState.OK),))).level is Level.WARNING
+
+
+def test_what_could_not_be_kept_lately_is_told_with_its_cause() -> None:
+    found = only(status(unkept=Unkept(NOW - 5, "enospc")))
+    assert (found.level, "no space left on the disk" in found.text) == (Level.WARNING, True)
+    assert "/cache" in found.advice
+    assert judged(status(unkept=Unkept(NOW - UNKEPT_SECONDS - 1, "enospc"))).findings == ()
+    assert judged(status(store=None, unkept=Unkept(NOW, "enospc"))).findings == ()
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_there_are_words_for_every_cause(reason: str) -> None:
+    found = only(status(unkept=Unkept(NOW, reason)))
+    assert ("the log says why" in found.text) is (reason == "other")
+
+
+def test_what_waits_for_a_restart_is_told() -> None:
+    found = only(status(waiting=("workers", "limits")))
+    assert (found.level, "workers, limits" in found.text, "Restart" in found.advice) == (Level.WARNING, True, True)
+
+
+def test_files_of_a_listener_that_cannot_be_used_are_told() -> None:
+    found = only(status(tls_problems=("listeners[0].tls: /c.pem cannot be used: KEY_VALUES_MISMATCH",)))
+    assert (found.level, "KEY_VALUES_MISMATCH" in found.text) == (Level.WARNING, True)
 
 
 def test_the_wildcard_is_no_name_for_the_doctor() -> None:

@@ -63,6 +63,8 @@ def wild_page() -> str:
         reload=Reload(NOW, (WILD,)),
         warnings=(WILD,),
         configuration=WILD,
+        waiting=(WILD,),
+        tls_problems=(WILD,),
     )
     return Page().render(judged(made), Box(WILD, WILD, WILD, WILD), LINKS)
 

@@ -85,3 +85,13 @@ def test_an_error_is_bounded(target: Target) -> None:
     endpoints = Endpoints()
     endpoints.failed(target, "x" * 10_000)
     assert len(endpoints.health(ORIGIN).error) == ERROR_LIMIT
+
+
+def test_refusals_in_a_row_are_counted_up_to_the_next_good_answer(target: Target) -> None:
+    endpoints = Endpoints()
+    for _ in range(3):
+        endpoints.refused(target, "answered 403")
+    endpoints.failed(target, "no connection")
+    assert endpoints.health(ORIGIN).refusals == 3
+    endpoints.succeeded(target)
+    assert endpoints.health(ORIGIN).refusals == 0

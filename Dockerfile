@@ -1,0 +1,68 @@
+# syntax: plain; built with buildah, podman or docker. `make image` builds it.
+#
+#   BASE        glibc, python3 >= 3.11 and CA certificates; nothing else of it is used at run time
+#   BUILD_BASE  the same interpreter at the same path, and a package manager or pip; by default BASE itself
+#
+# The last stage copies and runs nothing, so BASE may be an image without a shell.
+ARG BASE=python:3.13-slim-bookworm
+ARG BUILD_BASE=${BASE}
+
+FROM ${BUILD_BASE} AS build
+
+# Debian keeps pip in a package of its own; images made for Python have it.
+RUN python3 -m pip --version || { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 python3-pip; }
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# The tools that build our wheel are locked as well, and stay in this stage.
+COPY requirements.lock ./
+RUN python3 -m venv --without-pip /opt/scope-proxy \
+ && python3 -m venv --without-pip /opt/build \
+ && python3 -m pip --python /opt/scope-proxy/bin/python3 install --no-compile --only-binary :all: --require-hashes -r requirements.lock \
+ && cp -a /opt/scope-proxy/lib /opt/build/ \
+ && python3 -m pip --python /opt/scope-proxy/bin/python3 uninstall --yes editables hatchling packaging pathspec pluggy trove-classifiers
+
+COPY pyproject.toml README.md LICENSE ./
+COPY proxy proxy
+RUN python3 -m pip --python /opt/build/bin/python3 wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && python3 -m pip --python /opt/scope-proxy/bin/python3 install --no-compile --no-deps /wheels/*.whl \
+ && python3 -m pip --python /opt/scope-proxy/bin/python3 check \
+ && find /opt/scope-proxy -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} + \
+ && find /opt/scope-proxy/bin ! -name 'python*' ! -name scope-proxy -type f -delete \
+ && /opt/scope-proxy/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/scope-proxy/lib
+# Compiled here, because nothing can be written at run time; by hash, so that file times do not matter.
+
+# What the last stage gets besides the program: folders that belong to the user it runs as.
+COPY config/default.yaml /rootfs/etc/scope-proxy/config.yaml
+RUN mkdir -p /rootfs/var/cache/scope-proxy && chown 65532:65532 /rootfs/var/cache/scope-proxy \
+ && /opt/scope-proxy/bin/scope-proxy check --config /rootfs/etc/scope-proxy/config.yaml
+
+FROM ${BASE}
+
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+ARG SOURCE=""
+LABEL org.opencontainers.image.title="scope-proxy" \
+      org.opencontainers.image.description="A pull-through registry proxy that asks strict registries for exactly one scope" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}"
+
+COPY --from=build /opt/scope-proxy /opt/scope-proxy
+COPY --from=build /rootfs/ /
+
+# The root may be read-only; /tmp has to be writable where there are several workers.
+ENV PATH=/opt/scope-proxy/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /
+USER 65532:65532
+EXPOSE 5000 5001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["scope-proxy", "healthcheck"]
+ENTRYPOINT ["scope-proxy"]
+CMD ["serve"]

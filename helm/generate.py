@@ -1,0 +1,188 @@
+# ruff: noqa: INP001 - a script, and no package
+"""Makes what follows from other files: the chart's README and icon, and what its schema says of the configuration.
+
+`make chart-docs` writes them; `tests/chart` fails while they are not what this makes.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, BeforeValidator
+from ruamel.yaml import YAML
+
+from proxy.config.base import as_list
+from proxy.config.listener import Clients
+from proxy.config.model import Config
+from proxy.config.units import parse_duration, parse_size
+
+CHART = Path(__file__).parent / "scope-proxy"
+BEGIN, END = "<!-- Values: made by helm/generate.py from values.yaml -->", "<!-- End of values -->"
+
+_KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):(?P<rest>.*)$")
+_PATTERNS: dict[Any, str] = {
+    parse_duration: r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$",
+    parse_size: r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti)$",
+}
+"""What is written with a unit, by what reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value as values.yaml documents it."""
+
+    path: str
+    description: str
+    is_section: bool
+    """Whether it has values of its own, described one by one."""
+
+
+def documented(text: str) -> Iterator[Value]:
+    """The values of values.yaml in their order; one without a comment has an empty description."""
+    lines = text.splitlines()
+    path: list[str] = []
+    comment: list[str] = []
+    for number, line in enumerate(lines):
+        if line.lstrip().startswith("#"):
+            comment.append(line.strip(" #"))
+            continue
+        match = _KEY.match(line)
+        if match is not None:
+            del path[len(match["indent"]) // 2 :]
+            path.append(match["key"])
+            after = next((below for below in lines[number + 1 :] if below.strip()), "")
+            is_section = not match["rest"].strip() and not after.lstrip().startswith("- ")
+            yield Value(".".join(path), " ".join(comment), is_section)
+        comment = []
+
+
+def default_of(values: Any, path: str) -> Any:
+    """The default of a value."""
+    for key in path.split("."):
+        values = values[key]
+    return values
+
+
+def table(text: str) -> str:
+    """The values as Markdown, a table for each section of the first level."""
+    values = YAML(typ="safe", pure=True).load(text)
+    rows = ["| value | default | meaning |", "| --- | --- | --- |"]
+    for value in documented(text):
+        default = "" if value.is_section else f"`{json.dumps(default_of(values, value.path))}`"
+        rows.append(f"| `{value.path}` | {default} | {value.description.replace('|', '&#124;')} |")
+    return "\n".join(rows)
+
+
+def readme(current: str, values: str) -> str:
+    """The chart's README with the values as they are."""
+    before, _, rest = current.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{table(values)}\n\n{END}{rest.partition(END)[2]}"
+
+
+def schema(current: str) -> str:
+    """The chart's schema, with the configuration as the models have it."""
+    document = json.loads(current)
+    kept = {name: value for name, value in document["definitions"].items() if name[0].islower()}
+    document["definitions"] = {**kept, **definitions()}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def definitions() -> dict[str, Any]:
+    """The models of the configuration as JSON schemas (draft 7, which Helm 3 reads)."""
+    made: dict[str, Any] = {}
+    roots: tuple[type[BaseModel], ...] = (Config, Clients)
+    for model in roots:
+        whole = model.model_json_schema(by_alias=True, mode="serialization", ref_template="#/definitions/{model}")
+        made |= whole.pop("$defs", {})
+        made[model.__name__] = whole
+    for name in ("Admin", "Listener", "ListenerTls"):  # the chart sets these
+        made.pop(name, None)
+    for name in ("listeners", "admin"):  # told by a sentence instead
+        made["Config"]["properties"][name] = {}
+    for model in _models(Config):
+        if model.__name__ in made:
+            made[model.__name__] = _plain(made[model.__name__], model)
+    del made["Cache"]["required"]  # the chart sets its path
+    made["Registry"]["properties"]["endpoints"]["items"] = {
+        "anyOf": [{"type": "string"}, {"$ref": "#/definitions/Endpoint"}]
+    }
+    return dict(sorted(made.items()))
+
+
+def _models(start: type[BaseModel]) -> list[type[BaseModel]]:
+    """A model and all that its fields lead to."""
+    found: list[type[BaseModel]] = []
+    open_ends: list[Any] = [start]
+    while open_ends:
+        kind = open_ends.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if kind in found:
+                continue
+            found.append(kind)
+            open_ends += [field.annotation for field in kind.model_fields.values()]
+        open_ends += get_args(kind)
+    return found
+
+
+def _plain(made: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """A model as an operator writes it: one value for a list of one, no defaults, required only what has none."""
+    made.pop("title", None)
+    made["required"] = [str(field.alias) for field in model.model_fields.values() if field.is_required()]
+    if not made["required"]:
+        del made["required"]
+    for field in model.model_fields.values():
+        name = str(field.alias)
+        shape = _written(made["properties"][name])
+        readers = [item.func for item in field.metadata if isinstance(item, BeforeValidator)]
+        for reader, pattern in _PATTERNS.items():
+            if reader in readers:
+                shape["pattern"] = pattern
+        if as_list in readers:
+            shape = {"anyOf": [shape["items"], shape], "description": shape.pop("description", "")}
+        made["properties"][name] = shape
+    return made
+
+
+def _written(shape: Any) -> Any:
+    """A part of a schema without what only readers of Python need."""
+    if isinstance(shape, list):
+        return [_written(item) for item in shape]
+    if not isinstance(shape, dict):
+        return shape
+    some = [other for other in shape.get("anyOf", []) if other != {"type": "null"}]
+    if len(some) == 1:  # null stands for nothing written, and Helm takes such a key away
+        shape = {**{key: value for key, value in shape.items() if key != "anyOf"}, **some[0]}
+    left_out = {"title", "default", "writeOnly", "format", "gt", "le", "minLength"}
+    return {key: _written(value) for key, value in shape.items() if key not in left_out}
+
+
+def chart_yaml(current: str, icon: bytes) -> str:
+    """Chart.yaml with the icon in it, so that it is shown wherever the chart is."""
+    data = base64.b64encode(icon).decode()
+    return re.sub(r"^icon:.*$", f"icon: data:image/svg+xml;base64,{data} # icon.svg", current, flags=re.MULTILINE)
+
+
+def generated() -> dict[Path, str]:
+    """Every file that is made, with what it should hold."""
+    values = (CHART / "values.yaml").read_text(encoding="utf-8")
+    return {
+        CHART / "README.md": readme((CHART / "README.md").read_text(encoding="utf-8"), values),
+        CHART / "values.schema.json": schema((CHART / "values.schema.json").read_text(encoding="utf-8")),
+        CHART / "Chart.yaml": chart_yaml(
+            (CHART / "Chart.yaml").read_text(encoding="utf-8"), (CHART / "icon.svg").read_bytes()
+        ),
+    }
+
+
+def main() -> None:
+    """Write them."""
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+{{/* The proxy's configuration: the value `config`, and what the chart knows better. */}}
+
+{{/* Seconds of a duration such as 1h30m; argument: the text. Days are the proxy's own unit, and Go has none. */}}
+{{- define "scope-proxy.seconds" -}}
+{{- $days := regexFind "^[0-9]+d" . | trimSuffix "d" | default "0" | int64 -}}
+{{- $rest := regexReplaceAll "^[0-9]+d" . "" | default "0s" -}}
+{{- $start := toDate "2006-01-02" "2001-01-01" -}}
+{{- add (mul $days 86400) (sub (unixEpoch (mustDateModify (printf "+%s" $rest) $start)) (unixEpoch $start)) -}}
+{{- end -}}
+
+{{- define "scope-proxy.shutdownGrace" -}}
+{{- include "scope-proxy.seconds" (dig "timeouts" "shutdownGrace" "30s" .Values.config) -}}
+{{- end -}}
+
+{{- define "scope-proxy.terminationGrace" -}}
+{{- if .Values.terminationGracePeriodSeconds -}}
+{{ int .Values.terminationGracePeriodSeconds }}
+{{- else -}}
+{{ add (include "scope-proxy.shutdownGrace" .) 10 }}
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where the configuration has credentials, which whoever reaches a listener without authentication uses. */}}
+{{- define "scope-proxy.hasCredentials" -}}
+{{- if or .Values.dockerConfigSecrets .Values.config.dockerConfigFiles -}}true{{- end -}}
+{{- range .Values.config.hosts }}{{ if .credentials }}true{{ end }}{{ end -}}
+{{- end -}}
+
+{{- define "scope-proxy.nodeListener" -}}
+{{- if eq .Values.node.exposure "hostNetwork" -}}
+address: {{ printf "127.0.0.1:%d" (int .Values.node.port) | quote }}
+clients: {auth: none}
+{{- else -}}
+address: {{ printf "0.0.0.0:%d" (int .Values.node.port) | quote }}
+clients: {auth: none, allowAnonymous: true} # the NetworkPolicy lets in the node alone
+{{- end -}}
+{{- end -}}
+
+{{- define "scope-proxy.centralListener" -}}
+address: {{ printf "0.0.0.0:%d" (int .Values.central.port) | quote }}
+clients:
+  {{- toYaml .Values.central.clients | nindent 2 }}
+{{- if .Values.tls.enabled }}
+tls:
+  certFile: /etc/scope-proxy/tls/tls.crt
+  keyFile: /etc/scope-proxy/tls/tls.key
+  {{- if .Values.tls.clientCA.existingSecret }}
+  clientCaFile: /etc/scope-proxy/client-ca/{{ .Values.tls.clientCA.key }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "scope-proxy.nodeAdmin" -}}
+{{- if eq .Values.node.exposure "hostNetwork" }}{{ .Values.node.adminAddress }}{{ end }}:{{ int .Values.node.adminPort }}
+{{- end -}}
+
+{{/* A whole configuration; arguments: root, listener (text), admin (text), size (of the cache; empty for none). */}}
+{{- define "scope-proxy.config" -}}
+{{- $config := deepCopy .root.Values.config -}}
+{{- $_ := set $config "listeners" (list (fromYaml .listener)) -}}
+{{- $_ := set $config "admin" (dict "address" .admin) -}}
+{{- if .size -}}
+{{- $_ := set $config "cache" (merge (dict "path" "/var/cache/scope-proxy" "maxSize" .size) ($config.cache | default dict)) -}}
+{{- else -}}
+{{- $_ := unset $config "cache" -}}
+{{- end -}}
+{{- with .root.Values.dockerConfigSecrets -}}
+{{- $files := $config.dockerConfigFiles | default list -}}
+{{- range . }}{{ $files = append $files (printf "/etc/scope-proxy/docker/%s/config.json" .) }}{{ end -}}
+{{- $_ := set $config "dockerConfigFiles" $files -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}

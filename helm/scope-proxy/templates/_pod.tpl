@@ -1,0 +1,168 @@
+{{/* What the pods of nodes and central instances share. */}}
+
+{{- define "scope-proxy.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "scope-proxy.podSecurityContext" -}}
+{{ toYaml .Values.podSecurityContext }}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* Everything of a pod that the API server is not asked for: it gets no token. */}}
+{{- define "scope-proxy.podBase" -}}
+serviceAccountName: {{ include "scope-proxy.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Probes; arguments: the address to ask, or empty for the pod's own. Readiness is about the proxy, never a registry. */}}
+{{- define "scope-proxy.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: admin{{ with . }}, host: {{ . | quote }}{{ end }}}
+  periodSeconds: 2
+  failureThreshold: 60
+  timeoutSeconds: 2
+readinessProbe:
+  httpGet: {path: /readyz, port: admin{{ with . }}, host: {{ . | quote }}{{ end }}}
+  periodSeconds: 5
+  timeoutSeconds: 2
+livenessProbe:
+  httpGet: {path: /healthz, port: admin{{ with . }}, host: {{ . | quote }}{{ end }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end -}}
+
+{{/* The container; arguments: root, port, adminPort, hostPort, probeHost, resources, cached. */}}
+{{- define "scope-proxy.container" -}}
+name: scope-proxy
+image: {{ include "scope-proxy.image" .root | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: [serve]
+env:
+  - {name: SCOPE_PROXY_CONFIG, value: /etc/scope-proxy/config/config.yaml}
+  {{- with .root.Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  - name: registry
+    containerPort: {{ int .port }}
+    {{- if .hostPort }}
+    hostPort: {{ int .port }}
+    hostIP: 127.0.0.1
+    {{- end }}
+    protocol: TCP
+  - name: admin
+    containerPort: {{ int .adminPort }}
+    protocol: TCP
+securityContext:
+  {{- include "scope-proxy.securityContext" . | nindent 2 }}
+{{ include "scope-proxy.probes" .probeHost }}
+resources:
+  {{- toYaml .resources | nindent 2 }}
+volumeMounts:
+  {{- include "scope-proxy.mounts" . | nindent 2 }}
+  {{- if .cached }}
+  - {name: cache, mountPath: /var/cache/scope-proxy}
+  {{- end }}
+{{- end -}}
+
+{{/* Where the volumes are mounted; arguments: root, tls. */}}
+{{- define "scope-proxy.mounts" -}}
+- {name: config, mountPath: /etc/scope-proxy/config, readOnly: true}
+- {name: tmp, mountPath: /tmp}
+{{- range $name, $_ := .root.Values.secrets }}
+- {name: secret-{{ $name }}, mountPath: /etc/scope-proxy/secrets/{{ $name }}, readOnly: true}
+{{- end }}
+{{- range $index, $name := .root.Values.dockerConfigSecrets }}
+- {name: docker-{{ $index }}, mountPath: /etc/scope-proxy/docker/{{ $name }}, readOnly: true}
+{{- end }}
+{{- range $name, $_ := .root.Values.authorities }}
+- {name: ca-{{ $name }}, mountPath: /etc/scope-proxy/ca/{{ $name }}, readOnly: true}
+{{- end }}
+{{- if .tls }}
+- {name: tls, mountPath: /etc/scope-proxy/tls, readOnly: true}
+{{- if .root.Values.tls.clientCA.existingSecret }}
+- {name: client-ca, mountPath: /etc/scope-proxy/client-ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The volumes besides the cache; arguments: root, component, tls. Secrets are files, readable for the group alone. */}}
+{{- define "scope-proxy.volumes" -}}
+- name: config
+  configMap: {name: {{ include "scope-proxy.fullname" .root }}-{{ .component }}}
+- name: tmp
+  emptyDir: {medium: Memory, sizeLimit: 64Mi}
+{{- range $name, $secret := .root.Values.secrets }}
+- name: secret-{{ $name }}
+  secret: {secretName: {{ $secret.secretName }}, defaultMode: 0440}
+{{- end }}
+{{- range $index, $name := .root.Values.dockerConfigSecrets }}
+- name: docker-{{ $index }}
+  secret: {secretName: {{ $name }}, defaultMode: 0440, items: [{key: .dockerconfigjson, path: config.json}]}
+{{- end }}
+{{- range $name, $source := .root.Values.authorities }}
+- name: ca-{{ $name }}
+  {{- if $source.configMapName }}
+  configMap: {name: {{ $source.configMapName }}}
+  {{- else }}
+  secret: {secretName: {{ $source.secretName }}, defaultMode: 0440}
+  {{- end }}
+{{- end }}
+{{- if .tls }}
+- name: tls
+  secret: {secretName: {{ include "scope-proxy.tlsSecret" .root }}, defaultMode: 0440}
+{{- with .root.Values.tls.clientCA.existingSecret }}
+- name: client-ca
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Where pods go; argument: the value `node` or `central`. */}}
+{{- define "scope-proxy.placement" -}}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A container of `helm test`; arguments: root, name, args. */}}
+{{- define "scope-proxy.testContainer" -}}
+name: {{ .name }}
+image: {{ include "scope-proxy.image" .root | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: {{ toJson .args }}
+env:
+  - {name: SCOPE_PROXY_CONFIG, value: /etc/scope-proxy/config/config.yaml}
+  - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
+  {{- with .root.Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+securityContext:
+  {{- include "scope-proxy.securityContext" . | nindent 2 }}
+resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 256Mi}}
+volumeMounts:
+  {{- include "scope-proxy.mounts" (dict "root" .root "tls" (and (not (include "scope-proxy.hasNode" .root)) .root.Values.tls.enabled)) | nindent 2 }}
+{{- end -}}

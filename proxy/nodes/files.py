@@ -1,0 +1,97 @@
+"""Changes that are whole or not there, whoever reads and whatever is killed meanwhile. Blocking calls."""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+_FILE_MODE = 0o644
+_FOLDER_MODE = 0o755
+_PREFIX = ".scope-proxy-"
+_TEMPORARY = re.compile(re.escape(_PREFIX) + "[0-9a-f]{16}")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file in place of the one that is there, durably."""
+    temporary = _beside(path)
+    try:
+        _write_new(temporary, text)
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def place_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Make a folder with its files, all at once; OSError if something is there already."""
+    temporary = _beside(folder)
+    temporary.mkdir(_FOLDER_MODE)
+    temporary.chmod(_FOLDER_MODE)  # whatever the umask says
+    try:
+        for name, text in files.items():
+            _write_new(temporary / name, text)
+        _sync(temporary)
+        temporary.rename(folder)
+    except OSError:
+        _clear(temporary)
+        raise
+    _sync(folder.parent)
+
+
+def take_folder(folder: Path) -> None:
+    """Take a folder away with the files in it, all at once."""
+    temporary = _beside(folder)
+    folder.rename(temporary)
+    _sync(folder.parent)
+    _clear(temporary)
+
+
+def take_file(path: Path) -> None:
+    """Take a file away, durably."""
+    path.unlink()
+    _sync(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Take away what interrupted changes left behind in a folder: things of our own name, and nothing below them."""
+    for entry in list(os.scandir(folder)):
+        if not _TEMPORARY.fullmatch(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            _clear(Path(entry.path))
+        else:
+            Path(entry.path).unlink()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of those that exist only while something changes."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f"{_PREFIX}{secrets.token_hex(8)}"
+
+
+def _write_new(path: Path, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, _FILE_MODE), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), _FILE_MODE)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _clear(folder: Path) -> None:
+    for entry in list(os.scandir(folder)):
+        Path(entry.path).unlink()
+    folder.rmdir()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

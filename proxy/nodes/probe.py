@@ -1,0 +1,70 @@
+"""Whether it is a scope-proxy that answers at an address, asked from this node."""
+
+import http.client
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from proxy.config.address import Origin
+
+PROBE_TIMEOUT = 3.0
+"""Seconds for one question."""
+PROBE_PAUSE = 0.5
+"""Seconds between two questions."""
+_PRODUCT = "scope-proxy"
+_ANSWERS = {200, 401}  # 401 where clients have to authenticate
+
+
+class Answer(StrEnum):
+    """What answers at an address."""
+
+    OURS = "scope-proxy answers"
+    OTHER = "something that is not scope-proxy answers"
+    NOTHING = "nothing answers"
+
+
+def ask(url: str, ca: str | None = None) -> Answer:
+    """Ask once, without any forward proxy; `ca` is the authority of an https address, in PEM."""
+    origin = Origin.parse(url)
+    connection = _connection(origin, ca)
+    try:
+        connection.request("GET", "/v2/", headers={"User-Agent": f"{_PRODUCT}-node"})
+        response = connection.getresponse()
+        ours = response.status in _ANSWERS and response.headers.get("Server") == _PRODUCT
+    except ssl.SSLCertVerificationError:
+        return Answer.OTHER
+    except OSError:
+        return Answer.NOTHING
+    except http.client.HTTPException:
+        return Answer.OTHER
+    else:
+        return Answer.OURS if ours else Answer.OTHER
+    finally:
+        connection.close()
+
+
+def usable(answers: Sequence[Answer]) -> bool:
+    """Whether a node may be pointed there: one answers, and none of the others is somebody else."""
+    return Answer.OURS in answers and Answer.OTHER not in answers
+
+
+def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, Answer]:
+    """Ask until the addresses can be used, at the most `timeout` seconds; the last answers."""
+    return _repeat(lambda: {url: ask(url, ca) for url in urls}, timeout, stopping)
+
+
+def _repeat(question: Callable[[], dict[str, Answer]], timeout: float, stopping: threading.Event) -> dict[str, Answer]:
+    deadline = time.monotonic() + timeout
+    while True:
+        answers = question()
+        if usable(list(answers.values())) or time.monotonic() > deadline or stopping.wait(PROBE_PAUSE):
+            return answers
+
+
+def _connection(origin: Origin, ca: str | None) -> http.client.HTTPConnection:
+    if origin.scheme == "http":
+        return http.client.HTTPConnection(origin.host, origin.port, timeout=PROBE_TIMEOUT)
+    context = ssl.create_default_context(cadata=ca)
+    return http.client.HTTPSConnection(origin.host, origin.port, timeout=PROBE_TIMEOUT, context=context)

@@ -1,0 +1,189 @@
+"""A node's tree of `hosts.toml` files: what is in it, what should be, and making it so. Blocking calls."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from proxy.config.hosts_toml import CA_FILE, HOSTS_FILE, Mark, NodeHosts
+from proxy.nodes.files import is_temporary, place_folder, sweep, take_file, take_folder, write_file
+from proxy.nodes.found import Found, look
+
+TREE_MARK = ".scope-proxy"
+"""File in a tree that was made by us as a whole; containerd looks for names of registries only."""
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for another `scope-proxy node` at work on the same tree."""
+_LOCK_PAUSE = 0.1
+
+
+class State(StrEnum):
+    """How a folder of the tree compares with what it should be."""
+
+    IN_SYNC = "in sync"
+    MISSING = "missing"
+    DRIFTED = "drifted"
+    FOREIGN = "foreign"
+    LEFT_OVER = "left over"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registry of the tree; `change` is what has been done about it."""
+
+    registry: str
+    state: State
+    detail: str = ""
+    change: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the node asks as it should, now."""
+        return self.state is State.IN_SYNC or bool(self.change)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The tree of one node, and whose files in it are ours."""
+
+    path: Path
+    instance: str
+    ca: str | None = None
+    """The authority of the proxies, in PEM."""
+
+    def compare(self, wanted: Sequence[NodeHosts]) -> list[Entry]:
+        """Look, and change nothing; OSError if that is not possible."""
+        if not self.path.is_dir():
+            return [Entry(hosts.registry, State.MISSING) for hosts in wanted]
+        return [*(self._compare(hosts) for hosts in wanted), *self._left_over(wanted)]
+
+    def apply(self, wanted: Sequence[NodeHosts]) -> list[Entry]:
+        """Make the tree what it should be; what is not ours stays. OSError if that is not possible."""
+        self._make()
+        with self._locked():
+            return [*(self._apply(hosts) for hosts in wanted), *map(self._remove, self._left_over(wanted))]
+
+    def remove(self) -> list[Entry]:
+        """Take away all that is ours; OSError if that is not possible."""
+        if self.path.parent.is_dir():
+            sweep(self.path.parent)
+        if not self.path.is_dir():
+            return []
+        with self._locked():
+            removed = [self._remove(entry) for entry in self._left_over(())]
+            if {entry.name for entry in os.scandir(self.path)} == {TREE_MARK}:
+                take_folder(self.path)
+        return removed
+
+    def _make(self) -> None:
+        if self.path.is_dir():
+            return
+        sweep(self.path.parent)
+        place_folder(self.path, {TREE_MARK: str(Mark(self.instance, made_folder=True))})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the tree, and rid of what interrupted runs have left in it."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _lock(descriptor, self.path)
+            for folder in [self.path, *self._folders()]:
+                sweep(folder)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _folders(self) -> list[Path]:
+        entries = sorted(os.scandir(self.path), key=lambda entry: entry.name)
+        return [Path(entry.path) for entry in entries if _is_folder(entry)]
+
+    def _compare(self, hosts: NodeHosts) -> Entry:
+        found = look(self.path / hosts.folder, self.instance)
+        foreign = found.foreign or self._other_name(hosts)
+        if foreign is not None:
+            return Entry(hosts.registry, State.FOREIGN, foreign)
+        if found.mark is None:
+            return Entry(hosts.registry, State.MISSING)
+        is_same = found.hosts == self._text(hosts, found.mark.made_folder) and found.ca == self._ca_text(hosts)
+        return Entry(hosts.registry, State.IN_SYNC if is_same else State.DRIFTED)
+
+    def _other_name(self, hosts: NodeHosts) -> str | None:
+        """Why a folder under the other name that containerd knows for a port is in the way."""
+        other = self.path / hosts.registry / HOSTS_FILE
+        if hosts.folder == hosts.registry or not os.path.lexists(other):
+            return None
+        return f"{other} is not of scope-proxy, and hosts.toml in {hosts.folder} would hide it"
+
+    def _apply(self, hosts: NodeHosts) -> Entry:
+        entry = self._compare(hosts)
+        if entry.state in {State.IN_SYNC, State.FOREIGN}:
+            return entry
+        folder = self.path / hosts.folder
+        found = look(folder, self.instance)
+        if found.exists:
+            self._write(folder, hosts, found)
+        else:
+            place_folder(folder, self._files(hosts))
+        return Entry(entry.registry, entry.state, change="written")
+
+    def _write(self, folder: Path, hosts: NodeHosts, found: Found) -> None:
+        """Write into a folder that is there: the authority before the file that names it."""
+        ca = self._ca_text(hosts)
+        if ca is not None and found.ca != ca:
+            write_file(folder / CA_FILE, ca)
+        write_file(folder / HOSTS_FILE, self._text(hosts, found.mark is not None and found.mark.made_folder))
+        if ca is None and found.ca is not None:
+            take_file(folder / CA_FILE)
+
+    def _files(self, hosts: NodeHosts) -> dict[str, str]:
+        ca = self._ca_text(hosts)
+        files = {HOSTS_FILE: self._text(hosts, made_folder=True)}
+        return files if ca is None else {CA_FILE: ca, **files}
+
+    def _text(self, hosts: NodeHosts, made_folder: bool) -> str:
+        return hosts.render(Mark(self.instance, made_folder), with_ca=self.ca is not None)
+
+    def _ca_text(self, hosts: NodeHosts) -> str | None:
+        if self.ca is None or not any(proxy.startswith("https://") for proxy in hosts.proxies):
+            return None
+        return f"{Mark(self.instance)}\n{self.ca}"
+
+    def _left_over(self, wanted: Sequence[NodeHosts]) -> list[Entry]:
+        known = {hosts.folder for hosts in wanted}
+        others = [folder for folder in self._folders() if folder.name not in known]
+        found = [(folder.name, look(folder, self.instance)) for folder in others]
+        return [Entry(name, State.LEFT_OVER) for name, each in found if each.mark is not None or each.ca is not None]
+
+    def _remove(self, entry: Entry) -> Entry:
+        folder = self.path / entry.registry
+        found = look(folder, self.instance)
+        if found.alone and found.mark is not None and found.mark.made_folder:
+            take_folder(folder)
+        else:
+            if found.mark is not None:
+                take_file(folder / HOSTS_FILE)
+            if found.ca is not None:
+                take_file(folder / CA_FILE)
+        return Entry(entry.registry, entry.state, change="removed")
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir(follow_symlinks=False) and not is_temporary(entry.name)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(
+                    f"{path}: another scope-proxy node has been at work on it for {LOCK_TIMEOUT:g} s"
+                ) from None
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return

@@ -1,0 +1,116 @@
+"""Tracing with OpenTelemetry, where the extra `otel` is installed and tracing is configured; else next to nothing.
+
+A client's own trace context (W3C `traceparent`) is passed on to registries in either case.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Final
+
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+STATE_LIMIT = 512
+"""Characters of a `tracestate` that are passed on (W3C Trace Context, section 3.3.1.5)."""
+
+_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_STATE = re.compile(r"[ -~]*")
+_inbound: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
+_tracer: Any = None
+
+
+class TracingMissing(ValueError):
+    """Tracing is configured and OpenTelemetry is not installed."""
+
+
+def set_up_tracing(endpoint: str, ratio: float, version: str) -> Callable[[], None]:
+    """Send spans to a collector (OTLP over HTTP), for this share of the traces that begin here; gives what ends it.
+
+    Ending it blocks until what is left has been sent. Raises TracingMissing.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
+    except ImportError:
+        raise TracingMissing("tracing needs OpenTelemetry: install scope-proxy[otel], or take tracing out") from None
+    resource = Resource.create({"service.name": "scope-proxy", "service.version": version})
+    provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    use_tracer(provider.get_tracer("scope-proxy", version))
+    return provider.shutdown
+
+
+def use_tracer(tracer: Any) -> None:
+    """Make spans with this tracer; None for none."""
+    global _tracer  # noqa: PLW0603 - one for the process, as the log is
+    _tracer = tracer
+
+
+@contextmanager
+def request_span(headers: Mapping[str, str], name: str) -> Iterator[None]:
+    """The span of a client's request, in the trace that the client is in, if it says so."""
+    inbound = _read(headers)
+    kept = _inbound.set(inbound)
+    try:
+        if _tracer is None:
+            yield
+            return
+        from opentelemetry.propagate import extract  # noqa: PLC0415 - an extra
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415
+
+        with _tracer.start_as_current_span(name, context=extract(inbound), kind=SpanKind.SERVER):
+            yield
+    finally:
+        _inbound.reset(kept)
+
+
+def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
+    """A part of what is done for a request; attributes hold no secret."""
+    if _tracer is None:
+        return nullcontext()
+    found: AbstractContextManager[Any] = _tracer.start_as_current_span(name, attributes=attributes)
+    return found
+
+
+def annotate(**attributes: str | int) -> None:
+    """Say more of the current span."""
+    if _tracer is not None:
+        from opentelemetry.trace import get_current_span  # noqa: PLC0415 - an extra
+
+        get_current_span().set_attributes(attributes)
+
+
+def outgoing_context() -> dict[str, str]:
+    """The headers that carry the trace on to a registry."""
+    if _tracer is None:
+        return dict(_inbound.get())
+    from opentelemetry.propagate import inject  # noqa: PLC0415 - an extra
+
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return {name: value for name, value in carrier.items() if name in (TRACEPARENT, TRACESTATE)}
+
+
+def trace_id() -> str | None:
+    """The id of the current trace, if its spans are sent; for exemplars and the log."""
+    if _tracer is None:
+        return None
+    from opentelemetry.trace import format_trace_id, get_current_span  # noqa: PLC0415 - an extra
+
+    context = get_current_span().get_span_context()
+    return format_trace_id(context.trace_id) if context.is_valid and context.trace_flags.sampled else None
+
+
+def _read(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """A client's context, if it is one: what it sends goes into requests of ours."""
+    parent, state = headers.get(TRACEPARENT, ""), headers.get(TRACESTATE, "")
+    if not _PARENT.fullmatch(parent):
+        return {}
+    if not state or len(state) > STATE_LIMIT or not _STATE.fullmatch(state):
+        return {TRACEPARENT: parent}
+    return {TRACEPARENT: parent, TRACESTATE: state}

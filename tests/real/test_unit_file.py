@@ -1,0 +1,44 @@
+"""The unit file is one that systemd takes, and it leaves the program little."""
+
+import configparser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.config.model import Timeouts
+from tests.real.processes import run, scratch
+from tests.real.programs import require
+from tests.real.proxy_process import PROJECT_ROOT
+
+UNIT = PROJECT_ROOT / "config" / "scope-proxy.service"
+MOST_EXPOSED = 20
+"""On systemd's scale to 100."""
+
+
+@pytest.fixture
+def unit() -> Iterator[Path]:
+    """The unit with a program that is installed."""
+    require("systemd-analyze")
+    with scratch("unit") as folder:
+        copy = folder / UNIT.name
+        copy.write_text(UNIT.read_text().replace("/usr/local/bin/scope-proxy", "/bin/true"))
+        yield copy
+
+
+def test_systemd_takes_it(unit: Path) -> None:
+    result = run(["systemd-analyze", "verify", str(unit)])
+    assert (result.status, unit.name in result.errors) == (0, False), result.errors
+
+
+def test_it_is_hardened(unit: Path) -> None:
+    run(["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(unit)]).checked()
+
+
+def test_a_stop_has_longer_than_the_program_takes_and_reaches_the_parent_alone() -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign] # names of systemd keep their case
+    parser.read(UNIT)
+    service = parser["Service"]
+    assert int(service["TimeoutStopSec"]) > Timeouts().shutdown_grace
+    assert service["KillMode"] == "mixed"

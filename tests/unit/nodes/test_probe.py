@@ -1,0 +1,79 @@
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from proxy.nodes.authority import read_authority
+from proxy.nodes.probe import Answer, ask, usable, wait
+from tests.unit.nodes.support import CA
+
+NOTHING = "http://127.0.0.1:1"
+
+
+def served(product: str, status: int) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(status)
+            self.send_header("Server", product)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def ours() -> Iterator[str]:
+    yield from served("scope-proxy", 200)
+
+
+@pytest.fixture
+def ours_with_clients() -> Iterator[str]:
+    yield from served("scope-proxy", 401)
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    yield from served("nginx", 200)
+
+
+def test_only_a_scope_proxy_is_taken_for_one(ours: str, ours_with_clients: str, other: str) -> None:
+    assert [ask(url) for url in (ours, ours_with_clients)] == [Answer.OURS, Answer.OURS]
+    assert ask(other) is Answer.OTHER
+    assert ask(NOTHING) is Answer.NOTHING
+    assert ask(ours.replace("http:", "https:")) is Answer.NOTHING
+
+
+def test_a_node_is_pointed_at_what_answers_and_never_at_somebody_else() -> None:
+    assert usable([Answer.OURS, Answer.NOTHING])
+    assert not usable([Answer.NOTHING])
+    assert not usable([Answer.OURS, Answer.OTHER])
+
+
+def test_waiting_ends_with_the_first_answer_or_with_patience(ours: str) -> None:
+    assert wait([ours, NOTHING], None, 60, threading.Event()) == {ours: Answer.OURS, NOTHING: Answer.NOTHING}
+    assert wait([NOTHING], None, 0, threading.Event()) == {NOTHING: Answer.NOTHING}
+    stopping = threading.Event()
+    stopping.set()
+    assert wait([NOTHING], None, 3600, stopping) == {NOTHING: Answer.NOTHING}
+
+
+def test_an_authority_is_certificates_and_no_key(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "ca.crt").write_text(CA)
+    (tmp_path / "ca.crt").symlink_to("..data/ca.crt")  # as Kubernetes mounts a Secret
+    assert read_authority(tmp_path / "ca.crt") == CA
+    (tmp_path / "key").write_text(f"{CA}-----BEGIN PRIVATE KEY-----\n")
+    for name, told in (("key", "holds a private key"), ("..data", "not a file of certificates"), ("no", "not a file")):
+        with pytest.raises(ValueError, match=told):
+            read_authority(tmp_path / name)

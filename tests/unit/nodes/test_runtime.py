@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.nodes.runtime import NodeError, advice, detect
+
+INLINE = """version = 2
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+  endpoint = ["https://mirror.example.com"]
+"""
+K3S = "var/lib/rancher/k3s/agent/etc/containerd"
+
+
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [
+        ([K3S], "k3s"),
+        (["var/lib/rancher/rke2/agent/etc/containerd"], "RKE2"),
+        (["etc/containerd"], "containerd"),
+        (["etc/containerd", K3S], "k3s"),
+    ],
+)
+def test_the_runtime_of_a_node_is_found(tmp_path: Path, folders: list[str], name: str) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    runtime = detect(tmp_path)
+    assert runtime.name == name
+    assert runtime.tree == tmp_path / folders[-1] / "certs.d"
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [([], "no k3s, RKE2 or containerd is here"), ([K3S, K3S.replace("k3s", "rke2")], "both here")],
+)
+def test_a_node_without_one_runtime_is_asked_for_its_tree(tmp_path: Path, folders: list[str], told: str) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(NodeError, match=told) as raised:
+        detect(tmp_path)
+    assert "--certs-dir" in str(raised.value)
+
+
+def tree(tmp_path: Path, folder: str, config: str) -> Path:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "config.toml").write_text(config)
+    return tmp_path / folder / "certs.d"
+
+
+@pytest.mark.parametrize("config", [INLINE, "version = 2\n"], ids=["inline", "no-config-path"])
+def test_old_k3s_reads_no_tree_and_gets_a_registries_yaml(tmp_path: Path, config: str) -> None:
+    with pytest.raises(NodeError, match="--print-registries-yaml"):
+        advice(tree(tmp_path, K3S, config))
+
+
+def test_containerd_with_inline_mirrors_is_told_to_choose(tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match="put config_path in their place"):
+        advice(tree(tmp_path, "etc/containerd", INLINE))
+
+
+@pytest.mark.parametrize(
+    ("config", "section"),
+    [("version = 2\n", "io.containerd.grpc.v1.cri"), ("version = 3\n", "io.containerd.cri.v1.images")],
+)
+def test_containerd_without_a_config_path_is_told_the_line(tmp_path: Path, config: str, section: str) -> None:
+    told = advice(tree(tmp_path, "etc/containerd", config))
+    assert told is not None
+    assert f'certs.d" in [plugins."{section}".registry]' in told
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/etc/containerd/certs.d'\n",
+        '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/a:/b"\n',
+    ],
+)
+def test_a_runtime_that_reads_the_tree_needs_no_advice(tmp_path: Path, config: str) -> None:
+    assert advice(tree(tmp_path, K3S, config)) is None
+
+
+def test_a_configuration_that_is_elsewhere_or_broken_stops_nobody(tmp_path: Path) -> None:
+    assert advice(tmp_path / "certs.d") is None
+    told = advice(tree(tmp_path, "etc/containerd", "a = = 1"))
+    assert told is not None
+    assert "is not TOML" in told
