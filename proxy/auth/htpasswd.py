@@ -14,7 +14,8 @@ from typing import Self
 import bcrypt
 from cachetools import TTLCache
 
-from proxy.auth.htpasswd_file import Stamp, Users, read_users, stamp_of
+from proxy.auth.htpasswd_file import Users, read_users
+from proxy.config.file_state import FileState, state_of
 
 CHECKS_AT_ONCE = 2
 """Threads that hash passwords at one time: a flood of wrong ones leaves the others to the rest of the program."""
@@ -46,7 +47,7 @@ class TooManyChecks(Exception):
 class _Look:
     """A state of the file that is new: its users, or what is wrong with it."""
 
-    stamp: Stamp | None
+    stamp: FileState | None
     users: Users | None
     problem: str = ""
 
@@ -54,10 +55,10 @@ class _Look:
 class Htpasswd:
     """The users of one file as they are now; a new file that is broken leaves those that were."""
 
-    def __init__(self, path: Path, users: Users, stamp: Stamp, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, users: Users, stamp: FileState, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._users = users
-        self._stamp: Stamp | None = stamp
+        self._stamp: FileState | None = stamp
         self._clock = clock
         self._next_look = 0.0
         self._looking: asyncio.Future[_Look | None] | None = None
@@ -166,9 +167,9 @@ class Htpasswd:
         _logger.info("htpasswdFile %s was read again: users: %d", self._path, len(found.users.hashes))
 
 
-def _look(path: Path, stamp: Stamp | None) -> _Look | None:
+def _look(path: Path, stamp: FileState | None) -> _Look | None:
     """The file, if it is not as it was; blocks."""
-    now = stamp_of(path)
+    now = state_of(path)
     if now == stamp:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reading an htpasswd file: its users and their bcrypt hashes, and what tells one state of it from another."""
+"""Reading an htpasswd file: its users and their bcrypt hashes."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.config.file_state import FileState, state_in
 from proxy.routing.caller import ANONYMOUS_NAME
 
 FILE_LIMIT = 1024 * 1024
@@ -17,9 +18,6 @@ NAME_LIMIT = 255
 """Characters of a user name, as `htpasswd` has it."""
 MAX_COST = 14
 """Highest cost of a hash: about a second for each check; one more doubles it."""
-
-Stamp = tuple[int, int, int, int]
-"""Device, inode, time of the last change and size of a file."""
 
 # Salt and hash end in characters whose spare bits are zero: another one would never fit any password.
 _BCRYPT = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]")
@@ -43,7 +41,7 @@ class Users:
     costs: tuple[int, ...]
 
 
-def read_users(path: Path) -> tuple[Users, Stamp]:
+def read_users(path: Path) -> tuple[Users, FileState]:
     """The users of the file and the state that it was read in; blocks. Raises ValueError without any hash in it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -56,15 +54,7 @@ def read_users(path: Path) -> tuple[Users, Stamp]:
         raise ValueError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from None
     if len(content) > FILE_LIMIT:
         raise ValueError(f"{path} is larger than {FILE_LIMIT >> 20} MiB: this is no htpasswd file")
-    return parse_users(content, str(path)), _stamp_of(status)
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """The state of the file that the path leads to now; None where there is none. Blocks."""
-    try:
-        return _stamp_of(path.stat())
-    except OSError:
-        return None
+    return parse_users(content, str(path)), state_in(status)
 
 
 def parse_users(content: bytes, file: str) -> Users:
@@ -106,7 +96,3 @@ def _entry(text: str, place: str) -> tuple[str, bytes]:
             "set the password again with htpasswd -B -C 10"
         )
     return name, value.encode()
-
-
-def _stamp_of(status: os.stat_result) -> Stamp:
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from proxy.auth.sealed import SealingKeys
+from proxy.config.file_state import FileState, state_in, state_of
 
 LOOK_SECONDS = 1.0
 """How often the file is looked at, at the most."""
@@ -18,18 +19,16 @@ LOOK_WAIT_SECONDS = 2.0
 FILE_LIMIT = 64 * 1024
 """Bytes of the file."""
 
-_Stamp = tuple[int, int, int, int]
-
 _logger = logging.getLogger(__name__)
 
 
 class KeyFile:
     """The keys of a `tokenKeyFile` as they are now; a file that is broken leaves those that were."""
 
-    def __init__(self, path: Path, keys: SealingKeys, stamp: _Stamp) -> None:
+    def __init__(self, path: Path, keys: SealingKeys, stamp: FileState) -> None:
         self._path = path
         self._keys = keys
-        self._stamp: _Stamp | None = stamp
+        self._stamp: FileState | None = stamp
         self._next_look = 0.0
 
     @classmethod
@@ -51,7 +50,7 @@ class KeyFile:
 
     def look(self) -> None:
         """Take up the file if it has changed; blocks."""
-        stamp = _stamp(self._path)
+        stamp = state_of(self._path)
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -63,18 +62,7 @@ class KeyFile:
             _logger.info("tokenKeyFile %s was read again: keys: %d", self._path, self._keys.count)
 
 
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        return _stamp_of(path.stat())
-    except OSError:
-        return None
-
-
-def _stamp_of(status: os.stat_result) -> _Stamp:
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _read(path: Path) -> tuple[SealingKeys, _Stamp]:
+def _read(path: Path) -> tuple[SealingKeys, FileState]:
     try:
         content, stamp = _content(path)
     except OSError as error:
@@ -88,13 +76,13 @@ def _read(path: Path) -> tuple[SealingKeys, _Stamp]:
     return SealingKeys.parse(text, str(path)), stamp
 
 
-def _content(path: Path) -> tuple[bytes, _Stamp]:
+def _content(path: Path) -> tuple[bytes, FileState]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path} is no regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(FILE_LIMIT + 1), _stamp_of(status)
+            return file.read(FILE_LIMIT + 1), state_in(status)
     finally:
         os.close(descriptor)

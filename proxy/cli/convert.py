@@ -60,7 +60,7 @@ def convert(
         _deliver(conversion, parts(conversion, values=values), output, force=force)
         if hosts_toml is not None:
             _write(hosts_toml, tree(conversion.config, proxy, _INSTANCE), force=force)
-    questions = sum(change.kind == "question" for change in conversion.changes)
+    questions = conversion.questions
     for change in conversion.changes:
         click.echo(str(change), err=True)
     click.echo(f"{file}: converted, {questions} open question(s)", err=True)

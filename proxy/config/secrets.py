@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from proxy.config.file_state import FileState, state_in
 from proxy.config.model import Credential
 
 MAX_SECRET_SIZE = 64 << 10
@@ -36,22 +37,12 @@ class Secret:
         return f"<{self.setting}>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """What of a file changes when somebody writes or replaces it."""
-
-    inode: int
-    device: int
-    modified: int
-    size: int
-
-
 class SecretReader:
     """Reads secrets, and a file again only after it has changed; safe to call from several threads."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
-        self._files: dict[str, tuple[_Stamp, str]] = {}
+        self._files: dict[str, tuple[FileState, str]] = {}
         self._lock = threading.Lock()
 
     def read(self, credential: Credential) -> Secret | None:
@@ -87,7 +78,7 @@ class SecretReader:
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory: name the file in it" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise SecretError(setting, f"{path} is {kind}")
-        stamp = _Stamp(status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size)
+        stamp = state_in(status)
         with self._lock:
             known = self._files.get(path)
         if known is not None and known[0] == stamp:
@@ -104,11 +95,6 @@ class SecretReader:
             state = "is not set" if value is None else "is empty"
             raise SecretError(setting, f"the environment variable {variable} {state}")
         return value
-
-
-def read_secret(credential: Credential) -> Secret | None:
-    """The password or identity token of a credential, read now; None for docker configs and helpers."""
-    return SecretReader().read(credential)
 
 
 def _inline(credential: Credential) -> tuple[tuple[str, SecretStr | None], ...]:

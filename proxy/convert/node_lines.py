@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
-Pair = tuple[Node, Node]
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

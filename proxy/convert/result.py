@@ -63,6 +63,6 @@ class Conversion:
     changes: tuple[Change, ...]
 
     @property
-    def has_questions(self) -> bool:
-        """Whether something is left for the operator to decide."""
-        return any(change.kind == "question" for change in self.changes)
+    def questions(self) -> int:
+        """How many things are left for the operator to decide."""
+        return sum(change.kind == "question" for change in self.changes)

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from proxy.config.file_state import FileState, state_of
 from proxy.config.listener import ClientAuth, Listener, ListenerTls
 from proxy.metrics import TLS_NOT_AFTER
 from proxy.server.certificates import Judged, judge
@@ -15,7 +15,7 @@ from proxy.transport.singleflight import Background
 RELOAD_SECONDS = 5.0
 """How often the files are looked at."""
 
-_Seen = tuple[tuple[int, ...] | None, ...]
+_Seen = tuple[FileState | None, ...]
 """What tells one state of the files from another."""
 
 _logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class ReloadingTls:
 
     def _look(self) -> _Seen:
         files = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
-        return tuple(_state(file) for file in files if file is not None)
+        return tuple(state_of(file) for file in files if file is not None)
 
     def _build(self) -> tuple[ssl.SSLContext, Judged]:
         judged = judge(self._tls, self._setting)
@@ -148,12 +148,3 @@ def _context(tls: ListenerTls, verify: ssl.VerifyMode) -> ssl.SSLContext:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context
-
-
-def _state(file: str) -> tuple[int, ...] | None:
-    """The file that a name leads to now, through symbolic links as Kubernetes swaps them; None without one."""
-    try:
-        found = os.stat(file)  # noqa: PTH116 - a path of the configuration, as it is
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -3,14 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Rules
 from tests.cache.serving import cached, descriptors, eventually, open_files
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import image, logs, never
+from tests.fakes.fixtures import image, logs, never, plain, second
 from tests.fakes.registry import ScriptedRegistry
 
-__all__ = ["image", "logs", "never"]
+__all__ = ["image", "logs", "never", "plain", "second"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,20 +30,6 @@ async def no_open_files(tmp_path: Path) -> AsyncIterator[None]:
     yield
     await eventually(lambda: not open_files(tmp_path))
     await eventually(lambda: descriptors() <= before)
-
-
-@pytest.fixture
-async def plain(image: Image) -> AsyncIterator[ScriptedRegistry]:
-    """A registry that wants no token."""
-    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
-        yield server
-
-
-@pytest.fixture
-async def second(image: Image) -> AsyncIterator[ScriptedRegistry]:
-    """One more, with the same image."""
-    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from proxy.demo.rules import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
-from tests.fakes.proxy import ACCOUNT, CACHE_SWITCH, LOGIN, UPSTREAM, settings, started
+from tests.fakes.objectstore import ObjectStore
+from tests.fakes.proxy import ACCOUNT, CACHE_SWITCH, LOGIN, SHORT, UPSTREAM, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 
@@ -59,3 +60,31 @@ async def node(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of the registry."""
     async with started(settings([registry.url], login=LOGIN)) as proxy:
         yield proxy.node
+
+
+@pytest.fixture
+async def plain(image: Image) -> AsyncIterator[ScriptedRegistry]:
+    """A registry that wants no token: for what has nothing to do with tokens."""
+    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
+        yield server
+
+
+@pytest.fixture
+async def second(image: Image) -> AsyncIterator[ScriptedRegistry]:
+    """One more plain registry with the same image."""
+    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
+        yield server
+
+
+@pytest.fixture
+async def near_plain(plain: ScriptedRegistry) -> AsyncIterator[NodeClient]:
+    """A node in front of a proxy with short budgets in front of the plain registry."""
+    async with started(settings([plain.url], timeouts=SHORT)) as proxy:
+        yield proxy.node
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[ObjectStore]:
+    """An object store on another origin, whose URLs are signed for GET alone."""
+    async with ObjectStore() as server:
+        yield server

@@ -9,14 +9,13 @@ from proxy.demo.images import Image
 from proxy.demo.rules import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import image, never
-from tests.fakes.objectstore import ObjectStore
+from tests.fakes.fixtures import image, near_plain, never, plain, registry, store
 from tests.fakes.proxy import ACCOUNT, LOGIN, SHORT, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import PUBLIC, Canary, World, world_in_force
 from tests.security.tls import server_tls
 
-__all__ = ["image", "never"]
+__all__ = ["image", "near_plain", "never", "plain", "registry", "store"]
 
 HOST = "registry.example"
 """A registry on a public address, behind TLS."""
@@ -104,35 +103,7 @@ async def node(upstream: ScriptedRegistry, world: World, ca_file: Path) -> Async
 
 
 @pytest.fixture
-async def registry(image: Image) -> AsyncIterator[ScriptedRegistry]:
-    """A strict registry on loopback that wants the password of the one account."""
-    async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,))) as server:
-        yield server
-
-
-@pytest.fixture
 async def local(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of the registry on loopback."""
     async with started(settings([registry.url], login=LOGIN, timeouts=SHORT)) as proxy:
         yield proxy.node
-
-
-@pytest.fixture
-async def plain(image: Image) -> AsyncIterator[ScriptedRegistry]:
-    """A registry on loopback that wants no token."""
-    async with ScriptedRegistry([image], Rules(dialect="none")) as server:
-        yield server
-
-
-@pytest.fixture
-async def near_plain(plain: ScriptedRegistry) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy without a cache in front of the plain registry."""
-    async with started(settings([plain.url], timeouts=SHORT)) as proxy:
-        yield proxy.node
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[ObjectStore]:
-    """An object store on another origin."""
-    async with ObjectStore() as server:
-        yield server

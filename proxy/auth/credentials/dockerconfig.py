@@ -14,14 +14,13 @@ from typing import Any
 from proxy.auth.credentials.helper import HelperSource
 from proxy.auth.credentials.source import CredentialError, is_text
 from proxy.config.address import Origin
+from proxy.config.file_state import FileState, state_in
 from proxy.oci.login import Login, LoginKind
 
 FILE_LIMIT = 1024 * 1024
 """Largest configuration file in bytes."""
 TOKEN_USER = "<token>"  # noqa: S105 - the user name that marks an identity token
 HUB_HOSTS = frozenset({"registry-1.docker.io", "index.docker.io", "docker.io"})
-
-Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    stamp: Stamp
+    stamp: FileState
     entries: tuple[_Entry, ...]
     helpers: Mapping[str, str]
     store: str | None
@@ -66,7 +65,7 @@ def _read(path: Path, known: _Contents | None) -> _Contents:
         status = os.stat(path)  # noqa: PTH116 - one call gives all
         if not stat.S_ISREG(status.st_mode):
             raise CredentialError(f"{path} is no regular file")  # to read a pipe might never end
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        stamp = state_in(status)
         if known is not None and known.stamp == stamp:
             return known
         with path.open("rb") as file:
@@ -80,7 +79,7 @@ def _read(path: Path, known: _Contents | None) -> _Contents:
     return _parse(path, content, stamp)
 
 
-def _parse(path: Path, content: bytes, stamp: Stamp) -> _Contents:
+def _parse(path: Path, content: bytes, stamp: FileState) -> _Contents:
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):

@@ -315,7 +315,7 @@ async def test_a_disk_that_hangs_stops_nobody(
         asked.append(1)
         assert answer.wait(20)
 
-    monkeypatch.setattr(htpasswd, "stamp_of", hang)
+    monkeypatch.setattr(htpasswd, "state_of", hang)
     monkeypatch.setattr(htpasswd, "LOOK_WAIT_SECONDS", 0.01)
     assert await later(users, clock, "alice", ALICE)
     assert await later(users, clock, "alice", ALICE)

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.config.load import parse_config
 from proxy.config.model import Credential
-from proxy.config.secrets import MAX_SECRET_SIZE, SecretError, SecretReader, read_secret
+from proxy.config.secrets import MAX_SECRET_SIZE, SecretError, SecretReader
 from proxy.config.secrets_check import check_secrets
 
 
@@ -32,12 +32,12 @@ def test_secrets_come_from_places_and_variables_as_well() -> None:
     reader = SecretReader({"TOKEN": "hunter2"})
     assert value(Credential.model_validate({"identityTokenEnv": "TOKEN"}), reader) == "hunter2"
     assert value(Credential.model_validate({"username": "a", "password": "hunter2"}), reader) == "hunter2"
-    assert read_secret(Credential.model_validate({"helper": "pass"})) is None
+    assert SecretReader().read(Credential.model_validate({"helper": "pass"})) is None
 
 
 def test_a_secret_shows_nothing_of_itself(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hunter2")
-    secret = read_secret(by_file(tmp_path / "password"))
+    secret = SecretReader().read(by_file(tmp_path / "password"))
     assert secret is not None
     assert "hunter2" not in f"{secret} {secret!r}"
     assert secret.setting == "passwordFile"
@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_said_plainly(tmp_path: Path) -> None:
     expected |= {"pipe": "no regular file", ".": "is a directory", "a\0b": "no file name"}
     for name, message in expected.items():
         with pytest.raises(SecretError, match=message) as caught:
-            read_secret(by_file(f"{tmp_path}/{name}"))
+            SecretReader().read(by_file(f"{tmp_path}/{name}"))
         assert caught.value.setting == "passwordFile"
         assert "hunter2" not in str(caught.value)
 

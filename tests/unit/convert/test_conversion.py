@@ -142,12 +142,12 @@ def test_what_k3s_needed_tricks_for_is_told() -> None:
     assert "r:3:16: changed: the port :443, without which k3s does not rewrite" in told(made, "changed")
     assert "r:4:15: changed: this rule, and the whole mirror with it, never worked on nodes" in told(made, "changed")
     assert "disable-default-registry-endpoint: true" in told(made, "info")
-    assert not made.has_questions
+    assert not made.questions
 
 
 def test_overlapping_rules_are_a_question_and_rules_that_change_their_result_are_none() -> None:
     text = "mirrors:\n  docker.io:\n    endpoint: [m.example]\n    rewrite: {'(.*)': 'a/$1'}\n"
-    assert not converted(text).has_questions
+    assert not converted(text).questions
     overlapping = converted(text.replace("'a/$1'", "'a/$1', '^x/(.*)': 'y/$1'"))
     assert "k3s tries overlapping rules in random order" in told(overlapping, "question")
 

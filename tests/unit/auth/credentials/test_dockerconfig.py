@@ -13,6 +13,7 @@ from proxy.auth.credentials.dockerconfig import DockerConfigSource, _parse
 from proxy.auth.credentials.helper import HelperSource
 from proxy.auth.credentials.source import CredentialError
 from proxy.config.address import Origin
+from proxy.config.file_state import FileState
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
 
@@ -124,7 +125,7 @@ async def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytes
     parsed: list[Path] = []
     source = made(tmp_path / "config.json", {"auths": {"r.example": login("robot")}})
 
-    def counting(path: Path, content: bytes, stamp: dockerconfig.Stamp) -> object:
+    def counting(path: Path, content: bytes, stamp: FileState) -> object:
         parsed.append(path)
         return _parse(path, content, stamp)
 
@@ -209,7 +210,7 @@ async def test_what_is_no_name_of_a_program_is_not_run(tmp_path: Path, name: str
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b'{"auths": {"a": {"auth": "' + tail))
 def test_no_bytes_raise_anything_but_credential_error(content: bytes) -> None:
     with contextlib.suppress(CredentialError):
-        assert all(entry.login.identity for entry in _parse(Path("f"), content, (0, 0, 0)).entries)
+        assert all(entry.login.identity for entry in _parse(Path("f"), content, (0, 0, 0, 0)).entries)
 
 
 JSON = st.recursive(
@@ -225,5 +226,5 @@ JSON = st.recursive(
 @given(JSON)
 def test_no_json_raises_anything_but_credential_error(document: object) -> None:
     with contextlib.suppress(CredentialError):
-        found = _parse(Path("f"), json.dumps(document).encode(), (0, 0, 0))
+        found = _parse(Path("f"), json.dumps(document).encode(), (0, 0, 0, 0))
         assert all(entry.login.identity for entry in found.entries)

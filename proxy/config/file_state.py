@@ -1,0 +1,20 @@
+"""What tells one state of a file from another: secrets, certificates, users and keys are read again when it changes."""
+
+import os
+from pathlib import Path
+
+FileState = tuple[int, int, int, int]
+"""Device, inode, time of the last change in nanoseconds, and size in bytes."""
+
+
+def state_of(path: str | os.PathLike[str]) -> FileState | None:
+    """The state of the file that a path leads to now, by links as Kubernetes swaps them; None without one. Blocks."""
+    try:
+        return state_in(Path(path).stat())
+    except OSError:
+        return None
+
+
+def state_in(status: os.stat_result) -> FileState:
+    """The state that a `stat` or `fstat` tells."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
