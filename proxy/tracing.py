@@ -19,6 +19,7 @@ _PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATE = re.compile(r"[ -~]*")
 _inbound: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
 _tracer: Any = None
+_NO_SPAN = nullcontext()
 
 
 class TracingMissing(ValueError):
@@ -51,10 +52,13 @@ def use_tracer(tracer: Any) -> None:
     _tracer = tracer
 
 
-@contextmanager
-def request_span(headers: Mapping[str, str], name: str) -> Iterator[None]:
+def request_span(headers: Mapping[str, str], name: str) -> AbstractContextManager[None]:
     """The span of a client's request, in the trace that the client is in, if it says so."""
-    inbound = _read(headers)
+    return _NO_SPAN if _tracer is None and TRACEPARENT not in headers else _request_span(_read(headers), name)
+
+
+@contextmanager
+def _request_span(inbound: Mapping[str, str], name: str) -> Iterator[None]:
     kept = _inbound.set(inbound)
     try:
         if _tracer is None:
@@ -72,7 +76,7 @@ def request_span(headers: Mapping[str, str], name: str) -> Iterator[None]:
 def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
     """A part of what is done for a request; attributes hold no secret."""
     if _tracer is None:
-        return nullcontext()
+        return _NO_SPAN
     found: AbstractContextManager[Any] = _tracer.start_as_current_span(name, attributes=attributes)
     return found
 

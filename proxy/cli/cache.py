@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from proxy.cli.late import LateGroup
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.cli.progress import counted
 from proxy.config.loaded import Loaded
@@ -27,7 +28,7 @@ EXIT_FAILED = 1
 """Exit status when something could not be done, or was found to be wrong."""
 
 
-@click.group()
+@click.group(cls=LateGroup, modules={"prefetch": "proxy.cli.prefetch"})
 def cache() -> None:
     """Look into the cache and care for it; a running proxy goes on meanwhile."""
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-import re2
-
 from proxy.config.rewrite_syntax import explain_pattern_error, is_text, refusal
 from proxy.config.rewrite_template import Part, Reference, parse_template
 
@@ -117,6 +115,8 @@ def join_path(path: str) -> str:
 
 
 def _compile(pattern: str) -> _Engine:
+    import re2  # noqa: PLC0415 - the engine is large, and loaded with the first rule
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = MAX_MEMORY
@@ -129,6 +129,6 @@ def _compile(pattern: str) -> _Engine:
         raise ValueError(explain_pattern_error(_text(error))) from None
 
 
-def _text(error: re2.error) -> str:
+def _text(error: Exception) -> str:
     reason = error.args[0] if error.args else ""
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

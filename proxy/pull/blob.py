@@ -1,7 +1,7 @@
 """A blob on its way to a client."""
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.oci.byterange import Span
@@ -41,6 +41,8 @@ class Blob:
     """The part that is sent; None for all."""
     chunks: Callable[[], AsyncGenerator[Piece, None]]
     way: Way = Way.BYPASS
+    content: bytes | None = field(default=None, repr=False)
+    """All that is sent, where it is small and in memory: then `chunks` need not be asked."""
     close: Callable[[], None] = _nothing
     distrust: Callable[[], None] = _nothing
     """Tells that the stored bytes could not be sent: they are checked before they are served again."""

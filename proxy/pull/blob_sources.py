@@ -95,6 +95,16 @@ class BlobSources:
         progress.retain()
         return progress, way
 
+    async def small(self, route: Route, digest: Digest) -> bytes | None:
+        """All bytes of a stored blob that is small, where all that `get` makes sure of is known already.
+
+        Raises StoreError.
+        """
+        is_blob = self._parts.kinds.known(digest) is False
+        if is_blob and self._parts.tags.knows_link(repository_key(route), digest):
+            return await self._parts.stored.small(digest)
+        return None
+
     async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
         """The size of what is stored, or of a download in flight that knows it; raises RegistryError, StoreError."""
         progress = await self._parts.stored.open(digest)

@@ -1,13 +1,13 @@
 """A blob by digest: stored, joined, or fetched; and passed through where the store cannot help."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from proxy.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
-from proxy.pull.blob import Blob, Way
+from proxy.pull.blob import Blob, Piece, Way
 from proxy.pull.blob_sources import BlobParts, BlobSources, OthersTrouble
 from proxy.pull.follow import follow
 from proxy.pull.passthrough import SMALL
@@ -54,6 +54,9 @@ class Blobs:
         deadline = Deadline.after(self._parts.timeouts.blob)
         self._sources.refuse_manifest(route, digest)
         await self._parts.suspects.refuse_tail(digest, wanted)
+        content = await self._sources.small(route, digest)
+        if content is not None:
+            return _small_blob(digest, content, wanted)
         try:
             progress, way = await self._sources.get(route, digest, deadline)
         except OthersTrouble as error:
@@ -91,6 +94,9 @@ class Blobs:
     async def _head(self, route: Route, digest: Digest) -> int:
         deadline = Deadline.after(self._parts.timeouts.blob)
         self._sources.refuse_manifest(route, digest)
+        content = await self._sources.small(route, digest)
+        if content is not None:
+            return len(content)
         size = await self._sources.known_size(route, digest, deadline)
         if size is not None:
             return size
@@ -102,6 +108,17 @@ class Blobs:
         if size is None:
             raise UpstreamInvalid(f"no endpoint of {route.registry} tells the size of {digest}")
         return size
+
+
+def _small_blob(digest: Digest, content: bytes, wanted: ByteRange | None) -> Blob:
+    """A stored blob that is in memory; raises RangeInvalid."""
+    span = None if wanted is None else wanted.resolve(len(content))
+    part = content if span is None else content[span.first : span.last + 1]
+
+    async def chunks() -> AsyncGenerator[Piece, None]:
+        yield part
+
+    return Blob(digest, len(content), span, chunks, Way.HIT, part)
 
 
 def _closer(progress: Progress, way: Way) -> Callable[[], None]:

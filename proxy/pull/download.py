@@ -1,7 +1,7 @@
 """A download in flight: one writer, owned by the application, and however many read behind it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -59,9 +59,9 @@ async def write_through(
         await queue.put(None)
 
     async def store() -> None:
-        while (data := await _batch(queue)) is not None:
+        while batch := await _batch(queue):
             # Two threads, as neither holds the interpreter's lock: hashing costs as much as writing.
-            await asyncio.gather(asyncio.to_thread(hasher.update, data), ingest.write(data))
+            await asyncio.gather(asyncio.to_thread(_hash, hasher, batch), ingest.write(*batch))
             progress.advance(ingest.size)
 
     try:
@@ -93,11 +93,16 @@ async def check(progress: Progress, content: Content, digest: Digest) -> None:
     progress.complete(offset)
 
 
-async def _batch(queue: asyncio.Queue[bytes | None]) -> bytes | None:
-    """All that has arrived, up to 4 MiB; None at the end."""
+def _hash(hasher: Hasher, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        hasher.update(piece)
+
+
+async def _batch(queue: asyncio.Queue[bytes | None]) -> list[bytes]:
+    """All that has arrived, up to 4 MiB, in its pieces: joining them would copy it. Empty at the end."""
     first = await queue.get()
     if first is None:
-        return None
+        return []
     batch, size = [first], len(first)
     while size < BATCH and not queue.empty():
         chunk = queue.get_nowait()
@@ -106,7 +111,7 @@ async def _batch(queue: asyncio.Queue[bytes | None]) -> bytes | None:
             break
         batch.append(chunk)
         size += len(chunk)
-    return b"".join(batch) if len(batch) > 1 else first
+    return batch
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

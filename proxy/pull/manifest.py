@@ -1,9 +1,13 @@
 """A manifest on its way to a client."""
 
+import functools
 from dataclasses import dataclass, field
 
 from proxy.oci.descriptor import Descriptor
 from proxy.pull.blob import Way
+
+ACCEPTS_REMEMBERED = 128
+"""Accept headers whose meaning is remembered, each with one media type; requests have headers of a bounded size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,7 @@ class Manifest:
     age: float | None = None
 
 
+@functools.lru_cache(ACCEPTS_REMEMBERED)
 def accepts(accept: str | None, media_type: str) -> bool:
     """Whether a client that sends this Accept header takes a media type; without a header it takes all."""
     if accept is None:

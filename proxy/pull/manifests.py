@@ -72,11 +72,34 @@ class Manifests:
         return await self._serve(route, reference, accept, head=True)
 
     async def _serve(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
-        deadline = Deadline.after(self._parts.timeouts.manifest)
         kind = "tag" if isinstance(reference, Tag) else "manifest"
+        manifest = self._remembered(route, reference, accept, head=head)
+        if manifest is None:
+            manifest = await self._sought(route, reference, accept, head=head)
+        _SERVED[kind, manifest.way].inc()
+        return manifest
+
+    def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
+        """What can be told without waiting: a young tag, and a manifest that is in memory."""
+        key, age, digest = repository_key(route), None, reference
+        if isinstance(digest, Tag):
+            known = self._parts.tags.remembered(key, digest)
+            age = None if known is None else time.time() - known.confirmed
+            if known is None or age is None or not 0 <= age < self._parts.cache.tag_age:
+                return None
+            if not accepts(accept, known.descriptor.media_type):
+                return None
+            if head:
+                return Manifest(known.descriptor, None, Way.HIT, age)
+            digest = known.descriptor.digest
+        stored = self._parts.store.remembered(key, digest)
+        return None if stored is None else Manifest(stored.descriptor, stored.content, Way.HIT, age)
+
+    async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+        deadline = Deadline.after(self._parts.timeouts.manifest)
         try:
             async with deadline.enforced():
-                manifest = await self._manifest(route, reference, accept, head=head)
+                return await self._manifest(route, reference, accept, head=head)
         except DeadlineExceeded:
             raise UpstreamTimeout(
                 f"the upstream has not sent {reference} of {route.repository} in time; it is fetched on, try again",
@@ -85,9 +108,7 @@ class Manifests:
             ) from None
         except StoreError as error:
             _logger.warning("%s passes through: %s", reference, error)
-            manifest = await self._pass(route, reference, accept, deadline, head=head)
-        _SERVED[kind, manifest.way].inc()
-        return manifest
+            return await self._pass(route, reference, accept, deadline, head=head)
 
     async def _manifest(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
         if isinstance(reference, Digest):

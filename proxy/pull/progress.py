@@ -10,6 +10,12 @@ from proxy.store.tags import RepositoryKey
 HELD_BACK = 16 * 1024
 """Bytes at the end of what a client asked for that it gets only once the digest is right."""
 
+STEP = 8 * 1024 * 1024
+"""Bytes that arrive before readers are told again, fewer at the beginning: each of them sends much in one go, and a
+download is not slowed down by those behind it."""
+STEP_SECONDS = 0.05
+"""Readers are told after this long all the same."""
+
 
 class ContentWrong(Exception):
     """The bytes do not have their digest."""
@@ -28,6 +34,9 @@ class Progress:
         self.content: Content | None = None
         self.size: int | None = None
         self.available = 0
+        """Bytes that readers may take: those that have arrived, or somewhat fewer."""
+        self._arrived = 0
+        self._soon: asyncio.TimerHandle | None = None
         self.verified = False
         self.failure: Exception | None = None
         self.confirmed: RepositoryKey | None = None
@@ -44,22 +53,25 @@ class Progress:
         self.content, self.size = content, size
         self.started.set()
 
-    def advance(self, available: int) -> None:
-        """So many bytes are there now."""
-        self.available = available
-        self._notify()
+    def advance(self, arrived: int) -> None:
+        """So many bytes have arrived; readers are told of them at once, or soon."""
+        self._arrived = arrived
+        if arrived - self.available >= min(self.available, STEP):
+            self._publish()
+        elif self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(STEP_SECONDS, self._publish)
 
     def complete(self, size: int) -> None:
         """All bytes are there, and they are right."""
-        self.available = self.size = size
+        self._arrived = self.size = size
         self.verified = True
-        self._notify()
+        self._publish()
 
     def fail(self, error: Exception) -> None:
         """Nothing more will come."""
         self.failure = error
         self.started.set()
-        self._notify()
+        self._publish()
 
     async def changed(self) -> None:
         """Wait for the next change."""
@@ -97,7 +109,12 @@ class Progress:
             self.content.close()
             self.content = None
 
-    def _notify(self) -> None:
+    def _publish(self) -> None:
+        """Tell readers what has arrived."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        self.available = self._arrived
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -11,11 +11,14 @@ from proxy.pull.download import check
 from proxy.pull.progress import ContentWrong, Progress
 from proxy.pull.verified import Verified
 from proxy.store.blobs import BlobStore, Content, StoreError
+from proxy.store.small import SMALL_CONTENT
 from proxy.tracing import span
 from proxy.transport.singleflight import Background
 
 DISTRUSTED_LIMIT = 10_000
 """Digests that are remembered because their stored bytes could not be sent."""
+SMALL_LIMIT = 50_000
+"""Digests of small content whose sizes are remembered."""
 
 _logger = logging.getLogger(__name__)
 
@@ -36,10 +39,27 @@ class Stored:
         self._verify = verify
         self._checks: dict[Digest, Progress] = {}
         self._distrusted: LRUCache[Digest, bool] = LRUCache(DISTRUSTED_LIMIT)
+        self._small: LRUCache[Digest, int] = LRUCache(SMALL_LIMIT)
 
     async def _find(self, digest: Digest) -> Content | None:
         with span("store", digest=str(digest)):
             return await self._store.find(digest)
+
+    async def small(self, digest: Digest) -> bytes | None:
+        """All bytes of what is stored, small, and not to be checked first, if it is known to be so.
+
+        None says nothing: `open` tells. Raises StoreError.
+        """
+        if digest not in self._small or not self._is_trusted(digest):
+            return None
+        with span("store", digest=str(digest)):
+            content = await self._store.small(digest)
+        is_whole = content is not None and len(content) == self._small.get(digest)
+        return content if is_whole and self._is_trusted(digest) else None
+
+    def _is_trusted(self, digest: Digest) -> bool:
+        """Whether what is stored may be sent as it is, as far as is known without a look at it."""
+        return not (self._verified.is_spoiled(digest) or digest in self._checks or self._must_be_checked(digest))
 
     async def open(self, digest: Digest) -> Progress | None:
         """The stored content of a digest, to be released by who gets it; None where it is not stored.
@@ -57,6 +77,8 @@ class Stored:
             await self._forget(digest, ContentWrong(f"the stored file of {digest} has another size than it had"))
             return None
         if not self._must_be_checked(digest):
+            if content.size <= SMALL_CONTENT:
+                self._small[digest] = content.size
             return _complete(content)
         if (under_way := self._checks.get(digest)) is not None:  # begun while we opened the file
             content.close()
@@ -104,6 +126,7 @@ class Stored:
 
     async def _drop(self, digest: Digest) -> None:
         self._verified.discard(digest)
+        self._small.pop(digest, None)
         try:
             await self._store.remove(digest)
         except StoreError as error:

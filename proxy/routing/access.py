@@ -41,6 +41,9 @@ class AccessDecision:
     """The rule in words."""
 
 
+_UNRULED = AccessDecision(allowed=True, place="", text="no access rules")
+
+
 @dataclass(frozen=True, slots=True)
 class _Placed:
     rule: AccessRule
@@ -75,7 +78,7 @@ class AccessRules:
         same repository upstream, and at its name there; without `repositories` it looks at the registry's name alone.
         """
         if not self._rules:
-            return AccessDecision(allowed=True, place="", text="no access rules")
+            return _UNRULED
         key = (route.registry, route.repository, client)
         decision = self._decisions.get(key)
         if decision is None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from cachetools import LRUCache
+
 from proxy.config.address import EndpointAddress, default_endpoint
 from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
 from proxy.config.rewrite_rule import RewriteRule
@@ -10,6 +12,11 @@ from proxy.oci.errors import RegistryUnknown
 from proxy.oci.reference import canonical_repository, check_repository
 from proxy.routing.caller import PROXY, Caller
 from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
+
+REMEMBERED = 4096
+"""Routes that are remembered: they depend on nothing but the configuration and what is asked."""
+ASKED_REMEMBERED = 512
+"""Characters of name, `ns=` and host together, of what is."""
 
 
 class Places(Protocol):
@@ -82,6 +89,7 @@ class RouteTable:
 
     def __init__(self, config: Config, places: Places) -> None:
         self._default = config.default_registry
+        self._known: LRUCache[tuple[str, str | None, str | None], Route] = LRUCache(REMEMBERED)
         self._endpoints = {name: _endpoints(name, entry, places) for name, entry in config.registries.items()}
 
     def resolve(self, name: str, *, namespace: str | None = None, host: str | None = None) -> Route:
@@ -90,6 +98,15 @@ class RouteTable:
         Raises RegistryUnknown where no configured registry is meant, NameInvalid for a bad repository, and Denied
         where a rule leaves no valid name.
         """
+        key = (name, namespace, host)
+        route = self._known.get(key)
+        if route is None:
+            route = self._resolved(name, namespace, host)
+            if sum(len(part) for part in key if part is not None) <= ASKED_REMEMBERED:
+                self._known[key] = route
+        return route
+
+    def _resolved(self, name: str, namespace: str | None, host: str | None) -> Route:
         asked = self._address(name, namespace, host)
         upstream = asked.registry if asked.registry in self._endpoints else ANY
         repository = check_repository(canonical_repository(asked.registry, asked.name))

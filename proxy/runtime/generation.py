@@ -1,8 +1,6 @@
 """One configuration in force: what answers each listener by it, and who still uses it."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
@@ -12,8 +10,6 @@ from proxy.runtime.files import Stamps, tls_stamps
 from proxy.runtime.parts import Part, part_for
 from proxy.server.app import Door
 from proxy.server.handlers import Handler
-from proxy.server.token import TOKEN_PATH
-from proxy.server.token_handler import TokenHandler
 from proxy.store.opened import OpenedStore, opened_store
 
 
@@ -36,17 +32,16 @@ class Generation:
         self._unused = asyncio.Event()
         self._unused.set()
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep it for the length of a request."""
+    def begin(self) -> None:
+        """Keep it for a request, until that calls `end`."""
         self._requests += 1
         self._unused.clear()
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            if not self._requests:
-                self._unused.set()
+
+    def end(self) -> None:
+        """The request has ended."""
+        self._requests -= 1
+        if not self._requests:
+            self._unused.set()
 
     async def retire(self) -> None:
         """Close it once nobody uses it: requests end first, then the downloads that nobody else goes on with."""
@@ -111,6 +106,5 @@ def _doors(loaded: Loaded, bound: Config, built: Engine) -> tuple[Door, ...]:
         wanted = configured[listener.address]  # a configuration without it is not put in force
         setting = f"listeners[{loaded.config.listeners.index(wanted)}].clients"
         known = build_clients(wanted.clients, pulls.routes, setting)
-        extra = {TOKEN_PATH: TokenHandler(known.tokens)} if known.tokens is not None else {}
-        doors.append(Door(Handler(pulls, known.check), extra))
+        doors.append(Door(Handler(pulls, known.check), known.extra))
     return tuple(doors)

@@ -6,8 +6,8 @@ A configuration that cannot be used changes nothing, and says so.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,21 @@ class LastReload:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _InUse:
+    """A generation that a request has entered."""
+
+    generation: Generation
+    listener: int
+
+    def __enter__(self) -> Door:
+        self.generation.begin()
+        return self.generation.doors[self.listener]
+
+    def __exit__(self, *_: object) -> None:
+        self.generation.end()
+
+
 class Reloader:
     """The configuration in force."""
 
@@ -80,12 +95,9 @@ class Reloader:
         else:
             note_config_success()
 
-    @contextmanager
-    def enter(self, listener: int) -> Iterator[Door]:
+    def enter(self, listener: int) -> AbstractContextManager[Door]:
         """What answers a request to the listener of this number, for as long as it takes."""
-        generation = self.current
-        with generation.in_use():
-            yield generation.doors[listener]
+        return _InUse(self.current, listener)
 
     def ask(self) -> None:
         """Have the configuration read again."""

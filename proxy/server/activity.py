@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 LOOK_SECONDS = 0.05
 """How often a stop looks whether it is quiet."""
@@ -18,16 +17,17 @@ class Activity:
         self._in_flight = 0
         self._last = time.monotonic()
 
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """A request, for as long as it takes."""
+    def noted(self) -> Self:
+        """A request, for the length of the block that is entered with it."""
+        return self
+
+    def __enter__(self) -> None:
         self._in_flight += 1
         self._last = time.monotonic()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            self._last = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._in_flight -= 1
+        self._last = time.monotonic()
 
     @property
     def reason_of_cut(self) -> str:

@@ -1,22 +1,23 @@
 """The application that nodes talk to: every request passes here, is answered, logged once and counted once."""
 
 import asyncio
-import functools
 import logging
+import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from proxy.log import REQUEST_ID
+from proxy.log import ACCESS, REQUEST_ID, AccessRecord
 from proxy.metrics import HTTP_BYTES, HTTP_DURATION, HTTP_FIRST_BYTE, HTTP_IN_FLIGHT, HTTP_REQUESTS, Bound
-from proxy.oci.errors import Denied, NameInvalid, RegistryError
-from proxy.oci.request import RegistryRequest, parse_request
+from proxy.oci.errors import Denied, RegistryError
+from proxy.oci.request import RegistryRequest
 from proxy.server.activity import Activity
+from proxy.server.asked import Asked
 from proxy.server.connections import BODY_LIMIT, NodeServer
 from proxy.server.framing import BodyTooLarge, Malformed, NodeRequest, check_framing, error_of, has_body
 from proxy.server.gates import Gates
@@ -27,12 +28,15 @@ from proxy.server.responses import Responder
 from proxy.tracing import annotate, request_span, trace_id
 from proxy.transport.loop import note_via
 
-_REQUEST_ID_BYTES = 8
+_REQUEST_ID_DIGITS = 16
+_REQUEST_IDS_DRAWN = 256
 _AGENT_LIMIT = 200
 
 _REQUESTS, _BYTES, _IN_FLIGHT = Bound(HTTP_REQUESTS), Bound(HTTP_BYTES), Bound(HTTP_IN_FLIGHT)
 _DURATIONS, _FIRST_BYTES = Bound(HTTP_DURATION), Bound(HTTP_FIRST_BYTE)
-_logger = logging.getLogger("proxy.access")
+_logger = logging.getLogger(ACCESS)
+_request_ids: list[str] = []
+os.register_at_fork(after_in_child=_request_ids.clear)  # or two workers would use the same ones
 
 
 class RawHandler(Protocol):
@@ -86,35 +90,30 @@ class NodeApp:
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
+        self._asked = Asked()
 
     async def answer(self, request: NodeRequest) -> web.StreamResponse:
         """The answer to a request."""
-        agent = request.headers.get("User-Agent", "")[:_AGENT_LIMIT]
-        record = RequestRecord(request.method, request.path, request.remote or "", agent)
-        record.has_login = "Authorization" in request.headers
-        return await self._recorded(request, record, functools.partial(self._answered, request, record))
+        headers = request.headers
+        agent = headers.get(hdrs.USER_AGENT, "")[:_AGENT_LIMIT]
+        record = RequestRecord(request.method, self._asked.path(request), request.remote or "", agent)
+        record.has_login = hdrs.AUTHORIZATION in headers
+        return await self._recorded(request, record, None)
 
     async def refuse(self, request: NodeRequest, error: BaseException) -> web.StreamResponse:
         """The answer to what is no request."""
-
-        async def refused(_: Responder) -> web.StreamResponse:
-            raise error_of(error)
-
-        return await self._recorded(request, RequestRecord("-", "-", request.remote or "", ""), refused)
+        return await self._recorded(request, RequestRecord("-", "-", request.remote or "", ""), error_of(error))
 
     async def _recorded(
-        self,
-        request: NodeRequest,
-        record: RequestRecord,
-        work: Callable[[Responder], Awaitable[web.StreamResponse]],
+        self, request: NodeRequest, record: RequestRecord, refusal: RegistryError | None
     ) -> web.StreamResponse:
-        REQUEST_ID.set(secrets.token_hex(_REQUEST_ID_BYTES))
+        REQUEST_ID.set(_request_id())
         started = time.perf_counter()
         settings = self._settings
         responder = Responder(request, record, settings.client_stall, settings.gates.bodies, settings.activity)
         with request_span(request.headers, record.method):
             try:
-                return await self._with_errors(work, record, responder)
+                return await self._with_errors(request, record, responder, refusal)
             except asyncio.CancelledError:
                 record.aborted = record.aborted or self._settings.activity.reason_of_cut
                 raise
@@ -124,11 +123,13 @@ class NodeApp:
                 self._settings.refusals.note_cut(record)
 
     async def _with_errors(
-        self, work: Callable[[Responder], Awaitable[web.StreamResponse]], record: RequestRecord, responder: Responder
+        self, request: NodeRequest, record: RequestRecord, responder: Responder, refusal: RegistryError | None
     ) -> web.StreamResponse:
         """The answer, or that for its error."""
         try:
-            return await work(responder)
+            if refusal is not None:
+                raise refusal  # noqa: TRY301 - answered as all errors are
+            return await self._answered(request, record, responder)
         except RegistryError as error:
             count_rejection(error)
             responder.close_after |= isinstance(error, Malformed)
@@ -144,15 +145,20 @@ class NodeApp:
         settings = self._settings
         with settings.gates.requests.place(), settings.activity.noted(), settings.enter() as door:
             check_framing(request)
-            extra = door.extra.get(request.path)
+            extra = door.extra.get(record.path)
             if extra is not None:
                 body = await self._body(request)
                 responder.close_after = False
                 return await extra(request, body, record, responder)
-            asked = _parse(request)
+            asked = self._asked.of(request)
+            _refuse_loop(request)
             record.operation, record.asked = asked.operation, asked
-            with _IN_FLIGHT[record.route,].track_inprogress():
+            in_flight = _IN_FLIGHT[record.route,]
+            in_flight.inc()
+            try:
                 return await door.handler(request, asked, record, responder)
+            finally:
+                in_flight.dec()
 
     async def _body(self, request: NodeRequest) -> bytes:
         try:
@@ -166,13 +172,17 @@ class NodeApp:
             raise Malformed("the request's body is not proper HTTP/1.1") from None
 
 
-def _parse(request: NodeRequest) -> RegistryRequest:
-    asked = parse_request(request.method, request.raw_path.partition("?")[0], request.query.items())
-    if request.body_exists:
-        raise NameInvalid("a pull has no body")
-    if note_via(request.headers.getall("Via", [])):
+def _request_id() -> str:
+    """A random id; many are drawn at once, as each draw is a call of the system."""
+    if not _request_ids:
+        drawn = secrets.token_hex(_REQUEST_IDS_DRAWN * _REQUEST_ID_DIGITS // 2)
+        _request_ids.extend(drawn[at : at + _REQUEST_ID_DIGITS] for at in range(0, len(drawn), _REQUEST_ID_DIGITS))
+    return _request_ids.pop()
+
+
+def _refuse_loop(request: NodeRequest) -> None:
+    if hdrs.VIA in request.headers and note_via(request.headers.getall(hdrs.VIA)):
         raise Denied("the request has come back to scope-proxy itself: an endpoint of the registry is this proxy")
-    return asked
 
 
 def _count(record: RequestRecord, started: float, seconds: float) -> None:
@@ -193,24 +203,21 @@ def _exemplar() -> dict[str, str] | None:
 def _finish(record: RequestRecord, started: float) -> None:
     seconds = time.perf_counter() - started
     _count(record, started, seconds)
-    _logger.info(
-        "%s %s %d",
-        record.method,
-        record.path,
-        record.status,
-        extra={
-            "user": record.user,
-            "registry": record.registry,
-            "repository": record.repository,
-            "upstream": record.upstream,
-            "operation": record.route,
-            "cache": record.cache,
-            "status": record.status,
-            "bytes": record.sent,
-            "seconds": round(seconds, 4),
-            "client": record.client,
-            "agent": record.agent,
-            "error": record.error,
-            "aborted": record.aborted,
-        },
-    )
+    if not _logger.isEnabledFor(logging.INFO):
+        return
+    fields: dict[str, str | int | float] = {
+        "user": record.user,
+        "registry": record.registry,
+        "repository": record.repository,
+        "upstream": record.upstream,
+        "operation": record.route,
+        "cache": record.cache,
+        "status": record.status,
+        "bytes": record.sent,
+        "seconds": round(seconds, 4),
+        "client": record.client,
+        "agent": record.agent,
+        "error": record.error,
+        "aborted": record.aborted,
+    }
+    _logger.handle(AccessRecord(record.method, record.path, record.status, fields))

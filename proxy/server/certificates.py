@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from proxy.config.listener import ListenerTls
 
 PEM_LIMIT = 1024 * 1024
@@ -44,28 +40,26 @@ def judge(tls: ListenerTls, setting: str) -> Judged:
 
     Raises ValueError that names the setting (below `setting`) and the file, and repeats nothing of a file.
     """
-    certificate = _certificate(tls.cert_file, f"{setting}.certFile")
+    from proxy.server import pem  # noqa: PLC0415 - it loads a library that plain listeners do not need
+
+    data = _read(tls.cert_file, f"{setting}.certFile")
+    try:
+        certificate = pem.first_certificate(data)
+    except ValueError:
+        raise ValueError(f"{setting}.certFile: {tls.cert_file} holds no certificate in PEM that can be used") from None
     where = f"{setting}.keyFile"
     data = _read(tls.key_file, where)
     try:
-        fits = load_pem_private_key(data, password=None).public_key() == certificate.public_key()
+        fits = pem.is_key_of(certificate, data)
     except TypeError:
         raise ValueError(f"{where}: {tls.key_file} is encrypted: write the key without a password") from None
-    except (UnsupportedAlgorithm, ValueError):
+    except ValueError:
         raise ValueError(f"{where}: {tls.key_file} holds no private key in PEM that can be used") from None
     if not fits:
         raise ValueError(f"{where}: {tls.key_file} is not the key of the first certificate in {tls.cert_file}")
     if tls.client_ca_file is not None:
         _judge_authorities(tls.client_ca_file, f"{setting}.clientCaFile")
     return Judged(tls.cert_file, certificate.not_valid_after_utc)
-
-
-def _certificate(file: str, setting: str) -> x509.Certificate:
-    data = _read(file, setting)
-    try:
-        return x509.load_pem_x509_certificates(data)[0]
-    except ValueError:
-        raise ValueError(f"{setting}: {file} holds no certificate in PEM that can be used") from None
 
 
 def _judge_authorities(file: str, setting: str) -> None:

@@ -19,6 +19,7 @@ from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.metrics import HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED
+from proxy.server.buffers import bound_send_buffer
 from proxy.server.framing import FIELD_LIMIT, HEAD_LIMIT, HEADERS_LIMIT, TARGET_LIMIT, NodeRequest
 from proxy.server.gates import Gate
 
@@ -106,6 +107,7 @@ class NodeConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request, and not for long."""
         super().connection_made(transport)
+        bound_send_buffer(transport)
         if isinstance(transport, asyncio.WriteTransport) and transport.get_extra_info("sslcontext") is not None:
             transport.set_write_buffer_limits(WRITE_BUFFER)
         self._await_head()

@@ -1,9 +1,10 @@
 """What is no proper request: refused with our own words, which repeat nothing of what was sent."""
 
+import functools
 import re
 from typing import ClassVar
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from proxy.oci.errors import NameInvalid
@@ -16,6 +17,8 @@ HEADERS_LIMIT = 128
 """Headers of one request."""
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's head that are read before it ends."""
+HOSTS_REMEMBERED = 128
+"""Host headers, of `FIELD_LIMIT` bytes at the most, that are remembered as good or bad."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _TOO_MANY = "Too many headers"
@@ -72,13 +75,18 @@ def check_framing(request: NodeRequest) -> None:
         raise VersionUnsupported("only HTTP/1.1 and HTTP/1.0 are spoken here")
     if request.method in ("GET", "HEAD") and not request.raw_path.startswith("/"):
         raise Malformed("the request is one for a forward proxy: scope-proxy is a registry")
-    if not _HOST.fullmatch(request.headers.get("Host", "")):
+    if not _is_host(request.headers.get(hdrs.HOST, "")):
         raise Malformed("the Host header holds no host")
+
+
+@functools.lru_cache(HOSTS_REMEMBERED)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def has_body(request: web.BaseRequest) -> bool:
     """Whether bytes may follow the head that are no request of their own; refused upgrades are treated alike."""
-    return request.body_exists or "Upgrade" in request.headers
+    return request.body_exists or hdrs.UPGRADE in request.headers
 
 
 def error_of(error: BaseException) -> Malformed:

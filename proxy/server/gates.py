@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
@@ -37,15 +38,16 @@ class Gate:
         """Give the place back."""
         self._inside -= 1
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for the length of the block; raises TooManyRequests."""
+    def place(self) -> Self:
+        """A place for the length of the block that is entered with it; entering raises TooManyRequests."""
+        return self
+
+    def __enter__(self) -> None:
         if not self.enter():
             raise Overloaded("scope-proxy answers as many requests as it may at one time", retry_after=RETRY_AFTER)
-        try:
-            yield
-        finally:
-            self.leave()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
 
 class HeldBodies:

@@ -76,7 +76,7 @@ class Handler:
         record.registry, record.repository, record.upstream = route.registry, route.repository, route.upstream
         record.decision = route
         _count_rewrites(route)
-        route = replace(route, caller=caller)
+        route = route if caller is route.caller else replace(route, caller=caller)
         try:
             self._pulls.access.require(route, caller.name)
             self._clients.permit(route, asked)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
@@ -93,6 +93,9 @@ class Responder:
     async def stream(self, blob: Blob, headers: Mapping[str, str]) -> web.StreamResponse:
         """A blob, chunk by chunk; what breaks off is cut, so that nobody takes it for complete."""
         self._note_way(blob.way)
+        if blob.content is not None:
+            self._note_first_byte()
+            return await self._send(206 if blob.span else 200, None, blob.content, headers, len(blob.content))
         response = self._prepared(web.StreamResponse(status=206 if blob.span else 200), headers, blob.length)
         try:
             await response.prepare(self._request)
@@ -131,13 +134,23 @@ class Responder:
         sent = content if content is not None and self._request.method != "HEAD" else b""
         try:
             await response.prepare(self._request)
-            for start in range(0, len(sent), SMALL_BODY):
-                await self._write(response, memoryview(sent)[start : start + SMALL_BODY])
+            await self._send_body(sent)
             await response.write_eof()
-            await self._taken()
         except (ConnectionError, TimeoutError):
             self._cut("client_gone", "")
         return response
+
+    async def _send_body(self, content: bytes) -> None:
+        """Send headers and content; who does not take them is waited for piece by piece, and not for long."""
+        writer = self._request.writer
+        if len(content) <= SMALL_BODY:
+            pieces: Iterable[bytes | memoryview] = (content,)
+        else:
+            pieces = (memoryview(content)[start : start + SMALL_BODY] for start in range(0, len(content), SMALL_BODY))
+        for piece in pieces:
+            await writer.write(piece, drain=False)  # type: ignore[call-arg] # waiting has its bound below
+            self._record.sent += len(piece)
+            await self._taken()
 
     def _note_way(self, way: Way) -> None:
         self._record.cache = way.value
@@ -149,8 +162,7 @@ class Responder:
     def _prepared(
         self, response: web.StreamResponse, headers: Mapping[str, str], length: int | None
     ) -> web.StreamResponse:
-        response.headers.update(ALWAYS)
-        response.headers.update(headers)
+        response.headers.update(ALWAYS, **headers)
         if length is not None:
             response.content_length = length
         if self.close_after:

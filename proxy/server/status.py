@@ -186,3 +186,12 @@ class Status:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the page's links lead, relative to it: it may be served below a prefix, as by `kubectl proxy`."""
+
+    status: str
+    json: str
+    explain: str

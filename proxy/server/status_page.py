@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from proxy.server.status import Level, Status
+from proxy.server.status import Level, Links, Status
 from proxy.server.status_explain import CLIENT_LIMIT, IMAGE_LIMIT, Box
 from proxy.server.status_words import clock, count, key, percent, query, size, span
 from proxy.upstream.endpoints import EndpointState
@@ -38,15 +38,6 @@ STATES = {
     EndpointState.COOLING: StateWord("failed, asked last", Level.BAD),
     EndpointState.RESTING: StateWord("left alone as it asked", Level.BAD),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Where the page's links lead, relative to it: it may be served below a prefix, as by `kubectl proxy`."""
-
-    status: str
-    json: str
-    explain: str
 
 
 class Page:

@@ -8,13 +8,16 @@ resolves its name to this address could read what is shown, as it could read the
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from proxy.server.status import Links
 from proxy.server.status_explain import Box, explained
 from proxy.server.status_look import Look
-from proxy.server.status_page import Links, page
+
+if TYPE_CHECKING:
+    from proxy.server.status_page import Page
 
 STATUS = "/status"
 STATUS_JSON = "/status.json"
@@ -70,10 +73,17 @@ class _Pages:
 
     async def _page(self, box: Box, links: Links, code: int = 200) -> web.Response:
         status = await self._look.status()
-        template = await asyncio.to_thread(page)
+        template = await asyncio.to_thread(_loaded_page)
         text = await asyncio.to_thread(template.render, status, box, links)
         headers = {**HEADERS, "Content-Security-Policy": template.policy}
         return web.Response(status=code, text=text, content_type="text/html", charset="utf-8", headers=headers)
+
+
+def _loaded_page() -> "Page":
+    """The page, in memory from when somebody asks for it the first time; blocks."""
+    from proxy.server.status_page import page  # noqa: PLC0415 - it loads Jinja, and most proxies are never looked at
+
+    return page()
 
 
 def _wants_json(request: web.Request) -> bool:

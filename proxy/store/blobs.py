@@ -45,8 +45,8 @@ class Ingest(Content, Protocol):
     async def expect(self, total: int | None) -> None:
         """Tell readers in other processes how many bytes will come, as far as anybody knows; raises StoreError."""
 
-    async def write(self, data: bytes) -> None:
-        """Append; raises StoreError."""
+    async def write(self, *pieces: bytes) -> None:
+        """Append the pieces in order; raises StoreError."""
 
     async def commit(self) -> None:
         """Make it findable under its digest, for good even if the power fails now; raises StoreError."""
@@ -79,6 +79,9 @@ class BlobStore(Protocol):
 
     async def find(self, digest: Digest) -> Content | None:
         """The content of a digest, to be closed by whoever asked; None where there is none. Raises StoreError."""
+
+    async def small(self, digest: Digest) -> bytes | None:
+        """All bytes of a digest, if they are few (64 KiB); None where there are more, or none. Raises StoreError."""
 
     async def begin(self, digest: Digest) -> Ingest | None:
         """Start to store a digest; None where somebody else does so now. Raises StoreError.

@@ -4,10 +4,11 @@ import asyncio
 import functools
 import logging
 import os
+from collections.abc import Sequence
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Arrival, StoreError
-from proxy.store.files import make_folder, sync_folder
+from proxy.store.files import make_folder, sync_folder, write_at
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
@@ -63,10 +64,10 @@ class FileIngest(FileContent):
         with translated("cannot write to the cache"):
             await to_the_end(functools.partial(self._expect, -1 if total is None else total))
 
-    async def write(self, data: bytes) -> None:
-        """Append; raises StoreError."""
+    async def write(self, *pieces: bytes) -> None:
+        """Append the pieces in order; raises StoreError."""
         with translated("cannot write to the cache"):
-            await to_the_end(functools.partial(self._write, data))
+            await to_the_end(functools.partial(self._write, pieces))
 
     async def commit(self) -> None:
         """Make the bytes and their name durable, then note them in the index; raises StoreError."""
@@ -103,14 +104,10 @@ class FileIngest(FileContent):
         self._refuse_after_end()
         self._lease.tell(total)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, pieces: Sequence[bytes]) -> None:
         self._refuse_after_end()
-        view, offset = memoryview(data), self._size
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
-        self._size = offset
-        self._writeback.follow(self._descriptor, offset)
+        self._size = write_at(self._descriptor, self._size, pieces)
+        self._writeback.follow(self._descriptor, self._size)
 
     def _commit(self) -> None:
         self._refuse_after_end()

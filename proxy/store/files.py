@@ -5,11 +5,13 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+PIECES_LIMIT = 64
+"""Pieces that are written by one call; the system takes 1024."""
 
 
 def open_regular(path: Path) -> int | None:
@@ -46,6 +48,19 @@ def read_small(path: Path, limit: int) -> bytes | None:
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(limit + 1)
     return content if len(content) <= limit else None
+
+
+def write_at(descriptor: int, offset: int, pieces: Sequence[bytes]) -> int:
+    """Write the pieces one behind the other, whole; the offset behind them. Raises OSError."""
+    waiting = [memoryview(piece) for piece in pieces if piece]
+    while waiting:
+        written = os.pwritev(descriptor, waiting[:PIECES_LIMIT], offset)
+        offset += written
+        while waiting and written >= len(waiting[0]):
+            written -= len(waiting.pop(0))
+        if written:  # the disk took a part of it: the rest says why
+            waiting[0] = waiting[0][written:]
+    return offset
 
 
 def replace(path: Path, content: bytes, *, durable: bool = False) -> None:

@@ -13,6 +13,7 @@ from proxy.store.format import open_folder
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView
+from proxy.store.small import SmallReader
 from proxy.store.threads import to_the_end
 from proxy.store.trouble import translated
 
@@ -25,6 +26,15 @@ class FilesystemStore:
     def __init__(self, layout: Layout, index: Index) -> None:
         self._layout = layout
         self._index = index
+        self._small = SmallReader(layout)
+
+    async def small(self, digest: Digest) -> bytes | None:
+        """The bytes of a digest's file, if they are few; raises StoreError."""
+        with translated("cannot read from the cache"):
+            content = await self._small.read(digest)
+        if content is not None:
+            self._index.touch(digest)
+        return content
 
     async def find(self, digest: Digest) -> FileContent | None:
         """The file of a digest; raises StoreError."""

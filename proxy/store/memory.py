@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
+from proxy.store.small import SMALL_CONTENT
 
 
 class MemoryContent:
@@ -44,10 +45,10 @@ class MemoryIngest(MemoryContent):
     async def expect(self, total: int | None) -> None:
         """Nobody else can read it."""
 
-    async def write(self, data: bytes) -> None:
-        """Append; raises StoreError after the end."""
+    async def write(self, *pieces: bytes) -> None:
+        """Append the pieces in order; raises StoreError after the end."""
         self._refuse_after_end()
-        self._data += data
+        self._data += b"".join(pieces)
 
     async def commit(self) -> None:
         """Make it findable; raises StoreError after the end."""
@@ -80,6 +81,11 @@ class MemoryStore:
         """The content of a digest."""
         data = self.committed.get(digest)
         return None if data is None else MemoryContent(data)
+
+    async def small(self, digest: Digest) -> bytes | None:
+        """The bytes of a digest, if they are few."""
+        data = self.committed.get(digest)
+        return None if data is None or len(data) > SMALL_CONTENT else bytes(data)
 
     async def begin(self, digest: Digest) -> MemoryIngest | None:
         """Start to store a digest; None where somebody else does so now."""

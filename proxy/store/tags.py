@@ -70,6 +70,14 @@ class Tags:
                 known = self._tags[key, tag] = read
         return known
 
+    def remembered(self, key: RepositoryKey, tag: Tag) -> TagEntry | None:
+        """What is known of a tag without a look at its file."""
+        return self._tags.get((key, tag))
+
+    def knows_link(self, key: RepositoryKey, digest: Digest) -> bool:
+        """Whether a repository is known to hold a digest without a look at the index."""
+        return (key, digest) in self._links
+
     async def set(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
         """Note what a tag points to; raises StoreError."""
         self._tags[key, tag] = entry

@@ -16,13 +16,17 @@ async def to_the_end(work: Callable[[], _Result], undo: Callable[[_Result], None
     """
     future = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled: asyncio.CancelledError | None = None
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError as error:
+        if future.cancelled():  # the threads are shut down, or `work` has raised it
+            raise
+        cancelled = error
     while not future.done():
         try:
             await asyncio.wait([future])
         except asyncio.CancelledError as error:  # it may come more than once
             cancelled = error
-    if cancelled is None:
-        return future.result()
     if future.exception() is None and undo is not None:
         await to_the_end(functools.partial(undo, future.result()))
     raise cancelled

@@ -13,7 +13,6 @@ from typing import Self
 import aiohttp
 from aiohttp.resolver import ThreadedResolver
 from cachetools import LRUCache, TTLCache
-from cryptography import x509
 from yarl import URL
 
 from proxy.config.address import Origin
@@ -206,6 +205,8 @@ def _words(error: OSError) -> str:
 
 def _note_end(setting: str, file: str) -> None:
     """Let the metrics tell when a certificate of ours ends; one that only OpenSSL can read is left out."""
+    from cryptography import x509  # noqa: PLC0415 - large, and most registries ask for no certificate of ours
+
     with contextlib.suppress(OSError, ValueError):
         ends = x509.load_pem_x509_certificates(Path(file).read_bytes())[0].not_valid_after_utc
         TLS_NOT_AFTER.labels(setting).set(ends.timestamp())

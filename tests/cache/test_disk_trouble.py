@@ -64,7 +64,7 @@ async def test_a_disk_that_gets_full_in_the_middle_fails_no_pull(
     limit = LARGE.size * position // POSITIONS
     before = writes()
     with monkeypatch.context() as patch:
-        broken(patch, "pwrite", number, lambda _fd, data, offset: offset + len(data) > max(limit, 64))
+        broken(patch, "pwritev", number, lambda _fd, pieces, offset: offset + sum(map(len, pieces)) > max(limit, 64))
         await assert_pulls(node, digest)
     assert writes() > before
     await eventually(lambda: not unfinished(folder))
@@ -146,6 +146,7 @@ async def test_a_corrupt_file_that_cannot_be_removed_is_passed_over(
     stored_file(folder, digest).write_bytes(bytes(small.size))
     broken(monkeypatch, "unlink", errno.EROFS, lambda path, *_: str(path).startswith(str(folder)))
     broken(monkeypatch, "pwrite", errno.EROFS)
+    broken(monkeypatch, "pwritev", errno.EROFS)
     async with cached([plain.url], folder) as node:
         for _ in range(3):
             got = await node.get(blob(digest))

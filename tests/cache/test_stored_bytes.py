@@ -15,6 +15,7 @@ from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(6 * MIB + 3, seed=61)
 SMALL = Generated(300_001, seed=62)
+TINY = Generated(40_001, seed=63)
 
 
 def flip(at: float) -> Callable[[Path], None]:
@@ -58,7 +59,7 @@ DAMAGES = {
 }
 
 
-@pytest.fixture(params=[SMALL, LARGE], ids=["small", "large"])
+@pytest.fixture(params=[TINY, SMALL, LARGE], ids=["tiny", "small", "large"])
 def content(request: pytest.FixtureRequest) -> Generated:
     found: Generated = request.param
     return found

@@ -15,6 +15,7 @@ from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.memory import MemoryStore
+from proxy.store.small import SMALL_CONTENT
 
 DATA = b"some bytes of a layer" * 1000
 DIGEST = Digest.of(DATA)
@@ -91,6 +92,19 @@ async def test_what_is_committed_is_found(store: BlobStore, data: bytes, algorit
     assert await content.read(0, len(data) + 10) == data
     content.close()
     assert await listed(store) == {digest: len(data)}
+
+
+@pytest.mark.parametrize("size", [0, 7, SMALL_CONTENT])
+async def test_small_content_is_had_at_once_as_long_as_it_is_stored(store: BlobStore, size: int) -> None:
+    data = DATA[:1] * size
+    digest = await put(store, data)
+    assert await store.small(digest) == data
+    assert await store.remove(digest)
+    assert await store.small(digest) is None
+
+
+async def test_large_content_is_never_small(store: BlobStore) -> None:
+    assert await store.small(await put(store, bytes(SMALL_CONTENT + 1))) is None
 
 
 async def test_any_part_can_be_read(store: BlobStore) -> None:

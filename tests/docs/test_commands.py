@@ -12,14 +12,26 @@ from proxy.cli.options import EXIT_CONFIG
 from tests.docs.pages import section, text_of
 
 PAGE = "docs/commands.md"
-COMMANDS = sorted(main.commands)
+
+
+def commands_of(group: click.Command) -> dict[str, click.Command]:
+    """The commands of a group, by their names."""
+    if not isinstance(group, click.Group):
+        return {}
+    context = click.Context(group)
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+MAIN = commands_of(main)
+COMMANDS = sorted(MAIN)
 every_command = pytest.mark.parametrize("name", COMMANDS)
 
 
 def options(command: click.Command) -> list[str]:
     """The options of a command, and of its own commands if it is a group."""
     own = [option for parameter in command.params for option in parameter.opts if isinstance(parameter, click.Option)]
-    inner = command.commands.values() if isinstance(command, click.Group) and command is not main else ()
+    inner = commands_of(command).values() if command is not main else ()
     return [*own, *(option for each in inner for option in options(each))]
 
 
@@ -27,11 +39,11 @@ def statuses(name: str) -> set[int]:
     """The exit statuses of a command: of its constants, of its help, of click itself, and of success."""
     module = importlib.import_module(f"proxy.cli.{name}")
     own = {value for key, value in vars(module).items() if key.startswith("EXIT_")}
-    told = {int(number) for number in re.findall(r"\bstatus (\d+)", main.commands[name].help or "")}
+    told = {int(number) for number in re.findall(r"\bstatus (\d+)", MAIN[name].help or "")}
     return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | told
 
 
-@pytest.mark.parametrize("name", sorted(cache.commands))
+@pytest.mark.parametrize("name", sorted(commands_of(cache)))
 def test_every_command_of_the_cache_is_described(name: str) -> None:
     assert re.search(rf"^\| `cache {name}\b", section(PAGE, "`cache`"), re.MULTILINE)
 
@@ -43,7 +55,7 @@ def test_every_command_has_its_section_and_no_other_has() -> None:
 @every_command
 def test_every_option_is_described_and_exists(name: str) -> None:
     described = set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section(PAGE, f"`{name}`")))
-    assert described == set(options(main.commands[name]))
+    assert described == set(options(MAIN[name]))
 
 
 @every_command

@@ -258,7 +258,7 @@ async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     monkeypatch.setattr(os, "write", full)
     assert (await proxy.node.get(manifest())).status == 200
     monkeypatch.undo()

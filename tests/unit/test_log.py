@@ -1,12 +1,13 @@
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.log import REQUEST_ID, redact, set_up_logging
+from proxy.log import ACCESS, REQUEST_ID, AccessRecord, redact, set_up_logging
 
 Written = Callable[[], str]
 
@@ -104,3 +105,56 @@ def test_setting_up_again_does_not_write_twice(written: Written) -> None:
         set_up_logging("info", "text")
     logging.getLogger("proxy.test").info("once")
     assert written().count("once") == 1
+
+
+ASKED: dict[str, str | int | float] = {
+    "user": "anonymous",
+    "status": 200,
+    "bytes": 7,
+    "seconds": 0.0123,
+    "agent": 'c"\\\n\u2028',
+    "error": "",
+}
+
+
+def test_the_line_of_a_request_is_as_any_other_with_fields(written: Written) -> None:
+    set_up_logging("info", "json")
+    token = REQUEST_ID.set("r-1")
+    try:
+        logging.getLogger(ACCESS).info("%s %s %d", "GET", "/v2/a", 200, extra=ASKED)
+        logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**ASKED}))
+    finally:
+        REQUEST_ID.reset(token)
+    usual, quick = written().splitlines()
+    entries = [json.loads(line) for line in (usual, quick)]
+    assert list(entries[0]) == list(entries[1])
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", entry.pop("time")) for entry in entries)
+    assert entries[0] == entries[1]
+    assert entries[1]["message"] == "GET /v2/a 200"
+
+
+def test_the_line_of_a_request_is_short_as_text(written: Written) -> None:
+    set_up_logging("info", "text")
+    logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**ASKED}))
+    assert written().endswith(" INFO    - GET /v2/a 200\n")
+
+
+@pytest.mark.parametrize("created", [0.0, 1_700_000_000.9996, 1_700_000_001.0, 1_699_999_999.123])
+def test_times_are_written_as_the_library_writes_them(written: Written, created: float) -> None:
+    set_up_logging("info", "text")
+    [handler] = logging.getLogger().handlers
+    record = logging.makeLogRecord({"created": created, "msecs": float(int(created % 1 * 1000))})
+    assert handler.formatter is not None
+    assert written() == ""
+    assert handler.formatter.formatTime(record) == logging.Formatter().formatTime(record)
+
+
+WORDS = st.sampled_from(
+    ["Bearer", "basic", " ", "\t", "\u2003", "s3cret-token", "https://", "u:p@", "h/?sig=x", "/v2/"]
+)
+
+
+@given(st.sampled_from(["GET", "HEAD", "POST", "BASIC", "-"]), st.lists(WORDS | st.text(max_size=5)).map("".join))
+@pytest.mark.security
+def test_the_line_of_a_request_holds_no_secret(method: str, path: str) -> None:
+    assert AccessRecord(method, path, 200, {}).getMessage() == redact(f"{method} {path} 200")

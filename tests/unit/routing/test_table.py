@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.oci.errors import NameInvalid, RegistryUnknown
 from proxy.oci.reference import Digest
 from proxy.oci.scope import Scope
-from proxy.routing.table import Target
+from proxy.routing.table import REMEMBERED, Target
 from tests.unit.routing.support import only_target, table
 
 DIGEST = Digest.of(b"x")
@@ -120,3 +121,28 @@ def test_the_scope_is_that_of_the_repository_in_the_url(rules: list[tuple[str, s
     target = only_target(routes, name, "r.example")
     inside = target.url("manifests/1").removeprefix("https://m.example/v2/").removesuffix("/manifests/1")
     assert str(Scope.pull(target.repository)) == f"repository:{inside}:pull"
+
+
+def test_what_was_resolved_is_resolved_alike_again() -> None:
+    routes = table("r.example: {}\nother.example: {}", "defaultRegistry: other.example")
+    asked = [("a/b", "r.example", None), ("a/b", None, None), ("a/b", None, "r.example"), ("r.example/a/b", None, None)]
+    first = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in asked]
+    again = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in asked]
+    assert first == again
+    assert [route.registry for route in again] == ["r.example", "other.example", "r.example", "r.example"]
+
+
+def test_names_without_end_are_resolved_and_not_all_remembered() -> None:
+    routes = table("r.example: {}")
+    names = [f"a/{number}" for number in range(REMEMBERED + 2)]
+    for _ in range(2):
+        assert [routes.resolve(name, namespace="r.example").repository for name in names] == names
+
+
+def test_what_is_refused_is_refused_again() -> None:
+    routes = table("r.example: {}")
+    for _ in range(2):
+        with pytest.raises(RegistryUnknown):
+            routes.resolve("a", namespace="unknown.example")
+        with pytest.raises(NameInvalid):
+            routes.resolve("A", namespace="r.example")

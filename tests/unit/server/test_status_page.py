@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from proxy.server.status import Certificate, ListenerStatus, Reload, StoreFill
+from proxy.server.status import Certificate, Links, ListenerStatus, Reload, StoreFill
 from proxy.server.status_explain import CLIENT_LIMIT, IMAGE_LIMIT, Box, explained
 from proxy.server.status_findings import judged
-from proxy.server.status_page import Links, Page
+from proxy.server.status_page import Page
 from proxy.server.status_words import clock, count, percent, size, span
 from proxy.upstream.endpoints import EndpointState
 from tests.unit.routing.support import loaded

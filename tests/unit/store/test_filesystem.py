@@ -4,13 +4,14 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
+from proxy.store.files import PIECES_LIMIT
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -139,7 +140,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("code", REASONS)
-@pytest.mark.parametrize("call", ["pwrite", "fsync", "rename", "open", "pread"])
+@pytest.mark.parametrize("call", ["pwritev", "fsync", "rename", "open", "pread"])
 async def test_trouble_of_the_disk_has_a_reason_and_passes(
     store: FilesystemStore, layout: Layout, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
@@ -197,30 +198,46 @@ async def test_a_disk_that_does_not_even_delete_frees_the_digest(
 
 
 async def test_a_short_write_is_gone_on_with(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    pwrite = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda to, data, offset: pwrite(to, bytes(data)[:7], offset))
-    digest = await put(store, b"more than seven bytes")
+    monkeypatch.setattr(os, "pwritev", lambda to, pieces, offset: os.pwrite(to, b"".join(pieces)[:7], offset))
+    pieces = [b"more", b" than ", b"", b"seven", b" bytes"]
+    digest = Digest.of(b"".join(pieces))
+    ingest = await store.begin(digest)
+    assert ingest is not None
+    await ingest.write(*pieces)
+    await ingest.commit()
+    ingest.close()
     content = await store.find(digest)
     assert content is not None
     assert await content.read(0, 100) == b"more than seven bytes"
     content.close()
 
 
+async def test_more_pieces_than_one_call_takes_are_all_written(store: FilesystemStore) -> None:
+    pieces = [bytes([number % 256]) * (number % 5) for number in range(3 * PIECES_LIMIT + 1)]
+    ingest = await store.begin(DIGEST)
+    assert ingest is not None
+    await ingest.write(*pieces)
+    assert ingest.size == sum(map(len, pieces))
+    assert await ingest.read(0, ingest.size) == b"".join(pieces)
+    await ingest.abort()
+    ingest.close()
+
+
 async def test_a_cancelled_write_never_reaches_another_file(
     store: FilesystemStore, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
-    pwrite = os.pwrite
+    pwritev = os.pwritev
 
-    def slow(descriptor: int, data: bytes, offset: int) -> int:
+    def slow(descriptor: int, pieces: Sequence[memoryview], offset: int) -> int:
         begun.set()
         may_go_on.wait(10)
-        return pwrite(descriptor, data, offset)
+        return pwritev(descriptor, pieces, offset)
 
     ingest = await store.begin(DIGEST)
     assert ingest is not None
     number = ingest.fileno()
-    monkeypatch.setattr(os, "pwrite", slow)
+    monkeypatch.setattr(os, "pwritev", slow)
 
     async def write() -> None:
         try:

@@ -1,0 +1,131 @@
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.oci.reference import Digest
+from proxy.store.layout import Layout
+from proxy.store.small import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
+from tests.unit.store.support import made
+
+DATA = [f"content {number}".encode() for number in range(AT_ONCE + 3)]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return made(tmp_path)
+
+
+@pytest.fixture
+def reader(layout: Layout) -> SmallReader:
+    return SmallReader(layout)
+
+
+def stored(layout: Layout, data: bytes) -> Digest:
+    path = layout.blob(Digest.of(data))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return Digest.of(data)
+
+
+class SlowDisk:
+    """Holds every read until it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reads = 0
+        self.reading = threading.Semaphore(0)
+        self.may_go_on = threading.Event()
+        self._pread: Callable[[int, int, int], bytes] = os.pread
+        monkeypatch.setattr(os, "pread", self._slow)
+
+    def _slow(self, descriptor: int, length: int, offset: int) -> bytes:
+        self.reads += 1
+        self.reading.release()
+        self.may_go_on.wait(10)
+        return self._pread(descriptor, length, offset)
+
+    async def is_reading(self) -> None:
+        assert await asyncio.to_thread(self.reading.acquire, timeout=10)
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_CONTENT])
+async def test_small_content_is_read_whole(reader: SmallReader, layout: Layout, size: int) -> None:
+    data = os.urandom(size)
+    assert await reader.read(stored(layout, data)) == data
+
+
+async def test_what_is_missing_large_or_no_file_is_none(reader: SmallReader, layout: Layout) -> None:
+    link = Digest.of(b"link")
+    layout.blob(link).parent.mkdir(parents=True)
+    layout.blob(link).symlink_to("/etc/hostname")
+    large = stored(layout, bytes(SMALL_CONTENT + 1))
+    assert [await reader.read(digest) for digest in (Digest.of(b"none"), large)] == [None, None]
+    assert await reader.read(link) is None
+
+
+async def test_each_gets_its_own_however_many_ask_at_once(reader: SmallReader, layout: Layout) -> None:
+    digests = [stored(layout, data) for data in DATA]
+    assert await asyncio.gather(*(reader.read(digest) for digest in digests * 3)) == DATA * 3
+
+
+async def test_trouble_with_one_file_is_nobody_elses(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = stored(layout, DATA[0]), stored(layout, DATA[1])
+    pread = os.pread
+
+    def broken(descriptor: int, length: int, offset: int) -> bytes:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == bad.hex:
+            raise OSError(5, "bad place")
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", broken)
+    found = await asyncio.gather(reader.read(good), reader.read(bad), return_exceptions=True)
+    assert found[0] == DATA[0]
+    assert isinstance(found[1], OSError)
+
+
+async def test_what_is_asked_for_while_others_are_read_is_looked_at_anew(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, disk = stored(layout, DATA[0]), SlowDisk(monkeypatch)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(reader.read(digest))
+        await disk.is_reading()
+        layout.blob(digest).unlink()
+        second = tasks.create_task(reader.read(digest))
+        disk.may_go_on.set()
+    assert (first.result(), second.result()) == (DATA[0], None)
+
+
+async def test_who_leaves_takes_nothing_from_others(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, disk = stored(layout, DATA[0]), SlowDisk(monkeypatch)
+    async with asyncio.TaskGroup() as tasks:
+        leaving, staying = (tasks.create_task(reader.read(digest)) for _ in range(2))
+        await disk.is_reading()
+        leaving.cancel()
+        disk.may_go_on.set()
+    assert leaving.cancelled()
+    assert staying.result() == DATA[0]
+    assert disk.reads == 1  # for both
+
+
+async def test_a_slow_disk_gets_more_threads_and_not_any_number(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests, disk = [stored(layout, data) for data in DATA[: TURNS_LIMIT + 2]], SlowDisk(monkeypatch)
+    monkeypatch.setattr("proxy.store.small.SLOW_SECONDS", -1.0)
+    async with asyncio.TaskGroup() as tasks:
+        asked = []
+        for number, digest in enumerate(digests):
+            asked.append(tasks.create_task(reader.read(digest)))
+            if number < TURNS_LIMIT:
+                await disk.is_reading()
+        assert disk.reads == TURNS_LIMIT
+        disk.may_go_on.set()
+    assert [task.result() for task in asked] == DATA[: TURNS_LIMIT + 2]
