@@ -18,6 +18,7 @@ ACCESS: Final = "proxy.access"
 
 _CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=:-]{8,}")
 _URL_USER = re.compile(r"(https?://)[^\s/?#'\"]+@")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _URL_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 
 
@@ -92,6 +93,15 @@ class _Clock(logging.Formatter):
         return f"{self._shown},{int(record.msecs):03d}"
 
 
+class _Text(_Clock):
+    """One line for people: what a client has put into it begins no line of its own and tells a terminal nothing."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name
+        """The line without a traceback."""
+        record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], record.message)
+        return super().formatMessage(record)
+
+
 class _Json(_Clock, JsonFormatter):
     """One JSON object a line."""
 
@@ -116,7 +126,7 @@ def set_up_logging(level: str, style: str) -> None:
             _Json("%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s", rename_fields=fields)
         )
     else:
-        handler.setFormatter(_Clock("%(asctime)s %(levelname)-7s %(request_id)s %(message)s"))
+        handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(request_id)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -58,7 +58,7 @@ class Progress:
         self._arrived = arrived
         if arrived - self.available >= min(self.available, STEP):
             self._publish()
-        elif self._soon is None:
+        elif self._soon is None and arrived > self.available:
             self._soon = asyncio.get_running_loop().call_later(STEP_SECONDS, self._publish)
 
     def complete(self, size: int) -> None:

@@ -69,10 +69,9 @@ class Responder:
         if way is not None:
             self._note_way(way)
             self._note_first_byte()
-        if content is None or len(content) <= SMALL_BODY:
-            return await self._send(200, None, content, headers, len(content) if content is not None else length)
-        with self._bodies.holding(content):
-            return await self._send(200, None, content, headers, len(content))
+        if content is None:
+            return await self._send(200, None, None, headers, length)
+        return await self._held(200, content, headers)
 
     async def error(self, error: RegistryError, request_id: str) -> web.StreamResponse:
         """The error as JSON, in short as the reason phrase. Never 408 or 429; 401 only with a challenge of our own."""
@@ -95,7 +94,7 @@ class Responder:
         self._note_way(blob.way)
         if blob.content is not None:
             self._note_first_byte()
-            return await self._send(206 if blob.span else 200, None, blob.content, headers, len(blob.content))
+            return await self._held(206 if blob.span else 200, blob.content, headers)
         response = self._prepared(web.StreamResponse(status=206 if blob.span else 200), headers, blob.length)
         try:
             await response.prepare(self._request)
@@ -126,6 +125,13 @@ class Responder:
         finally:
             blob.close()
         return response
+
+    async def _held(self, status: int, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Send what is in memory; what is not small counts until the client has taken it."""
+        if len(content) <= SMALL_BODY:
+            return await self._send(status, None, content, headers, len(content))
+        with self._bodies.holding(content):
+            return await self._send(status, None, content, headers, len(content))
 
     async def _send(
         self, status: int, reason: str | None, content: bytes | None, headers: Mapping[str, str], length: int | None

@@ -11,7 +11,7 @@ from pathlib import Path
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 PIECES_LIMIT = 64
-"""Pieces that are written by one call; the system takes 1024."""
+"""Pieces that are written by one call; the system takes 1024, a download comes with fewer than this."""
 
 
 def open_regular(path: Path) -> int | None:

@@ -4,6 +4,7 @@ Every file is opened after it was asked for, as if each were read by itself: wha
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Sequence
 
@@ -18,7 +19,7 @@ AT_ONCE = 16
 TURNS_LIMIT = 4
 """Turns at one time."""
 SLOW_SECONDS = 0.002
-"""After which a turn is slow (the disk is), and what waits behind it gets another thread."""
+"""After which a turn is slow (the disk is), and who waits behind it gets another thread."""
 
 _Read = bytes | OSError | None
 _Waiting = tuple[Digest, asyncio.Future[bytes | None]]
@@ -32,7 +33,7 @@ class SmallReader:
         self._waiting: list[_Waiting] = []
         self._turns = 0
         self._is_due = False
-        self._begun_at = 0.0
+        self._look: asyncio.TimerHandle | None = None
 
     async def read(self, digest: Digest) -> bytes | None:
         """All bytes of a digest; None where nothing is stored, or more than is small. Raises OSError.
@@ -42,32 +43,49 @@ class SmallReader:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting.append((digest, future))
-        if not self._is_due and (not self._turns or self._is_slow(loop.time())):
-            self._is_due = True
-            loop.call_soon(self._begin, loop)  # others who ask now come along
+        self._call(loop)
         return await future
 
-    def _is_slow(self, now: float) -> bool:
-        return self._turns < TURNS_LIMIT and now - self._begun_at > SLOW_SECONDS
+    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have those who wait read for: with others who ask now, or where a turn is under way, soon after it."""
+        if not self._waiting or self._is_due:
+            return
+        if not self._turns:
+            self._is_due = True
+            loop.call_soon(self._begin, loop)
+        elif self._look is None and self._turns < TURNS_LIMIT:
+            self._look = loop.call_later(SLOW_SECONDS, self._begin_beside, loop)
+
+    def _begin_beside(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The turn under way is slow."""
+        self._look = None
+        self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_due = False
         turn, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
         if turn:
-            self._turns += 1
-            self._begun_at = loop.time()
-            digests = tuple(dict.fromkeys(digest for digest, _ in turn))
+            self._start(loop, turn)
+            self._call(loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop, turn: Sequence[_Waiting]) -> None:
+        digests = tuple(dict.fromkeys(digest for digest, _ in turn))
+        try:
             done = loop.run_in_executor(None, _read_all, self._layout, digests)
-            done.add_done_callback(self._ender(loop, turn))
+        except RuntimeError:  # the system has no further thread for us, or we stop
+            done = loop.create_future()
+            done.set_exception(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+        self._turns += 1
+        done.add_done_callback(self._ender(loop, turn))
 
     def _ender(
         self, loop: asyncio.AbstractEventLoop, turn: Sequence[_Waiting]
     ) -> Callable[[asyncio.Future[dict[Digest, _Read]]], None]:
         def end(done: asyncio.Future[dict[Digest, _Read]]) -> None:
             self._turns -= 1
-            if self._waiting and not self._is_due:
-                self._begin(loop)
             _hand_out(done, turn)
+            if not self._is_due:
+                self._begin(loop)
 
         return end
 

@@ -190,6 +190,19 @@ async def test_a_narrow_client_decides_nothing_for_others(node: NodeClient, plai
     assert way(await node.get(manifest())) == "hit"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_narrow_client_is_not_told_what_a_wide_one_has_left_in_memory(
+    node: NodeClient, plain: ScriptedRegistry, method: str
+) -> None:
+    narrow = ("Accept", "application/vnd.docker.distribution.manifest.v2+json")
+    for expected in ("miss", "hit"):
+        assert way(await node.get(manifest())) == expected
+    got = await node.send(method, manifest(), narrow)
+    assert (got.status, way(got)) == (200, "bypass")
+    asked = plain.record.of("manifest")[-1]
+    assert (asked.method, asked.headers["accept"]) == (method, narrow[1])
+
+
 async def test_with_the_origin_down_what_is_known_pulls_and_the_rest_fails_fast(
     plain: ScriptedRegistry, folder: Path, image: Image
 ) -> None:

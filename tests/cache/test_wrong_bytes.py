@@ -145,3 +145,20 @@ async def test_the_digest_of_a_manifest_is_no_blob(
                 got = await node.send(method, target)
                 statuses.append((kind, got.status))
     assert set(statuses) == {("manifest", 200), ("blob", 404)}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_digest_of_a_manifest_is_no_blob_though_its_kind_was_forgotten(
+    plain: ScriptedRegistry, folder: Path, image: Image, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("proxy.pull.kinds.REMEMBERED", 1)
+    plain.library.repository(UPSTREAM).blobs[image.digest] = Bytes(image.manifest)  # as Artifactory does
+    others = [plain.add_blob(UPSTREAM, Generated(size, seed=53)).digest for size in (100, 101)]
+    async with cached([plain.url], folder) as node:
+        for _ in range(4):
+            got = await node.send(method, blob(image.digest))
+            assert got.status == 404
+            assert image.manifest not in got.body
+            for other in others:
+                assert (await node.get(blob(other))).status == 200
+    assert len(plain.record.of("blob", "GET")) == 3

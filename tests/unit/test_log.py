@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.log import ACCESS, REQUEST_ID, AccessRecord, redact, set_up_logging
@@ -155,6 +155,20 @@ WORDS = st.sampled_from(
 
 
 @given(st.sampled_from(["GET", "HEAD", "POST", "BASIC", "-"]), st.lists(WORDS | st.text(max_size=5)).map("".join))
+@example("GET", "/v2/Bearer s3cret-token")
+@example("GET", "/v2/Bearer\u2003s3cret-token")
 @pytest.mark.security
 def test_the_line_of_a_request_holds_no_secret(method: str, path: str) -> None:
     assert AccessRecord(method, path, 200, {}).getMessage() == redact(f"{method} {path} 200")
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("mark", ["\n", "\r", "\x1b[31m", "\x7f", "\x9b", "\u2028"])
+def test_what_a_client_sends_begins_no_line_for_people_and_colours_none(written: Written, mark: str) -> None:
+    set_up_logging("info", "text")
+    path = f"/v2/x{mark}2026-01-01 00:00:00,000 ERROR - forged"
+    logging.getLogger(ACCESS).handle(AccessRecord("GET", path, 404, {}))
+    logging.getLogger("proxy.test").warning("cut %s", path)
+    lines = written().split("\n")
+    assert [line.count("forged") for line in lines] == [1, 1, 0]
+    assert mark not in "".join(lines)

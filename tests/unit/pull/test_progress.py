@@ -54,3 +54,12 @@ async def test_what_has_arrived_before_a_failure_is_told_with_it(progress: Progr
     progress.advance(2 * STEP + 1)
     progress.fail(Abandoned("its writer has left"))
     assert progress.available == 2 * STEP + 1
+
+
+async def test_few_bytes_are_told_again_and_again(progress: Progress) -> None:
+    for arrived in range(2 * STEP, 2 * STEP + 4):
+        progress.advance(arrived)
+        while progress.available < arrived:
+            async with asyncio.timeout(10):
+                await progress.changed()
+    assert progress.available == 2 * STEP + 3

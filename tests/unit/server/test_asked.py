@@ -77,3 +77,12 @@ def test_long_targets_are_read_all_the_same(made: Make) -> None:
     asked, name = Asked(), "a" * TARGET_REMEMBERED
     for _ in range(2):
         assert asked.of(made(f"/v2/{name}/manifests/1")).name == name
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(TARGET_REMEMBERED, True), (TARGET_REMEMBERED + 1, False)])
+def test_only_targets_that_are_not_long_are_kept(made: Make, length: int, is_kept: bool) -> None:
+    asked, rest = Asked(), "/manifests/1"
+    target = "/v2/".ljust(length - len(rest), "a") + rest
+    first, again = asked.of(made(target)), asked.of(made(target))
+    assert first == again
+    assert (first is again) == is_kept

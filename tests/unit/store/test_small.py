@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -129,3 +130,41 @@ async def test_a_slow_disk_gets_more_threads_and_not_any_number(
         assert disk.reads == TURNS_LIMIT
         disk.may_go_on.set()
     assert [task.result() for task in asked] == DATA[: TURNS_LIMIT + 2]
+
+
+async def test_who_asks_just_behind_a_read_that_hangs_is_served(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, other = stored(layout, DATA[0]), stored(layout, DATA[1])
+    pread, reading, may_go_on = os.pread, threading.Event(), threading.Event()
+
+    def slow(descriptor: int, length: int, offset: int) -> bytes:
+        data = pread(descriptor, length, offset)
+        if data == DATA[0]:
+            reading.set()
+            may_go_on.wait(10)
+        return data
+
+    monkeypatch.setattr(os, "pread", slow)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(reader.read(hanging))
+        assert await asyncio.to_thread(reading.wait, 10)
+        assert await reader.read(other) == DATA[1]
+        assert not first.done()
+        may_go_on.set()
+    assert first.result() == DATA[0]
+
+
+async def test_without_a_thread_everybody_is_told_and_later_ones_are_served(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [stored(layout, data) for data in DATA]
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "run_in_executor", refused)
+        found = await asyncio.gather(*(reader.read(digest) for digest in digests * 5), return_exceptions=True)
+    assert {getattr(error, "errno", None) for error in found} == {errno.EAGAIN}
+    assert await asyncio.gather(*(reader.read(digest) for digest in digests)) == DATA
