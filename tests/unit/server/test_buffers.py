@@ -1,4 +1,4 @@
-"""Little waits in the system for clients that are near, and what Linux finds right for all others."""
+"""Little waits in the system for clients on the same machine, and what Linux finds right for all others."""
 
 import asyncio
 import socket
@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.server import buffers
-from proxy.server.buffers import NEAR_BUFFER, bound_send_buffer
+from proxy.server.buffers import LOCAL_BUFFER, bound_send_buffer
 
 DOUBLED = 2
 """Linux doubles what it is told, and keeps half for its own use."""
@@ -34,32 +33,37 @@ async def connected() -> AsyncIterator[asyncio.BaseTransport]:
             served.close()
 
 
-async def test_little_waits_for_who_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "NEAR", 1_000_000)  # a busy machine is far from itself
-    async with connected() as transport:
-        bound_send_buffer(transport)
-        assert send_buffer(transport) <= NEAR_BUFFER * DOUBLED
-
-
-async def test_who_is_far_gets_what_the_system_finds_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "NEAR", 0)
+async def test_little_waits_for_a_client_on_this_machine() -> None:
     async with connected() as transport:
         before = send_buffer(transport)
         bound_send_buffer(transport)
-        assert send_buffer(transport) == before
+        assert send_buffer(transport) <= LOCAL_BUFFER * DOUBLED < before
 
 
-async def test_what_is_no_network_is_left_as_it_is() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        transport = asyncio.BaseTransport(extra={"socket": ours})
+@pytest.mark.parametrize(
+    ("peer", "is_local"),
+    [
+        (("127.0.0.1", 1), True),
+        (("127.9.9.9", 1), True),
+        (("::1", 1, 0, 0), True),
+        (("::ffff:127.0.0.1", 1, 0, 0), True),
+        (("10.0.0.7", 1), False),
+        (("::ffff:10.0.0.7", 1, 0, 0), False),
+        (("fe80::1%eth0", 1, 0, 2), False),
+        ("", False),
+        (None, False),
+    ],
+)
+async def test_others_keep_what_the_system_finds_right(peer: object, is_local: bool) -> None:
+    async with connected() as transport:
         before = send_buffer(transport)
-        bound_send_buffer(transport)
-        assert send_buffer(transport) == before
+        connection = transport.get_extra_info("socket")
+        bound_send_buffer(asyncio.BaseTransport(extra={"socket": connection, "peername": peer}))
+        assert (send_buffer(transport) != before) is is_local
 
 
 def test_a_connection_that_is_gone_is_no_trouble() -> None:
     gone = socket.socket()
     gone.close()
-    bound_send_buffer(asyncio.BaseTransport(extra={"socket": gone}))
+    bound_send_buffer(asyncio.BaseTransport(extra={"socket": gone, "peername": ("127.0.0.1", 1)}))
     assert gone.fileno() == -1
