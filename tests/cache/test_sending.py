@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import trustme
 
+from proxy.server import buffers
+from proxy.server.buffers import LOCAL_BUFFER
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head
@@ -93,11 +95,11 @@ async def test_who_leaves_in_the_middle_is_noticed(near: NodeClient, target: str
         await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
 
 
-@pytest.mark.parametrize("near_enough", [0, 1_000_000])
+@pytest.mark.parametrize("buffer", [4096, LOCAL_BUFFER, 4 * MIB])
 async def test_slow_and_fast_clients_get_the_same(
-    near: NodeClient, target: str, digest: str, monkeypatch: pytest.MonkeyPatch, near_enough: int
+    near: NodeClient, target: str, digest: str, monkeypatch: pytest.MonkeyPatch, buffer: int
 ) -> None:
-    monkeypatch.setattr("proxy.server.buffers.NEAR", near_enough)
+    monkeypatch.setattr(buffers, "LOCAL_BUFFER", buffer)
     async with asyncio.timeout(WITHIN), near.opened("GET", target, receive_buffer=65536) as (reader, _):
         status, _, _ = await read_head(reader)
         first = await reader.readexactly(FEW_BYTES)
