@@ -119,6 +119,7 @@ def test_a_pull_that_fails_asks_the_proxy_once(
     Configurator(tmp_path, node, proxy.url, settings).apply().checked()
     with pytest.raises(CriError, match="not found"):
         node.cri.pull("cp.icr.io/cp/se-data-center-edge/mini-test:missing")
+    proxy.process.stop()  # a request's line is written behind its answer
     asked = [line for line in proxy.log().splitlines() if "proxy.access" in line and "/manifests/missing" in line]
     assert len(asked) == 1, asked
 
