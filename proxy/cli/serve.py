@@ -17,6 +17,7 @@ from proxy.config.override import with_addresses
 from proxy.log import set_up_logging
 from proxy.metrics import FOLDER_VARIABLE, shared_folder
 from proxy.runtime.descriptors import ensure_descriptors
+from proxy.runtime.files import stamps
 from proxy.runtime.reload import Origin
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
@@ -46,6 +47,7 @@ def serve(
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until there is a handler
     source = source_of(config, registries)
+    seen = stamps((source.path,))
     loaded = source.load_or_exit(addressed)
     set_up_logging(loaded.config.log.level, loaded.config.log.format)
     for note in loaded.notes:
@@ -53,7 +55,7 @@ def serve(
     try:
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)
-        origin = Origin(lambda: _again(source, listen, admin), (source.path,))
+        origin = Origin(lambda: _again(source, listen, admin), (source.path,), seen)
         if loaded.config.workers > 1:
             _serve_with_workers(loaded, origin)
         else:

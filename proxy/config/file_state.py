@@ -1,6 +1,7 @@
 """What tells one state of a file from another: secrets, certificates, users and keys are read again when it changes."""
 
 import os
+import stat
 from pathlib import Path
 
 FileState = tuple[int, int, int, int]
@@ -8,11 +9,15 @@ FileState = tuple[int, int, int, int]
 
 
 def state_of(path: str | os.PathLike[str]) -> FileState | None:
-    """The state of the file that a path leads to now, by links as Kubernetes swaps them; None without one. Blocks."""
+    """The state of the file that a path leads to now, by links as Kubernetes swaps them; None without one. Blocks.
+
+    What is no regular file has no state either: a pipe changes by being read.
+    """
     try:
-        return state_in(Path(path).stat())
+        status = Path(path).stat()
     except OSError:
         return None
+    return state_in(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def state_in(status: os.stat_result) -> FileState:

@@ -22,12 +22,15 @@ class Generation:
         doors: tuple[Door, ...],
         engine_part: Part[Engine],
         store_part: Part[OpenedStore] | None,
+        certificates: Stamps,
     ) -> None:
         self.loaded = loaded
         self.doors = doors
         """What answers each open listener, in their order."""
         self.engine_part = engine_part
         self.store_part = store_part
+        self.certificates = certificates
+        """The state of the certificates towards upstreams before they were loaded."""
         self._requests = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -68,10 +71,10 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
     config = loaded.config
     store_part = await _store_part(config, before)
     try:
-        stamps = await asyncio.to_thread(tls_stamps, config)
+        certificates = await asyncio.to_thread(tls_stamps, config)
         store = store_part.value if store_part is not None else None
         current = before.engine_part if before is not None else None
-        engine_part = await part_for(_engine_key(config, stamps), current, lambda: engine(config, store))
+        engine_part = await part_for(_engine_key(config, certificates), current, lambda: engine(config, store))
         try:
             doors = await asyncio.to_thread(_doors, loaded, bound, engine_part.value)
         except BaseException:
@@ -81,12 +84,12 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         if store_part is not None:
             await store_part.release()
         raise
-    return Generation(loaded, doors, engine_part, store_part)
+    return Generation(loaded, doors, engine_part, store_part, certificates)
 
 
-def _engine_key(config: Config, stamps: Stamps) -> object:
+def _engine_key(config: Config, certificates: Stamps) -> object:
     """All that an engine is made of; registries, listeners and access rules are not."""
-    return config.hosts, config.docker_config_files, config.cache, config.timeouts, stamps
+    return config.hosts, config.docker_config_files, config.cache, config.timeouts, certificates
 
 
 async def _store_part(config: Config, before: Generation | None) -> Part[OpenedStore] | None:

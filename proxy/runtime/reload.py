@@ -47,6 +47,8 @@ class Origin:
 
     load: Callable[[], Loaded]
     files: Sequence[Path]
+    seen: Stamps
+    """The state of `files` before they were first read: what changes while the program starts is taken."""
     watches: bool = True
     """Whether changed files are noticed here; workers are told by their parent."""
     problems: tuple[str, ...] = ()
@@ -107,7 +109,7 @@ class Reloader:
         """Read the configuration again when it has changed, or when somebody asks for it; without end."""
         if self._origin is None:
             return
-        seen = await self._look()
+        seen: Stamps = (*self._origin.seen, *self.current.certificates)
         retry = Deadline.after(RETRY_SECONDS)
         while True:
             await self._pause()

@@ -15,7 +15,7 @@ from proxy.config.loaded import Loaded
 from proxy.metrics import forget_process
 from proxy.routing.table import RouteTable
 from proxy.runtime.clients import build_clients
-from proxy.runtime.files import Stamps, stamps, tls_files
+from proxy.runtime.files import Stamps, stamps, tls_files, tls_stamps
 from proxy.runtime.reload import LOOK_SECONDS, Origin, refuse_closed
 from proxy.runtime.run import serve
 from proxy.runtime.sockets import Sockets, StartError, bind
@@ -41,7 +41,7 @@ class Supervisor:
         self._bound = loaded.config
         self._problems: tuple[str, ...] = ()
         self._origin = origin
-        self._seen = self._look_at_files()
+        self._seen = (*origin.seen, *tls_stamps(loaded.config))
         self._looks = 0
         self._sockets = sockets
         self._workers: set[int] = set()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,11 @@ class Program:
         found: dict[str, Any] = self.document["hosts"][authority(self.origin)]
         return found
 
-    async def start(self, workers: int = 1) -> None:
+    async def start(self, workers: int = 1, program: Sequence[str] = PROGRAM) -> None:
         """Start it and wait until it serves."""
         self.document["workers"] = workers
         self.write(self.document)
-        command = [*PROGRAM, "serve", "--config", str(self.config)]
+        command = [*program, "serve", "--config", str(self.config)]
         process = self._process = Process(command, log=self._log, cwd=PROJECT_ROOT)
         await asyncio.to_thread(process.wait_ready, lambda: answers(f"http://{self._admin}/readyz", 200))
         if workers > 1:

@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import itertools
+import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -124,6 +126,17 @@ async def test_a_broken_file_changes_nothing_and_says_where_it_is_broken(program
     program.hang_up()
     await program.until(lambda: _reached(program, 1, 1))
     assert (await program.metrics())["scope_proxy_config_last_reload_successful"] == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_changes_while_the_program_starts_is_taken(program: Program, workers: int) -> None:
+    program.document["workers"] = workers
+    program.document["access"] = [{"action": "deny"}]
+    fresh = program.config.with_suffix(".fresh")
+    fresh.write_text(json.dumps(program.document))
+    del program.document["access"]
+    await program.start(workers, [sys.executable, "-m", "tests.operate.changing", str(program.config), str(fresh)])
+    await program.until(lambda: _answers(program, manifest(), 403))
 
 
 async def test_taken_away_is_taken_away_at_once(program: Program) -> None:
