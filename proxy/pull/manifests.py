@@ -84,11 +84,9 @@ class Manifests:
         key, age, digest = repository_key(route), None, reference
         if isinstance(digest, Tag):
             known = self._parts.tags.remembered(key, digest)
-            age = None if known is None else time.time() - known.confirmed
-            if known is None or age is None or not 0 <= age < self._parts.cache.tag_age:
+            if known is None or not self._is_young(known) or not accepts(accept, known.descriptor.media_type):
                 return None
-            if not accepts(accept, known.descriptor.media_type):
-                return None
+            age = _age(known)
             if head:
                 return Manifest(known.descriptor, None, Way.HIT, age)
             digest = known.descriptor.digest
@@ -119,7 +117,7 @@ class Manifests:
             # A narrow client does not decide what others get, and gets what it can read.
             deadline = Deadline.after(self._parts.timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=head)
-        age = max(time.time() - entry.confirmed, 0.0) if way in (Way.HIT, Way.STALE) else None
+        age = _age(entry) if way in (Way.HIT, Way.STALE) else None
         if head:
             return Manifest(found, None, way, age)
         try:
@@ -155,7 +153,7 @@ class Manifests:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
         key = repository_key(route)
         known = await self._parts.tags.find(key, tag)
-        if known is not None and 0 <= time.time() - known.confirmed < self._parts.cache.tag_age:
+        if known is not None and self._is_young(known):
             return known, Way.HIT
         flight = (starter_of(route), tag)
         self._refuse_negative(*flight)
@@ -227,6 +225,10 @@ class Manifests:
         fetched = await fetch(route, reference, accept, Budget(deadline))
         return Manifest(fetched.descriptor, fetched.content)
 
+    def _is_young(self, entry: TagEntry) -> bool:
+        """Whether it holds without a question; one confirmed in the future shows a clock that was put back."""
+        return 0 <= time.time() - entry.confirmed < self._parts.cache.tag_age
+
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._parts.cache.fetch_timeout), self._parts.timeouts.manifest)
 
@@ -234,3 +236,8 @@ class Manifests:
         error = self._negatives.get((starter, reference))
         if error is not None:
             raise error.again()
+
+
+def _age(entry: TagEntry) -> float:
+    """Seconds since the upstream last said where the tag points to."""
+    return max(time.time() - entry.confirmed, 0.0)

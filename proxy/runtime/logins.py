@@ -3,6 +3,9 @@
 Imported where a listener asks for any: the libraries of passwords and tokens take several MiB.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from proxy.auth.htpasswd import Htpasswd
 from proxy.auth.key_file import KeyFile
 from proxy.config.listener import Clients
@@ -12,6 +15,8 @@ from proxy.server.token import TOKEN_PATH, TokenEndpoint
 from proxy.server.token_handler import TokenHandler
 from proxy.server.users import Certificates, KnownClients, Passwords, Way
 
+_Opened = TypeVar("_Opened")
+
 
 def known_clients(clients: Clients, setting: str) -> KnownClients:
     """Users of a file, certificates, or either; reads files, so it blocks. Raises ValueError."""
@@ -19,7 +24,8 @@ def known_clients(clients: Clients, setting: str) -> KnownClients:
     if "certificate" in clients.auth:
         ways.append(Certificates(clients.subjects))
     if "basic" in clients.auth:
-        ways.append(Passwords(_opened_users(clients, setting)))
+        users = _opened(clients.htpasswd_file, Htpasswd.open, f"{setting}.htpasswdFile", "basic")
+        ways.append(Passwords(users))
     return KnownClients(tuple(ways), takes_passwords="basic" in clients.auth)
 
 
@@ -30,24 +36,16 @@ def own_passwords(clients: Clients) -> OwnPasswords:
 
 def own_tokens(clients: Clients, routes: RouteTable, setting: str) -> tuple[OwnTokens, dict[str, TokenHandler]]:
     """Clients with tokens of ours, and what hands these out, by its path; blocks. Raises ValueError."""
-    keys = _opened_keys(clients, setting)
+    keys = _opened(clients.token_key_file, KeyFile.open, f"{setting}.tokenKeyFile", "challenge: bearer")
     endpoint = TokenEndpoint(routes, keys, clients)
     return OwnTokens(clients, routes, keys, endpoint), {TOKEN_PATH: TokenHandler(endpoint)}
 
 
-def _opened_users(clients: Clients, setting: str) -> Htpasswd:
-    if clients.htpasswd_file is None:
-        raise ValueError(f"{setting}.htpasswdFile is missing: basic needs it")
+def _opened(file: str | None, opening: Callable[[str], _Opened], setting: str, needed_by: str) -> _Opened:
+    """What a setting's file holds; raises ValueError that names the setting."""
+    if file is None:
+        raise ValueError(f"{setting} is missing: {needed_by} needs it")
     try:
-        return Htpasswd.open(clients.htpasswd_file)
+        return opening(file)
     except ValueError as error:
-        raise ValueError(f"{setting}.htpasswdFile: {error}") from None
-
-
-def _opened_keys(clients: Clients, setting: str) -> KeyFile:
-    if clients.token_key_file is None:
-        raise ValueError(f"{setting}.tokenKeyFile is missing: challenge: bearer needs it")
-    try:
-        return KeyFile.open(clients.token_key_file)
-    except ValueError as error:
-        raise ValueError(f"{setting}.tokenKeyFile: {error}") from None
+        raise ValueError(f"{setting}: {error}") from None

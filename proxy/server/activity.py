@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Self
 
 LOOK_SECONDS = 0.05
 """How often a stop looks whether it is quiet."""
@@ -17,11 +16,8 @@ class Activity:
         self._in_flight = 0
         self._last = time.monotonic()
 
-    def noted(self) -> Self:
-        """A request, for the length of the block that is entered with it."""
-        return self
-
     def __enter__(self) -> None:
+        """Note a request, for the length of the block."""
         self._in_flight += 1
         self._last = time.monotonic()
 

@@ -143,7 +143,7 @@ class NodeApp:
     async def _answered(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:
         responder.close_after = has_body(request)  # where it ends is nothing that we rely upon
         settings = self._settings
-        with settings.gates.requests.place(), settings.activity.noted(), settings.enter() as door:
+        with settings.gates.requests, settings.activity, settings.enter() as door:
             check_framing(request)
             extra = door.extra.get(record.path)
             if extra is not None:

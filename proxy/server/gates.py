@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
@@ -38,11 +37,8 @@ class Gate:
         """Give the place back."""
         self._inside -= 1
 
-    def place(self) -> Self:
-        """A place for the length of the block that is entered with it; entering raises TooManyRequests."""
-        return self
-
     def __enter__(self) -> None:
+        """Take a place for the length of the block; raises TooManyRequests."""
         if not self.enter():
             raise Overloaded("scope-proxy answers as many requests as it may at one time", retry_after=RETRY_AFTER)
 

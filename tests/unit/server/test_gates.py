@@ -16,12 +16,12 @@ def test_a_gate_lets_so_many_in_and_others_when_they_have_left() -> None:
 
 def test_a_place_is_given_back_whatever_happens() -> None:
     gate = Gate(1)
-    with pytest.raises(LookupError), gate.place():
+    with pytest.raises(LookupError), gate:
         raise LookupError
-    with gate.place(), pytest.raises(TooManyRequests) as caught, gate.place():
+    with gate, pytest.raises(TooManyRequests) as caught, gate:
         pass
     assert caught.value.retry_after
-    with gate.place():
+    with gate:
         assert not gate.enter()
 
 
