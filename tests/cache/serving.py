@@ -10,7 +10,7 @@ from typing import Any
 from proxy.demo.content import Content
 from tests.fakes.client import WITHIN, Got, NodeClient, read_answer, read_head
 from tests.fakes.matching import on
-from tests.fakes.proxy import SHORT, settings, started
+from tests.fakes.proxy import settings, started
 
 BLOB = on("GET", "blob")
 POLL = 0.01
@@ -27,11 +27,9 @@ async def cached(
     timeouts: Mapping[str, str] | None = None,
     **more: Any,
 ) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy with short budgets whose cache lies in a folder."""
+    """A node in front of a proxy whose cache lies in a folder."""
     section = {"path": str(folder), "reserveFree": "1Mi", **(cache or {})}
-    async with started(
-        settings(urls, timeouts={**SHORT, "stall": "20s", **(timeouts or {})}, cache=section, **more)
-    ) as proxy:
+    async with started(settings(urls, timeouts=timeouts, cache=section, **more)) as proxy:
         yield proxy.node
 
 

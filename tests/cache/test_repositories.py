@@ -11,7 +11,7 @@ from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import NAME, REG, SHORT, UPSTREAM, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 OTHER_NAME, OTHER = "library/other", "team/other"
@@ -100,9 +100,7 @@ async def test_the_trouble_of_one_registry_holds_up_no_other(
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     second.add_blob(UPSTREAM, LARGE)
     plain.script(BLOB, never)
-    configuration = settings(
-        [plain.url], timeouts={**SHORT, "blob": "3s"}, cache={"path": str(folder), "reserveFree": "1Mi"}
-    )
+    configuration = settings([plain.url], timeouts={"blob": "3s"}, cache={"path": str(folder), "reserveFree": "1Mi"})
     configuration["registries"]["other.example"] = {**configuration["registries"][REG], "endpoints": [second.url]}
     async with started(configuration) as proxy, asyncio.TaskGroup() as tasks:
         hanging = tasks.create_task(proxy.node.get(blob(digest)))

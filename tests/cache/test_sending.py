@@ -16,7 +16,7 @@ from proxy.server.buffers import LOCAL_BUFFER
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head
-from tests.fakes.proxy import SHORT, UPSTREAM, blob, metric, settings, started
+from tests.fakes.proxy import UPSTREAM, blob, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(24 * MIB + 12_345, seed=97)
@@ -46,7 +46,7 @@ async def near(
     async with cached([plain.url], folder) as node:
         assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
     cache = {"path": str(folder), "reserveFree": "1Mi"}
-    configuration = settings([plain.url], timeouts={**SHORT, "clientStall": "400ms"}, cache=cache)
+    configuration = settings([plain.url], timeouts={"clientStall": "400ms"}, cache=cache)
     async with started(configuration | {"listeners": [settled]}) as proxy:
         yield proxy.node if nodes is None else proxy.node.over(nodes)
     assert len(plain.record.of("blob")) == 1

@@ -1,7 +1,7 @@
 """Fixtures of the tests that run the proxy against scripted servers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisabl
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.objectstore import ObjectStore
-from tests.fakes.proxy import ACCOUNT, CACHE_SWITCH, LOGIN, SHORT, UPSTREAM, settings, started
+from tests.fakes.proxy import ACCOUNT, CACHE_SWITCH, LOGIN, SHORT, UPSTREAM, USUAL, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 
@@ -40,6 +40,12 @@ async def never() -> AsyncIterator[Stall]:
     until = asyncio.Event()
     yield Stall(BEFORE_HEADERS, until)
     until.set()
+
+
+@pytest.fixture
+def budgets(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """How long the proxy waits: briefly where a test is marked with `short_budgets`."""
+    return SHORT if request.node.get_closest_marker("short_budgets") else USUAL
 
 
 @pytest.fixture
@@ -77,9 +83,9 @@ async def second(image: Image) -> AsyncIterator[ScriptedRegistry]:
 
 
 @pytest.fixture
-async def near_plain(plain: ScriptedRegistry) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy with short budgets in front of the plain registry."""
-    async with started(settings([plain.url], timeouts=SHORT)) as proxy:
+async def near_plain(plain: ScriptedRegistry, budgets: Mapping[str, str]) -> AsyncIterator[NodeClient]:
+    """A node in front of a proxy in front of the plain registry."""
+    async with started(settings([plain.url], timeouts=budgets)) as proxy:
         yield proxy.node
 
 

@@ -32,7 +32,7 @@ REWRITES = ({"pattern": "^library/(.+)$", "replacement": "team/$1"},)
 USUAL = {"shutdownGrace": "200ms", "drainIdle": "0s"}
 """The budgets as they are by default."""
 SHORT = {"manifest": "1s", "blob": "2s", "connect": "1s", "stall": "500ms", "shutdownGrace": "200ms"}
-"""Budgets that a test can see the end of."""
+"""Budgets for tests that see their end; in others a busy machine would end them as well."""
 BODY_STALLS = 4
 """Times that one body may stall: at its first request and at three further ones."""
 USER = "robot"

@@ -63,6 +63,7 @@ async def test_after_wrong_bytes_no_tail_is_served(near_plain: NodeClient, plain
     assert (await near_plain.get(blob(digest), ("Range", "bytes=9-"))).status == 503
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("asked", [(), (("Range", "bytes=5-"),)], ids=["whole", "range"])
 async def test_a_layer_is_streamed_as_soon_as_it_can_be_no_manifest(

@@ -75,6 +75,7 @@ async def test_whatever_the_first_does_wrong_the_second_serves(
     assert len(second.record.all()) == 1
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("kind", ["manifest", "blob"])
 async def test_when_the_first_stalls_the_second_has_its_share_of_the_time(
     near_both: NodeClient, plain: ScriptedRegistry, second: ScriptedRegistry, image: Image, never: Stall, kind: str
@@ -126,6 +127,7 @@ async def test_an_endpoint_that_is_down_and_one_that_does_not_have_it_is_503(sec
     assert (got.status, got.code) == (503, "UNAVAILABLE")
 
 
+@pytest.mark.short_budgets
 async def test_both_stall_and_the_answer_comes_within_the_budget(
     near_both: NodeClient, plain: ScriptedRegistry, second: ScriptedRegistry, never: Stall
 ) -> None:

@@ -186,6 +186,7 @@ async def test_a_chunked_manifest_cut_before_its_last_chunk_is_not_taken_for_who
     assert image.manifest not in got.body
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_headers_that_never_come_are_504(
     near_plain: NodeClient, plain: ScriptedRegistry, never: Stall, method: str
@@ -197,6 +198,7 @@ async def test_headers_that_never_come_are_504(
     assert len(plain.record.of("manifest")) == 1
 
 
+@pytest.mark.short_budgets
 async def test_a_body_that_stalls_is_504(near_plain: NodeClient, plain: ScriptedRegistry, never: Stall) -> None:
     plain.script(MANIFEST, Stall(50, never.until))
     got = await near_plain.get(manifest())

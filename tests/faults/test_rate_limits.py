@@ -17,7 +17,7 @@ from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient, read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import REG, SHORT, UPSTREAM, blob, layer_of, manifest, metric, settings, started
+from tests.fakes.proxy import REG, UPSTREAM, blob, layer_of, manifest, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 
@@ -127,7 +127,7 @@ async def test_trouble_that_passes_is_not_seen_and_what_stays_is_503(
 async def test_our_own_limit_is_503_and_no_fault_of_the_endpoint(plain: ScriptedRegistry, image: Image) -> None:
     """A node that takes nothing of its layer holds the one place for blobs; manifests have one of their own."""
     large = plain.add_blob(UPSTREAM, Generated(48 * MIB, seed=2)).digest
-    configuration = settings([plain.url], timeouts=SHORT, host={"maxConnections": 2})
+    configuration = settings([plain.url], timeouts={"blob": "2s"}, host={"maxConnections": 2})
     async with started(configuration) as proxy, proxy.node.opened("GET", blob(large)) as (reader, _):
         assert (await read_head(reader))[0] == 200
         got = await proxy.node.get(blob(layer_of(image)[0]))

@@ -17,6 +17,7 @@ LARGE = Generated(8 * MIB + 3, seed=8)
 BLOB = on("GET", "blob")
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_headers_that_never_come_are_504(
     near_plain: NodeClient, plain: ScriptedRegistry, image: Image, never: Stall, method: str
@@ -27,6 +28,7 @@ async def test_headers_that_never_come_are_504(
     assert len(plain.record.of("blob")) == 1
 
 
+@pytest.mark.short_budgets
 async def test_a_small_body_that_stalls_is_504(
     near_plain: NodeClient, plain: ScriptedRegistry, image: Image, never: Stall
 ) -> None:
@@ -35,6 +37,7 @@ async def test_a_small_body_that_stalls_is_504(
     assert (got.status, "did not send its whole answer in time" in got.reason) == (504, True)
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 async def test_a_large_body_that_stalls_is_gone_on_with(
     near_plain: NodeClient, plain: ScriptedRegistry, never: Stall, share: float
@@ -51,6 +54,7 @@ async def test_a_large_body_that_stalls_is_gone_on_with(
     assert metric("scope_proxy_upstream_resumes_total", upstream=REG) == before + 1
 
 
+@pytest.mark.short_budgets
 async def test_a_range_that_stalls_is_gone_on_with(
     near_plain: NodeClient, plain: ScriptedRegistry, never: Stall
 ) -> None:
@@ -62,6 +66,7 @@ async def test_a_range_that_stalls_is_gone_on_with(
     assert plain.record.of("blob")[1].headers["range"] == f"bytes={1000 + MIB}-{LARGE.size - 1}"
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("breaks", [3, 4])
 @pytest.mark.parametrize("how", ["cut", "stall"])
 async def test_three_times_at_most_and_then_the_connection_is_cut(

@@ -82,6 +82,7 @@ async def test_a_refused_token_is_403(node: NodeClient, registry: ScriptedRegist
         assert f"token server {authority(registry.url)} answered {status}" in got.reason
 
 
+@pytest.mark.short_budgets
 async def test_a_token_server_that_stalls_is_504_and_named(
     node: NodeClient, registry: ScriptedRegistry, never: Stall
 ) -> None:
@@ -93,6 +94,7 @@ async def test_a_token_server_that_stalls_is_504_and_named(
     assert len(registry.record.tokens) == 1  # the second request joins the first one's
 
 
+@pytest.mark.short_budgets
 async def test_a_slow_token_server_serves_who_comes_again(
     node: NodeClient, registry: ScriptedRegistry, image: Image
 ) -> None:

@@ -1,3 +1,3 @@
-from tests.fakes.fixtures import image, logs, never, node, registry, with_and_without_cache
+from tests.fakes.fixtures import budgets, image, logs, never, node, registry, with_and_without_cache
 
-__all__ = ["image", "logs", "never", "node", "registry", "with_and_without_cache"]
+__all__ = ["budgets", "image", "logs", "never", "node", "registry", "with_and_without_cache"]

@@ -1,6 +1,6 @@
 """Every error that a node can get: its code, its status, its shape, its reason phrase."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +12,7 @@ from tests.fakes.changes import FlipByte, Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Stall
 from tests.fakes.matching import Match, on
-from tests.fakes.proxy import LOGIN, NAME, REG, SCOPE, SHORT, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import LOGIN, NAME, REG, SCOPE, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.scripted import Fault
 
@@ -78,11 +78,12 @@ CASES = (
 
 
 @pytest.fixture
-async def node(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
-    async with started(settings([registry.url], login=LOGIN, timeouts=SHORT)) as proxy:
+async def node(registry: ScriptedRegistry, budgets: Mapping[str, str]) -> AsyncIterator[NodeClient]:
+    async with started(settings([registry.url], login=LOGIN, timeouts=budgets)) as proxy:
         yield proxy.node
 
 
+@pytest.mark.short_budgets
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.__name__)
 async def test_an_error_has_its_code_status_and_reason(
     node: NodeClient, registry: ScriptedRegistry, image: Image, case: Case, never: Stall

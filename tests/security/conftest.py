@@ -9,13 +9,13 @@ from proxy.demo.images import Image
 from proxy.demo.rules import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import image, near_plain, never, plain, registry, store
-from tests.fakes.proxy import ACCOUNT, LOGIN, SHORT, settings, started
+from tests.fakes.fixtures import budgets, image, near_plain, never, plain, registry, store
+from tests.fakes.proxy import ACCOUNT, LOGIN, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import PUBLIC, Canary, World, world_in_force
 from tests.security.tls import server_tls
 
-__all__ = ["image", "near_plain", "never", "plain", "registry", "store"]
+__all__ = ["budgets", "image", "near_plain", "never", "plain", "registry", "store"]
 
 HOST = "registry.example"
 """A registry on a public address, behind TLS."""
@@ -97,7 +97,7 @@ async def node(upstream: ScriptedRegistry, world: World, ca_file: Path) -> Async
     """A node in front of a proxy that has a password for https://registry.example."""
     assert upstream.url
     host = {"tls": {"caFile": str(ca_file)}}
-    async with started(settings([f"https://{HOST}"], login=LOGIN, host=host, timeouts=SHORT)) as proxy:
+    async with started(settings([f"https://{HOST}"], login=LOGIN, host=host)) as proxy:
         world.knows(f"{proxy.node.host}:{proxy.node.port}")
         yield proxy.node
 
@@ -105,5 +105,5 @@ async def node(upstream: ScriptedRegistry, world: World, ca_file: Path) -> Async
 @pytest.fixture
 async def local(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of the registry on loopback."""
-    async with started(settings([registry.url], login=LOGIN, timeouts=SHORT)) as proxy:
+    async with started(settings([registry.url], login=LOGIN)) as proxy:
         yield proxy.node

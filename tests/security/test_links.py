@@ -12,7 +12,7 @@ from tests.cache.serving import cached
 from tests.fakes.changes import Reply, SetHeader
 from tests.fakes.client import NodeClient
 from tests.fakes.matching import on
-from tests.fakes.proxy import NAME, REG, SHORT, UPSTREAM, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import World
 
@@ -45,7 +45,7 @@ async def near(plain: ScriptedRegistry, world: World, tmp_path: Path) -> AsyncIt
 @pytest.fixture
 async def straight(plain: ScriptedRegistry, world: World) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy without a cache in front of the plain registry."""
-    async with started(settings([plain.url], timeouts=SHORT)) as proxy:
+    async with started(settings([plain.url])) as proxy:
         world.knows(plain.url, f"{proxy.node.host}:{proxy.node.port}")
         yield proxy.node
 

@@ -10,7 +10,6 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import (
     LOGIN,
     OTHER_LOGIN,
-    SHORT,
     authority,
     blob,
     layer_of,
@@ -174,7 +173,7 @@ async def test_the_password_goes_to_the_trusted_realm_alone(
 
 async def test_a_challenge_of_an_object_store_is_none(registry: ScriptedRegistry, image: Image) -> None:
     """Who never saw our credential has no say in where it goes."""
-    async with Canary() as store, started(settings([registry.url], login=LOGIN, timeouts=SHORT)) as proxy:
+    async with Canary() as store, started(settings([registry.url], login=LOGIN)) as proxy:
         registry.script(on(kind="blob").with_header("Authorization"), Redirect(f"{store.url}/object"))
         store.script(on(), Challenge((bearer(f"{store.url}/token"), bearer(f"{registry.url}/token"))))
         assert (await proxy.node.get(blob(layer_of(image)[0]))).status in {403, 503}
@@ -191,7 +190,7 @@ async def test_a_realm_listed_for_one_host_is_not_listed_for_another(
         authority(registry.url): {"credentials": LOGIN, "realms": [registry.url]},
         authority(plain.url): {"credentials": OTHER_LOGIN},
     }
-    async with started({**settings([plain.url], timeouts=SHORT), "hosts": hosts}) as proxy:
+    async with started({**settings([plain.url]), "hosts": hosts}) as proxy:
         got = await proxy.node.get(manifest())
         assert (got.status, got.code) == (403, "DENIED")
     assert registry.record.all() == ()

@@ -15,7 +15,7 @@ from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Cut
 from tests.fakes.matching import on
 from tests.fakes.objectstore import ObjectStore
-from tests.fakes.proxy import ACCOUNT, LOGIN, SHORT, UPSTREAM, blob, layer_of, settings, started
+from tests.fakes.proxy import ACCOUNT, LOGIN, UPSTREAM, blob, layer_of, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import ELSEWHERE, PUBLIC, World
 from tests.security.tls import server_tls
@@ -50,7 +50,7 @@ async def cdn(store: ObjectStore, world: World, public: ScriptedRegistry) -> Obj
 async def near(public: ScriptedRegistry, world: World) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of that registry."""
     assert public.url
-    async with started(settings(["http://plain.example"], timeouts=SHORT)) as proxy:
+    async with started(settings(["http://plain.example"])) as proxy:
         world.knows(f"{proxy.node.host}:{proxy.node.port}")
         yield proxy.node
 

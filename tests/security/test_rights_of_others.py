@@ -62,7 +62,7 @@ async def test_a_limit_of_pulls_is_that_of_who_has_reached_it(tmp_path: Path) ->
 
 async def test_a_refusal_that_comes_late_ends_the_last_proof_too(tmp_path: Path) -> None:
     settings = {"proofAge": "10ms", "whenUnreachable": "lastProof"}
-    async with scene(tmp_path / "cache", clients=settings) as played:
+    async with scene(tmp_path / "cache", clients=settings, timeouts={"blob": "2s"}) as played:
         await warm(played)
         digest, _ = layer_of(played.private)
         revoke(played.registry, GUEST)

@@ -20,7 +20,7 @@ from tests.fakes.canaries import IDENTITY_TOKEN, INBOUND, PASSWORD, Written, ass
 from tests.fakes.changes import Body, Challenge, Change, Redirect, Reply, SetHeader, TokenFields
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Interrupt
 from tests.fakes.matching import Match, on
-from tests.fakes.proxy import LOGIN, NAME, REG, SHORT, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import LOGIN, NAME, REG, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 pytestmark = pytest.mark.security
@@ -79,7 +79,7 @@ INBOUND_HEADERS = (
 async def pull_everything(registry: ScriptedRegistry, image: Image, how: str) -> str:
     """Every kind of request through a proxy of its own; what its metrics say at the end."""
     login, host = LOGINS[how]
-    async with started(settings([registry.url], login=login, host=host, timeouts=SHORT)) as proxy:
+    async with started(settings([registry.url], login=login, host=host)) as proxy:
         await proxy.node.get(manifest(), *INBOUND_HEADERS[1:])
         await proxy.node.head(blob(layer_of(image)[0]), INBOUND_HEADERS[0])
         await proxy.node.get(f"/v2/{NAME}/tags/list?ns={REG}&token={INBOUND}")

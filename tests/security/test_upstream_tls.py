@@ -18,7 +18,7 @@ from proxy.demo.images import Image
 from proxy.demo.rules import Rules
 from tests.fakes.changes import Redirect
 from tests.fakes.matching import on
-from tests.fakes.proxy import LOGIN, SHORT, ProxyUnderTest, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import LOGIN, ProxyUnderTest, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import ELSEWHERE, PUBLIC, World
 from tests.security.tls import server_tls
@@ -97,7 +97,7 @@ async def pulling(
         world.resolves(HOST, (PUBLIC,))
         world.serves(PUBLIC, 443, registry.url)
         world.knows(f"{PUBLIC}:443")
-        async with started(settings([f"https://{HOST}"], login=LOGIN, host=host, timeouts=SHORT)) as proxy:
+        async with started(settings([f"https://{HOST}"], login=LOGIN, host=host)) as proxy:
             world.knows(f"{proxy.node.host}:{proxy.node.port}")
             yield proxy, registry
 
