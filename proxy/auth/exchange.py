@@ -18,6 +18,7 @@ from proxy.oci.scope import Scope
 from proxy.transport.limits import CountedGate, QueueFull, Size
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
+from proxy.transport.trouble import connection_trouble, refused_address
 
 TIMEOUT_SECONDS = 10.0
 """For one token request."""
@@ -57,6 +58,10 @@ class TokenUnavailable(Exception):
         return type(self)(self.reason, self.retry_after)
 
 
+class _TooLong(Exception):
+    """An answer that is no token."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
     """What is asked of which token server, for which upstream."""
@@ -79,8 +84,14 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
             status, body, retry_after = await _send(sessions, _outgoing(request, method))
     except TimeoutError:
         raise TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s") from None
-    except (aiohttp.ClientError, OSError, QueueFull, ValueError) as error:
-        raise TokenUnavailable(f"{_name(request)} cannot be reached: {type(error).__name__}") from error
+    except QueueFull as error:
+        raise TokenUnavailable(f"{_name(request)}: {error}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        refused = refused_address(error)
+        text = f"{_name(request)} {connection_trouble(error)[1]}" if refused is None else f"token server {refused}"
+        raise TokenUnavailable(text) from error
+    except _TooLong as error:
+        raise TokenUnavailable(f"{_name(request)} {error}") from error
     if status in _REFUSALS:
         raise TokenRefused(status, request.realm_origin.authority)
     if status != 200:  # noqa: PLR2004 - the one status that carries a token
@@ -143,7 +154,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > BODY_LIMIT:
-            raise ValueError(f"more than {BODY_LIMIT} bytes")
+            raise _TooLong(f"sent more than {BODY_LIMIT} bytes")
     return bytes(body)
 
 

@@ -146,13 +146,29 @@ async def test_a_server_that_nobody_can_reach_is_unavailable(monkeypatch: pytest
     async with serving() as server:
         url = server.url
     async with sessions() as opened:
-        with pytest.raises(TokenUnavailable, match="cannot be reached"):
+        with pytest.raises(TokenUnavailable, match=r"^token server \S+ cannot be reached: Connection refused"):
             await exchange(opened, token_request(f"{url}/token", ROBOT), "get")
 
         async def full(_size: object) -> None:
-            raise QueueFull
+            raise QueueFull("1 request already waits")
 
         request = token_request(f"{url}/token", ROBOT, repository=REPOSITORY)
         monkeypatch.setattr(opened.gate(request.realm_origin), "acquire", full)
-        with pytest.raises(TokenUnavailable, match="QueueFull"):
+        with pytest.raises(TokenUnavailable, match=r"^token server 127\.0\.0\.1:\d+: 1 request already waits"):
             await exchange(opened, request, "get")
+
+
+async def test_trouble_with_tls_is_told_in_the_words_of_tls() -> None:
+    async with serving() as server:
+        request = token_request(f"{server.url.replace('http:', 'https:')}/token", ROBOT)
+        async with sessions() as opened:
+            with pytest.raises(TokenUnavailable, match=r"^token server \S+ failed in TLS: \w+"):
+                await exchange(opened, request, "get")
+
+
+async def test_an_answer_that_is_too_long_is_no_token() -> None:
+    async with serving() as server:
+        server.body = " " * (module.BODY_LIMIT + 1)
+        async with sessions() as opened:
+            with pytest.raises(TokenUnavailable, match=f"sent more than {module.BODY_LIMIT} bytes"):
+                await exchange(opened, token_request(f"{server.url}/token", ROBOT), "get")

@@ -1,0 +1,51 @@
+"""Errors of the HTTP client in words for people."""
+
+import errno
+import os
+
+import aiohttp
+
+from proxy.transport.addresses import AddressRefused
+
+
+def connection_trouble(error: BaseException) -> tuple[str, str]:
+    """Reason for the metrics, and words that go on from the name of a host; subclasses stand before their bases."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            return "tls", f"failed in TLS: {_tls_reason(error)}"
+        case aiohttp.ClientConnectorDNSError():
+            return "dns", "cannot be resolved"
+        case TimeoutError():
+            return "timeout", "cannot be reached in time"
+        case aiohttp.ClientConnectorError():
+            return "connect", f"cannot be reached: {_words(error.os_error)}"
+        case aiohttp.ClientPayloadError():
+            return "truncated", "broke off in the middle of its answer"
+        case _:
+            pass
+    if isinstance(error, aiohttp.ClientConnectionError | OSError):
+        return "reset", "closed the connection without an answer"
+    return "protocol", f"sent an answer that is not HTTP: {type(error).__name__}"
+
+
+def refused_address(error: BaseException | None) -> AddressRefused | None:
+    """The refusal of our resolver, which aiohttp wraps."""
+    for _ in range(5):
+        if error is None or isinstance(error, AddressRefused):
+            return error
+        error = error.__cause__ or getattr(error, "os_error", None)
+    return None
+
+
+def _words(error: OSError) -> str:
+    """The system's own words; asyncio puts Python's in their place."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "scope-proxy has no file descriptor left (ulimit -n)"
+    return os.strerror(error.errno) if error.errno else "no connection"
+
+
+def _tls_reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        verify = error.certificate_error
+        return str(getattr(verify, "verify_message", "") or type(verify).__name__)
+    return str(getattr(getattr(error, "os_error", None), "reason", "") or type(error).__name__)
