@@ -129,7 +129,9 @@ UPSTREAM_DURATION = Histogram(
     buckets=_SECONDS,
 )
 UPSTREAM_RETRIES = Counter(
-    "scope_proxy_upstream_retries_total", "Requests sent again: to the next endpoint, or after a pause", ["upstream"]
+    "scope_proxy_upstream_retries_total",
+    "Requests sent again: to the next endpoint, after a pause, or as the first has no answer yet",
+    ["upstream"],
 )
 UPSTREAM_REFUSED = Counter(
     "scope_proxy_upstream_refused_total",

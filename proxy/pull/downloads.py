@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -27,12 +29,15 @@ from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
+from proxy.upstream.hedge import hedged
 
 POLL_SECONDS = 0.025
 """How often the download of another process is looked at."""
 WRONG_SECONDS = 60.0
 """How long an endpoint that sent wrong bytes of a digest is asked for that one last."""
 WRONG_LIMIT = 1024
+UNTOLD_STEP = 16 * 1024 * 1024
+"""Bytes of a body of unknown size after which the bounds of the store are looked at again."""
 
 _logger = logging.getLogger(__name__)
 
@@ -181,17 +186,33 @@ class Downloads:
         try:
             # Told first, so that downloads which begin at the same time count each other.
             await ingest.expect(size)
-            if not await self._settings.evictor.make_room():
-                raise StoreError("there is no room for it within maxSize and reserveFree", "enospc")
+            await self._make_room()
             progress.confirmed = repository_key(route)
             progress.start(ingest, size)
             progress.advance(offset)
-            await write_through(progress, ingest, digest, hasher, body.chunks())
+            chunks = body.chunks() if size is not None else self._within_bounds(body.chunks())
+            await write_through(progress, ingest, digest, hasher, chunks)
         except ContentWrong:
             self._wrong[digest] = target
             raise
         finally:
             body.close()
+
+    async def _make_room(self) -> None:
+        """Evict what has to go for the downloads in flight; raises StoreError where they do not fit."""
+        if not await self._settings.evictor.make_room():
+            raise StoreError("there is no room for it within maxSize and reserveFree", "enospc")
+
+    async def _within_bounds(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The bytes of a body whose size nobody tells: room is made for them while they come; raises StoreError."""
+        unseen = 0
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                unseen += len(chunk)
+                if unseen >= UNTOLD_STEP:
+                    unseen = 0
+                    await self._make_room()
+                yield chunk
 
     async def _open(self, route: Route, digest: Digest, offset: int) -> _Answer:
         """The answer of whichever endpoint has it; raises RegistryError and Abandoned."""
@@ -202,10 +223,14 @@ class Downloads:
         if wrong is not None and wrong in route.targets:
             route = others_first(route, wrong)
         patience = self._settings.timeouts.blob
-        try:
-            return await self._client.fetch(
+
+        def fetch() -> Awaitable[_Answer]:
+            return self._client.fetch(
                 route, ask, deadline, lambda opened: self._opened(route, ask, offset, opened), patience=patience
             )
+
+        try:
+            return await hedged(route, fetch, patience, discard=lambda answer: answer[0].close())
         except RangeInvalid as error:
             raise Abandoned("what an interrupted writer left cannot be gone on with") from error
 

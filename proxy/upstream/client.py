@@ -171,7 +171,7 @@ class UpstreamClient:
             return self._endpoints
         book: Endpoints | None = self._client_endpoints.get(route.caller.identity)
         if book is None:
-            book = self._client_endpoints[route.caller.identity] = Endpoints()
+            book = self._client_endpoints[route.caller.identity] = Endpoints(logs=False)
         return book
 
     def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:

@@ -1,5 +1,6 @@
 """Which endpoint is asked next: their order, their health, their rest."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ LONGEST_REST = 300.0
 """Seconds that an endpoint is left alone for at the most: then one request finds out how it is."""
 ERROR_LIMIT = 300
 """Characters of an endpoint's last error that are remembered."""
+
+_logger = logging.getLogger(__name__)
 
 
 class EndpointState(StrEnum):
@@ -73,9 +76,13 @@ class _Health:
 
 
 class Endpoints:
-    """What is known of the endpoint hosts; shared by all routes, as a host that is down is down for all."""
+    """What is known of the endpoint hosts; shared by all routes, as a host that is down is down for all.
 
-    def __init__(self) -> None:
+    What one client finds out for itself is not logged: it says nothing of the host.
+    """
+
+    def __init__(self, *, logs: bool = True) -> None:
+        self._logs = logs
         self._health: dict[Origin, _Health] = {}  # endpoints stand in the configuration, so there are few
         self._origins: dict[str, set[Origin]] = {}  # by upstream; a route of a client's own may hold one of them only
 
@@ -94,6 +101,8 @@ class Endpoints:
         health.success_at = time.time()
         health.refusals = 0
         if not self.rest(target):
+            if health.failures and self._logs:
+                _logger.info("%s serves again, after %d failures", target.endpoint.origin, health.failures)
             health.failures, health.cool_until = 0, 0.0
 
     def refused(self, target: Target, error: str) -> None:
@@ -107,6 +116,8 @@ class Endpoints:
         health = self._of(target)
         now = time.monotonic()
         health.failures += 1
+        if health.failures == 1 and self._logs:
+            _logger.warning("%s fails: %s", target.endpoint.origin, health.error)
         health.cool_until = now + min(COOL_DOWN * 2.0 ** (health.failures - 1), LONGEST_COOL_DOWN)
         if retry_after is not None:
             health.rest_until = now + min(retry_after, LONGEST_REST)

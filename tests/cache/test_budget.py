@@ -37,34 +37,48 @@ async def test_a_blob_that_is_late_is_504_and_the_next_try_has_it(
         until.set()
         got = await following
         assert (got.status, got.sha256, way(got) in {"join", "hit", "miss"}) == (200, digest, True)
-    assert len(plain.record.of("blob", "GET")) == 1
+    # Without headers it is asked for once more; whichever answers first sends the bytes.
+    assert len(plain.record.of("blob", "GET")) in ({1, 2} if place == BEFORE_HEADERS else {1})
+
+
+async def test_a_request_that_is_lost_on_the_way_is_sent_once_more(
+    plain: ScriptedRegistry, folder: Path, never: Stall
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    plain.script(BLOB.nth(1), never)
+    async with cached([plain.url], folder, timeouts={"blob": "300ms"}) as node:
+        async with asyncio.timeout(20):
+            while (got := await node.get(blob(digest))).status == 504:
+                pass
+        assert (got.status, got.sha256) == (200, digest)
+    assert len(plain.record.of("blob", "GET")) == 2
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 @pytest.mark.parametrize("by", ["tag", "digest"])
 async def test_a_manifest_that_is_late_is_504_and_the_next_try_has_it(
-    plain: ScriptedRegistry, folder: Path, image: Image, method: str, by: str
+    plain: ScriptedRegistry, folder: Path, image: Image, never: Stall, method: str, by: str
 ) -> None:
-    until = asyncio.Event()
+    """The answer of the first request is lost, and the second one has it."""
     target = manifest() if by == "tag" else manifest(image.digest)
-    plain.script(on(kind="manifest").nth(1), Stall(BEFORE_HEADERS, until))
+    plain.script(on(kind="manifest").nth(1), never)
     async with cached([plain.url], folder, timeouts={"manifest": "300ms"}) as node:
         got = await node.send(method, target)
         assert got.status == 504
-        until.set()
         async with asyncio.timeout(20):
             while (got := await node.send(method, target)).status == 504:
                 pass
         assert (got.status, got.header("Docker-Content-Digest")) == (200, image.digest)
     methods = [entry.method for entry in plain.record.of("manifest")]
-    assert methods == (["GET"] if by == "digest" else ["HEAD", "GET"] if method == "GET" else ["HEAD"])
+    first = "GET" if by == "digest" else "HEAD"
+    assert methods == [first, first, *(["GET"] if by == "tag" and method == "GET" else [])]
 
 
 async def test_a_fetch_that_never_begins_ends_after_its_time(
     plain: ScriptedRegistry, folder: Path, never: Stall
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    plain.script(BLOB.nth(1), never)
+    plain.script(BLOB.times(2), never)
     times = {"timeouts": {"blob": "200ms"}, "cache": {"fetchTimeout": "500ms"}}
     async with cached([plain.url], folder, **times) as node:
         assert (await node.get(blob(digest))).status == 504

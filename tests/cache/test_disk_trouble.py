@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from proxy.demo.images import Image
-from tests.cache.serving import cached, eventually, stored_file, unfinished, way, whole
+from tests.cache.serving import BLOB, cached, eventually, stored_file, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
+from tests.fakes.changes import DropHeader
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import UPSTREAM, blob, manifest, metric
 from tests.fakes.registry import ScriptedRegistry
@@ -165,6 +166,26 @@ async def test_a_folder_that_cannot_be_used_lets_everything_pass(
             assert (await node.get(manifest())).body == image.manifest
             assert (await node.head(manifest())).header("Docker-Content-Digest") == image.digest
             assert set(await assert_pulls(node, digest)) == {"bypass"}
+
+
+async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
+    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.pull.downloads.UNTOLD_STEP", MIB)
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    plain.script(BLOB, DropHeader("Content-Length"))
+    before = writes()
+    async with cached([plain.url], folder, cache={"maxSize": "4Mi"}) as node:
+        async with asyncio.TaskGroup() as tasks:
+            pulls = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(3)]
+        assert {(pull.result().status, pull.result().sha256) for pull in pulls} == {(200, digest)}
+        await eventually(lambda: not unfinished(folder))
+        assert not list((folder / "blobs").glob("*/*/*"))
+        assert writes() > before
+    first, *others = [entry.headers.get("range") for entry in plain.record.of("blob")]
+    assert first is None
+    begins = [int(str(asked).removeprefix("bytes=").partition("-")[0]) for asked in others]
+    assert all(4 * MIB <= begin < LARGE.size for begin in begins), begins
 
 
 async def test_a_cache_ten_times_too_small_fails_nothing_under_load(plain: ScriptedRegistry, folder: Path) -> None:
