@@ -14,12 +14,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-START_TIMEOUT = 20.0  # seconds; a cold start takes about one
+START_TIMEOUT = 60.0  # seconds; a cold start takes about one
 STOP_TIMEOUT = 10.0  # seconds between SIGTERM and SIGKILL
 PROBE_TIMEOUT = 2.0
 PROBE_PAUSE = 0.02
 LOG_TAIL = 4000  # characters of a program's output that a failure shows
-RUN_TIMEOUT = 60.0
+RUN_TIMEOUT = 100.0  # below that of a test, so that a failure shows the output
 FIRST_PORT, LAST_PORT = 20_000, 32_000  # below the range that the kernel gives to outgoing connections
 PORT_TRIES = 100
 
