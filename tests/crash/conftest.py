@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.lab import Lab
 from tests.crash.origin import Origin
 from tests.crash.program import Program
 from tests.real.processes import scratch
@@ -78,3 +79,15 @@ async def program(origin: Origin) -> AsyncIterator[Callable[..., Program]]:
             return made
 
         yield make
+
+
+@pytest.fixture
+def lab(
+    origin: Origin,
+    program: Callable[..., Program],
+    amount: Callable[[int, int], int],
+    chance: random.Random,
+    figures: Callable[..., None],
+) -> Lab:
+    """Everything above in one."""
+    return Lab(origin, program, amount, chance, figures)

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from proxy.demo.images import make_image
-from tests.crash.origin import Origin, Thing
+from tests.crash.lab import KIB, TIMEOUT, Lab
+from tests.crash.origin import Thing
 from tests.crash.program import Program
-from tests.crash.transfer import Tally, Transfer
+from tests.crash.transfer import Tally, Transfer, finish_all
 from tests.fakes.proxy import UPSTREAM
 
-KIB = 1024
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
+
 SIZES = (3 * KIB, 300 * KIB, 1024 * KIB, 1024 * KIB + 1, 4200 * KIB)
 """On both sides of what is verified before its first byte."""
 LOADERS = 4
@@ -50,6 +52,13 @@ def delete(file: Path, chance: random.Random) -> None:  # noqa: ARG001 - one sha
 WAYS = (flip_bit, truncate, zero, delete)
 
 
+async def start_holding(proxy: Program, things: list[Thing], tally: Tally) -> None:
+    """Start it, and pull each thing once, so that it is stored."""
+    await proxy.start()
+    for thing in things:
+        await Transfer(proxy.address, thing, tally).finish()
+
+
 @asynccontextmanager
 async def load(proxy: Program, things: list[Thing], tally: Tally) -> AsyncIterator[None]:
     """Clients that pull all the time, things that nobody harms."""
@@ -73,7 +82,7 @@ async def pull_by_many(proxy: Program, thing: Thing, tally: Tally, chance: rando
     """Whole and in part, all at once."""
     parts = [chance.randrange(1, thing.size)] if "/blobs/" in thing.target else []
     clients = [Transfer(proxy.address, thing, tally, first=first) for first in (*(CLIENTS * [0]), *parts)]
-    await asyncio.gather(*(client.finish() for client in clients))
+    await finish_all(clients)
 
 
 def is_right(proxy: Program, thing: Thing) -> bool:
@@ -89,79 +98,50 @@ async def spoil(
         await asyncio.to_thread(way, file, chance)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-async def test_corruption_under_load_with_verify_always(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-) -> None:
-    proxy, tally, corruptions = program(verify="always"), Tally(), amount(100, 2000)
-    victims = [origin.blob(size) for size in SIZES]
-    others = [origin.blob(size) for size in SIZES]
-    await proxy.start()
-    for thing in victims:
-        await Transfer(proxy.address, thing, tally).finish()
-    fetched = {thing: origin.gets(thing) for thing in victims}
+async def test_corruption_under_load_with_verify_always(lab: Lab) -> None:
+    proxy, tally, corruptions = lab.program(verify="always"), Tally(), lab.amount(100, 2000)
+    victims = [lab.origin.blob(size) for size in SIZES]
+    others = [lab.origin.blob(size) for size in SIZES]
+    await start_holding(proxy, victims, tally)
+    fetched = {thing: lab.origin.gets(thing) for thing in victims}
     async with load(proxy, others, tally):
         for number in range(corruptions):
-            victim, way = chance.choice(victims), WAYS[number % len(WAYS)]
-            await spoil(proxy, victim, way, chance)
-            await pull_by_many(proxy, victim, tally, chance)
+            victim, way = lab.chance.choice(victims), WAYS[number % len(WAYS)]
+            await spoil(proxy, victim, way, lab.chance)
+            await pull_by_many(proxy, victim, tally, lab.chance)
             tally.assert_clean()
             assert is_right(proxy, victim), way.__name__
             fetched[victim] += 1
-    assert {thing: origin.gets(thing) for thing in victims} == fetched
-    figures(corruptions=corruptions, fetched_again=corruptions, **tally.counts())
+    assert {thing: lab.origin.gets(thing) for thing in victims} == fetched
+    lab.figures(corruptions=corruptions, fetched_again=corruptions, **tally.counts())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-async def test_corruption_before_a_restart_with_verify_first_read(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-) -> None:
-    proxy, tally, rounds, spoiled = program(verify="firstRead"), Tally(), amount(10, 200), 0
+async def test_corruption_before_a_restart_with_verify_first_read(lab: Lab) -> None:
+    proxy, tally, rounds, spoiled = lab.program(verify="firstRead"), Tally(), lab.amount(10, 200), 0
     image = make_image(UPSTREAM, "1", {"file": b"x" * 5000})
-    victims = [*(origin.blob(size) for size in SIZES for _ in range(2)), origin.manifest(image)]
-    await proxy.start()
-    for thing in victims:
-        await Transfer(proxy.address, thing, tally).finish()
+    victims = [*(lab.origin.blob(size) for size in SIZES for _ in range(2)), lab.origin.manifest(image)]
+    await start_holding(proxy, victims, tally)
     for _ in range(rounds):
         await proxy.stop()
-        chosen = chance.sample(victims, 10)
-        before = {thing: origin.gets(thing) for thing in chosen}
+        chosen = lab.chance.sample(victims, 10)
+        before = {thing: lab.origin.gets(thing) for thing in chosen}
         for thing in chosen:
-            await spoil(proxy, thing, WAYS[spoiled % len(WAYS)], chance)
+            await spoil(proxy, thing, WAYS[spoiled % len(WAYS)], lab.chance)
             spoiled += 1
         await proxy.start()
-        await asyncio.gather(*(pull_by_many(proxy, thing, tally, chance) for thing in chosen))
+        await asyncio.gather(*(pull_by_many(proxy, thing, tally, lab.chance) for thing in chosen))
         tally.assert_clean()
         assert all(is_right(proxy, thing) for thing in chosen)
-        assert {thing: origin.gets(thing) - before[thing] for thing in chosen} == dict.fromkeys(chosen, 1)
-    figures(corruptions=spoiled, restarts=rounds, **tally.counts())
+        assert {thing: lab.origin.gets(thing) - before[thing] for thing in chosen} == dict.fromkeys(chosen, 1)
+    lab.figures(corruptions=spoiled, restarts=rounds, **tally.counts())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-async def test_corruption_with_two_workers(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-) -> None:
-    proxy, tally, corruptions = program(workers=2, verify="always"), Tally(), amount(20, 400)
-    victim = origin.blob(4200 * KIB)
-    await proxy.start()
-    await Transfer(proxy.address, victim, tally).finish()
+async def test_corruption_with_two_workers(lab: Lab) -> None:
+    proxy, tally, corruptions = lab.program(workers=2, verify="always"), Tally(), lab.amount(20, 400)
+    victim = lab.origin.blob(4200 * KIB)
+    await start_holding(proxy, [victim], tally)
     for number in range(corruptions):
-        await spoil(proxy, victim, WAYS[number % len(WAYS)], chance)
-        await pull_by_many(proxy, victim, tally, chance)
+        await spoil(proxy, victim, WAYS[number % len(WAYS)], lab.chance)
+        await pull_by_many(proxy, victim, tally, lab.chance)
         tally.assert_clean()
-    figures(corruptions=corruptions, **tally.counts())
+    lab.figures(corruptions=corruptions, **tally.counts())

@@ -1,37 +1,27 @@
 """Too few file descriptors: nobody gets a wrong byte, nothing crashes, and it passes."""
 
 import asyncio
-import random
-from collections.abc import Callable
 
 import pytest
 
-from tests.crash.origin import Origin
-from tests.crash.program import Program
+from tests.crash.lab import KIB, TIMEOUT, Lab
 from tests.crash.transfer import Tally, Transfer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
 
 LIMITS = (64, 96, 128, 192, 256)
 CLIENTS = (50, 75, 100)
-KIB = 1024
 BLOBS = 20
 RECOVERY_ATTEMPTS = 3
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-async def test_too_few_file_descriptors(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-) -> None:
-    runs, crowd, after, served = amount(20, 100), Tally(), Tally(), 0
+async def test_too_few_file_descriptors(lab: Lab) -> None:
+    runs, crowd, after, served = lab.amount(20, 100), Tally(), Tally(), 0
     for number in range(runs):
-        proxy = program()
+        proxy = lab.program()
         await proxy.start(open_files=LIMITS[number % len(LIMITS)])
-        things = [origin.blob(chance.randrange(64 * KIB, 1024 * KIB)) for _ in range(BLOBS)]
-        count = chance.choice(CLIENTS)
+        things = lab.blobs(BLOBS, 64 * KIB, 1024 * KIB)
+        count = lab.chance.choice(CLIENTS)
         clients = [Transfer(proxy.address, things[i % BLOBS], crowd) for i in range(count)]
         await asyncio.gather(*(client.attempt() for client in clients))
         assert crowd.wrong == 0, crowd.reasons
@@ -42,4 +32,4 @@ async def test_too_few_file_descriptors(
         after.assert_clean()
         assert await proxy.stop() == 0
     assert served > 0, crowd.reasons
-    figures(runs=runs, clients=crowd.pulls, served=served, refused=crowd.refused, cut=crowd.cut, wrong=crowd.wrong)
+    lab.figures(runs=runs, clients=crowd.pulls, served=served, refused=crowd.refused, cut=crowd.cut, wrong=crowd.wrong)

@@ -3,28 +3,35 @@
 import asyncio
 import functools
 import os
-import random
 import signal
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.crash.origin import Origin, Thing
-from tests.crash.program import Program
-from tests.crash.transfer import Point, Tally, Transfer
+from tests.crash.lab import KIB, TIMEOUT, Lab
+from tests.crash.origin import Thing
+from tests.crash.transfer import Point, Tally, Transfer, finish_all
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
 
 PARALLEL = 8
-KIB = 1024
 SIZES = ((32, 1024), (1024, 2048), (4097, 6000))
 """KiB: what is verified whole before its first byte, what may be, and what streams."""
 
 
-async def kill_in_mid_blob(
-    origin: Origin, things: Sequence[Thing], clients: Sequence[Transfer], point: Point, chance: random.Random
-) -> None:
+def blobs_of_all_sizes(lab: Lab) -> list[Thing]:
+    return [lab.origin.blob(lab.chance.randrange(*SIZES[i % len(SIZES)]) * KIB) for i in range(PARALLEL)]
+
+
+def random_point(lab: Lab, things: Sequence[Thing], action: Callable[[], None]) -> Point:
+    """A point anywhere in the bytes of all things."""
+    return Point(lab.chance.randrange(sum(thing.size for thing in things)), action)
+
+
+async def kill_in_mid_blob(lab: Lab, things: Sequence[Thing], clients: Sequence[Transfer], point: Point) -> None:
     """Let the clients send one request each, while the origin stalls in the middle of every blob; then kill."""
     go_on = asyncio.Event()
-    stalled = [origin.stall(thing, chance.randrange(thing.size), go_on) for thing in things]
+    stalled = [lab.origin.stall(thing, lab.chance.randrange(thing.size), go_on) for thing in things]
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
             tasks.create_task(client.attempt())
@@ -32,27 +39,19 @@ async def kill_in_mid_blob(
             await reached.wait()
         point.reach()
         go_on.set()
-    origin.behave()
+    lab.origin.behave()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-async def test_killed_at_random_points_of_parallel_downloads(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-) -> None:
-    proxy, tally, kills, left = program(), Tally(), amount(50, 1000), 0
+async def test_killed_at_random_points_of_parallel_downloads(lab: Lab) -> None:
+    proxy, tally, kills, left = lab.program(), Tally(), lab.amount(50, 1000), 0
     await proxy.start()
     for number in range(kills):
-        things = [origin.blob(chance.randrange(*SIZES[i % len(SIZES)]) * KIB) for i in range(PARALLEL)]
-        point = Point(chance.randrange(sum(thing.size for thing in things)), proxy.kill)
+        things = blobs_of_all_sizes(lab)
+        point = random_point(lab, things, proxy.kill)
         stalls = number % 2 == 1
         clients = [Transfer(proxy.address, thing, tally, None if stalls else point.count) for thing in things]
         if stalls:
-            await kill_in_mid_blob(origin, things, clients, point, chance)
+            await kill_in_mid_blob(lab, things, clients, point)
         else:
             await asyncio.gather(*(client.attempt() for client in clients))
         point.reach()
@@ -61,35 +60,27 @@ async def test_killed_at_random_points_of_parallel_downloads(
         await proxy.start()
         assert proxy.temporary() == []
         again = [Transfer(proxy.address, thing, tally) for thing in things]
-        await asyncio.gather(*(client.finish() for client in (*clients, *again)))
+        await finish_all([*clients, *again])
         tally.assert_clean()
     checked = await proxy.command("verify")
     assert checked.status == 0, checked.errors
-    figures(kills=kills, **tally.counts(), temporary_files_at_the_kill=left, temporary_files_after_restart=0)
+    lab.figures(kills=kills, **tally.counts(), temporary_files_at_the_kill=left, temporary_files_after_restart=0)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-async def test_killed_workers_leave_the_others_right(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-) -> None:
-    proxy, tally, kills = program(workers=2), Tally(), amount(12, 200)
+async def test_killed_workers_leave_the_others_right(lab: Lab) -> None:
+    proxy, tally, kills = lab.program(workers=2), Tally(), lab.amount(12, 200)
     await proxy.start()
     for number in range(kills):
-        things = [origin.blob(chance.randrange(*SIZES[i % len(SIZES)]) * KIB) for i in range(PARALLEL)]
+        things = blobs_of_all_sizes(lab)
         before = proxy.workers()
-        kill = functools.partial(os.kill, chance.choice(before), signal.SIGKILL)
-        point = Point(chance.randrange(sum(thing.size for thing in things)), kill)
+        kill = functools.partial(os.kill, lab.chance.choice(before), signal.SIGKILL)
+        point = random_point(lab, things, kill)
         stalls = number % 2 == 1
         count = None if stalls else point.count
         clients = [Transfer(proxy.address, thing, tally, count) for thing in things for _ in range(2)]
         if stalls:
-            await kill_in_mid_blob(origin, things, clients, point, chance)
-        await asyncio.gather(*(client.finish() for client in clients))
+            await kill_in_mid_blob(lab, things, clients, point)
+        await finish_all(clients)
         point.reach()
         tally.assert_clean()
         await proxy.until(lambda: len(proxy.workers()) == 2 and proxy.workers() != before)  # noqa: B023 - used up here
@@ -98,4 +89,4 @@ async def test_killed_workers_leave_the_others_right(
     assert proxy.temporary() == []
     checked = await proxy.command("verify")
     assert checked.status == 0, checked.errors
-    figures(killed_workers=kills, **tally.counts())
+    lab.figures(killed_workers=kills, **tally.counts())

@@ -1,17 +1,17 @@
 """The client that began a download leaves: everybody else gets it, and it left the origin once."""
 
 import asyncio
-import random
-from collections.abc import Callable
 
 import pytest
 
+from tests.crash.lab import MIB, TIMEOUT, Lab
 from tests.crash.origin import Origin, Thing
 from tests.crash.program import Program
 from tests.crash.transfer import PATIENCE, Tally, Transfer
 from tests.fakes.client import NodeClient, read_head
 
-MIB = 1024 * 1024
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
+
 STREAMED = 4 * MIB + 1
 """Bytes from which on a digest can be no manifest, so that its first bytes go out at once."""
 AT_ONCE = 8
@@ -35,27 +35,18 @@ async def leave_first(proxy: Program, origin: Origin, thing: Thing, at: int, tal
         go_on.set()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_first_client_leaves(
-    origin: Origin,
-    program: Callable[..., Program],
-    amount: Callable[[int, int], int],
-    chance: random.Random,
-    figures: Callable[..., None],
-    workers: int,
-) -> None:
-    proxy, tally, leaving = program(workers=workers), Tally(), amount(200 if workers == 1 else 40, 2000)
+async def test_first_client_leaves(lab: Lab, workers: int) -> None:
+    proxy, tally, leaving = lab.program(workers=workers), Tally(), lab.amount(200 if workers == 1 else 40, 2000)
     await proxy.start()
     for _ in range(leaving // AT_ONCE):
-        things = [origin.blob(chance.randrange(STREAMED, STREAMED + MIB)) for _ in range(AT_ONCE)]
+        things = lab.blobs(AT_ONCE, STREAMED, STREAMED + MIB)
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             for thing in things:
-                at = chance.randrange(MIB // 2, thing.size - MIB // 8)
-                tasks.create_task(leave_first(proxy, origin, thing, at, tally))
+                at = lab.chance.randrange(MIB // 2, thing.size - MIB // 8)
+                tasks.create_task(leave_first(proxy, lab.origin, thing, at, tally))
         tally.assert_clean()
-        assert [origin.gets(thing) for thing in things] == [1] * AT_ONCE
-        origin.behave()
-        origin.record.clear()
-    figures(left=leaving, **tally.counts(), downloads_per_blob=1)
+        assert [lab.origin.gets(thing) for thing in things] == [1] * AT_ONCE
+        lab.origin.behave()
+        lab.origin.record.clear()
+    lab.figures(left=leaving, **tally.counts(), downloads_per_blob=1)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tests.crash.origin import Thing
@@ -119,6 +119,11 @@ class Transfer:
 
     def _note(self, what: str) -> None:
         self._tally.reasons.append(f"{self._thing.digest[:15]} {what}")
+
+
+async def finish_all(clients: Iterable[Transfer], attempts: int = ATTEMPTS) -> None:
+    """Finish all pulls at the same time."""
+    await asyncio.gather(*(client.finish(attempts) for client in clients))
 
 
 class Point:
