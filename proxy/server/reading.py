@@ -1,8 +1,11 @@
-"""Reading stored bytes that go through memory: at once where the system holds them already, else in a thread."""
+"""Reading stored bytes: at once where the system holds them, else in a thread: the event loop waits for no disk."""
 
 import os
 
 from proxy.store.blobs import Content
+
+PROBE_STEP = 1024 * 1024
+"""Bytes of which the first one tells whether the system holds them, and that are fetched in one go otherwise."""
 
 
 class SpanReader:
@@ -19,6 +22,32 @@ class SpanReader:
     async def read(self, content: Content, offset: int, length: int) -> bytes | bytearray | memoryview:
         """Up to `length` bytes, which nobody changes later; raises StoreError."""
         return self._at_once(content.fileno(), offset, length) or await content.read(offset, length)
+
+    async def fetch(self, content: Content, offset: int, length: int) -> None:
+        """Have the system hold what it is to send by itself; raises StoreError.
+
+        `sendfile` waits for the disk where it is called, which is the event loop: everybody would wait with it.
+        """
+        end = offset + length
+        places = (*range(offset, end, PROBE_STEP), end - 1)
+        missing = next((place for place in places if not self._is_held(content.fileno(), place)), end)
+        while missing < end:
+            data = await content.read(missing, min(PROBE_STEP, end - missing))
+            if not data:
+                return  # who sends it finds the end as well, and tells of it
+            missing += len(data)
+
+    def _is_held(self, descriptor: int | None, place: int) -> bool:
+        """Whether the byte there can be read without waiting, or there is no telling."""
+        if descriptor is None or not self._may_ask:
+            return True
+        try:
+            os.preadv(descriptor, [bytearray(1)], place, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._may_ask = False
+        return True
 
     def _at_once(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:
         """What can be read without waiting for a disk; None where nothing can, or the file system cannot tell."""

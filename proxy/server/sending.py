@@ -69,6 +69,7 @@ class SpanSender:
             # asyncio's own fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
             await self._copy(content, offset, length)
             return
+        await self._reader.fetch(content, offset, length)
         try:
             sent = await _sendfile(transport, descriptor, offset, length)
         except asyncio.SendfileNotAvailableError:

@@ -13,7 +13,7 @@ import trustme
 
 from proxy.server import buffers
 from proxy.server.buffers import LOCAL_BUFFER
-from tests.cache.serving import cached, eventually, read_answer, reading, rest_of
+from tests.cache.serving import cached, eventually, read_answer, reading, rest_of, stored_file
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head
 from tests.fakes.proxy import UPSTREAM, blob, metric, settings, started
@@ -132,3 +132,32 @@ def breaking(call: Callable[..., int]) -> Callable[..., int]:
         return call(*given)
 
     return limited
+
+
+async def test_the_event_loop_waits_for_no_disk(
+    plain: ScriptedRegistry, folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system has dropped from its memory is there again before `sendfile` is called for it."""
+    settled = {"verify": "ingest"}
+    async with cached([plain.url], folder, cache=settled) as node:
+        await node.get(blob(digest), keep_body=False)
+        with stored_file(folder, digest).open("rb") as stored:
+            os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        waited, sendfile = [], os.sendfile
+
+        def send(connection: int, descriptor: int, offset: int, count: int) -> int:
+            try:
+                os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+                waited.append(False)
+            except BlockingIOError:
+                waited.append(True)
+            except OSError:  # a file system that cannot tell
+                waited.append(False)
+            return sendfile(connection, descriptor, offset, count)
+
+        monkeypatch.setattr(os, "sendfile", send)
+        got = await node.get(blob(digest), keep_body=False)
+        assert (got.whole, got.sha256) == (True, digest)
+    assert waited
+    assert not any(waited)
+    assert len(plain.record.of("blob")) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.server.reading import SpanReader
+from proxy.server.reading import PROBE_STEP, SpanReader
 from proxy.store.blobs import StoreError
 from proxy.store.file_content import FileContent
 from proxy.store.memory import MemoryContent
@@ -92,3 +92,84 @@ async def test_a_file_that_is_closed_is_never_read(content: FileContent) -> None
 
 async def test_content_without_a_file_is_read_as_it_can_be() -> None:
     assert await SpanReader().read(MemoryContent(bytearray(BYTES)), OFFSET, 10) == BYTES[OFFSET : OFFSET + 10]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[FileContent]:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(3 * PROBE_STEP + 5))
+    opened = FileContent(os.open(path, os.O_RDONLY))
+    yield opened
+    opened.close()
+
+
+def reads(patch: pytest.MonkeyPatch, held: int) -> list[tuple[int, int]]:
+    """Let the system hold so many bytes from the beginning on; what threads read, as offset and length."""
+    found: list[tuple[int, int]] = []
+    pread = os.pread
+
+    def probe(_: int, buffers: list[bytearray], offset: int, flags: int) -> int:
+        assert flags == os.RWF_NOWAIT
+        if offset >= held:
+            raise BlockingIOError
+        return len(buffers[0])
+
+    def read(descriptor: int, length: int, offset: int) -> bytes:
+        found.append((offset, length))
+        return pread(descriptor, length, offset)
+
+    patch.setattr(os, "preadv", probe)
+    patch.setattr(os, "pread", read)
+    return found
+
+
+async def test_what_the_system_holds_is_not_fetched(large: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_threads = reads(monkeypatch, held=large.size)
+    await SpanReader().fetch(large, 0, large.size)
+    assert not in_threads
+
+
+@pytest.mark.parametrize("held", [0, 1, PROBE_STEP, 2 * PROBE_STEP + 1, 3 * PROBE_STEP + 4])
+async def test_from_the_first_part_that_is_not_held_on_all_is_fetched(
+    large: FileContent, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    in_threads = reads(monkeypatch, held)
+    await SpanReader().fetch(large, 0, large.size)
+    assert in_threads[0][0] <= -(-held // PROBE_STEP) * PROBE_STEP
+    assert sum(length for _, length in in_threads) == large.size - in_threads[0][0]
+
+
+async def test_only_what_is_to_be_sent_is_fetched(large: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_threads = reads(monkeypatch, held=0)
+    await SpanReader().fetch(large, 100, 300)
+    assert in_threads == [(100, 300)]
+
+
+async def test_where_there_is_no_telling_nothing_is_fetched(
+    large: FileContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, asked = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
+    refuse(monkeypatch, "pread", errno.EIO)
+    for _ in range(2):
+        await reader.fetch(large, 0, large.size)
+    await reader.fetch(MemoryContent(bytearray(BYTES)), 0, len(BYTES))
+    assert len(asked) == 1
+
+
+async def test_a_disk_that_breaks_while_it_is_fetched_is_told(
+    large: FileContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "preadv", errno.EAGAIN)
+    refuse(monkeypatch, "pread", errno.EIO)
+    with pytest.raises(StoreError) as caught:
+        await SpanReader().fetch(large, 0, large.size)
+    assert caught.value.reason == "eio"
+
+
+async def test_a_file_that_has_been_cut_is_fetched_as_far_as_it_goes(
+    large: FileContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_threads = reads(monkeypatch, held=0)
+    os.truncate(f"/proc/self/fd/{large.fileno()}", PROBE_STEP)
+    await SpanReader().fetch(large, 0, large.size)
+    assert in_threads == [(0, PROBE_STEP), (PROBE_STEP, PROBE_STEP)]
