@@ -39,14 +39,19 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
 
 @pytest.fixture
 async def near(
-    listener: tuple[dict[str, Any], ssl.SSLContext | None], plain: ScriptedRegistry, folder: Path, digest: str
+    request: pytest.FixtureRequest,
+    listener: tuple[dict[str, Any], ssl.SSLContext | None],
+    plain: ScriptedRegistry,
+    folder: Path,
+    digest: str,
 ) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy that has the blob stored, and waits for no client long."""
+    """A node in front of a proxy that has the blob stored; with `short_budgets` it waits for no client long."""
     settled, nodes = listener
     async with cached([plain.url], folder) as node:
         assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
     cache = {"path": str(folder), "reserveFree": "1Mi"}
-    configuration = settings([plain.url], timeouts={"clientStall": "400ms"}, cache=cache)
+    times = {"clientStall": "400ms"} if request.node.get_closest_marker("short_budgets") else None
+    configuration = settings([plain.url], timeouts=times, cache=cache)
     async with started(configuration | {"listeners": [settled]}) as proxy:
         yield proxy.node if nodes is None else proxy.node.over(nodes)
     assert len(plain.record.of("blob")) == 1
@@ -81,6 +86,7 @@ async def test_a_connection_serves_on_after_a_large_blob(near: NodeClient, targe
             assert (got.whole, got.sha256) == (True, digest)
 
 
+@pytest.mark.short_budgets
 async def test_a_client_that_takes_nothing_is_cut(near: NodeClient, target: str) -> None:
     before = metric("scope_proxy_http_aborted_total", reason="client_gone")
     async with asyncio.timeout(WITHIN), near.opened("GET", target, receive_buffer=FEW_BYTES) as (reader, _):
