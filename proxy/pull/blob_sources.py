@@ -52,7 +52,7 @@ class BlobParts:
 
 
 class OthersTrouble(Exception):
-    """A download that another client or repository has asked for is of no use: this one has its own upstream."""
+    """A download of another client, repository or process is of no use: this client has its own upstream."""
 
 
 class BlobSources:
@@ -83,6 +83,8 @@ class BlobSources:
                 break
         if is_foreign:
             raise OthersTrouble("somebody else has asked for it, whose upstream does not have it for them")
+        if isinstance(failure, Abandoned):
+            raise OthersTrouble(str(failure))
         raise self._told(route, digest, failure)
 
     async def find(self, route: Route, digest: Digest) -> tuple[Progress, Way]:

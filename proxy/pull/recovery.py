@@ -69,7 +69,7 @@ class Recovery:
                     return fresh
             finally:
                 fresh.release()
-        raise BodyBroken(f"{digest} is being fetched by processes that keep ending")
+        return await self._past_store(route, digest, failed, sent)  # whoever fetches it keeps ending
 
     async def _compare(self, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
         """Make sure that what has been sent is right; raises BodyBroken, DigestMismatch and StoreError."""

@@ -69,6 +69,47 @@ async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegi
     until.set()
 
 
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is tried another process has the lease, and its download has just ended when it is looked for."""
+
+    async def taken(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("proxy.store.filesystem.FilesystemStore.begin", taken)
+    monkeypatch.setattr("proxy.store.filesystem.FilesystemStore.arriving", taken)
+
+
+async def test_downloads_of_others_that_keep_ending_hold_up_nobody(
+    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen with two workers whose cache was ten times too small: one pull of 16,000 got a 503."""
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    busy(monkeypatch)
+    async with cached([plain.url], folder) as node:
+        got = await node.get(blob(digest), keep_body=False)
+        assert (got.status, got.sha256, way(got)) == (200, digest, "bypass")
+        part = await node.get(blob(digest), ("Range", f"bytes={MIB}-"))
+        assert (part.status, part.body) == (206, whole(LARGE)[MIB:])
+        assert (await node.head(blob(digest))).header("Content-Length") == str(LARGE.size)
+
+
+async def test_a_writer_that_stops_is_not_waited_for_again_and_again(
+    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    until = asyncio.Event()
+    plain.script(BLOB.nth(1), Stall(3 * MIB, until))
+    async with cached([plain.url], folder) as other, AsyncExitStack() as stack:
+        one = await stack.enter_async_context(cached([plain.url], folder))
+        writer = await stack.enter_async_context(reading(one, blob(digest), MIB))
+        async with reading(other, blob(digest), 2 * MIB) as (beginning, reader, _):
+            busy(monkeypatch)
+            writer[2].transport.abort()
+            await stack.aclose()
+            assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
+    until.set()
+
+
 @pytest.mark.parametrize("where", ["middle", "last"])
 async def test_wrong_bytes_reach_the_followers_of_another_proxy_as_little(
     plain: ScriptedRegistry, folder: Path, where: str
