@@ -180,6 +180,7 @@ class Downloads:
 
     async def _download(self, progress: Progress, ingest: Ingest, route: Route, digest: Digest) -> None:
         """Fetch it, beginning behind what an interrupted writer has left."""
+        await self._make_room()  # where there is none for what is in flight already, nothing is asked for in vain
         hasher, offset = digest.hasher(), ingest.size
         await rehash(ingest, hasher, offset)
         body, size, target = await self._open(route, digest, offset)

@@ -168,6 +168,14 @@ async def test_a_folder_that_cannot_be_used_lets_everything_pass(
             assert set(await assert_pulls(node, digest)) == {"bypass"}
 
 
+async def test_a_disk_without_room_costs_no_second_request(plain: ScriptedRegistry, folder: Path) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    async with cached([plain.url], folder, cache={"reserveFree": "900Ti"}) as node:
+        got = await node.get(blob(digest), keep_body=False)
+        assert (got.status, got.sha256, way(got)) == (200, digest, "bypass")
+    assert len(plain.record.of("blob", "GET")) == 1
+
+
 async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
     plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
