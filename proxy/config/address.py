@@ -11,6 +11,8 @@ API_ROOT = "/v2"
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])")
+_LABEL_LIMIT = 63
+"""Characters between two dots of a host name (RFC 1035)."""
 _PATH = re.compile(r"/[A-Za-z0-9._~/%+@:-]*")
 
 
@@ -40,7 +42,7 @@ class Origin:
         except ValueError:
             raise ValueError("the port must be a number from 1 to 65535") from None
         host = parts.hostname or ""
-        if not host or not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
+        if not _is_host(host):
             raise ValueError("the URL names no valid host")
         if port == 0:
             raise ValueError("the port must be a number from 1 to 65535")
@@ -105,6 +107,13 @@ class EndpointAddress:
     def __str__(self) -> str:
         """The endpoint as a URL."""
         return f"{self.origin}{self.root}"
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is an IP address or a name that can be asked for; longer labels are an error inside resolvers."""
+    if ":" in host:
+        return _HOST.fullmatch(f"[{host}]") is not None
+    return _HOST.fullmatch(host) is not None and all(0 < len(label) <= _LABEL_LIMIT for label in host.split("."))
 
 
 def default_scheme(authority: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -29,14 +29,13 @@ from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
-from proxy.upstream.hedge import hedged
 
 POLL_SECONDS = 0.025
 """How often the download of another process is looked at."""
 WRONG_SECONDS = 60.0
 """How long an endpoint that sent wrong bytes of a digest is asked for that one last."""
 WRONG_LIMIT = 1024
-UNTOLD_STEP = 16 * 1024 * 1024
+RECHECK_STEP = 16 * 1024 * 1024
 """Bytes of a body of unknown size after which the bounds of the store are looked at again."""
 
 _logger = logging.getLogger(__name__)
@@ -210,7 +209,7 @@ class Downloads:
         async with aclosing(chunks):
             async for chunk in chunks:
                 unseen += len(chunk)
-                if unseen >= UNTOLD_STEP:
+                if unseen >= RECHECK_STEP:
                     unseen = 0
                     await self._make_room()
                 yield chunk
@@ -224,14 +223,10 @@ class Downloads:
         if wrong is not None and wrong in route.targets:
             route = others_first(route, wrong)
         patience = self._settings.timeouts.blob
-
-        def fetch() -> Awaitable[_Answer]:
-            return self._client.fetch(
+        try:
+            return await self._client.fetch(
                 route, ask, deadline, lambda opened: self._opened(route, ask, offset, opened), patience=patience
             )
-
-        try:
-            return await hedged(route, fetch, patience, discard=lambda answer: answer[0].close())
         except RangeInvalid as error:
             raise Abandoned("what an interrupted writer left cannot be gone on with") from error
 

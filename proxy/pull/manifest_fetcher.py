@@ -1,9 +1,7 @@
 """A manifest from the upstream, by tag or digest: read whole and verified before anybody gets it."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, manifest_type, media_type_of
 from proxy.oci.errors import DigestInvalid, UpstreamDigestInvalid, UpstreamInvalid
@@ -16,10 +14,8 @@ from proxy.transport.clock import Deadline
 from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.client import NOT_MODIFIED, UpstreamClient
 from proxy.upstream.failure import Wrong
-from proxy.upstream.hedge import hedged
 
 _logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +28,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long a request may take, and how long one of several endpoints is waited for; in seconds.
-
-    Where patience is told, a request that takes longer is sent once more.
-    """
+    """How long a request may take, and how long one of several endpoints is waited for; in seconds."""
 
     deadline: Deadline
     patience: float | None = None
@@ -64,7 +57,7 @@ class ManifestFetcher:
                 return Fetched(known, None)
             return await self._read(opened, reference)
 
-        return await self._fetch(route, ask, budget, consume)
+        return await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
 
     async def head(
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
@@ -79,16 +72,8 @@ class ManifestFetcher:
             opened.close()
             return found
 
-        fetched = await self._fetch(route, ask, budget, consume)
+        fetched = await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
         return fetched or await self.get(route, reference, accept, budget, known)
-
-    async def _fetch(
-        self, route: Route, ask: Ask, budget: Budget, consume: Callable[[Opened], Awaitable[Result]]
-    ) -> Result:
-        def fetch() -> Awaitable[Result]:
-            return self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
-
-        return await (fetch() if budget.patience is None else hedged(route, fetch, budget.patience))
 
     async def _read(self, opened: Opened, reference: Tag | Digest) -> Fetched:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""

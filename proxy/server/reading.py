@@ -1,11 +1,15 @@
 """Reading stored bytes: at once where the system holds them, else in a thread: the event loop waits for no disk."""
 
+import asyncio
 import os
 
 from proxy.store.blobs import Content
+from proxy.store.trouble import translated
 
 PROBE_STEP = 1024 * 1024
-"""Bytes of which the first one tells whether the system holds them, and that are fetched in one go otherwise."""
+"""Bytes of which the first one tells whether the system holds them."""
+_BUFFER = 256 * 1024
+"""Bytes that are read at once to have them held: few, so that they stay in the caches of the processor."""
 
 
 class SpanReader:
@@ -31,11 +35,10 @@ class SpanReader:
         end = offset + length
         places = (*range(offset, end, PROBE_STEP), end - 1)
         missing = next((place for place in places if not self._is_held(content.fileno(), place)), end)
-        while missing < end:
-            data = await content.read(missing, min(PROBE_STEP, end - missing))
-            if not data:
-                return  # who sends it finds the end as well, and tells of it
-            missing += len(data)
+        descriptor = content.fileno()
+        if missing < end and descriptor is not None:
+            with translated("cannot read from the cache"):
+                await asyncio.to_thread(_bring, descriptor, missing, end)
 
     def _is_held(self, descriptor: int | None, place: int) -> bool:
         """Whether the byte there can be read without waiting, or there is no telling."""
@@ -63,3 +66,14 @@ class SpanReader:
             self._may_ask = False
             return None
         return buffer if count == length else memoryview(buffer)[:count]
+
+
+def _bring(descriptor: int, offset: int, end: int) -> None:
+    """Read through what the system does not hold; the end may come early. Blocks. Raises OSError."""
+    os.posix_fadvise(descriptor, offset, end - offset, os.POSIX_FADV_WILLNEED)  # many pieces of it at once
+    buffer = memoryview(bytearray(_BUFFER))
+    while offset < end:
+        count = os.preadv(descriptor, [buffer[: end - offset]], offset)
+        if not count:
+            return  # who sends it finds the end as well, and tells of it
+        offset += count

@@ -59,24 +59,29 @@ class SpanSender:
             offset += length
 
     async def _send(self, content: Content, offset: int, length: int) -> None:
-        transport, descriptor = self._request.transport, content.fileno()
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+        transport = self._open_transport()
         is_plain = transport.get_extra_info("sslcontext") is None
         # Without a length the body goes in chunks, which the kernel cannot frame (`chunked` is not set then).
         is_framed = self._response.content_length is None
-        if descriptor is None or not is_plain or is_framed:
+        if content.fileno() is None or not is_plain or is_framed:
             # asyncio's own fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
             await self._copy(content, offset, length)
             return
         await self._reader.fetch(content, offset, length)
         try:
-            sent = await _sendfile(transport, descriptor, offset, length)
+            sent = await _sendfile(self._open_transport(), content.fileno(), offset, length)
         except asyncio.SendfileNotAvailableError:
             await self._copy(content, offset, length)
             return
         if sent != length:
             raise StoreError("the stored file is shorter than it was")
+
+    def _open_transport(self) -> asyncio.Transport:
+        """The client's connection; raises ConnectionResetError where it is closing, which `sendfile` calls a bug."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        return transport
 
     async def _copy(self, content: Content, offset: int, length: int) -> None:
         while length > 0:
@@ -95,7 +100,9 @@ class SpanSender:
             await asyncio.sleep(0)
 
 
-async def _sendfile(transport: asyncio.Transport, descriptor: int, offset: int, length: int) -> int:
+async def _sendfile(transport: asyncio.Transport, descriptor: int | None, offset: int, length: int) -> int:
+    if descriptor is None:
+        raise StoreError("the stored file is closed")
     loop = asyncio.get_running_loop()
     try:
         return await loop.sendfile(transport, _File(descriptor), offset, length, fallback=False)  # type: ignore[arg-type]

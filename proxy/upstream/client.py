@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from cachetools import LRUCache
-from yarl import URL
 
-from proxy.log import REQUEST_ID
 from proxy.metrics import (
     UPSTREAM_ERRORS,
     UPSTREAM_LAST_SUCCESS,
@@ -21,19 +19,18 @@ from proxy.metrics import (
 )
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import RangeInvalid, RegistryError
-from proxy.oci.request import NAMESPACE, Operation
+from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
-from proxy.tracing import outgoing_context, span
+from proxy.tracing import span
 from proxy.transport.clock import Deadline
-from proxy.transport.limits import CountedGate
-from proxy.transport.loop import via
-from proxy.transport.redirect import Followed, follow
+from proxy.transport.redirect import Followed
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
-from proxy.transport.session import Outgoing, Sessions
+from proxy.transport.session import Sessions
 from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.authorized import Authorized, Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
+from proxy.upstream.sender import Sender
 from proxy.upstream.trouble import TROUBLE, Waiting, translate
 
 REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
@@ -74,7 +71,8 @@ class UpstreamClient:
         """What `consume` makes of the first good answer; it may raise an EndpointFailure to have the next one asked.
 
         When `consume` returns, the answer is its own to close. The endpoints share the time that is left, or where
-        that is long the `patience` (seconds), so that one which hangs does not use up all; the last one has the rest.
+        that is long the `patience` (seconds), so that one which hangs does not use up all; the last one has the rest,
+        and is sent the request once more when it has not answered for as long: its answer may be lost.
         Patience also bounds how long an endpoint that asks for it is left alone before it is asked again: who waits
         learns of it. Raises RegistryError for the node.
         """
@@ -87,8 +85,9 @@ class UpstreamClient:
                 if position > 0 or round_number > 1:
                     UPSTREAM_RETRIES.labels(route.upstream).inc()
                 share = _share(deadline, len(pending) - position, patience)
+                sender = Sender(self._sessions, route, target, ask, patience)
                 try:
-                    return await self._try(route, target, ask, share, consume)
+                    return await self._try(route, sender, share, consume)
                 except EndpointFailure as failure:
                     _logger.info("%s %s: %s", ask.method, target.url(ask.suffix), failure)
                     failed.append(Failed(target, failure))
@@ -102,17 +101,17 @@ class UpstreamClient:
         raise AssertionError("the last round either returns or raises")
 
     async def _try(
-        self, route: Route, target: Target, ask: Ask, share: Deadline, consume: Callable[[Opened], Awaitable[Result]]
+        self, route: Route, sender: Sender, share: Deadline, consume: Callable[[Opened], Awaitable[Result]]
     ) -> Result:
         """Ask one endpoint within its share of the time; raises EndpointFailure or RegistryError."""
+        target, host = sender.target, sender.target.endpoint.origin.authority
         rest = max(self._endpoints.rest(target), self._book(route).rest(target))
         if rest > 0:
-            reason = f"{target.endpoint.origin.authority} asked to be left alone for {rest:.0f} s"
+            reason = f"{host} asked to be left alone for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
         scope = asyncio.timeout(share.remaining)
-        sender = _Sender(self._sessions, route, target, ask)
         try:
-            with span("upstream", upstream=route.upstream, host=target.endpoint.origin.authority, op=ask.operation):
+            with span("upstream", upstream=route.upstream, host=host, op=sender.ask.operation):
                 async with scope:
                     result = await self._ask(route, sender, consume)
         except TROUBLE as error:
@@ -133,7 +132,7 @@ class UpstreamClient:
         _note_answer(route)
         return result
 
-    async def _ask(self, route: Route, sender: "_Sender", consume: Callable[[Opened], Awaitable[Result]]) -> Result:
+    async def _ask(self, route: Route, sender: Sender, consume: Callable[[Opened], Awaitable[Result]]) -> Result:
         opened = await self._open(route, sender)
         sender.waits_for = Waiting.BODY
         try:
@@ -142,7 +141,7 @@ class UpstreamClient:
             opened.close()
             raise
 
-    async def _open(self, route: Route, sender: "_Sender") -> Opened:
+    async def _open(self, route: Route, sender: Sender) -> Opened:
         """One request; where its HEAD is refused, a GET takes its place."""
         target, ask = sender.target, sender.ask
         try:
@@ -157,7 +156,7 @@ class UpstreamClient:
             raise
         return Opened(answer.followed.response, target, route.upstream, sender.release, answer.good_until)
 
-    async def _authorized(self, route: Route, sender: "_Sender") -> Authorized:
+    async def _authorized(self, route: Route, sender: Sender) -> Authorized:
         try:
             return await self._authorizer.send(sender.target, route, sender, sender.ask.suffix)
         except Refused:
@@ -188,58 +187,6 @@ class UpstreamClient:
         self._endpoints.failed(target, str(failure), failure.retry_after)
         if self._endpoints.are_down(route.upstream, route.targets):
             _UP[route.upstream,].set(0)
-
-
-class _Sender:
-    """Sends one request, again as often as its authorization changes, and holds its place at the host's gate."""
-
-    def __init__(self, sessions: Sessions, route: Route, target: Target, ask: Ask) -> None:
-        self.ask = ask
-        self.target = target
-        self.waits_for = Waiting.TOKEN
-        self._sessions = sessions
-        self._route = route
-        self._gate = CountedGate(sessions.gate(target.endpoint.origin), route.upstream)
-        self._holds = False
-
-    async def __call__(self, authorization: str | None) -> Followed:
-        self.release()
-        self.waits_for = Waiting.PLACE
-        await self._gate.acquire(self.ask.size)
-        self._holds = True
-        self.waits_for = Waiting.ANSWER
-        try:
-            answer = await follow(self._sessions, self._outgoing(authorization))
-        except BaseException:
-            self.release()
-            raise
-        if answer.response.status in (400, 401, 403):
-            # A token may be needed now, and its request wants a place of its own: holding two could block for good.
-            self.release()
-            self.waits_for = Waiting.TOKEN
-        return answer
-
-    def release(self) -> None:
-        """Give the place back, if it is held."""
-        if self._holds:
-            self._holds = False
-            self._gate.release(self.ask.size)
-
-    def _outgoing(self, authorization: str | None) -> Outgoing:
-        ask, target = self.ask, self.target
-        query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
-        headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via(), **outgoing_context()}
-        if ask.accept is not None:
-            headers["Accept"] = ask.accept
-        if ask.range is not None:
-            headers["Range"] = str(ask.range)
-        if ask.etag is not None:
-            headers["If-None-Match"] = ask.etag
-        if authorization is not None:
-            headers["Authorization"] = authorization
-        url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
-        label = (self._route.upstream, ask.operation.value)
-        return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
 
 
 def _note_answer(route: Route) -> None:

@@ -15,6 +15,8 @@ LONGEST_COOL_DOWN = 60.0
 """... up to so many seconds."""
 LONGEST_REST = 300.0
 """Seconds that an endpoint is left alone for at the most: then one request finds out how it is."""
+QUIET_SECONDS = 60.0
+"""An endpoint that fails and serves in turn is logged once in so many seconds."""
 ERROR_LIMIT = 300
 """Characters of an endpoint's last error that are remembered."""
 
@@ -63,6 +65,8 @@ class _Health:
     error: str = ""
     error_at: float | None = None
     success_at: float | None = None
+    is_told: bool = False
+    quiet_until: float = 0.0
 
     def state(self, now: float) -> EndpointState:
         """The state at a time of the monotonic clock."""
@@ -101,7 +105,8 @@ class Endpoints:
         health.success_at = time.time()
         health.refusals = 0
         if not self.rest(target):
-            if health.failures and self._logs:
+            if health.is_told:
+                health.is_told = False
                 _logger.info("%s serves again, after %d failures", target.endpoint.origin, health.failures)
             health.failures, health.cool_until = 0, 0.0
 
@@ -116,7 +121,8 @@ class Endpoints:
         health = self._of(target)
         now = time.monotonic()
         health.failures += 1
-        if health.failures == 1 and self._logs:
+        if self._logs and not health.is_told and now >= health.quiet_until:
+            health.is_told, health.quiet_until = True, now + QUIET_SECONDS
             _logger.warning("%s fails: %s", target.endpoint.origin, health.error)
         health.cool_until = now + min(COOL_DOWN * 2.0 ** (health.failures - 1), LONGEST_COOL_DOWN)
         if retry_after is not None:

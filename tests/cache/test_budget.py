@@ -41,19 +41,6 @@ async def test_a_blob_that_is_late_is_504_and_the_next_try_has_it(
     assert len(plain.record.of("blob", "GET")) in ({1, 2} if place == BEFORE_HEADERS else {1})
 
 
-async def test_a_request_that_is_lost_on_the_way_is_sent_once_more(
-    plain: ScriptedRegistry, folder: Path, never: Stall
-) -> None:
-    digest = plain.add_blob(UPSTREAM, LARGE).digest
-    plain.script(BLOB.nth(1), never)
-    async with cached([plain.url], folder, timeouts={"blob": "300ms"}) as node:
-        async with asyncio.timeout(20):
-            while (got := await node.get(blob(digest))).status == 504:
-                pass
-        assert (got.status, got.sha256) == (200, digest)
-    assert len(plain.record.of("blob", "GET")) == 2
-
-
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 @pytest.mark.parametrize("by", ["tag", "digest"])
 async def test_a_manifest_that_is_late_is_504_and_the_next_try_has_it(

@@ -13,6 +13,8 @@ import trustme
 
 from proxy.server import buffers
 from proxy.server.buffers import LOCAL_BUFFER
+from proxy.server.reading import SpanReader
+from proxy.server.sending import SpanSender
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of, stored_file
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head
@@ -138,6 +140,33 @@ def breaking(call: Callable[..., int]) -> Callable[..., int]:
         return call(*given)
 
     return limited
+
+
+async def test_who_leaves_just_when_the_disk_has_answered_is_no_bug(
+    plain: ScriptedRegistry, folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection closes between two steps of the event loop; `logs` sees to it that nothing is called a bug."""
+    fetch, send = SpanReader.fetch, SpanSender._send
+    senders: dict[SpanReader, SpanSender] = {}
+
+    async def remember(self: SpanSender, *piece: Any) -> None:
+        senders[self._reader] = self
+        await send(self, *piece)
+
+    async def leave(self: SpanReader, *piece: Any) -> None:
+        await fetch(self, *piece)
+        transport = senders[self]._request.transport
+        assert transport is not None
+        transport.abort()
+
+    async with cached([plain.url], folder) as node:
+        assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
+        before = metric("scope_proxy_http_aborted_total", reason="client_gone")
+        monkeypatch.setattr(SpanSender, "_send", remember)
+        monkeypatch.setattr(SpanReader, "fetch", leave)
+        async with node.opened("GET", blob(digest)) as (reader, _):
+            assert len(await rest_of(reader)) < LARGE.size
+        await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
 
 
 async def test_the_event_loop_waits_for_no_disk(

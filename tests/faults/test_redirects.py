@@ -167,6 +167,8 @@ async def test_relative_locations(node: NodeClient, registry: ScriptedRegistry, 
         "",
         "http://127.0.0.1/ a",
         "http://127.0.0.1:99999/",
+        f"http://{'a' * 64}.example/",
+        "http://a..example/",
         "http://127.0.0.1/" + "a" * 9000,
     ],
 )

@@ -68,8 +68,8 @@ def test_every_host_has_a_secret_of_its_own_with_a_name_that_the_chart_takes() -
     names = [
         "a.b.example",
         "a-b.example",
-        f"{'long-' * 12}name.example",
-        f"{'long-' * 12}other.example",
+        f"{'long.' * 12}name.example",
+        f"{'long.' * 12}other.example",
         '"*"',
         '"[::1]:5000"',
     ]

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.config.address import Origin
 from proxy.routing.table import Target
-from proxy.upstream.endpoints import COOL_DOWN, ERROR_LIMIT, EndpointHealth, Endpoints, EndpointState
+from proxy.upstream.endpoints import COOL_DOWN, ERROR_LIMIT, QUIET_SECONDS, EndpointHealth, Endpoints, EndpointState
 from tests.unit.routing.support import only_target, table
 
 ORIGIN = Origin.parse("https://up.example")
@@ -95,3 +95,42 @@ def test_refusals_in_a_row_are_counted_up_to_the_next_good_answer(target: Target
     assert endpoints.health(ORIGIN).refusals == 3
     endpoints.succeeded(target)
     assert endpoints.health(ORIGIN).refusals == 0
+
+
+def told(logs: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What was logged and cleared, as level and text."""
+    found = [(record.levelname, record.getMessage()) for record in logs.records]
+    logs.clear()
+    return found
+
+
+def test_who_begins_to_fail_is_a_warning_once_until_it_serves_again(
+    clock: Clock, target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "proxy.upstream.endpoints")
+    endpoints = Endpoints()
+    for _ in range(3):
+        endpoints.failed(target, "up.example answered 500")
+    assert told(caplog) == [("WARNING", "https://up.example fails: up.example answered 500")]
+    endpoints.succeeded(target)
+    endpoints.succeeded(target)
+    assert told(caplog) == [("INFO", "https://up.example serves again, after 3 failures")]
+    for _ in range(20):  # good and bad in turn
+        endpoints.failed(target, "up.example answered 500")
+        endpoints.succeeded(target)
+    assert told(caplog) == []
+    clock.now += QUIET_SECONDS
+    endpoints.failed(target, "up.example answered 503")
+    assert told(caplog) == [("WARNING", "https://up.example fails: up.example answered 503")]
+
+
+def test_what_one_client_finds_out_for_itself_is_not_logged(
+    clock: Clock, target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "proxy.upstream.endpoints")
+    endpoints = Endpoints(logs=False)
+    endpoints.failed(target, "up.example answered 429", 1.0)
+    clock.now += 2
+    endpoints.succeeded(target)
+    assert endpoints.health(ORIGIN).state is EndpointState.OK
+    assert told(caplog) == []

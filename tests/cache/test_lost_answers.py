@@ -1,0 +1,115 @@
+"""Answers that do not come: a request that is lost on its way is sent once more, and nothing else is."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy.oci.reference import Digest
+from proxy.store.layout import Layout
+from tests.cache.serving import BLOB, cached, eventually
+from tests.fakes.blobs import MIB, Generated
+from tests.fakes.changes import IgnoreRange, Reply
+from tests.fakes.client import NodeClient, read_head
+from tests.fakes.interrupts import BEFORE_HEADERS, Stall
+from tests.fakes.matching import on
+from tests.fakes.proxy import REG, UPSTREAM, blob, manifest, metric
+from tests.fakes.registry import ScriptedRegistry
+
+LARGE = Generated(6 * MIB, seed=121)
+SOON = {"manifest": "300ms", "blob": "300ms"}
+
+
+def retries() -> float:
+    return metric("scope_proxy_upstream_retries_total", upstream=REG)
+
+
+async def until_told(node: NodeClient, target: str) -> int:
+    """The first status that is no 504."""
+    async with asyncio.timeout(20):
+        while (got := await node.get(target)).status == 504:
+            pass
+    return got.status
+
+
+async def test_a_request_that_is_lost_on_the_way_is_sent_once_more(
+    plain: ScriptedRegistry, folder: Path, never: Stall
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    plain.script(BLOB.nth(1), never)
+    before = retries()
+    async with cached([plain.url], folder, timeouts=SOON) as node:
+        assert await until_told(node, blob(digest)) == 200
+    assert len(plain.record.of("blob", "GET")) == 2
+    assert retries() == before + 1
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_whatever_the_second_answer_is_counts(
+    plain: ScriptedRegistry, folder: Path, never: Stall, status: int
+) -> None:
+    plain.script(on(kind="manifest").nth(1), never)
+    plain.script(on(kind="manifest").starting(2), Reply(status))
+    async with cached([plain.url], folder, timeouts=SOON) as node:
+        assert await until_told(node, manifest()) == status
+
+
+async def test_what_waits_for_a_place_of_ours_is_not_sent_once_more(plain: ScriptedRegistry, folder: Path) -> None:
+    holder = plain.add_blob(UPSTREAM, Generated(48 * MIB, seed=122)).digest
+    others = [plain.add_blob(UPSTREAM, Generated(MIB, seed=130 + number)).digest for number in range(4)]
+    until, before = asyncio.Event(), retries()
+    plain.script(BLOB.nth(1), Stall(5 * MIB, until))
+    async with (
+        cached([plain.url], folder, timeouts={"blob": "1s"}, host={"maxConnections": 2}) as node,
+        node.opened("GET", blob(holder)) as (reader, _),
+    ):
+        assert (await read_head(reader))[0] == 200
+        got = await asyncio.gather(*(node.get(blob(digest)) for digest in others))
+        assert {answer.status for answer in got} == {504}
+        assert metric("scope_proxy_upstream_queue", upstream=REG) == len(others)
+        until.set()
+    assert retries() == before
+
+
+async def test_an_endpoint_that_is_slow_is_not_taken_to_be_down(
+    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path, never: Stall
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    second.add_blob(UPSTREAM, LARGE)
+    until = asyncio.Event()
+    plain.script(BLOB, never)
+    second.script(BLOB, Stall(BEFORE_HEADERS, until))
+    async with cached([plain.url, second.url], folder, timeouts=SOON) as node:
+        await node.get(blob(digest))
+        await second.record.wait(2, "blob")
+        assert metric("scope_proxy_upstream_up", upstream=REG) == 1
+        until.set()
+        assert await until_told(node, blob(digest)) == 200
+    assert len(plain.record.of("blob")) == 1
+
+
+async def test_an_answer_that_has_begun_is_not_asked_for_again(plain: ScriptedRegistry, folder: Path) -> None:
+    """What an interrupted writer has left is passed over, where the server takes no ranges; that may take long."""
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    until, reached = asyncio.Event(), asyncio.Event()
+    plain.script(BLOB, IgnoreRange(), Stall(2 * MIB, until, reached))
+    async with cached([plain.url], folder, timeouts=SOON) as node:
+        Layout(folder).part(Digest.parse(digest)).write_bytes(b"".join(LARGE.pieces(0, 4 * MIB)))
+        assert (await node.get(blob(digest))).status == 504
+        assert reached.is_set()
+        until.set()
+        assert await until_told(node, blob(digest)) == 200
+    [asked] = plain.record.of("blob", "GET")
+    assert asked.headers["range"] == f"bytes={4 * MIB}-"
+
+
+async def test_when_both_are_lost_their_places_are_given_back(
+    plain: ScriptedRegistry, folder: Path, never: Stall
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    plain.script(BLOB.times(2), never)
+    async with cached([plain.url], folder, timeouts=SOON, cache={"fetchTimeout": "600ms"}) as node:
+        assert (await node.get(blob(digest))).status == 504
+        await plain.record.wait(2, "blob")
+        await eventually(lambda: metric("scope_proxy_upstream_in_flight", upstream=REG) == 0)
+        assert await until_told(node, blob(digest)) == 200
