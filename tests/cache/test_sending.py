@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,8 @@ async def test_the_event_loop_waits_for_no_disk(
         waited, sendfile = [], os.sendfile
 
         def send(connection: int, descriptor: int, offset: int, count: int) -> int:
+            if threading.current_thread() is not threading.main_thread():
+                return sendfile(connection, descriptor, offset, count)
             try:
                 os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
                 waited.append(False)

@@ -106,18 +106,20 @@ def large(tmp_path: Path) -> Iterator[FileContent]:
 def reads(patch: pytest.MonkeyPatch, held: int) -> list[tuple[int, int]]:
     """Let the system hold so many bytes from the beginning on; what threads read, as offset and length."""
     found: list[tuple[int, int]] = []
-    preadv = os.preadv
+    sendfile = os.sendfile
 
-    def read(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
-        if flags == os.RWF_NOWAIT:
-            if offset >= held:
-                raise BlockingIOError
-            return len(buffers[0])
-        count = preadv(descriptor, buffers, offset)
-        found.append((offset, count))
-        return count
+    def probe(_: int, buffers: list[bytearray], offset: int, flags: int) -> int:
+        assert flags == os.RWF_NOWAIT
+        if offset >= held:
+            raise BlockingIOError
+        return len(buffers[0])
 
-    patch.setattr(os, "preadv", read)
+    def send(connection: int, descriptor: int, offset: int, length: int) -> int:
+        found.append((offset, sendfile(connection, descriptor, offset, length)))
+        return found[-1][1]
+
+    patch.setattr(os, "preadv", probe)
+    patch.setattr(os, "sendfile", send)
     return found
 
 
@@ -156,10 +158,8 @@ async def test_where_there_is_no_telling_nothing_is_fetched(
 async def test_a_disk_that_breaks_while_it_is_fetched_is_told(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: int, __: object, ___: int, flags: int = 0) -> int:
-        raise BlockingIOError if flags else OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "preadv", broken)
+    reads(monkeypatch, held=0)
+    refuse(monkeypatch, "sendfile", errno.EIO)
     with pytest.raises(StoreError) as caught:
         await SpanReader().fetch(large, 0, large.size)
     assert caught.value.reason == "eio"
@@ -173,3 +173,13 @@ async def test_a_file_that_has_been_cut_is_fetched_as_far_as_it_goes(
     await SpanReader().fetch(large, 0, large.size)
     assert sum(length for _, length in in_threads) == PROBE_STEP
     assert in_threads[-1] == (PROBE_STEP, 0)
+
+
+async def test_without_a_descriptor_to_spare_nothing_is_fetched(
+    large: FileContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_threads = reads(monkeypatch, held=0)
+    asked = refuse(monkeypatch, "open", errno.EMFILE)
+    await SpanReader().fetch(large, 0, large.size)
+    assert asked == [errno.EMFILE]
+    assert not in_threads
