@@ -58,10 +58,6 @@ class TokenUnavailable(Exception):
         return type(self)(self.reason, self.retry_after)
 
 
-class _TooLong(Exception):
-    """An answer that is no token."""
-
-
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
     """What is asked of which token server, for which upstream."""
@@ -81,7 +77,7 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
     try:
         gate = CountedGate(sessions.gate(request.realm_origin), request.upstream)
         async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):
-            status, body, retry_after = await _send(sessions, _outgoing(request, method))
+            status, body, retry_after = await _send(sessions, request, method)
     except TimeoutError:
         raise TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s") from None
     except QueueFull as error:
@@ -90,8 +86,6 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
         refused = refused_address(error)
         text = f"{_name(request)} {connection_trouble(error)[1]}" if refused is None else f"token server {refused}"
         raise TokenUnavailable(text) from error
-    except _TooLong as error:
-        raise TokenUnavailable(f"{_name(request)} {error}") from error
     if status in _REFUSALS:
         raise TokenRefused(status, request.realm_origin.authority)
     if status != 200:  # noqa: PLR2004 - the one status that carries a token
@@ -140,21 +134,21 @@ def _oauth_grant(login: Login) -> Mapping[str, str]:
     return {"grant_type": "password", "username": login.username, "password": login.secret}
 
 
-async def _send(sessions: Sessions, outgoing: Outgoing) -> tuple[int, bytes, float | None]:
-    response = await sessions.request(outgoing)
+async def _send(sessions: Sessions, request: TokenRequest, method: Method) -> tuple[int, bytes, float | None]:
+    response = await sessions.request(_outgoing(request, method))
     try:
-        body = await _read(response)
+        body = await _read(request, response)
     finally:
         response.close() if not response.content.at_eof() else response.release()
     return response.status, body, parse_retry_after(response.headers.get("Retry-After"))
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(request: TokenRequest, response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > BODY_LIMIT:
-            raise _TooLong(f"sent more than {BODY_LIMIT} bytes")
+            raise TokenUnavailable(f"{_name(request)} sent more than {BODY_LIMIT} bytes")
     return bytes(body)
 
 

@@ -3,21 +3,17 @@
 import os
 import ssl
 from dataclasses import dataclass
-from typing import TypeVar
 
 import aiohttp
 
 from proxy.config.address import Origin
 from proxy.doctor.report import Check
-from proxy.transport.addresses import AddressRefused
 from proxy.transport.redirect import RedirectRefused
+from proxy.transport.trouble import cause, refused_address
 
 TROUBLE = (aiohttp.ClientError, TimeoutError, OSError, RedirectRefused)
 """What a request to the outside can end with."""
 
-Found = TypeVar("Found", bound=BaseException)
-
-_CAUSES_LIMIT = 5
 _EXPIRED = 10
 _NOT_YET_VALID = 9
 _WRONG_NAME = frozenset({62, 64})
@@ -66,9 +62,9 @@ def explain(error: BaseException, origin: Origin) -> Trouble:
 
 
 def _tls(error: BaseException, host: str) -> tuple[str, str]:
-    verification = _cause(error, ssl.SSLCertVerificationError)
+    verification = cause(error, ssl.SSLCertVerificationError)
     if verification is None:
-        failure = _cause(error, ssl.SSLError)
+        failure = cause(error, ssl.SSLError)
         reason = (failure.reason if failure is not None else None) or type(error).__name__
         advice = f'write http://{host} if it speaks plain HTTP, else look at its TLS versions and hosts."{host}".tls'
         return f"the TLS handshake with {host} failed: {reason}", advice
@@ -90,18 +86,8 @@ def _refused(error: BaseException, host: str) -> Trouble | None:
     """A refusal of our own, which the HTTP client may have wrapped."""
     if isinstance(error, RedirectRefused):
         return Trouble(Check.REDIRECT, str(error), "have the registry mended, or allow it as the line says")
-    refused = _cause(error, AddressRefused)
+    refused = refused_address(error)
     if refused is None:
         return None
     advice = "if this is right, add the origin of that server to realms or redirects of the registry's host"
     return Trouble(Check.REDIRECT, f"asking {host} leads where we do not go: {refused}", advice)
-
-
-def _cause(error: BaseException | None, kind: type[Found]) -> Found | None:
-    """The error of this kind that the HTTP client has wrapped, if there is one."""
-    for _ in range(_CAUSES_LIMIT):
-        # The client's own errors inherit from those that they wrap, and hold nothing of them.
-        if error is None or (isinstance(error, kind) and not isinstance(error, aiohttp.ClientError)):
-            return error
-        error = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error.__cause__
-    return None

@@ -2,10 +2,14 @@
 
 import errno
 import os
+from typing import TypeVar
 
 import aiohttp
 
 from proxy.transport.addresses import AddressRefused
+
+_CAUSES_LIMIT = 5
+Found = TypeVar("Found", bound=BaseException)
 
 
 def connection_trouble(error: BaseException) -> tuple[str, str]:
@@ -28,12 +32,18 @@ def connection_trouble(error: BaseException) -> tuple[str, str]:
     return "protocol", f"sent an answer that is not HTTP: {type(error).__name__}"
 
 
-def refused_address(error: BaseException | None) -> AddressRefused | None:
-    """The refusal of our resolver, which aiohttp wraps."""
-    for _ in range(5):
-        if error is None or isinstance(error, AddressRefused):
+def refused_address(error: BaseException) -> AddressRefused | None:
+    """The refusal of our resolver, if that is what it comes from."""
+    return cause(error, AddressRefused)
+
+
+def cause(error: BaseException | None, kind: type[Found]) -> Found | None:
+    """The error of this kind that the HTTP client has wrapped, if there is one."""
+    for _ in range(_CAUSES_LIMIT):
+        # The client's own errors inherit from those that they wrap, and hold nothing of them.
+        if error is None or (isinstance(error, kind) and not isinstance(error, aiohttp.ClientError)):
             return error
-        error = error.__cause__ or getattr(error, "os_error", None)
+        error = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error.__cause__
     return None
 
 
