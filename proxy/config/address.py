@@ -10,9 +10,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 API_ROOT = "/v2"
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])")
-_LABEL_LIMIT = 63
-"""Characters between two dots of a host name (RFC 1035)."""
+_LABEL = r"[A-Za-z0-9_-]{1,63}"  # a longer one is an error inside resolvers (RFC 1035)
+_HOST = re.compile(rf"(?=[A-Za-z0-9]){_LABEL}(?:\.{_LABEL})*(?<=[A-Za-z0-9])|\[[0-9A-Fa-f:.]+\]")
 _PATH = re.compile(r"/[A-Za-z0-9._~/%+@:-]*")
 
 
@@ -42,7 +41,7 @@ class Origin:
         except ValueError:
             raise ValueError("the port must be a number from 1 to 65535") from None
         host = parts.hostname or ""
-        if not _is_host(host):
+        if not host or not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
             raise ValueError("the URL names no valid host")
         if port == 0:
             raise ValueError("the port must be a number from 1 to 65535")
@@ -107,13 +106,6 @@ class EndpointAddress:
     def __str__(self) -> str:
         """The endpoint as a URL."""
         return f"{self.origin}{self.root}"
-
-
-def _is_host(host: str) -> bool:
-    """Whether it is an IP address or a name that can be asked for; longer labels are an error inside resolvers."""
-    if ":" in host:
-        return _HOST.fullmatch(f"[{host}]") is not None
-    return _HOST.fullmatch(host) is not None and all(0 < len(label) <= _LABEL_LIMIT for label in host.split("."))
 
 
 def default_scheme(authority: str) -> str:

@@ -40,15 +40,7 @@ class SpanReader:
 
     def _is_held(self, descriptor: int | None, place: int) -> bool:
         """Whether the byte there can be read without waiting, or there is no telling."""
-        if descriptor is None or not self._may_ask:
-            return True
-        try:
-            os.preadv(descriptor, [bytearray(1)], place, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self._may_ask = False
-        return True
+        return self._at_once(descriptor, place, 1) is not None or descriptor is None or not self._may_ask
 
     def _at_once(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:
         """What can be read without waiting for a disk; None where nothing can, or the file system cannot tell."""

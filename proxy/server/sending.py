@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import time
-from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -21,16 +20,6 @@ TURN = 1024 * 1024
 """Bytes that pass through memory for one client before others have their turn."""
 _DISK = frozenset({errno.EIO, errno.ESTALE})
 """Errors of sendfile that are the file's; all others are the connection's."""
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """What `loop.sendfile` wants of a file."""
-
-    descriptor: int
-
-    def fileno(self) -> int:
-        return self.descriptor
 
 
 class SpanSender:
@@ -69,7 +58,7 @@ class SpanSender:
             return
         await self._reader.fetch(content, offset, length)
         try:
-            sent = await _sendfile(self._open_transport(), content.fileno(), offset, length)
+            sent = await _sendfile(self._open_transport(), content, offset, length)
         except asyncio.SendfileNotAvailableError:
             await self._copy(content, offset, length)
             return
@@ -100,12 +89,11 @@ class SpanSender:
             await asyncio.sleep(0)
 
 
-async def _sendfile(transport: asyncio.Transport, descriptor: int | None, offset: int, length: int) -> int:
-    if descriptor is None:
-        raise StoreError("the stored file is closed")
+async def _sendfile(transport: asyncio.Transport, content: Content, offset: int, length: int) -> int:
+    """Send bytes of content that is a file: all that is asked of one is its descriptor."""
     loop = asyncio.get_running_loop()
     try:
-        return await loop.sendfile(transport, _File(descriptor), offset, length, fallback=False)  # type: ignore[arg-type]
+        return await loop.sendfile(transport, content, offset, length, fallback=False)  # type: ignore[arg-type]
     except OSError as error:
         if error.errno in _DISK:
             raise StoreError(f"cannot read from the cache: {error.strerror}", "eio") from error
