@@ -1,7 +1,8 @@
 """Two proxies on one folder, as two workers have it: one of them downloads, the other one reads behind it."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ import pytest
 from tests.cache.serving import BLOB, cached, reading, rest_of, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte
+from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall
 from tests.fakes.proxy import UPSTREAM, blob
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(8 * MIB + 9, seed=101)
 SMALL = Generated(200_009, seed=102)
+
+Stopping = tuple[NodeClient, Callable[[], Awaitable[None]]]
+"""The node that follows, and what stops the writer."""
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
@@ -53,20 +58,31 @@ async def test_the_follower_has_bytes_before_the_writer_has_all(plain: ScriptedR
         assert beginning + await reader.readexactly(LARGE.size - 3 * MIB) == whole(LARGE)
 
 
-async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegistry, folder: Path) -> None:
-    digest = plain.add_blob(UPSTREAM, LARGE).digest
+@asynccontextmanager
+async def stopping_writer(plain: ScriptedRegistry, folder: Path, digest: str) -> AsyncIterator[Stopping]:
+    """A proxy that stops in the middle of its download, and a node that is asked meanwhile for the same blob."""
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(3 * MIB, until))
     async with cached([plain.url], folder) as other, AsyncExitStack() as stack:
         one = await stack.enter_async_context(cached([plain.url], folder))
-        writer = await stack.enter_async_context(reading(one, blob(digest), MIB))
-        async with reading(other, blob(digest), 2 * MIB) as (beginning, reader, _):
-            writer[2].transport.abort()
+        _, _, client = await stack.enter_async_context(reading(one, blob(digest), MIB))
+
+        async def stop() -> None:
+            client.transport.abort()
             await stack.aclose()
+
+        yield other, stop
+    until.set()
+
+
+async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegistry, folder: Path) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    async with stopping_writer(plain, folder, digest) as (other, stop):
+        async with reading(other, blob(digest), 2 * MIB) as (beginning, reader, _):
+            await stop()
             assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
         assert way(await other.get(blob(digest))) == "hit"
     assert not unfinished(folder)
-    until.set()
 
 
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,17 +113,13 @@ async def test_a_writer_that_stops_is_not_waited_for_again_and_again(
     plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    until = asyncio.Event()
-    plain.script(BLOB.nth(1), Stall(3 * MIB, until))
-    async with cached([plain.url], folder) as other, AsyncExitStack() as stack:
-        one = await stack.enter_async_context(cached([plain.url], folder))
-        writer = await stack.enter_async_context(reading(one, blob(digest), MIB))
-        async with reading(other, blob(digest), 2 * MIB) as (beginning, reader, _):
-            busy(monkeypatch)
-            writer[2].transport.abort()
-            await stack.aclose()
-            assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
-    until.set()
+    async with (
+        stopping_writer(plain, folder, digest) as (other, stop),
+        reading(other, blob(digest), 2 * MIB) as (beginning, reader, _),
+    ):
+        busy(monkeypatch)
+        await stop()
+        assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
 
 
 @pytest.mark.parametrize("where", ["middle", "last"])
