@@ -246,8 +246,8 @@ class Cache(Model):
     finish_abandoned: StrictBool = True
     """Finish a download that every client has left."""
     fetch_timeout: Wait = 300.0
-    """How long a download lives without a byte from the upstream, after its client was told to come again; then its
-    request is sent once more."""
+    """How long a download lives without a byte from the upstream. Its client is told to come again long before that;
+    then its request is sent once more."""
 
 
 class Tracing(Model):
