@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from proxy.oci.descriptor import named_digests
+from proxy.oci.descriptor import contents_of
 from proxy.oci.reference import Digest
 
 _LISTS = ("layers", "blobs")
@@ -12,7 +12,7 @@ _LISTS = ("layers", "blobs")
 
 def smallest_blob(manifest: bytes) -> tuple[Digest, int] | None:
     """Digest and size in bytes of the smallest blob that a manifest names and its registry holds; empty ones aside."""
-    held = {str(digest): digest for digest in named_digests(manifest)}
+    held = {str(digest): digest for digest in contents_of(manifest).blobs}
     if not held:
         return None
     sizes = ((held.get(name), size) for name, size in _sizes(manifest))
@@ -21,7 +21,7 @@ def smallest_blob(manifest: bytes) -> tuple[Digest, int] | None:
 
 
 def _sizes(manifest: bytes) -> Iterator[tuple[str, int]]:
-    document = json.loads(manifest)  # named_digests has read it
+    document = json.loads(manifest)  # contents_of has read it
     listed = [document.get("config")]
     for name in _LISTS:
         found = document.get(name)

@@ -8,7 +8,7 @@ from proxy.doctor.examination import Answer, Examination, Stopped
 from proxy.doctor.rates import check_rates
 from proxy.doctor.report import Check, Fact
 from proxy.doctor.subject import Pulled
-from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, manifest_type, named_digests
+from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, contents_of, manifest_type
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.upstream.client import REFUSED_HEAD
@@ -135,7 +135,7 @@ def _judge(exam: Examination, pulled: Pulled, got: Answer) -> tuple[str, Digest]
 
 async def _first_image(exam: Examination, pulled: Pulled, entered: Pass, index: bytes) -> bytes | None:
     """The first manifest that an index names; raises Stopped where other bytes come."""
-    digest = next(iter(named_digests(index)), None)
+    digest = next(iter(contents_of(index).manifests), None)
     if digest is None:
         return None
     got = await _get(exam, pulled, entered, str(digest))

@@ -1,6 +1,7 @@
 """Media types of manifests, and telling a manifest from a blob by its bytes."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +20,19 @@ SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 BLOB = "application/octet-stream"
 
-_LISTS = ("layers", "blobs", "manifests")
-_CONTENTS = frozenset({"config", *_LISTS})
+_CONTENTS = frozenset({"schemaVersion", "mediaType", "config", "layers", "blobs", "manifests"})
 _DESCRIPTOR = frozenset({"digest", "urls", "mediaType"})
-_FOREIGN = ("nondistributable", ".foreign.")
+_NOT_DISTRIBUTED = ("nondistributable", ".foreign.")
 _NAMES = ("mediaType", "schemaVersion", "fsLayers")
 _LONGEST_NUMBER = 20
 
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
+_FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **dict.fromkeys((OCI_MANIFEST, DOCKER_MANIFEST), (("config", "layers"), ())),
+    **dict.fromkeys(INDEX_TYPES, ((), ("manifests",))),
+    OCI_ARTIFACT: (("blobs",), ()),
+}
+"""By media type: the fields that hold blobs, and those that hold manifests."""
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT}) | INDEX_TYPES
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
 ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}, {OCI_ARTIFACT}"
@@ -40,6 +46,14 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The digests of the blobs that a manifest holds, and of the manifests that an index lists."""
+
+    blobs: tuple[Digest, ...] = ()
+    manifests: tuple[Digest, ...] = ()
 
 
 def media_type_of(content_type: str | None) -> str:
@@ -84,39 +98,50 @@ def manifest_type(content: bytes, content_type: str | None) -> str:
     return found
 
 
-def named_digests(content: bytes) -> tuple[Digest, ...]:
-    """The digests that a manifest names and its registry holds: config, layers, blobs, or the manifests of an index.
+def contents_of(content: bytes) -> Contents:
+    """What a manifest holds, by the fields that its media type defines; any other content holds nothing.
 
-    Not its subject, and no layer that is to be had elsewhere: registries take any digest for those, so they prove
-    nothing. Where a name is written in another case, nothing is taken: registries in Go read both, and the last wins.
+    Not its subject, and no layer that is stored elsewhere (`urls`, non-distributable types): registries accept any
+    digest there. Nothing either where two readers could differ in what the manifest says: a key that stands twice in
+    any object (Go merges the two, Python keeps the last), or keys of the manifest or of a descriptor that differ by
+    case only (Go reads both as the same field).
     """
     try:
-        fields = _json_object(content) or {}
-    except RecursionError:
-        return ()
-    if not _is_plain(fields, _CONTENTS):
-        return ()
-    listed = [fields.get("config"), *(item for key in _LISTS for item in _list(fields.get(key)))]
-    held = (
-        item for item in listed if isinstance(item, dict) and _is_plain(item, _DESCRIPTOR) and not _is_foreign(item)
-    )
-    return tuple(digest for item in held if (digest := _digest(item.get("digest"))) is not None)
+        media_type = manifest_type(content, None)
+        fields = _json_object(content, refuse_doubles=True) or {}
+    except (UpstreamInvalid, RecursionError):
+        return Contents()
+    layers, lists = _FIELDS.get(media_type, ((), ()))
+    blobs = [item for name in layers for item in _descriptors(fields.get(name))]
+    manifests = [item for name in lists for item in _descriptors(fields.get(name))]
+    if not _is_plain(fields, _CONTENTS) or not all(_is_plain(item, _DESCRIPTOR) for item in (*blobs, *manifests)):
+        return Contents()
+    return Contents(_digests(blobs), _digests(manifests))
 
 
 def _is_plain(fields: dict[str, Any], names: frozenset[str]) -> bool:
-    """Whether each of the names is written as it should be wherever it is meant."""
+    """Whether no two keys differ by case only, and each of the names is written as it should be."""
     folded = {name.casefold() for name in names}
-    return all(name in names or name.casefold() not in folded for name in fields)
+    return len({key.casefold() for key in fields}) == len(fields) and all(
+        key in names or key.casefold() not in folded for key in fields
+    )
 
 
-def _is_foreign(descriptor: dict[str, Any]) -> bool:
-    """Whether a layer is to be had elsewhere, by its `urls` or by its type."""
-    media_type = str(descriptor.get("mediaType"))
-    return bool(descriptor.get("urls")) or any(part in media_type for part in _FOREIGN)
+def _is_stored_elsewhere(descriptor: dict[str, Any]) -> bool:
+    """Whether the registry need not hold a layer, by its `urls` or by its type."""
+    media_type = str(descriptor.get("mediaType")).lower()
+    return bool(descriptor.get("urls")) or any(part in media_type for part in _NOT_DISTRIBUTED)
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def _descriptors(value: object) -> list[dict[str, Any]]:
+    """The descriptors of a field that holds one of them or a list."""
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, dict)]
+
+
+def _digests(descriptors: list[dict[str, Any]]) -> tuple[Digest, ...]:
+    found = (_digest(item.get("digest")) for item in descriptors if not _is_stored_elsewhere(item))
+    return tuple(digest for digest in found if digest is not None)
 
 
 def _digest(text: object) -> Digest | None:
@@ -126,14 +151,30 @@ def _digest(text: object) -> Digest | None:
         return None
 
 
-def _json_object(content: bytes) -> dict[str, Any] | None:
+def _json_object(content: bytes, *, refuse_doubles: bool = False) -> dict[str, Any] | None:
+    """The object that the bytes are in JSON, as Go decodes it: UTF-8, with U+FFFD for what is not.
+
+    None for anything else, and with `refuse_doubles` for an object with a key that stands twice, at any depth.
+    """
     if not content.lstrip(b" \t\r\n").startswith(b"{"):
         return None
     try:
-        fields = json.loads(content, parse_int=_number)
+        fields = json.loads(
+            content.decode("utf-8", "replace"),
+            parse_int=_number,
+            object_pairs_hook=_single_keys if refuse_doubles else None,
+        )
     except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these members; raises ValueError where a key stands twice."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key stands twice")
+    return fields
 
 
 def _number(digits: str) -> int:

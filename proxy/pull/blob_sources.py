@@ -23,6 +23,7 @@ from proxy.pull.stored import Stored
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
+from proxy.store.layout import Link, LinkKind
 from proxy.store.tags import Tags
 from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline, DeadlineExceeded
@@ -103,7 +104,7 @@ class BlobSources:
         Raises StoreError.
         """
         is_blob = self._parts.kinds.known(digest) is False
-        if is_blob and self._parts.tags.knows_link(repository_key(route), digest):
+        if is_blob and self._parts.tags.knows_link(repository_key(route), Link(digest, LinkKind.BLOB)):
             return await self._parts.stored.small(digest)
         return None
 
@@ -178,14 +179,14 @@ class BlobSources:
     async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         """Make sure that the repository holds the digest: by a manifest, or because the upstream says so."""
         key = repository_key(route)
-        if progress.confirmed != key and not await self._parts.tags.is_linked(key, digest):
+        if progress.confirmed != key and not await self._parts.tags.is_linked(key, Link(digest, LinkKind.BLOB)):
             await self.ask_size(route, digest, deadline)
         await self._link(route, digest)
 
     async def _link(self, route: Route, digest: Digest) -> None:
         """Note that the repository holds the digest; raises StoreError."""
         try:
-            await self._parts.tags.link(repository_key(route), [digest])
+            await self._parts.tags.link_blob(repository_key(route), digest)
         except StoreError as error:
             note_unkept(error)
             raise

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor, manifest_type, named_digests
+from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor, contents_of, manifest_type
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.pull.kinds import Kinds
 from proxy.pull.stored import Stored
 from proxy.store.blobs import BlobStore
 from proxy.store.eviction import Evictor
+from proxy.store.layout import Link, LinkKind
 from proxy.store.tags import RepositoryKey, Tags
 
 MEMORY = 16 * 1024 * 1024
@@ -42,13 +43,13 @@ class ManifestStore:
 
     async def find(self, key: RepositoryKey, digest: Digest) -> StoredManifest | None:
         """The stored manifest, if the repository is known to hold it; raises StoreError."""
-        if not await self._tags.is_linked(key, digest):
+        if not await self._tags.is_linked(key, Link(digest, LinkKind.MANIFEST)):
             return None
         return self._memory.get(digest) or await self._load(digest)
 
     def remembered(self, key: RepositoryKey, digest: Digest) -> StoredManifest | None:
         """What `find` would give, where it needs neither disk nor index for it."""
-        return self._memory.get(digest) if self._tags.knows_link(key, digest) else None
+        return self._memory.get(digest) if self._tags.knows_link(key, Link(digest, LinkKind.MANIFEST)) else None
 
     async def keep(self, key: RepositoryKey, found: Descriptor, content: bytes) -> None:
         """Store a verified manifest, and note what the repository holds by it; raises StoreError."""
@@ -69,7 +70,7 @@ class ManifestStore:
             finally:
                 ingest.close()
         self._remember(StoredManifest(found, content))
-        await self._tags.link(key, [found.digest, *named_digests(content)], manifest=found.digest)
+        await self._tags.link_manifest(key, found.digest, contents_of(content))
 
     async def _load(self, digest: Digest) -> StoredManifest | None:
         progress = await self._stored.open(digest)

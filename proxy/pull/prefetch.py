@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.oci.descriptor import INDEX_TYPES
+from proxy.oci.descriptor import INDEX_TYPES, contents_of
 from proxy.oci.errors import ManifestUnknown
 from proxy.oci.reference import Digest, ImageReference
 from proxy.pull.blob import Way
@@ -86,9 +86,11 @@ def _is_wanted(entry: dict[str, Any], platforms: frozenset[str]) -> bool:
 
 
 def _pieces(manifest: Manifest) -> Iterator[_Piece]:
-    fields = json.loads(manifest.content or b"{}")
+    """The blobs that a manifest holds: what it says is stored elsewhere is never requested (CVE-2020-15157)."""
+    content = manifest.content or b"{}"
+    fields, held = json.loads(content), {str(digest): digest for digest in contents_of(content).blobs}
     for item in (fields.get("config"), *(fields.get("layers") or ()), *(fields.get("blobs") or ())):
-        # Foreign layers name other servers: those are never asked (CVE-2020-15157).
-        if isinstance(item, dict) and "digest" in item and not item.get("urls"):
+        digest = held.get(str(item.get("digest"))) if isinstance(item, dict) else None
+        if digest is not None:
             size = item.get("size")
-            yield _Piece(Digest.parse(str(item["digest"])), size if isinstance(size, int) and size > 0 else 0)
+            yield _Piece(digest, size if isinstance(size, int) and size > 0 else 0)

@@ -20,8 +20,8 @@ from proxy.metrics import CACHE_BYTES, CACHE_OBJECTS
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
 from proxy.store.format import open_folder
-from proxy.store.index_file import IndexFile, is_damage, size_and_time
-from proxy.store.layout import Layout, digest_of
+from proxy.store.index_file import INSERT_LINK, IndexFile, is_damage, size_and_time
+from proxy.store.layout import Layout, Link, digest_of
 from proxy.store.tidy import tidy
 from proxy.store.trouble import translated
 
@@ -119,14 +119,14 @@ class Index:
         rows = await self._run(self._read, "SELECT used FROM objects WHERE digest = ?", (str(digest),))
         return rows[0][0] if rows else None
 
-    async def link(self, repository: str, digests: Iterable[Digest]) -> None:
-        """Note that a repository holds digests; raises StoreError."""
-        await self._run(self._link, [(repository, str(digest)) for digest in digests])
+    async def link(self, repository: str, links: Iterable[Link]) -> None:
+        """Note what a repository holds; raises StoreError."""
+        await self._run(self._link, [(repository, str(link.digest), link.kind) for link in links])
 
-    async def is_linked(self, repository: str, digest: Digest) -> bool:
-        """Whether a repository is known to hold a digest; raises StoreError."""
-        query = "SELECT 1 FROM links WHERE repository = ? AND digest = ?"
-        return bool(await self._run(self._read, query, (repository, str(digest))))
+    async def is_linked(self, repository: str, link: Link) -> bool:
+        """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
+        query = "SELECT 1 FROM links WHERE repository = ? AND digest = ? AND kind = ?"
+        return bool(await self._run(self._read, query, (repository, str(link.digest), link.kind)))
 
     async def unlink(self, repository: str) -> None:
         """Forget what a repository holds; raises StoreError."""
@@ -228,9 +228,9 @@ class Index:
             else:
                 self._change("DELETE FROM objects WHERE digest = ?", (text,))
 
-    def _link(self, rows: Sequence[tuple[str, str]]) -> None:
+    def _link(self, rows: Sequence[tuple[str, str, str]]) -> None:
         with self._transaction() as connection:
-            connection.executemany("INSERT OR IGNORE INTO links (repository, digest) VALUES (?, ?)", rows)
+            connection.executemany(INSERT_LINK, rows)
             connection.execute("DELETE FROM links WHERE number <= (SELECT max(number) FROM links) - ?", (LINKS_LIMIT,))
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> None:

@@ -22,13 +22,16 @@ BUSY_SECONDS = 10.0
 """How long a write waits for another process."""
 OPEN_SECONDS = 10.0
 """How long opening waits for other processes: for one that builds the index, or for all to let go of a damaged one."""
-VERSION = 1
+VERSION = 2
 """Version of the tables; an index of another version is built anew."""
+
+INSERT_LINK = "INSERT OR IGNORE INTO links (repository, digest, kind) VALUES (?, ?, ?)"
 
 _PAUSE = 0.05
 _TABLES = """
 CREATE TABLE objects (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE links (number INTEGER PRIMARY KEY, repository TEXT, digest TEXT, UNIQUE (repository, digest));
+CREATE TABLE links (number INTEGER PRIMARY KEY, repository TEXT, digest TEXT, kind TEXT,
+  UNIQUE (repository, digest, kind));
 CREATE TABLE totals (bytes INTEGER NOT NULL, objects INTEGER NOT NULL);
 """
 _BESIDE = (
@@ -144,7 +147,7 @@ def _rebuild(layout: Layout) -> None:
         connection.executescript(_TABLES)
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT INTO objects VALUES (?, ?, ?)", _objects(layout))
-        connection.executemany("INSERT OR IGNORE INTO links (repository, digest) VALUES (?, ?)", layout.links())
+        connection.executemany(INSERT_LINK, layout.links())
         for statement in _BESIDE:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")  # last: what was interrupted is no index

@@ -5,9 +5,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from proxy.oci.descriptor import MANIFEST_LIMIT, named_digests
+from proxy.oci.descriptor import MANIFEST_LIMIT, Contents, contents_of
 from proxy.oci.errors import DigestInvalid
 from proxy.oci.reference import Digest
 from proxy.store.files import FILE_MODE, children, read_small
@@ -16,6 +17,29 @@ ALGORITHMS = ("sha256", "sha512")
 PREFIXES = tuple(f"{number:02x}" for number in range(256))
 """The names of the folders between."""
 KEY_LIMIT = 64 * 1024
+
+
+class LinkKind(StrEnum):
+    """As what a repository holds a digest: what is known of its blobs says nothing of its manifests."""
+
+    BLOB = "blob"
+    MANIFEST = "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A digest that a repository holds, and as what."""
+
+    digest: Digest
+    kind: LinkKind
+
+
+def links_of(manifest: Digest, contents: Contents) -> tuple[Link, ...]:
+    """What a repository holds that holds this manifest."""
+    return (
+        *(Link(digest, LinkKind.MANIFEST) for digest in (manifest, *contents.manifests)),
+        *(Link(digest, LinkKind.BLOB) for digest in contents.blobs),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +115,32 @@ class Layout:
                 if digest is not None:
                     yield digest, entry
 
-    def links(self) -> Iterator[tuple[str, str]]:
-        """Every repository's key with each digest that its manifests name, read from the manifests themselves.
+    def links(self) -> Iterator[tuple[str, str, str]]:
+        """Rows of the index: each repository's key, a digest that its manifests give it, and what the digest is.
 
-        Raises OSError.
+        Read from the manifests themselves. Raises OSError.
         """
         for prefix in PREFIXES:
             for entry in children(self.repositories / prefix):
-                folder = Path(entry.path)
-                key = repository_key_of(folder)
-                for digest in self.marked(folder) if key is not None else ():
-                    yield from ((str(key), str(named)) for named in (digest, *self.named_by(digest)))
+                directory = Path(entry.path)
+                key = repository_key_of(directory)
+                for manifest in self.marked(directory) if key is not None else ():
+                    links = links_of(manifest, self.contents(manifest))
+                    yield from ((str(key), str(link.digest), link.kind) for link in links)
 
     def marked(self, repository: Path) -> list[Digest]:
         """The manifests that a repository's folder has a mark of; raises OSError."""
         found = [digest_of(entry.name.replace("-", ":", 1)) for entry in children(repository / "manifests")]
         return [digest for digest in found if digest is not None]
 
+    def contents(self, manifest: Digest) -> Contents:
+        """What a stored manifest holds; raises OSError."""
+        return contents_of(read_small(self.blob(manifest), MANIFEST_LIMIT) or b"")
+
     def named_by(self, manifest: Digest) -> tuple[Digest, ...]:
-        """The digests that a stored manifest names; raises OSError."""
-        return named_digests(read_small(self.blob(manifest), MANIFEST_LIMIT) or b"")
+        """The digests of all that a stored manifest holds; raises OSError."""
+        contents = self.contents(manifest)
+        return contents.blobs + contents.manifests
 
 
 def repository_key_of(folder: Path) -> str | None:

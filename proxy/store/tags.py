@@ -11,12 +11,12 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from proxy.oci.descriptor import Descriptor
+from proxy.oci.descriptor import Contents, Descriptor
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, Tag
 from proxy.store.files import make_folder, read_small, replace
 from proxy.store.index import Index
-from proxy.store.layout import Layout
+from proxy.store.layout import Layout, Link, LinkKind, links_of
 from proxy.store.threads import to_the_end
 from proxy.store.trouble import translated
 
@@ -57,7 +57,7 @@ class Tags:
         self._layout = layout
         self._index = index
         self._tags: LRUCache[tuple[RepositoryKey, Tag], TagEntry] = LRUCache(REMEMBERED_TAGS)
-        self._links: LRUCache[tuple[RepositoryKey, Digest], bool] = LRUCache(REMEMBERED_LINKS)
+        self._links: LRUCache[tuple[RepositoryKey, Link], bool] = LRUCache(REMEMBERED_LINKS)
 
     async def find(self, key: RepositoryKey, tag: Tag) -> TagEntry | None:
         """What is known of a tag; raises StoreError."""
@@ -74,9 +74,9 @@ class Tags:
         """What is known of a tag without a look at its file."""
         return self._tags.get((key, tag))
 
-    def knows_link(self, key: RepositoryKey, digest: Digest) -> bool:
-        """Whether a repository is known to hold a digest without a look at the index."""
-        return (key, digest) in self._links
+    def knows_link(self, key: RepositoryKey, link: Link) -> bool:
+        """Whether a repository is known to hold a digest as what the link says, without a look at the index."""
+        return (key, link) in self._links
 
     async def set(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
         """Note what a tag points to; raises StoreError."""
@@ -95,23 +95,29 @@ class Tags:
         self._tags.clear()
         self._links.clear()
 
-    async def link(self, key: RepositoryKey, digests: Iterable[Digest], manifest: Digest | None = None) -> None:
-        """Note that a repository holds digests; `manifest` is the one that names them. Raises StoreError."""
-        new = [digest for digest in digests if (key, digest) not in self._links]
-        if manifest is not None:
-            with translated("cannot write a link to the cache"):
-                await to_the_end(functools.partial(self._mark, key, manifest))
+    async def link_blob(self, key: RepositoryKey, digest: Digest) -> None:
+        """Note that a repository holds a blob; raises StoreError."""
+        await self._link(key, [Link(digest, LinkKind.BLOB)])
+
+    async def link_manifest(self, key: RepositoryKey, manifest: Digest, contents: Contents) -> None:
+        """Note that a repository holds a manifest, and what that holds; raises StoreError."""
+        with translated("cannot write a link to the cache"):
+            await to_the_end(functools.partial(self._mark, key, manifest))
+        await self._link(key, links_of(manifest, contents))
+
+    async def _link(self, key: RepositoryKey, links: Iterable[Link]) -> None:
+        new = [link for link in links if (key, link) not in self._links]
         if new:
             await self._index.link(str(key), new)
-            self._links.update(dict.fromkeys(((key, digest) for digest in new), True))
+            self._links.update(dict.fromkeys(((key, link) for link in new), True))
 
-    async def is_linked(self, key: RepositoryKey, digest: Digest) -> bool:
-        """Whether a repository is known to hold a digest; raises StoreError."""
-        if (key, digest) in self._links:
+    async def is_linked(self, key: RepositoryKey, link: Link) -> bool:
+        """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
+        if (key, link) in self._links:
             return True
-        linked = await self._index.is_linked(str(key), digest)
+        linked = await self._index.is_linked(str(key), link)
         if linked:
-            self._links[key, digest] = True
+            self._links[key, link] = True
         return linked
 
     def _tag_file(self, key: RepositoryKey, tag: Tag) -> Path:

@@ -1,7 +1,9 @@
 """Clients that pull with credentials of their own: imagePullSecrets, rights on hits as on misses, and both dialects."""
 
 import base64
+import contextlib
 import http.client
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.real.containerd import Node
+from tests.real.content import Blob
 from tests.real.cri import Auth, CriError
 from tests.real.hosts import write_mirror
-from tests.real.images import PROJECT, Image, named
+from tests.real.images import PROJECT, Image, catalogue, named
 from tests.real.processes import scratch
-from tests.real.registry import Registry
+from tests.real.registry import Registry, open_registry
 from tests.real.skopeo import Skopeo
 from tests.real.strictness import Mode
 from tests.real.through_proxy import FILES, MINI, OPERATOR, RULES, SCOPES, StartProxy, point_at, registries
 from tests.real.token_server import OTHER, OTHER_PASSWORD, PASSWORD, USER, TokenServer
+from tests.real.uploads import Uploader
 
 RIGHT = Auth(username=USER, password=PASSWORD)
 NO_RIGHT = {
@@ -28,6 +32,7 @@ NO_RIGHT = {
 }
 """Everybody who may not pull the private image; `other` is a user who may pull another one."""
 PRIVATE, PRIVATE_NAME, OPEN_NAME = MINI, "cp/se-data-center-edge/mini-test", "cp/se-data-center-edge/ibm-operator"
+NOT_DISTRIBUTED = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 REVOKED_WITHIN = 30.0  # seconds in which a test has to see the end of a right that lasts one more second
 
 
@@ -235,3 +240,47 @@ def test_public_images_need_no_credentials(
     skopeo.copy(f"{proxy.address}/cp.icr.io/{PRIVATE_NAME}:1", "copy").checked()
     assert {request.user for request in tokens.requests} == {None}
     assert set(RULES) >= {"cp.icr.io"}
+
+
+@pytest.mark.parametrize("how", ["other-field", "key-twice"])
+def test_a_manifest_that_the_registry_accepts_opens_nothing_that_it_only_claims(
+    store: Path,
+    registry: Registry,
+    tokens: TokenServer,
+    start_proxy: StartProxy,
+    cache_folder: Path,
+    private: Image,
+    how: str,
+) -> None:
+    """docker-registry checks no field that the type does not have, and reads the second array into the first."""
+    proxy = start_proxy(
+        registries(registry.url),
+        hosts(registry, tokens),
+        clients={"auth": "upstream"},
+        cache={"path": str(cache_folder)},
+    )
+    secret = private.blobs[-1]
+    for target in (f"manifests/{private.tag}", f"blobs/{secret.digest}"):
+        assert ask(proxy.address, f"/v2/{PRIVATE_NAME}/{target}?ns=cp.icr.io", RIGHT)[0] == 200
+    own = next(image for image in catalogue() if image.repository == f"{PROJECT}/ibm-operator")
+    crafted = _crafted(how, own, [secret.digest, private.manifest.digest])
+    with open_registry(store) as writable, contextlib.closing(Uploader(writable.address)) as uploader:
+        uploader.put_manifest(own.repository, f"crafted-{how}", crafted)  # asserts 201
+    allowed = NO_RIGHT["other"]
+    assert ask(proxy.address, f"/v2/{OPEN_NAME}/manifests/crafted-{how}?ns=cp.icr.io", allowed)[0] == 200
+    for digest in (secret.digest, private.manifest.digest):
+        for kind in ("blobs", "manifests"):
+            for method in ("GET", "HEAD"):
+                status, body = ask(proxy.address, f"/v2/{OPEN_NAME}/{kind}/{digest}?ns=cp.icr.io", allowed, method)
+                assert (status, body in {secret.data, private.manifest.data}) == (404, False), (kind, method)
+
+
+def _crafted(how: str, own: Image, wanted: list[str]) -> Blob:
+    """A manifest of an own image that claims to hold other digests as well."""
+    fields = json.loads(own.manifest.data)
+    claims = json.dumps([{"mediaType": "application/octet-stream", "digest": digest, "size": 1} for digest in wanted])
+    if how == "other-field":
+        return Blob(own.manifest.media_type, f'{json.dumps(fields)[:-1]}, "blobs": {claims}}}'.encode())
+    elsewhere = {"mediaType": NOT_DISTRIBUTED, "urls": ["https://elsewhere.example/layer"]}
+    fields["layers"] = [{**elsewhere, "digest": own.blobs[-1].digest, "size": 1}] * len(wanted)
+    return Blob(own.manifest.media_type, f'{json.dumps(fields)[:-1]}, "layers": {claims}}}'.encode())

@@ -12,11 +12,14 @@ from proxy.oci.descriptor import (
     OCI_INDEX,
     OCI_MANIFEST,
     SCHEMA1_SIGNED,
+    Contents,
+    contents_of,
     is_manifest,
     manifest_type,
     media_type_of,
 )
 from proxy.oci.errors import UpstreamInvalid
+from proxy.oci.reference import Digest
 
 IMAGE = {"schemaVersion": 2, "config": {}, "layers": []}
 INDEX = {"schemaVersion": 2, "manifests": []}
@@ -114,3 +117,75 @@ def test_no_bytes_raise_anything_but_upstream_invalid(content: bytes, header: st
 @pytest.mark.parametrize(("header", "expected"), [(None, ""), ("", ""), (f" {BLOB.upper()} ; a=b", BLOB)])
 def test_media_type_of_a_header(header: str | None, expected: str) -> None:
     assert media_type_of(header) == expected
+
+
+ONE, TWO, THREE = (Digest.of(str(number).encode()) for number in range(3))
+
+
+def named(digest: Digest, **more: object) -> dict[str, object]:
+    return {"mediaType": "a/b", "digest": str(digest), "size": 1, **more}
+
+
+ALL = {"config": named(ONE), "layers": [named(TWO)], "blobs": [named(THREE)]}
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({**IMAGE, "mediaType": OCI_MANIFEST, **ALL}, Contents(blobs=(ONE, TWO))),
+        ({**IMAGE, "mediaType": DOCKER_MANIFEST, **ALL}, Contents(blobs=(ONE, TWO))),
+        ({**IMAGE, **ALL}, Contents(blobs=(ONE, TWO))),
+        ({**INDEX, "mediaType": OCI_INDEX, "manifests": [named(ONE)], "blobs": [named(TWO)]}, Contents((), (ONE,))),
+        ({**INDEX, "mediaType": DOCKER_LIST, "manifests": [named(ONE)]}, Contents((), (ONE,))),
+        ({**INDEX, "manifests": [named(ONE), 5, {"digest": "x"}, {}]}, Contents((), (ONE,))),
+        ({"mediaType": OCI_ARTIFACT, **ALL}, Contents(blobs=(THREE,))),
+        ({**IMAGE, "mediaType": "application/vnd.example+json", **ALL}, Contents(blobs=(ONE, TWO))),
+        ({"mediaType": "application/vnd.example+json", "layers": [named(ONE)]}, Contents()),
+        ({**IMAGE, "layers": [named(ONE, urls=["https://a.example"]), named(TWO)]}, Contents(blobs=(TWO,))),
+        ({**IMAGE, "layers": [named(ONE, urls=[])]}, Contents(blobs=(ONE,))),
+        ({**IMAGE, "layers": [named(ONE, annotations={"a": "1", "A": "2"})]}, Contents(blobs=(ONE,))),
+        ({**IMAGE, "layers": [named(ONE)], "annotations": {"a": "1", "A": "2"}}, Contents(blobs=(ONE,))),
+        ({**IMAGE, "layers": [named(ONE)], "Layers": []}, Contents()),
+        ({**IMAGE, "layers": [named(ONE, x=1, X=2)]}, Contents()),
+        ({**IMAGE, "layers": [named(ONE)], "manifests": []}, Contents()),
+        ({**INDEX, "MediaType": OCI_INDEX, "manifests": [named(ONE)]}, Contents()),
+    ],
+)
+def test_only_the_fields_of_the_media_type_hold_content(document: object, expected: Contents) -> None:
+    assert contents_of(encoded(document)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schemaVersion": 2, "config": %s, "layers": [], "layers": [%s]}',
+        '{"schemaVersion": 2, "config": %s, "layers": [%s], "annotations": {"a": "1", "\\u0061": "2"}}',
+        '{"schemaVersion": 2, "config": %s, "layers": [{"x": 1, "x": 2}, %s]}',
+        '{"schemaVersion": 2, "config": %s, "layers": [%s], "note": [[{"x": {"y": 1, "y": 1}}]]}',
+    ],
+)
+def test_a_manifest_with_a_key_that_stands_twice_holds_nothing(text: str) -> None:
+    content = (text % (json.dumps(named(ONE)), json.dumps(named(TWO)))).encode()
+    assert is_manifest(content)
+    assert contents_of(content) == Contents()
+
+
+def test_bytes_that_are_no_utf_8_do_not_make_a_manifest_a_blob() -> None:
+    """Go reads U+FFFD in their place: containerd takes such bytes as a manifest."""
+    assert is_manifest(encoded(IMAGE)[:-1] + b', "note": "\xff"}')
+
+
+@given(
+    st.recursive(
+        st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["config", "layers", "digest", "manifests", "blobs", "Layers", "mediaType"]), inner
+            )
+        ),
+    )
+)
+def test_no_document_raises(document: object) -> None:
+    held = contents_of(encoded(document))
+    assert isinstance(held, Contents)

@@ -19,7 +19,7 @@ from pathlib import Path
 from proxy.oci.reference import Digest
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
-from proxy.store.layout import Layout
+from proxy.store.layout import Layout, Link, LinkKind
 from proxy.store.lease import Lease
 from proxy.store.tidy import sweep
 layout = Layout(Path(sys.argv[1]))

@@ -13,8 +13,10 @@ from proxy.store import index as store_index
 from proxy.store import index_file
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index, Totals
-from proxy.store.layout import Layout
+from proxy.store.layout import Layout, Link, LinkKind
 from tests.unit.store.support import descriptors, made, modes, opened, put, put_file
+
+X = Link(Digest.of(b"x"), LinkKind.BLOB)
 
 
 @pytest.fixture
@@ -94,9 +96,11 @@ async def test_links_come_back_from_the_manifests(layout: Layout) -> None:
     (marks.parent / "key.json").write_text('{"key": "key"}')
     (marks / str(manifest).replace(":", "-")).touch()
     async with opened(layout) as (_, index):
-        assert await index.is_linked("key", layer)
-        assert await index.is_linked("key", manifest)
-        assert not await index.is_linked("other", layer)
+        assert await index.is_linked("key", Link(layer, LinkKind.BLOB))
+        assert not await index.is_linked("key", Link(layer, LinkKind.MANIFEST))
+        assert await index.is_linked("key", Link(manifest, LinkKind.MANIFEST))
+        assert not await index.is_linked("key", Link(manifest, LinkKind.BLOB))
+        assert not await index.is_linked("other", Link(layer, LinkKind.BLOB))
 
 
 async def test_damage_is_mended_while_it_runs(layout: Layout) -> None:
@@ -125,8 +129,8 @@ async def test_two_who_have_it_open_agree_on_a_new_one(layout: Layout) -> None:
         async with asyncio.TaskGroup() as tasks:
             found = [tasks.create_task(index.totals()) for index in (one, other)]
         assert [task.result() for task in found] == [Totals(4, 1)] * 2
-        await one.link("key", [Digest.of(b"x")])
-        assert await other.is_linked("key", Digest.of(b"x"))
+        await one.link("key", [X])
+        assert await other.is_linked("key", X)
 
 
 async def test_a_deleted_index_is_built_anew_while_it_runs(layout: Layout) -> None:
@@ -139,7 +143,7 @@ async def test_a_deleted_index_is_built_anew_while_it_runs(layout: Layout) -> No
 
 async def test_a_disk_in_trouble_does_not_cost_the_index(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(layout) as (_, index):
-        await index.link("key", [Digest.of(b"x")])
+        await index.link("key", [X])
     before = layout.index.lstat().st_ino
 
     def full(*_: object, **__: object) -> sqlite3.Connection:
@@ -156,7 +160,7 @@ async def test_a_disk_in_trouble_does_not_cost_the_index(layout: Layout, monkeyp
     with pytest.raises(StoreError, match="a moment ago"):
         await index.totals()
     monkeypatch.setattr(store_index, "RETRY_SECONDS", 0.0)
-    assert await index.is_linked("key", Digest.of(b"x"))  # by itself
+    assert await index.is_linked("key", X)  # by itself
     assert layout.index.lstat().st_ino == before
     await index.close()
 
@@ -168,11 +172,11 @@ async def test_a_locked_index_is_not_replaced(layout: Layout, monkeypatch: pytes
         other = sqlite3.connect(layout.index, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="locked"):
-            await index.link("key", [Digest.of(b"x")])
+            await index.link("key", [X])
         other.execute("COMMIT")
         other.close()
-        await index.link("key", [Digest.of(b"x")])
-        assert await index.is_linked("key", Digest.of(b"x"))
+        await index.link("key", [X])
+        assert await index.is_linked("key", X)
 
 
 async def test_a_commit_that_fails_leaves_no_open_transaction(layout: Layout) -> None:
@@ -185,8 +189,8 @@ async def test_a_commit_that_fails_leaves_no_open_transaction(layout: Layout) ->
 
         with pytest.raises(StoreError):
             await index._run(fail)
-        await index.link("key", [Digest.of(b"x")])
-        assert await index.is_linked("key", Digest.of(b"x"))
+        await index.link("key", [X])
+        assert await index.is_linked("key", X)
 
 
 async def test_totals_are_exact(layout: Layout) -> None:
@@ -301,13 +305,13 @@ async def test_a_row_that_is_no_digest_goes(layout: Layout) -> None:
 
 async def test_links_are_bounded(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_index, "LINKS_LIMIT", 10)
-    digests = [Digest.of(str(number).encode()) for number in range(30)]
+    links = [Link(Digest.of(str(number).encode()), LinkKind.BLOB) for number in range(30)]
     async with opened(layout) as (_, index):
-        for digest in digests:
-            await index.link("key", [digest])
-        assert [await index.is_linked("key", digest) for digest in digests] == [False] * 20 + [True] * 10
+        for link in links:
+            await index.link("key", [link])
+        assert [await index.is_linked("key", link) for link in links] == [False] * 20 + [True] * 10
         await index.unlink("key")
-        assert not await index.is_linked("key", digests[-1])
+        assert not await index.is_linked("key", links[-1])
 
 
 async def test_a_large_index_is_opened_without_looking_at_the_files(

@@ -34,7 +34,7 @@ async def run():
             ingest.close()
         if number % 4 == 0:
             await store.remove(Digest.of(data))
-        await index.link(sys.argv[2], [Digest.of(data)])
+        await index.link(sys.argv[2], [Link(Digest.of(data), LinkKind.BLOB)])
     await index.close()
 asyncio.run(run())
 print("done")

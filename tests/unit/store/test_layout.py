@@ -54,7 +54,11 @@ def test_links_are_read_from_the_manifests(tmp_path: Path) -> None:
     (marks.parent / "key.json").write_text('{"key": "key"}')
     for name in (str(manifest).replace(":", "-"), str(gone).replace(":", "-"), "odd", ".hidden", "sha256-zz"):
         (marks / name).touch()
-    assert set(layout.links()) == {("key", str(manifest)), ("key", str(BLOB)), ("key", str(gone))}
+    assert set(layout.links()) == {
+        ("key", str(manifest), "manifest"),
+        ("key", str(BLOB), "blob"),
+        ("key", str(gone), "manifest"),
+    }
 
 
 def test_a_repository_whose_key_cannot_be_read_has_no_links(tmp_path: Path) -> None:

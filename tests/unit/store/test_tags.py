@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.oci.descriptor import OCI_MANIFEST, Descriptor
+from proxy.oci.descriptor import OCI_MANIFEST, Contents, Descriptor
 from proxy.oci.reference import Digest, Tag
 from proxy.store import tags as store_tags
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index
-from proxy.store.layout import Layout
+from proxy.store.layout import Layout, Link, LinkKind
 from proxy.store.tags import RepositoryKey, TagEntry, Tags
 from tests.unit.store.support import descriptors, made, modes, opened, put_file
 
 KEY = RepositoryKey("icr.io", ("cpopen/app", "local/app"))
 TAG = Tag("1.0")
 LAYER = Digest.of(b"layer")
+LAYER_LINK = Link(LAYER, LinkKind.BLOB)
 TEXT = f'{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "layers": [{{"digest": "{LAYER}"}}]}}'.encode()
 MANIFEST = Digest.of(TEXT)
 ENTRY = TagEntry(Descriptor(OCI_MANIFEST, MANIFEST, len(TEXT)), 1_700_000_000.25)
@@ -141,16 +142,16 @@ async def test_links_come_back_from_the_manifests(layout: Layout) -> None:
     async with opened(layout) as (_, index):
         tags = Tags(layout, index)
         put_file(layout, TEXT)
-        await tags.link(KEY, [MANIFEST, LAYER], manifest=MANIFEST)
-        await tags.link(KEY, [MANIFEST, LAYER], manifest=MANIFEST)
-        assert await tags.is_linked(KEY, LAYER)
-        assert not await tags.is_linked(other, LAYER)
+        for _ in range(2):
+            await tags.link_manifest(KEY, MANIFEST, Contents(blobs=(LAYER,)))
+        assert await tags.is_linked(KEY, LAYER_LINK)
+        assert not await tags.is_linked(other, LAYER_LINK)
     layout.index.unlink()
     async with opened(layout) as (_, index):
         tags = Tags(layout, index)
-        assert await tags.is_linked(KEY, LAYER)
-        assert await tags.is_linked(KEY, MANIFEST)
-        assert not await tags.is_linked(other, LAYER)
+        assert await tags.is_linked(KEY, LAYER_LINK)
+        assert await tags.is_linked(KEY, Link(MANIFEST, LinkKind.MANIFEST))
+        assert not await tags.is_linked(other, LAYER_LINK)
 
 
 async def test_a_link_outlives_the_eviction_of_its_blob(layout: Layout) -> None:
@@ -158,23 +159,23 @@ async def test_a_link_outlives_the_eviction_of_its_blob(layout: Layout) -> None:
     async with opened(layout) as (store, index):
         digest = put_file(layout, b"layer")
         tags = Tags(layout, index)
-        await tags.link(KEY, [digest])
+        await tags.link_blob(KEY, digest)
         await store.remove(digest)
-        assert await tags.is_linked(KEY, digest)
-        assert await Tags(layout, index).is_linked(KEY, digest)
+        assert await tags.is_linked(KEY, Link(digest, LinkKind.BLOB))
+        assert await Tags(layout, index).is_linked(KEY, Link(digest, LinkKind.BLOB))
 
 
 async def test_what_was_remembered_can_be_forgotten(layout: Layout, index: Index) -> None:
     tags = Tags(layout, index)
     await tags.set(KEY, TAG, ENTRY)
-    await tags.link(KEY, [LAYER])
+    await tags.link_blob(KEY, LAYER)
     await asyncio.to_thread(tag_file(layout).unlink)
     await index.unlink(str(KEY))
     assert await tags.find(KEY, TAG) is not None
-    assert await tags.is_linked(KEY, LAYER)
+    assert await tags.is_linked(KEY, LAYER_LINK)
     tags.forget()
     assert await tags.find(KEY, TAG) is None
-    assert not await tags.is_linked(KEY, LAYER)
+    assert not await tags.is_linked(KEY, LAYER_LINK)
 
 
 names = st.text(st.sampled_from('ab/:"[], '), max_size=5)
