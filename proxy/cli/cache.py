@@ -124,15 +124,27 @@ async def verify(_: Loaded, store: OpenedStore) -> None:
 @_cached
 async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> None:
     """Remove what was used longest ago, until the cache is within its bounds."""
-    before = await store.index.totals()
-    limit = loaded.config.cache.max_size if loaded.config.cache else 0
     try:
-        wanted = limit if target is None else parse_size(target)
+        wanted = None if target is None else parse_size(target)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    await store.evictor.make_room(max(limit - wanted, 0))
+    await store.index.tidied()
+    before = await store.index.totals()
+    is_done = await (store.evictor.make_room() if wanted is None else store.evictor.shrink(wanted))
     after = await store.index.totals()
     click.echo(f"{before.objects - after.objects} objects removed, {human(before.bytes - after.bytes)} freed")
+    if not is_done:
+        click.echo(f"scope-proxy: {_obstacle(loaded, after.bytes, wanted)}", err=True)
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _obstacle(loaded: Loaded, stored: int, wanted: int | None) -> str:
+    """Why the cache is not within the bounds that `prune` was given, and what to do."""
+    cache = loaded.config.cache
+    if wanted is None and cache is not None and stored <= cache.max_size:
+        free = f"less than reserveFree ({human(cache.reserve_free)}) of the disk is free"
+        return f"{free}, even without the cache: free space on the disk of {cache.path}"
+    return f"{human(stored)} are still stored: another process removes objects or stores them just now; run prune again"
 
 
 @cache.command()

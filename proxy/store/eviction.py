@@ -6,6 +6,8 @@ import functools
 import logging
 import os
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,14 +62,30 @@ class Evictor:
         """Evict until `size` further bytes fit beside all that is in flight; whether they do. Raises StoreError."""
         if await self._excess(size) <= 0:
             return True
+        async with self._exclusively() as alone:
+            return await self._make_room(size) if alone else await self._excess(size) <= 0
+
+    async def shrink(self, size: int) -> bool:
+        """Evict until at most `size` bytes are stored, however much of the disk is free; whether that is so.
+
+        Raises StoreError.
+        """
+        async with self._exclusively() as alone:
+            surplus = (await self._index.totals()).bytes - size
+            while alone and surplus > 0 and await self._evict(surplus):
+                surplus = (await self._index.totals()).bytes - size
+            return surplus <= 0
+
+    @asynccontextmanager
+    async def _exclusively(self) -> AsyncIterator[bool]:
+        """The right to evict; False where another process has it for long. Raises StoreError."""
         async with self._turn:
             lock = await self._lock()
-            if lock is None:
-                return await self._excess(size) <= 0
             try:
-                return await self._make_room(size)
+                yield lock is not None
             finally:
-                os.close(lock)
+                if lock is not None:
+                    os.close(lock)
 
     async def _make_room(self, size: int) -> bool:
         with translated("cannot clean the cache"):

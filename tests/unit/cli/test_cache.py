@@ -119,12 +119,41 @@ def test_rm_removes_an_image_and_keeps_what_others_need(config: Path, tmp_path: 
     assert run(config, "rm", MINI).exit_code == 1
 
 
-def test_prune_goes_down_to_a_size(config: Path, tmp_path: Path) -> None:
+def with_cache(config: Path, **cache: str) -> None:
+    """Change the bounds of the cache."""
+    settings = json.loads(config.read_text())
+    settings["cache"] |= cache
+    config.write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("bounds", [{}, {"maxSize": "900000Ti"}, {"maxSize": "1Gi", "reserveFree": "900000Ti"}])
+def test_prune_goes_down_to_a_size(config: Path, tmp_path: Path, bounds: dict[str, str]) -> None:
+    """The disk may have less free than maxSize, or less than reserveFree: that is nothing to this command."""
     run(config, "prefetch", MINI, INDEX)
     assert stored(tmp_path)
+    with_cache(config, **bounds)
     result = run(config, "prune", "--to", "0Ki")
     assert result.exit_code == 0, result.output
     assert stored(tmp_path) == set()
+
+
+def test_prune_to_a_size_removes_no_more_than_it_has_to(config: Path, tmp_path: Path) -> None:
+    run(config, "prefetch", MINI, INDEX)
+    before = stored(tmp_path)
+    assert run(config, "prune", "--to", "1Gi").exit_code == 0
+    assert stored(tmp_path) == before
+    sizes = sum(file.stat().st_size for file in (tmp_path / "cache" / "blobs").rglob("*") if file.is_file())
+    assert run(config, "prune", "--to", f"{(sizes - 1) / 1024:.3f}Ki").exit_code == 0
+    assert len(stored(tmp_path)) == len(before) - 1
+
+
+def test_prune_says_why_the_cache_stays_beyond_its_bounds(config: Path, tmp_path: Path) -> None:
+    run(config, "prefetch", MINI)
+    with_cache(config, reserveFree="900000Ti")
+    result = run(config, "prune")
+    assert result.exit_code == 1
+    assert "reserveFree" in result.output
+    assert stored(tmp_path) == contents(demo_image("se-next-gen-docker-local/mini-test"))
 
 
 def test_without_a_cache_every_command_says_so(tmp_path: Path) -> None:
