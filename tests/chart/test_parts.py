@@ -3,10 +3,25 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from proxy.cli.node import node
-from tests.chart.helm import CHART, RELEASE, VALUES, Rendered, rendered, rendered_by_4, values_of
+from tests.chart.helm import (
+    CHART,
+    RELEASE,
+    USUAL,
+    VALUES,
+    Rendered,
+    parsed,
+    rendered,
+    rendered_by_4,
+    template,
+    values_of,
+)
+from tests.chart.schemas import problems
+
+every_file = pytest.mark.parametrize("values", [None, *VALUES], ids=lambda path: path.stem if path else "defaults")
 
 
 def case(name: str) -> Path:
@@ -41,6 +56,25 @@ def test_services_and_budgets_take_the_central_instances_alone() -> None:
     assert selects(constraint["labelSelector"], release) == central
     named = release.one("StatefulSet")["spec"]["serviceName"]
     assert release.one("Service", named)["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("name", ["both", "host-port"])
+@pytest.mark.parametrize("metrics", ["[]", "null"])
+def test_a_policy_without_readers_of_metrics_lets_nobody_in_there(name: str, metrics: str) -> None:
+    release = parsed(template(case(name), USUAL, "--set-json", f"networkPolicy.metrics={metrics}").checked())
+    specification = release.one("NetworkPolicy")["spec"]
+    assert [rule for rule in specification["ingress"] if not rule.get("from")] == []  # that would be everybody
+    ports = [port["port"] for rule in specification["ingress"] for port in rule["ports"]]
+    assert ports == (["registry"] if name == "both" else [])
+    assert "Ingress" in specification["policyTypes"]
+    assert problems(release.one("NetworkPolicy"), USUAL) == []
+
+
+@every_file
+def test_no_rule_of_a_policy_is_for_everybody(values: Path | None) -> None:
+    for policy in rendered(values).of("NetworkPolicy"):
+        assert [rule for rule in policy["spec"]["ingress"] if not rule.get("from")] == []
+        assert policy["spec"]["podSelector"]["matchLabels"]
 
 
 def test_monitors_take_every_proxy_and_nothing_else() -> None:

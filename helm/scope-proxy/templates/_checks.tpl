@@ -204,6 +204,11 @@ networkPolicy.enabled has no effect on pods in the host's network: switch it off
 {{- if and $policy.egress.enabled (not $policy.egress.rules) }}
 networkPolicy.egress.enabled without rules would cut the proxy off from every registry: list them in networkPolicy.egress.rules
 {{- end }}
+{{- range $index, $rule := $policy.egress.rules }}
+{{- if and $policy.egress.enabled (hasKey $rule "to") (not $rule.to) }}
+networkPolicy.egress.rules[{{ $index }}].to is empty, which allows every address: name those that are meant, or take the rule away
+{{- end }}
+{{- end }}
 {{- $grace := int (include "scope-proxy.shutdownGrace" .) }}
 {{- if and .Values.terminationGracePeriodSeconds (le (int .Values.terminationGracePeriodSeconds) $grace) }}
 terminationGracePeriodSeconds {{ int .Values.terminationGracePeriodSeconds }} is not above config.timeouts.shutdownGrace ({{ $grace }} s): pulls in flight would be killed. Set it to {{ add $grace 10 }}, or to 0 for that
