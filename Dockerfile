@@ -61,7 +61,7 @@ ENV PATH=/opt/scope-proxy/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
     PYTHONUNBUFFERED=1
 WORKDIR /
 USER 65532:65532
-EXPOSE 5000 5001
+EXPOSE 5000 5007
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["scope-proxy", "healthcheck"]
 ENTRYPOINT ["scope-proxy"]

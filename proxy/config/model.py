@@ -193,7 +193,7 @@ class Limits(Model):
 class Admin(Model):
     """The operator's own address: metrics, health and the status page."""
 
-    address: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:5001"
+    address: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:5007"
     """`host:port`; never a node-facing one."""
 
 
