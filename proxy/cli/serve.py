@@ -13,7 +13,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from proxy.cli.options import Source, configuration_options, source_of
 from proxy.config.loaded import Loaded
-from proxy.config.override import with_addresses
+from proxy.config.override import Addresses, with_addresses
 from proxy.log import set_up_logging
 from proxy.metrics import FOLDER_VARIABLE, shared_folder
 from proxy.runtime.descriptors import ensure_descriptors
@@ -33,15 +33,23 @@ _logger = logging.getLogger("proxy")
 @configuration_options
 @click.option("--listen", metavar="HOST:PORT", help="Listen for nodes here, whatever the configuration says.")
 @click.option("--admin", metavar="HOST:PORT", help="Serve the operator here, whatever the configuration says.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics and health, and no status page, here as well.")
 @click.option("--allow-python-parser", is_flag=True, help="Run on aiohttp's parser in Python, though it is lenient.")
 def serve(
-    config: Path | None, registries: Path | None, listen: str | None, admin: str | None, *, allow_python_parser: bool
+    config: Path | None,
+    registries: Path | None,
+    *,
+    listen: str | None,
+    admin: str | None,
+    metrics: str | None,
+    allow_python_parser: bool,
 ) -> None:
     """Serve nodes until SIGTERM."""
+    addresses = Addresses(listen, admin, metrics)
 
     def addressed(loaded: Loaded) -> Loaded:
         try:
-            return with_addresses(loaded, listen, admin)
+            return with_addresses(loaded, addresses)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
@@ -55,7 +63,7 @@ def serve(
     try:
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)
-        origin = Origin(lambda: _again(source, listen, admin), (source.path,), seen)
+        origin = Origin(lambda: _again(source, addresses), (source.path,), seen)
         if loaded.config.workers > 1:
             _serve_with_workers(loaded, origin)
         else:
@@ -65,11 +73,11 @@ def serve(
         sys.exit(EXIT_START)
 
 
-def _again(source: Source, listen: str | None, admin: str | None) -> Loaded:
+def _again(source: Source, addresses: Addresses) -> Loaded:
     """Read the configuration once more; raises ConfigError and ValueError."""
     if not source.path.is_file():  # a pipe in its place would be waited for, also by the end of the program
         raise ValueError(f"{source.path} is no file, or is not there")
-    return with_addresses(source.load(), listen, admin)
+    return with_addresses(source.load(), addresses)
 
 
 def _check_parser(*, allowed: bool) -> None:

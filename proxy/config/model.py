@@ -191,10 +191,12 @@ class Limits(Model):
 
 
 class Admin(Model):
-    """The operator's own address: metrics, health and the status page."""
+    """The operator's own addresses: metrics, health and the status page."""
 
     address: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:5007"
-    """`host:port`; never a node-facing one."""
+    """`host:port`; never a node-facing one. Whoever reaches it sees the status page: it belongs on loopback."""
+    metrics_address: Annotated[str, AfterValidator(listen_address)] | None = None
+    """`host:port` where metrics and health are served as well, and no status page: for the network of Prometheus."""
 
 
 class Timeouts(Model):

@@ -36,12 +36,13 @@ def validate_servers(config: Config, findings: Findings) -> None:
 
 
 def _check_addresses(config: Config, findings: Findings) -> None:
-    taken: list[tuple[str, int]] = []
+    taken: list[tuple[str, int, KeyPath]] = []
     for path, address in _addresses(config):
         host, port = split_address(address)
-        if any(port == other and port != 0 and _overlap(host, known) for known, other in taken):
-            findings.error(path, f"{address} is taken by a listener above: give it another port")
-        taken.append((host, port))
+        users = (user for known, other, user in taken if port == other and port != 0 and _overlap(host, known))
+        if (user := next(users, None)) is not None:
+            findings.error(path, f"{address} is taken by {_setting(user)}: give it another port")
+        taken.append((host, port, path))
 
 
 def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -49,6 +50,13 @@ def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("listeners", index, "address"), listener.address
     if config.admin is not None:
         yield ("admin", "address"), config.admin.address
+        if config.admin.metrics_address is not None:
+            yield ("admin", "metricsAddress"), config.admin.metrics_address
+
+
+def _setting(path: KeyPath) -> str:
+    """A setting as people write it, such as `listeners[0].address`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def _overlap(one: str, other: str) -> bool:

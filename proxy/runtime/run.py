@@ -25,7 +25,7 @@ from proxy.runtime.sockets import BACKLOG, Sockets, StartError, address_of, bind
 from proxy.runtime.stop import Stop
 from proxy.server.accepting import NodeSite
 from proxy.server.activity import Activity
-from proxy.server.admin import admin_app
+from proxy.server.admin import admin_app, metrics_app
 from proxy.server.app import NodeSettings, node_server
 from proxy.server.connections import NodeServer
 from proxy.server.gates import Gates
@@ -56,6 +56,7 @@ class Running:
     activity: Activity
     addresses: list[str] = field(default_factory=list)
     admin_address: str | None = None
+    metrics_address: str | None = None
     ready: bool = False
     draining: bool = False
     contexts: Sequence[ssl.SSLContext | None] = ()
@@ -104,6 +105,8 @@ async def _open_doors(
     if sockets.admin is not None:
         look = await stack.enter_async_context(_looking(state, config, refusals))
         state.admin_address = await _listen_for_admin(stack, admin_app(lambda: state.ready, look), sockets.admin)
+    if sockets.metrics is not None:
+        state.metrics_address = await _listen_for_admin(stack, metrics_app(lambda: state.ready), sockets.metrics)
     gates, times = Gates.of(config.limits), config.timeouts
     for number, (bound, context) in enumerate(zip(sockets.nodes, contexts, strict=True)):
         enter = functools.partial(state.reloader.enter, number)
@@ -161,7 +164,9 @@ async def serve(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # what came before there was a handler has waited
         _logger.info("scope-proxy %s listens on %s", VERSION, ", ".join(state.addresses))
         if state.admin_address is not None:
-            _logger.info("metrics and health on %s", state.admin_address)
+            _logger.info("status page, metrics and health on %s", state.admin_address)
+        if state.metrics_address is not None:
+            _logger.info("metrics and health on %s", state.metrics_address)
         await stop.asked.wait()
         state.ready, state.draining = False, True
         await stop.drain(state.activity, loaded.config.timeouts)

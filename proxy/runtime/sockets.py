@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from proxy.config.model import Config
@@ -17,10 +18,12 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """One bound socket for each listener, in their order, and one for the operator."""
+    """One bound socket for each listener, in their order, and those for the operator."""
 
     nodes: tuple[socket.socket, ...]
     admin: socket.socket | None
+    metrics: socket.socket | None
+    """For metrics and health without the status page."""
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -29,21 +32,23 @@ class Sockets:
 
     def close(self) -> None:
         """Close them."""
-        for item in (*self.nodes, *((self.admin,) if self.admin else ())):
-            item.close()
+        for item in (*self.nodes, self.admin, self.metrics):
+            if item is not None:
+                item.close()
 
 
 def bind(config: Config) -> Sockets:
     """Bind every address of a configuration; raises StartError."""
-    bound: list[socket.socket] = []
-    try:
-        bound += [_bind(listener.address) for listener in config.listeners]
-        admin = _bind(config.admin.address) if config.admin is not None else None
-    except StartError:
-        for item in bound:
-            item.close()
-        raise
-    return Sockets(tuple(bound), admin)
+    with ExitStack() as opened:
+
+        def bound(address: str | None) -> socket.socket | None:
+            return opened.enter_context(_bind(address)) if address is not None else None
+
+        nodes = tuple(opened.enter_context(_bind(listener.address)) for listener in config.listeners)
+        admin = bound(config.admin.address if config.admin is not None else None)
+        metrics = bound(config.admin.metrics_address if config.admin is not None else None)
+        opened.pop_all()
+    return Sockets(nodes, admin, metrics)
 
 
 def address_of(bound: socket.socket) -> str:

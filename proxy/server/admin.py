@@ -1,4 +1,4 @@
-"""The operator's own port: metrics, health and the status page."""
+"""The operator's own ports: metrics and health, with the status page or without it."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,14 @@ from proxy.server.status_routes import status_routes
 
 
 def admin_app(is_ready: Callable[[], bool], look: Look) -> web.Application:
-    """`/metrics`, `/healthz` (alive), `/readyz` (serving; never an upstream's health) and `/status`."""
+    """What `metrics_app` serves, and the status page."""
+    app = metrics_app(is_ready)
+    app.add_routes(status_routes(look))
+    return app
+
+
+def metrics_app(is_ready: Callable[[], bool]) -> web.Application:
+    """`/metrics`, `/healthz` (alive) and `/readyz` (serving; never an upstream's health), and nothing else."""
 
     async def metrics(request: web.Request) -> web.Response:
         page, media_type = await asyncio.to_thread(render, request.headers.get("Accept", ""))  # it reads files of /proc
@@ -25,5 +32,4 @@ def admin_app(is_ready: Callable[[], bool], look: Look) -> web.Application:
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", ready)])
-    app.add_routes(status_routes(look))
     return app

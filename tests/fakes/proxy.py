@@ -47,6 +47,8 @@ class ProxyUnderTest:
 
     node: NodeClient
     admin: NodeClient
+    metrics: NodeClient | None = None
+    """The address without the status page, where one is configured."""
 
 
 def manifest(reference: str = "1", name: str = NAME, registry: str = REG) -> str:
@@ -101,7 +103,8 @@ async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderT
     async with running(loaded) as state:
         assert state.admin_address is not None
         node = NodeClient(state.addresses[0], budgets, may_be_asked=asks)
-        yield ProxyUnderTest(node, NodeClient(state.admin_address))
+        metrics = NodeClient(state.metrics_address) if state.metrics_address is not None else None
+        yield ProxyUnderTest(node, NodeClient(state.admin_address), metrics)
 
 
 def layer_of(image: Image) -> tuple[str, bytes]:

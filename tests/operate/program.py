@@ -54,7 +54,7 @@ class Program:
     """`python -m proxy serve`, its configuration and its password file."""
 
     def __init__(self, directory: Path, origin: str) -> None:
-        self.address, self._admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.address, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self.node = NodeClient(self.address)
         self.origin = origin
         self.config, self.password = directory / "config.yaml", directory / "password"
@@ -65,7 +65,7 @@ class Program:
             [origin],
             login={"username": USER, "passwordFile": str(self.password)},
             listeners=[{"address": self.address}],
-            admin={"address": self._admin},
+            admin={"address": self.admin},
             cache={"path": str(directory / "cache"), "reserveFree": "1Ki", "tagAge": "0s"},
             timeouts={"shutdownGrace": "60s", "drainIdle": "1s"},
             log={"level": "info"},
@@ -83,13 +83,13 @@ class Program:
         found: dict[str, Any] = self.document["hosts"][authority(self.origin)]
         return found
 
-    async def start(self, workers: int = 1, program: Sequence[str] = PROGRAM) -> None:
+    async def start(self, workers: int = 1, program: Sequence[str] = PROGRAM, arguments: Sequence[str] = ()) -> None:
         """Start it and wait until it serves."""
         self.document["workers"] = workers
         self.write(self.document)
-        command = [*program, "serve", "--config", str(self.config)]
+        command = [*program, "serve", "--config", str(self.config), *arguments]
         process = self._process = Process(command, log=self._log, cwd=PROJECT_ROOT)
-        await asyncio.to_thread(process.wait_ready, lambda: answers(f"http://{self._admin}/readyz", 200))
+        await asyncio.to_thread(process.wait_ready, lambda: answers(f"http://{self.admin}/readyz", 200))
         if workers > 1:
             await self.until(lambda: asyncio.to_thread(lambda: len(self.workers()) == workers))
 
@@ -131,7 +131,7 @@ class Program:
 
     async def metrics(self) -> dict[str, float]:
         """Every series with its value."""
-        page = await asyncio.to_thread(fetch, f"http://{self._admin}/metrics")
+        page = await asyncio.to_thread(fetch, f"http://{self.admin}/metrics")
         rows = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
 

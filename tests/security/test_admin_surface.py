@@ -1,4 +1,4 @@
-"""What the two ports answer: the known paths and nothing else, and neither answers for the other."""
+"""What each port answers: the known paths and nothing else, and none answers for another."""
 
 from collections.abc import AsyncIterator
 
@@ -12,7 +12,9 @@ from tests.fakes.registry import ScriptedRegistry
 
 pytestmark = [pytest.mark.security, pytest.mark.asyncio(loop_scope="module")]
 
-ADMIN_ONLY = ("/metrics", "/healthz", "/readyz", "/status", "/status.json")
+HEALTH = ("/metrics", "/healthz", "/readyz")
+STATUS_PAGE = ("/status", "/status.json", "/status/explain", "/status/explain?image=reg.example/library/app:1")
+ADMIN_ONLY = (*HEALTH, "/status", "/status.json")
 NOWHERE = (
     "/debug",
     "/debug/pprof/",
@@ -47,8 +49,20 @@ NOWHERE = (
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served() -> AsyncIterator[tuple[ProxyUnderTest, ScriptedRegistry]]:
     """A proxy whose registry nobody is to ask."""
-    async with ScriptedRegistry([], Rules(dialect="none")) as registry, started(settings([registry.url])) as proxy:
+    addresses = {"address": "127.0.0.1:0", "metricsAddress": "127.0.0.1:0"}
+    async with (
+        ScriptedRegistry([], Rules(dialect="none")) as registry,
+        started(settings([registry.url], admin=addresses)) as proxy,
+    ):
         yield proxy, registry
+
+
+@pytest.fixture(scope="module")
+def metrics(served: tuple[ProxyUnderTest, ScriptedRegistry]) -> NodeClient:
+    """The address of metrics and health without the status page."""
+    found = served[0].metrics
+    assert found is not None
+    return found
 
 
 async def status_of(node: NodeClient, method: str, target: str) -> int:
@@ -92,6 +106,39 @@ async def test_the_admin_port_takes_no_orders(
 async def test_its_pages_are_there(served: tuple[ProxyUnderTest, ScriptedRegistry], path: str) -> None:
     proxy, _ = served
     assert await status_of(proxy.admin, "GET", path) == 200
+
+
+FOREIGN = (*STATUS_PAGE, *NOWHERE, "/", "/v2/", "/v2/library/app/manifests/1?ns=reg.example", "/token", "/status/")
+
+
+@pytest.mark.parametrize("path", FOREIGN)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_the_metrics_address_serves_metrics_and_health_alone(
+    metrics: NodeClient, served: tuple[ProxyUnderTest, ScriptedRegistry], method: str, path: str
+) -> None:
+    assert await status_of(metrics, method, path) == 404
+    assert served[1].record.all() == ()
+
+
+@pytest.mark.parametrize("path", HEALTH)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+async def test_the_metrics_address_takes_no_orders(metrics: NodeClient, method: str, path: str) -> None:
+    assert await status_of(metrics, method, path) == 405
+
+
+@pytest.mark.parametrize("path", HEALTH)
+async def test_metrics_and_health_are_at_both_addresses(
+    metrics: NodeClient, served: tuple[ProxyUnderTest, ScriptedRegistry], path: str
+) -> None:
+    assert [await status_of(node, "GET", path) for node in (served[0].admin, metrics)] == [200, 200]
+
+
+async def test_the_metrics_address_tells_no_configuration(metrics: NodeClient) -> None:
+    for path in HEALTH:
+        async with metrics.opened("GET", path, ("Connection", "close")) as (reader, _):
+            page = await reader.read()
+        assert b"200 OK" in page.partition(b"\r\n")[0]
+        assert not [word for word in (b"endpoints", b"listeners", b"library/app", b"127.0.0.1") if word in page]
 
 
 ROUTES = (

@@ -19,6 +19,15 @@ def test_address_that_is_taken_is_one_clear_error() -> None:
     assert f"scope-proxy: cannot listen on {address}: " in result.output
 
 
+def test_a_taken_address_of_metrics_is_one_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        arguments = ["serve", "--config", str(CONFIG / "default.yaml"), "--listen", "127.0.0.1:0"]
+        result = CliRunner().invoke(main, [*arguments, "--admin", "127.0.0.1:0", "--metrics", address])
+    assert result.exit_code == 1
+    assert f"scope-proxy: cannot listen on {address}: " in result.output
+
+
 def test_address_that_is_none_is_refused() -> None:
     result = CliRunner().invoke(main, ["serve", "--config", str(CONFIG / "default.yaml"), "--listen", "5000"])
     assert result.exit_code == 2

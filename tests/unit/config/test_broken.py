@@ -94,8 +94,9 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "same_address": [
-        (4, 15, "127.0.0.1:5000 is taken by a listener above: give it another port"),
-        (6, 12, "127.0.0.1:5000 is taken by a listener above: give it another port"),
+        (4, 15, "127.0.0.1:5000 is taken by listeners[0].address: give it another port"),
+        (6, 12, "127.0.0.1:5000 is taken by listeners[0].address: give it another port"),
+        (7, 19, "0.0.0.0:5000 is taken by listeners[0].address: give it another port"),
     ],
     "star_password": [
         (5, 46, "a plain * refers to an anchor that does not exist: put the value in quotes"),
