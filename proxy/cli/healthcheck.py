@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
-from proxy.config.base import listen_address
+from proxy.config.base import exact_origin, listen_address
 from proxy.config.errors import ConfigError
 from proxy.config.model import Admin
 from proxy.config.validate_listeners import split_address
+from proxy.nodes.probe import Answer
+from proxy.nodes.probe import ask as ask_listener
 
 WITHIN = 2.0
 """Seconds for connecting, and for the answer."""
@@ -28,13 +30,36 @@ _OK = 200
     "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Ask here, whatever the configuration says."
 )
 @click.option("--live", is_flag=True, help="Ask whether it is alive (/healthz), not whether it serves (/readyz).")
-def healthcheck(config: Path | None, registries: Path | None, *, admin: str | None, live: bool) -> None:
+@click.option("--proxy", metavar="URL", help="Ask the listener for nodes at this URL (/v2/), not the admin address.")
+def healthcheck(
+    config: Path | None, registries: Path | None, *, admin: str | None, live: bool, proxy: str | None
+) -> None:
     """Ask the proxy of this configuration whether it serves; status 1 if it does not."""
+    if proxy is not None:
+        _check_listener(proxy)
+        return
     host, port = split_address(_address(config, registries, admin))
     path = "/healthz" if live else "/readyz"
     problem = _ask(_ANY_ADDRESS.get(host, host), port, path)
     if problem is not None:
         click.echo(f"scope-proxy: {path} of {host or '*'}:{port}: {problem}", err=True)
+        raise click.exceptions.Exit(EXIT_UNHEALTHY)
+
+
+def _check_listener(url: str) -> None:
+    """Ask as a node does; ends with status 1 where no scope-proxy answers."""
+    context = click.get_current_context()
+    sources = {name: context.get_parameter_source(name) for name in ("admin", "live")}
+    given = [f"--{name}" for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"--proxy asks a listener for nodes: leave {' and '.join(given)} out")
+    try:
+        origin = exact_origin(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--proxy") from None
+    answer = ask_listener(origin, verify=False)  # as the kubelet's probes: whether it serves, not who it is
+    if answer is not Answer.OURS:
+        click.echo(f"scope-proxy: {origin}/v2/: {answer}", err=True)
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
 
 

@@ -1,9 +1,12 @@
 import http.server
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 
 from proxy.cli.main import main
@@ -82,3 +85,73 @@ def test_a_proxy_without_admin_address_is_status_2(tmp_path: Path) -> None:
     result = healthcheck(*configured(tmp_path, "null"))
     assert result.exit_code == 2
     assert "admin is null" in result.output
+
+
+class _Listener(http.server.BaseHTTPRequestHandler):
+    """What answers nodes: `/v2/` with a status, and a name in the Server header."""
+
+    status, name = 200, "scope-proxy"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/v2/" else 404)
+        self.end_headers()
+
+    def version_string(self) -> str:
+        return self.name
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def listening(status: int, name: str, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of something that answers nodes so."""
+    handler = type("Handler", (_Listener,), {"status": status, "name": name})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "expected"),
+    [(200, "scope-proxy", 0), (401, "scope-proxy", 0), (503, "scope-proxy", 1), (200, "nginx", 1)],
+)
+def test_a_listener_is_asked_as_a_node_asks_it(status: int, name: str, expected: int) -> None:
+    with listening(status, name) as port:
+        result = healthcheck("--proxy", f"http://127.0.0.1:{port}")
+    assert result.exit_code == expected
+    told = f"scope-proxy: http://127.0.0.1:{port}/v2/: something that is not scope-proxy answers\n"
+    assert result.output == (told if expected else "")
+
+
+def test_the_certificate_of_a_listener_may_be_anybodys() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("elsewhere.example").configure_cert(context)
+    with listening(200, "scope-proxy", context) as port:
+        assert healthcheck("--proxy", f"https://127.0.0.1:{port}").exit_code == 0
+
+
+def test_no_listener_is_status_1() -> None:
+    result = healthcheck("--proxy", f"http://127.0.0.1:{free_port()}")
+    assert (result.exit_code, "nothing answers" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--proxy", "127.0.0.1:5000"), "--proxy"),
+        (("--proxy", "http://127.0.0.1:5000/v2/"), "only scheme, host and port count"),
+        (("--proxy", "http://127.0.0.1:5000", "--live"), "leave --live out"),
+        (("--proxy", "http://127.0.0.1:5000", "--admin", "127.0.0.1:5007"), "leave --admin out"),
+    ],
+)
+def test_a_listener_is_asked_by_its_url_alone(arguments: tuple[str, ...], said: str) -> None:
+    result = healthcheck(*arguments)
+    assert (result.exit_code, said in result.output) == (2, True), result.output
