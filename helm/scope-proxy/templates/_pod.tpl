@@ -148,15 +148,50 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* A container of `helm test`; arguments: root, name, args. */}}
+{{/* How the proxy of a node, and the central instances, are asked whether they serve: as their clients ask them. */}}
+{{- define "scope-proxy.nodeHealthcheck" -}}
+--proxy=http://127.0.0.1:{{ int .Values.node.port }}
+{{- end -}}
+
+{{- define "scope-proxy.centralHealthcheck" -}}
+{{- $host := printf "%s-instances.%s" (include "scope-proxy.fullname" .) .Release.Namespace -}}
+{{- if include "scope-proxy.wantsCertificate" . -}}
+--admin={{ $host }}:{{ int .Values.central.adminPort }}
+{{- else -}}
+--proxy={{ ternary "https" "http" .Values.tls.enabled }}://{{ $host }}:{{ int .Values.central.port }}
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where nobody without a certificate gets an answer of the central instances, a test pod neither. */}}
+{{- define "scope-proxy.wantsCertificate" -}}
+{{- $auth := .Values.central.clients.auth | default "none" -}}
+{{- if eq (toJson (ternary (list $auth) $auth (kindIs "string" $auth))) (toJson (list "certificate")) }}true{{ end -}}
+{{- end -}}
+
+{{/* The container of `helm test`; arguments: root, healthcheck (its option), tls. Its steps run one after the other: the
+     proxy, the configuration with the secrets that it names, and the registries over the connections of a pull. */}}
 {{- define "scope-proxy.testContainer" -}}
-name: {{ .name }}
+{{- $steps := list (printf "healthcheck %s" .healthcheck) "check" -}}
+{{- if and .root.Values.tests.doctor .root.Values.config.registries -}}
+{{- $steps = append $steps "doctor" -}}
+{{- end -}}
+name: test
 image: {{ include "scope-proxy.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-args: {{ toJson .args }}
+command:
+  - /opt/scope-proxy/bin/python3
+  - -c
+  - |
+    import subprocess, sys
+
+    def run(step):
+        print("$ scope-proxy", step, flush=True)
+        return subprocess.run(["/opt/scope-proxy/bin/scope-proxy", *step.split()]).returncode
+
+    sys.exit(any([run(step) for step in sys.argv[1:]]))
+args: {{ toJson $steps }}
 env:
   - {name: SCOPE_PROXY_CONFIG, value: /etc/scope-proxy/config/config.yaml}
-  - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
   {{- with .root.Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -164,5 +199,5 @@ securityContext:
   {{- include "scope-proxy.securityContext" . | nindent 2 }}
 resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 256Mi}}
 volumeMounts:
-  {{- include "scope-proxy.mounts" (dict "root" .root "tls" (and (not (include "scope-proxy.hasNode" .root)) .root.Values.tls.enabled)) | nindent 2 }}
+  {{- include "scope-proxy.mounts" (dict "root" .root "tls" .tls) | nindent 2 }}
 {{- end -}}
