@@ -63,6 +63,12 @@ class Rendered:
         }
 
 
+def case(name: str) -> Path:
+    """A file of values by a part of its name."""
+    [path] = [path for path in VALUES if name in path.stem]
+    return path
+
+
 def helm(*arguments: str | Path) -> Outcome:
     """Run Helm 3."""
     return run([str(HELM_3), *map(str, arguments)])

@@ -89,6 +89,9 @@ def test_ports_are_those_of_the_pod(values: Path | None) -> None:
         }
         assert config.admin is not None
         told = {"registry": config.listeners[0].address, "admin": config.admin.address}
+        for argument in pod_of(rendered(values), name)["containers"][0]["args"]:
+            if argument.startswith("--metrics="):
+                told["metrics"] = argument
         assert {kind: int(address.rpartition(":")[2]) for kind, address in told.items()} == ports
 
 
@@ -100,7 +103,7 @@ def test_nodes_in_the_hosts_network_listen_on_loopback_alone(values: Path | None
             assert [listener.address.rpartition(":")[0] for listener in config.listeners] == ["127.0.0.1"]
         elif name.endswith("-node"):
             policy = rendered(values).one("NetworkPolicy", name)
-            assert all(rule["ports"] == [{"port": "admin", "protocol": "TCP"}] for rule in policy["spec"]["ingress"])
+            assert all(rule["ports"] == [{"port": "metrics", "protocol": "TCP"}] for rule in policy["spec"]["ingress"])
         seen += 1
     assert seen
 

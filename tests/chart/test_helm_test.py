@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.chart.helm import NAMESPACE, RELEASE, USUAL, VALUES, Rendered, parsed, rendered, template
+from tests.chart.helm import NAMESPACE, RELEASE, USUAL, VALUES, Rendered, case, parsed, rendered, template
 from tests.docs.pages import pages, text_of
 from tests.operate.program import Program, image, program, registry
 from tests.real.processes import Outcome, run
@@ -19,12 +19,6 @@ every_file = pytest.mark.parametrize("values", [None, *VALUES], ids=lambda path:
 IN_THE_IMAGE = "/opt/scope-proxy/bin/"
 HERE = f"{Path(sys.executable).parent}/"
 INSTANCES = f"{RELEASE}-scope-proxy-instances.{NAMESPACE}"
-
-
-def case(name: str) -> Path:
-    """A file of values by a part of its name."""
-    [path] = [path for path in VALUES if name in path.stem]
-    return path
 
 
 def steps(pod: dict[str, Any]) -> list[str]:
@@ -97,7 +91,7 @@ def test_a_narrow_policy_lets_the_test_in_where_it_asks(name: str, metrics: str)
 
 
 def test_clients_with_certificates_alone_are_no_test_pods() -> None:
-    assert steps(rendered(case("certificates")).one("Pod"))[0] == f"healthcheck --admin={INSTANCES}:5001"
+    assert steps(rendered(case("certificates")).one("Pod"))[0] == f"healthcheck --admin={INSTANCES}:5008"
     either = parsed(
         template(case("certificates"), USUAL, "--set-json", 'central.clients.auth=["certificate","basic"]').checked()
     )

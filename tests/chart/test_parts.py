@@ -13,6 +13,7 @@ from tests.chart.helm import (
     USUAL,
     VALUES,
     Rendered,
+    case,
     parsed,
     rendered,
     rendered_by_4,
@@ -22,12 +23,6 @@ from tests.chart.helm import (
 from tests.chart.schemas import problems
 
 every_file = pytest.mark.parametrize("values", [None, *VALUES], ids=lambda path: path.stem if path else "defaults")
-
-
-def case(name: str) -> Path:
-    """A file of values by a part of its name."""
-    [path] = [path for path in VALUES if name in path.stem]
-    return path
 
 
 def selects(selector: dict[str, Any], release: Rendered) -> set[str]:
@@ -201,5 +196,10 @@ def test_notes_tell_the_next_step_of_this_release() -> None:
     assert "     helm test demo --namespace registry\n" in told
     assert "kubectl --namespace registry logs demo-scope-proxy-test-node" in told
     assert "test-central" not in told
+    assert "helm test" not in notes(values_of(case("small")))
+    assert "port-forward daemonset/demo-scope-proxy-node 5007     # http://127.0.0.1:5007/status" in told
+    assert "port-forward statefulset/demo-scope-proxy-central 5017 " in notes(
+        {"mode": "central", "central": {"adminPort": 5017}}
+    )
     assert "give the central instances a central.service.nodePort" in notes({"mode": "central"})
     assert "are ready, set nodeConfigurator.enabled: false" in notes(values_of(case("leaving")))

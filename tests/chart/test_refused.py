@@ -38,4 +38,4 @@ def test_everything_is_said_at_once(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text("node: {exposure: hostPort, adminPort: 5000}\nbootstrap: {way: public}\n")
     errors = template(file).errors
-    assert [word in errors for word in ("networkPolicy.enabled", "a port of their own", "image.registry")] == [True] * 3
+    assert [word in errors for word in ("networkPolicy.enabled", "a port of its own", "image.registry")] == [True] * 3

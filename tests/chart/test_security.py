@@ -91,23 +91,11 @@ def test_secrets_of_the_environment_stay_references() -> None:
 
 
 @every_file
-def test_every_server_is_watched_by_the_kubelet_on_the_admin_port(values: Path | None) -> None:
-    release = rendered(values)
-    seen = 0
-    for item in [*release.of("DaemonSet", "-node"), *release.of("StatefulSet")]:
-        [container] = item["spec"]["template"]["spec"]["containers"]
-        for probe, path in (("startupProbe", "/healthz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
-            assert (container[probe]["httpGet"]["port"], container[probe]["httpGet"]["path"]) == ("admin", path)
-        seen += 1
-    assert seen
-
-
-@every_file
-def test_no_service_for_nodes_leads_to_the_admin_port(values: Path | None) -> None:
+def test_no_service_for_nodes_leads_to_metrics(values: Path | None) -> None:
     for service in rendered(values).of("Service"):
         ports = {port["targetPort"] for port in service["spec"]["ports"]}
         is_for_metrics = service["metadata"]["name"].endswith("-metrics")
-        assert ports == ({"admin"} if is_for_metrics else {"registry"})
+        assert ports == ({"metrics"} if is_for_metrics else {"registry"})
 
 
 @every_file

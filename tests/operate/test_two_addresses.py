@@ -91,17 +91,18 @@ async def test_another_second_address_needs_a_restart_and_the_log_says_so(progra
     assert [await has(second, "/readyz"), await has(other, "/readyz")] == [False, True]
 
 
-async def test_an_address_of_the_command_line_outlives_a_reload(program: Program) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_address_of_the_command_line_outlives_a_reload(program: Program, workers: int) -> None:
     address = f"127.0.0.1:{free_port()}"
-    await program.start(arguments=("--metrics", f"[127.0.0.1]:{address.rpartition(':')[2]}"))
+    await program.start(workers, arguments=("--metrics", f"[127.0.0.1]:{address.rpartition(':')[2]}"))
     program.document["access"] = [{"action": "deny"}]
     program.write(program.document)
     program.hang_up()
-    await program.until(lambda: reloaded(program))
+    await program.until(lambda: reloaded(program, workers))
     assert await has(address, "/metrics")
     assert "hold from the next start on" not in program.log()
 
 
-async def reloaded(program: Program) -> bool:
+async def reloaded(program: Program, workers: int = 1) -> bool:
     done, _ = await program.reloads()
-    return done >= 1
+    return done >= workers

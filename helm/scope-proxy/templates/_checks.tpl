@@ -14,7 +14,7 @@
 {{- $config := .Values.config -}}
 {{- range list "listeners" "admin" }}
 {{- if hasKey $config . }}
-config.{{ . }} is set by the chart: use node.port, node.adminPort, central.port, central.clients and tls instead
+config.{{ . }} is set by the chart: use node.port, node.adminPort, node.metricsPort, central.port, central.clients and tls instead
 {{- end }}
 {{- end }}
 {{- range list "path" "maxSize" }}
@@ -127,15 +127,24 @@ image.tag latest says not what runs: name a version, or a digest
 {{- if and $hostPort (not .Values.networkPolicy.enabled) }}
 node.exposure hostPort lets every pod of the cluster pull with the proxy's credentials, by the address of the proxy's pod: set networkPolicy.enabled: true (where your network plug-in enforces policies), or node.exposure: hostNetwork
 {{- end }}
-{{- if eq (int $node.port) (int $node.adminPort) }}
-node.port and node.adminPort are both {{ int $node.port }}: metrics and health need a port of their own
-{{- end }}
+{{- include "scope-proxy.check.ports" (dict "section" "node" "values" $node) }}
 {{- if and (eq $node.cache.type "emptyDir") (include "scope-proxy.isMore" (list $node.cache.maxSize $node.cache.sizeLimit)) }}
 node.cache.maxSize {{ $node.cache.maxSize }} is not below node.cache.sizeLimit {{ $node.cache.sizeLimit }}: the kubelet would evict the pod before the cache is full
 {{- end }}
-{{- if and (eq $node.adminAddress "127.0.0.1") (or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled) (not $hostPort) }}
-node.adminAddress 127.0.0.1 keeps Prometheus from reading the nodes' metrics: leave it empty, or switch the monitor off
+{{- if regexMatch "^(127\\.|0*(:0*)*:0*1$)" ($node.metricsAddress | default "") }}
+node.metricsAddress {{ $node.metricsAddress }} is loopback, where node.adminPort serves metrics already: leave it empty, or name an address that Prometheus reaches
 {{- end }}
+{{- if and $node.metricsAddress $hostPort }}
+node.metricsAddress is for pods in the host's network: with node.exposure hostPort metrics are on the pod's own address, so leave it empty
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Arguments: section and its values. */}}
+{{- define "scope-proxy.check.ports" -}}
+{{- $ports := list (int .values.port) (int .values.adminPort) (int .values.metricsPort) }}
+{{- if ne (len (uniq $ports)) (len $ports) }}
+{{ .section }}.port, {{ .section }}.adminPort and {{ .section }}.metricsPort are {{ join ", " $ports }}: each needs a port of its own
 {{- end }}
 {{- end -}}
 
@@ -154,9 +163,7 @@ central.clients.auth certificate needs the authorities of the clients: name thei
 {{- if and .Values.tls.clientCA.existingSecret (not (has "certificate" $auth)) }}
 tls.clientCA.existingSecret is set and nobody is asked for a certificate: set central.clients.auth to certificate, or leave it empty
 {{- end }}
-{{- if eq (int $central.port) (int $central.adminPort) }}
-central.port and central.adminPort are both {{ int $central.port }}: metrics and health need a port of their own
-{{- end }}
+{{- include "scope-proxy.check.ports" (dict "section" "central" "values" $central) }}
 {{- if and $central.persistence.existingClaim (gt $most 1) }}
 central.persistence.existingClaim is one volume for {{ $most }} instances, and each needs its own: set central.replicas: 1, or leave existingClaim empty
 {{- end }}

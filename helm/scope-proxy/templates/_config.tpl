@@ -50,15 +50,27 @@ tls:
 {{- end }}
 {{- end -}}
 
-{{- define "scope-proxy.nodeAdmin" -}}
-{{- if eq .Values.node.exposure "hostNetwork" }}{{ .Values.node.adminAddress }}{{ end }}:{{ int .Values.node.adminPort }}
+{{/* "true" where Prometheus is told of the proxies. */}}
+{{- define "scope-proxy.isMonitored" -}}
+{{- if or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}true{{ end -}}
 {{- end -}}
 
-{{/* A whole configuration; arguments: root, listener (text), admin (text), size (of the cache; empty for none). */}}
+{{/* Where a node's proxy serves metrics and health without the status page, empty for nowhere. A pod in the network of its
+     node learns the address from Kubernetes; in brackets it may be of either kind. */}}
+{{- define "scope-proxy.nodeMetrics" -}}
+{{- $node := .Values.node -}}
+{{- if ne $node.exposure "hostNetwork" -}}
+:{{ int $node.metricsPort }}
+{{- else if or $node.metricsAddress (include "scope-proxy.isMonitored" .) -}}
+[{{ $node.metricsAddress | default "$(HOST_IP)" }}]:{{ int $node.metricsPort }}
+{{- end -}}
+{{- end -}}
+
+{{/* A whole configuration; arguments: root, listener (text), adminPort, size (of the cache; empty for none). */}}
 {{- define "scope-proxy.config" -}}
 {{- $config := deepCopy .root.Values.config -}}
 {{- $_ := set $config "listeners" (list (fromYaml .listener)) -}}
-{{- $_ := set $config "admin" (dict "address" .admin) -}}
+{{- $_ := set $config "admin" (dict "address" (printf "127.0.0.1:%d" (int .adminPort))) -}}
 {{- if .size -}}
 {{- $_ := set $config "cache" (merge (dict "path" "/var/cache/scope-proxy" "maxSize" .size) ($config.cache | default dict)) -}}
 {{- else -}}

@@ -24,32 +24,38 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* Probes; arguments: the address to ask, or empty for the pod's own. Readiness is about the proxy, never a registry. */}}
+{{/* Probes; argument: whether the pod is in the network of its node, where the kubelet reaches the admin address: that of
+     a pod's own network is the pod's loopback. Readiness is about the proxy, never a registry. */}}
 {{- define "scope-proxy.probes" -}}
+{{- $where := ternary "port: admin, host: 127.0.0.1" "port: metrics" . -}}
 startupProbe:
-  httpGet: {path: /healthz, port: admin{{ with . }}, host: {{ . | quote }}{{ end }}}
+  httpGet: {path: /healthz, {{ $where }}}
   periodSeconds: 2
   failureThreshold: 60
   timeoutSeconds: 2
 readinessProbe:
-  httpGet: {path: /readyz, port: admin{{ with . }}, host: {{ . | quote }}{{ end }}}
+  httpGet: {path: /readyz, {{ $where }}}
   periodSeconds: 5
   timeoutSeconds: 2
 livenessProbe:
-  httpGet: {path: /healthz, port: admin{{ with . }}, host: {{ . | quote }}{{ end }}}
+  httpGet: {path: /healthz, {{ $where }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 {{- end -}}
 
-{{/* The container; arguments: root, port, adminPort, hostPort, probeHost, resources, cached. */}}
+{{/* The container; arguments: root, port, adminPort, metrics (address, empty for none), hostNetwork, hostPort, resources,
+     cached, tls. */}}
 {{- define "scope-proxy.container" -}}
 name: scope-proxy
 image: {{ include "scope-proxy.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-args: [serve]
+args: [serve{{ with .metrics }}, {{ printf "--metrics=%s" . | quote }}{{ end }}]
 env:
   - {name: SCOPE_PROXY_CONFIG, value: /etc/scope-proxy/config/config.yaml}
+  {{- if contains "$(HOST_IP)" .metrics }}
+  - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
+  {{- end }}
   {{- with .root.Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -64,9 +70,14 @@ ports:
   - name: admin
     containerPort: {{ int .adminPort }}
     protocol: TCP
+  {{- with .metrics }}
+  - name: metrics
+    containerPort: {{ splitList ":" . | last }}
+    protocol: TCP
+  {{- end }}
 securityContext:
   {{- include "scope-proxy.securityContext" . | nindent 2 }}
-{{ include "scope-proxy.probes" .probeHost }}
+{{ include "scope-proxy.probes" (.hostNetwork | default false) }}
 resources:
   {{- toYaml .resources | nindent 2 }}
 volumeMounts:
@@ -156,7 +167,7 @@ affinity:
 {{- define "scope-proxy.centralHealthcheck" -}}
 {{- $host := printf "%s-instances.%s" (include "scope-proxy.fullname" .) .Release.Namespace -}}
 {{- if include "scope-proxy.wantsCertificate" . -}}
---admin={{ $host }}:{{ int .Values.central.adminPort }}
+--admin={{ $host }}:{{ int .Values.central.metricsPort }}
 {{- else -}}
 --proxy={{ ternary "https" "http" .Values.tls.enabled }}://{{ $host }}:{{ int .Values.central.port }}
 {{- end -}}
