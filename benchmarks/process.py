@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,10 @@ class Started:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, command: Sequence[str], log: Path) -> "Started":
+    def start(cls, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> "Started":
         """Start it on the servers' core; what it writes goes to a file, as a service's log does."""
         with log.open("ab") as file:
-            return cls(subprocess.Popen(pinned(command, SERVER_CORE), stdout=file, stderr=file))
+            return cls(subprocess.Popen(pinned(command, SERVER_CORE), stdout=file, stderr=file, env=environment))
 
     def cpu_seconds(self) -> float:
         """CPU time so far of the process and its children, those that have ended among them."""
@@ -66,15 +66,23 @@ class Started:
             pid = waiting.pop()
             yield pid
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                waiting += [int(child) for child in children.read_text().split()]
+                waiting += [int(child) for child in _read(children).split()]
 
 
 def resident(pid: int, field: str) -> float:
-    """A figure of /proc/PID/status in MiB: VmRSS is what is resident now, VmHWM the most that ever was."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+    """A figure of /proc/PID/status in MiB: VmRSS is resident now, VmHWM was at most; 0 once it has ended."""
+    value = _read(Path(f"/proc/{pid}/status")).partition(f"{field}:")[2].split()
+    return int(value[0]) / 1024 if value else 0
 
 
 def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(int(ticks) for ticks in fields[13 - _AFTER_NAME : 17 - _AFTER_NAME]) / _TICKS
+
+
+def _read(file: Path) -> str:
+    """A file of /proc; nothing once the process has ended, whose CPU time is then its parent's."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
