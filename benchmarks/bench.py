@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.certificate import Certificate
 from benchmarks.content import Content
@@ -24,6 +25,7 @@ SETTLE_SECONDS = 60.0
 CASE_SECONDS = 45.0
 """After which no further round of a case begins."""
 
+T = TypeVar("T")
 Figures = dict[str, float]
 Measure = Callable[[Peer], Figures]
 
@@ -138,15 +140,25 @@ def over_tls(workload: str) -> str:
     return f"{workload}, TLS"
 
 
-def turns(peers: Sequence[Peer], rounds: int, seconds: float) -> Iterator[tuple[int, Peer]]:
-    """Every round each peer once, and every round another one first; no round begins after so many seconds."""
+def turns(peers: Sequence[T], rounds: int, seconds: float, least: int = 1) -> Iterator[tuple[int, T]]:
+    """Every round each peer once; after the least rounds, none begins later than so many seconds."""
     started = time.monotonic()
     for number in range(rounds):
-        if number and time.monotonic() - started > seconds:
+        if number >= least and time.monotonic() - started > seconds:
             return
-        start = number % len(peers)
-        for peer in [*peers[start:], *peers[:start]]:
+        for peer in order(peers, number):
             yield number, peer
+
+
+def order(peers: Sequence[T], number: int) -> Sequence[T]:
+    """The order of the peers in a round: back and forth, and every second round from another one on.
+
+    So no peer is always measured after the same other one, and each has early and late places alike: what drifts on the
+    machine, or what one peer leaves behind, changes the figures of all.
+    """
+    start = number // 2 % len(peers)
+    forth = [*peers[start:], *peers[:start]]
+    return forth[::-1] if number % 2 else forth
 
 
 def touch_memory(size: int) -> None:

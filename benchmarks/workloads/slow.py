@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.bench import MIB, Bench, Figures, Sample
+from benchmarks.bench import MIB, Bench, Figures, Sample, order
 from benchmarks.clients import WrongBytes
 from benchmarks.content import Blob
 from benchmarks.peers import Peer
@@ -28,7 +28,7 @@ def slow(bench: Bench) -> Iterator[Sample]:
     blob = bench.content.blob(SIZE)
     for number in range(min(bench.rounds, ROUNDS)):
         with bench.peers() as peers:
-            for peer in peers:
+            for peer in order(peers, number):
                 warm(bench, peer, blob)
                 figures = bench.measured(peer, partial(_read, blob))
                 yield Sample("slow readers", f"{READERS} readers", peer.name, number, figures)
