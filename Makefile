@@ -3,11 +3,12 @@
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
 # make bench  scope-proxy, nginx and docker-registry against one origin: table, JSON, plot; BENCH_ARGS=--quick is short
+# make baseline  REV=... in a virtual environment of its own in dist/, which `make bench BENCH_ARGS="--baseline ..."` compares with
 # make image  the container image with buildah, and its archive in dist/; IMAGE_ARGS="--build-arg BASE=..." for another base
 # make sbom   what is in the image, as CycloneDX, in dist/
 # make chart-docs   the chart's README, schema and icon, from what they are made of
 # make chart-tools  Helm and the schemas of Kubernetes, which tests/chart wants
-.PHONY: demo test run lint bench image sbom chart-docs chart-tools format lock clean
+.PHONY: demo test run lint bench baseline image sbom chart-docs chart-tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -16,6 +17,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/default.yaml
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+REV ?= HEAD
 IMAGE_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # The tools that build our wheel are in the same lock and in no image.
@@ -39,6 +41,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/python -m benchmarks --output dist/benchmarks $(BENCH_ARGS)
+
+baseline: | $(VENV)/bin/python
+	@benchmarks/baseline.sh $(BIN)/python "$(REV)" dist/baselines
 
 # The archive is what `ctr images import` and k3s's images folder take.
 image:

@@ -1,15 +1,15 @@
 """scope-proxy, nginx and docker-registry against one origin, in turns: `python -m benchmarks`.
 
-Exit status 1 when a peer sends wrong bytes; a goal that is missed is shown and changes nothing.
+Exit status 1 when a peer cannot be started or sends wrong bytes; a goal that is missed is shown and changes nothing.
 """
 
-import argparse
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,9 +17,13 @@ from rich.console import Console
 from benchmarks.bench import Bench, Origin, Sample
 from benchmarks.certificate import Certificate
 from benchmarks.clients import WrongBytes
+from benchmarks.comparison import LEAST_ROUNDS
 from benchmarks.content import Content
-from benchmarks.peers import PEERS, NotInstalled
+from benchmarks.installation import BaselineError, Installation, checkout, installed
+from benchmarks.options import Options, parse
+from benchmarks.peers import BASELINE, OURS, PEERS, NotInstalled, NotReady, Starter, scope_proxy
 from benchmarks.report import Report
+from benchmarks.settings import read_changes
 from benchmarks.workloads import cold, large, slow, small, stored
 
 WORKLOADS: dict[str, Callable[[Bench], Iterator[Sample]]] = {
@@ -37,72 +41,72 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Sample]]] = {
     "stampede-tls": lambda bench: cold.stampede(bench.over_tls()),
     "cold-tls": lambda bench: cold.cold(bench.over_tls()),
 }
-ROUNDS = 5
-QUICK_ROUNDS = 1
 WIDTH = 160
 """Columns where no terminal tells."""
 
 
 def main() -> int:
-    """Run the workloads that were asked for, print the table, and write JSON and a plot."""
-    asked = _arguments()
+    """Run the workloads of the command line, print the tables, and write JSON and a plot."""
+    options = parse(None, WORKLOADS, PEERS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as with Ctrl-C, the servers are stopped
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     samples: list[Sample] = []
     started = time.monotonic()
     try:
-        for sample in _samples(asked):
+        installations = _installations(options)
+        for sample in _samples(options, _starters(options, installations)):
             samples.append(sample)
-            if asked.verbose:
-                _tell(time.monotonic() - started, sample)
-    except (WrongBytes, NotInstalled) as error:
-        console.print(f"[red]{type(error).__name__}:[/red] {error}")
+            if options.verbose:
+                _print_sample(time.monotonic() - started, sample)
+    except (WrongBytes, NotInstalled, NotReady, BaselineError) as error:
+        console.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
-    report = Report(samples, time.monotonic() - started)
+    report = Report(samples, time.monotonic() - started, installations, options.baseline_config)
     report.show(console)
-    if asked.output:
-        report.write(asked.output)
-        console.print(f"written: {asked.output}/benchmarks.json and benchmarks.png")
+    if options.output:
+        report.write(options.output)
+        console.print(f"written: {options.output}/benchmarks.json and benchmarks.png")
     return 0
 
 
-def _tell(seconds: float, sample: Sample) -> None:
+def _print_sample(seconds: float, sample: Sample) -> None:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sample.figures.items())
     print(f"{seconds:6.1f} s {sample.case}: {sample.peer}: {figures}", file=sys.stderr, flush=True)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="run these workloads")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="start these servers")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds in which the peers take turns")
-    parser.add_argument("--quick", action="store_true", help="one round, fewer cases")
-    parser.add_argument("--folder", type=Path, help="where the peers store; a disk as they would have in service")
-    parser.add_argument("--output", type=Path, help="folder for benchmarks.json and benchmarks.png")
-    parser.add_argument("--verbose", action="store_true", help="print every sample as it comes")
-    return parser.parse_args()
+def _installations(options: Options) -> Mapping[str, Installation]:
+    """What is started of scope-proxy; raises BaselineError."""
+    installations = {OURS: checkout()} if OURS in options.peers else {}
+    if options.has_baseline:
+        installations[BASELINE] = installed(options.baseline) if options.baseline else checkout()
+    return installations
 
 
-def _samples(asked: argparse.Namespace) -> Iterator[Sample]:
+def _starters(options: Options, installations: Mapping[str, Installation]) -> Mapping[str, Starter]:
+    """The peers by name; raises BaselineError."""
+    starters = {name: PEERS[name] for name in options.peers}
+    if options.has_baseline:
+        changes = read_changes(options.baseline_config) if options.baseline_config else None
+        starters[BASELINE] = partial(scope_proxy, name=BASELINE, installation=installations[BASELINE], changes=changes)
+    return starters
+
+
+def _samples(options: Options, starters: Mapping[str, Starter]) -> Iterator[Sample]:
     memory = Path("/dev/shm")  # noqa: S108 - the origin's content belongs in memory, its disk is not measured
     content = Content(Path(tempfile.mkdtemp(prefix="scope-proxy-bench-", dir=memory if memory.is_dir() else None)))
-    folder = Path(tempfile.mkdtemp(prefix="scope-proxy-bench-", dir=asked.folder))
+    folder = Path(tempfile.mkdtemp(prefix="scope-proxy-bench-", dir=options.folder))
+    least = min(LEAST_ROUNDS, options.rounds) if options.has_baseline else 1
     try:
         with Origin.running(content.folder) as origin:
-            rounds = QUICK_ROUNDS if asked.quick else asked.rounds
             certificate = Certificate.made(content.folder)
-            bench = Bench(content, origin, folder, rounds, asked.quick, _names(asked.peers), certificate)
-            for name in asked.only:
+            bench = Bench(
+                content, origin, folder, options.rounds, options.quick, starters, certificate, least_rounds=least
+            )
+            for name in options.only:
                 yield from WORKLOADS[name](bench)
     finally:
         content.clear()
         shutil.rmtree(folder)
-
-
-def _names(chosen: Sequence[str]) -> list[str]:
-    return [name for name in PEERS if name in chosen]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from benchmarks.certificate import Certificate
 from benchmarks.content import Content
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import Peer, Starter
 from benchmarks.process import CLIENT_CORE, Started, pinned
 
 MIB = 1024 * 1024
@@ -23,7 +23,7 @@ ORIGIN = "origin"
 """The name under which the origin itself is measured."""
 SETTLE_SECONDS = 60.0
 CASE_SECONDS = 45.0
-"""After which no further round of a case begins."""
+"""After which no further round of a case begins, once it has its least rounds."""
 
 T = TypeVar("T")
 Figures = dict[str, float]
@@ -84,10 +84,13 @@ class Bench:
     folder: Path
     rounds: int
     quick: bool
-    names: Sequence[str]
+    starters: Mapping[str, Starter]
+    """What is measured, by name."""
     certificate: Certificate
     tls: bool = False
     """Whether the peers listen with TLS; the origin never does."""
+    least_rounds: int = 1
+    """Rounds that every case gets, however long they take."""
 
     def over_tls(self) -> "Bench":
         """The same on TLS listeners."""
@@ -98,21 +101,21 @@ class Bench:
         return over_tls(workload) if self.tls else workload
 
     @contextmanager
-    def peers(self, *, only: str | None = None) -> Iterator[list[Peer]]:
+    def peers(self) -> Iterator[list[Peer]]:
         """All peers, new and empty, until the end of the block."""
         with contextlib.ExitStack() as stack:
             peers = []
-            for name in [only] if only else self.names:
+            for name, start in self.starters.items():
                 folder = self.folder / name
                 folder.mkdir()
-                peer = PEERS[name](self.origin.peer.address, folder, self.certificate if self.tls else None)
+                peer = start(self.origin.peer.address, folder, self.certificate if self.tls else None)
                 stack.callback(peer.stop)
                 peers.append(peer)
             yield peers
 
     def rounds_of(self, workload: str, case: str, peers: Sequence[Peer], measure: Measure) -> Iterator[Sample]:
         """Measure the peers in turn, round by round."""
-        for number, peer in turns(peers, self.rounds, CASE_SECONDS):
+        for number, peer in turns(peers, self.rounds, CASE_SECONDS, self.least_rounds):
             yield Sample(self.named(workload), case, peer.name, number, self.measured(peer, measure))
 
     def measured(self, peer: Peer, measure: Measure) -> Figures:

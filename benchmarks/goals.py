@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks.bench import ORIGIN, Sample, over_tls
-
-OURS = "scope-proxy"
+from benchmarks.peers import OURS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,23 @@ import os
 import shutil
 import socket
 import ssl
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.certificate import Certificate
+from benchmarks.installation import Installation, checkout
 from benchmarks.process import Started
+from benchmarks.settings import Settings, merged, settings
 
 READY_SECONDS = 30.0
 POLL_SECONDS = 0.005
+LOG_TAIL = 2000
+"""Characters of a peer's log that an error shows."""
+OURS = "scope-proxy"
+BASELINE = "baseline"
+"""The name of another revision or configuration of scope-proxy."""
 LARGE = 32 * 1024 * 1024
 """Files of so many bytes are what `Peer.forget` removes."""
 
@@ -66,6 +72,10 @@ class NotInstalled(Exception):
     """A peer's program is missing."""
 
 
+class NotReady(Exception):
+    """A peer does not start: the end of its log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A server that runs and answers; the origin itself is one too, where a workload compares with it."""
@@ -99,26 +109,23 @@ class Peer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def scope_proxy(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
-    """This program with its defaults, one worker, one registry without credentials."""
+def scope_proxy(
+    origin: str,
+    folder: Path,
+    tls: Certificate | None = None,
+    *,
+    name: str = OURS,
+    installation: Installation | None = None,
+    changes: Settings | None = None,
+) -> Peer:
+    """scope-proxy with its defaults, one worker, one registry without credentials; the checkout unless told else."""
+    installation = installation or checkout()
     address = _free_address()
     config = folder / "config.yaml"
-    config.write_text(json.dumps(scope_proxy_config(origin, address, folder / "store", tls)))
-    command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
-    return _started("scope-proxy", command, address, folder, tls)
-
-
-def scope_proxy_config(origin: str, address: str, store: Path, tls: Certificate | None) -> dict[str, object]:
-    """The configuration of scope-proxy."""
-    files = {"tls": {"certFile": str(tls.chain), "keyFile": str(tls.key)}} if tls else {}
-    return {
-        "version": 1,
-        "listeners": [{"address": address, **files}],
-        "admin": None,
-        "registries": {"docker.io": {"endpoints": [f"http://{origin}"]}},
-        "defaultRegistry": "docker.io",
-        "cache": {"path": str(store), "maxSize": "50Gi", "tagAge": "1h"},
-    }
+    configuration = merged(settings(origin, address, folder / "store", tls), changes or {})
+    config.write_text(json.dumps(configuration, default=str))
+    command = [*installation.command, "serve", "--config", str(config)]
+    return _started(name, command, address, folder, tls, environment=installation.environment)
 
 
 def nginx(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
@@ -149,15 +156,17 @@ def docker_registry(origin: str, folder: Path, tls: Certificate | None = None) -
     return _started("docker-registry", [_program("docker-registry"), "serve", str(config)], address, folder, tls)
 
 
-PEERS: dict[str, Callable[[str, Path, Certificate | None], Peer]] = {
-    "scope-proxy": scope_proxy,
+Starter = Callable[[str, Path, Certificate | None], Peer]
+"""Starts a peer of the origin at an address, in an empty directory."""
+PEERS: Mapping[str, Starter] = {
+    OURS: scope_proxy,
     "nginx": nginx,
     "docker-registry": docker_registry,
 }
 
 
-def _wait_ready(address: str, started: Started, log: Path, tls: Certificate | None) -> None:
-    """Wait for an answer to `/v2/`; raises RuntimeError with the end of the log."""
+def _wait_ready(name: str, address: str, started: Started, log: Path, tls: Certificate | None) -> None:
+    """Wait for an answer to `/v2/`; raises NotReady with the end of the log."""
     context = ssl.create_default_context(cafile=tls.authority) if tls else None
     begun = time.monotonic()
     while time.monotonic() - begun < READY_SECONDS and started.process.poll() is None:
@@ -169,7 +178,7 @@ def _wait_ready(address: str, started: Started, log: Path, tls: Certificate | No
         except OSError:
             time.sleep(POLL_SECONDS)
     started.stop()
-    raise RuntimeError(f"{started.process.args!r} does not answer: {log.read_text()[-2000:]}")
+    raise NotReady(f"{name} does not start: {log.read_text(errors='replace')[-LOG_TAIL:].strip()}")
 
 
 def _connection(address: str, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
@@ -178,11 +187,19 @@ def _connection(address: str, context: ssl.SSLContext | None) -> http.client.HTT
     return http.client.HTTPSConnection(address, timeout=READY_SECONDS, context=context)
 
 
-def _started(name: str, command: list[str], address: str, folder: Path, tls: Certificate | None) -> Peer:
+def _started(
+    name: str,
+    command: Sequence[str],
+    address: str,
+    folder: Path,
+    tls: Certificate | None,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Peer:
     log = folder / "log"
     begun = time.monotonic()
-    server = Started.start(command, log)
-    _wait_ready(address, server, log, tls)
+    server = Started.start(command, log, environment)
+    _wait_ready(name, address, server, log, tls)
     return Peer(name, address, folder, server, time.monotonic() - begun, tls.authority if tls else None)
 
 
@@ -194,5 +211,5 @@ def _free_address() -> str:
 def _program(name: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if path is None:
-        raise NotInstalled(f"{name} is not installed: apt-get install {name}")
+        raise NotInstalled(f"{name} is not installed: apt-get install {name}, or leave it out with --peers")
     return path

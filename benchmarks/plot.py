@@ -22,7 +22,8 @@ PANELS = (
     (over_tls("cold blob"), "gib_s", "cold 1 GiB blob, TLS: GiB/s"),
 )
 COLUMNS = 3
-WIDTH = 0.25
+WIDTH = 0.8
+"""Of all bars of a case together."""
 
 
 def draw(samples: Sequence[Sample], file: Path) -> None:
@@ -37,15 +38,20 @@ def draw(samples: Sequence[Sample], file: Path) -> None:
     for axis, (workload, name, title) in zip(axes.flat, PANELS, strict=True):
         chosen = [one for one in samples if one.workload == workload and name in one.figures]
         cases = list(dict.fromkeys(one.case for one in chosen))
-        for position, peer in enumerate(dict.fromkeys(one.peer for one in chosen)):
+        peers = list(dict.fromkeys(one.peer for one in chosen))
+        width = WIDTH / max(1, len(peers))
+        for position, peer in enumerate(peers):
             bars = [[one.figures[name] for one in chosen if (one.case, one.peer) == (case, peer)] for case in cases]
             middles = [median(bar) if bar else 0.0 for bar in bars]
             below = [middle - min(bar, default=0.0) for middle, bar in zip(middles, bars, strict=True)]
             above = [max(bar, default=0.0) - middle for middle, bar in zip(middles, bars, strict=True)]
-            places = [number + position * WIDTH for number in range(len(cases))]
-            axis.bar(places, middles, WIDTH, label=peer, yerr=[below, above], capsize=3)
+            places = [number + position * width for number in range(len(cases))]
+            axis.bar(places, middles, width, label=peer, yerr=[below, above], capsize=3)
         axis.set_title(title)
-        axis.set_xticks([number + WIDTH for number in range(len(cases))], cases, rotation=20, ha="right", fontsize=8)
-        axis.legend(fontsize=8)
+        axis.set_xticks(
+            [number + (WIDTH - width) / 2 for number in range(len(cases))], cases, rotation=20, ha="right", fontsize=8
+        )
+        if peers:
+            axis.legend(fontsize=8)
     figure.savefig(file, dpi=80)
     plt.close(figure)

@@ -1,9 +1,9 @@
-"""The results: tables of medians with their spread, ratios against the goals, JSON, and a plot."""
+"""The results: tables of medians with their spread, ratios against goals and baseline, JSON, and a plot."""
 
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench import Sample
+from benchmarks.comparison import LEAST_ROUNDS, TOLERANCE, Comparison, Verdict, compare
 from benchmarks.goals import Outcome, outcomes
+from benchmarks.installation import Installation
+from benchmarks.peers import BASELINE
 from benchmarks.plot import draw
 
 FIGURES = {
@@ -32,6 +35,7 @@ FIGURES = {
     "rss_mib": "resident MiB",
 }
 """The figures that are shown, in this order."""
+VERDICTS = {Verdict.YES: "yes", Verdict.NO: "NO", Verdict.UNDECIDED: "undecided (too few rounds)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,24 @@ class Report:
 
     samples: Sequence[Sample]
     seconds: float
+    installations: Mapping[str, Installation]
+    """Where the code of scope-proxy and of the baseline is."""
+    baseline_config: Path | None = None
 
     def show(self, console: Console) -> None:
-        """Print a table for each workload, and the goals."""
+        """Print a table for each workload, the goals, and the comparison with the baseline."""
         console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}, {self.seconds:.0f} s in all")
+        for name, description in self._descriptions().items():
+            console.print(f"{name}: {description}", markup=False, highlight=False, soft_wrap=True)
         for workload in dict.fromkeys(sample.workload for sample in self.samples):
             console.print(self._table(workload))
-        console.print(_goals(list(outcomes(self.samples))))
+        if reached := list(outcomes(self.samples)):
+            console.print(_goals(reached))
+        if comparisons := list(compare(self.samples)):
+            console.print(_baseline(comparisons))
 
     def write(self, folder: Path) -> None:
-        """Write every sample, the medians and the goals as JSON, and the plot."""
+        """Write every sample, the goals and the comparison with the baseline as JSON, and the plot."""
         folder.mkdir(parents=True, exist_ok=True)
         met = [
             {**asdict(outcome.goal), "case": outcome.case, "median": outcome.median, "least": outcome.least}
@@ -60,11 +72,22 @@ class Report:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "seconds": round(self.seconds),
+            "installations": self._descriptions(),
             "goals": met,
+            "baseline": [
+                asdict(one) | {"ratio": one.ratio, "allowed": one.allowed, "not_slower": one.not_slower}
+                for one in compare(self.samples)
+            ],
             "samples": [asdict(sample) for sample in self.samples],
         }
         (folder / "benchmarks.json").write_text(json.dumps(shape, indent=2) + "\n")
         draw(self.samples, folder / "benchmarks.png")
+
+    def _descriptions(self) -> dict[str, str]:
+        descriptions = {name: str(installation) for name, installation in self.installations.items()}
+        if self.baseline_config:
+            descriptions[BASELINE] += f", with {self.baseline_config}"
+        return descriptions
 
     def _table(self, workload: str) -> Table:
         samples = [sample for sample in self.samples if sample.workload == workload]
@@ -112,6 +135,29 @@ def _goals(found: Sequence[Outcome]) -> Table:
         table.add_row(
             one.goal.workload, one.case, figure, one.goal.peer or "", bound, measured, str(one.rounds), verdict
         )
+    return table
+
+
+def _baseline(comparisons: Sequence[Comparison]) -> Table:
+    table = Table(
+        title="scope-proxy / baseline: ratio of the medians (quartiles of the ratios in each round)",
+        title_justify="left",
+        caption=f"spread: interquartile range of the baseline's rounds / their median. Not slower: a ratio of at most "
+        f"1 + spread or {1 + TOLERANCE:.2f}, whichever is larger, over at least {LEAST_ROUNDS} rounds.",
+        caption_justify="left",
+    )
+    for heading in ("workload", "case", "figure"):
+        table.add_column(heading)
+    for heading in ("scope-proxy", "baseline", "ratio", "spread", "allowed", "rounds"):
+        table.add_column(heading, justify="right")
+    table.add_column("not slower")
+    for one in comparisons:
+        ratio = f"{one.ratio:.2f} ({one.lower:.2f} - {one.upper:.2f})"
+        medians = (shown(one.ours), shown(one.baseline))
+        allowed = f"{one.allowed:.2f}" if one.not_slower else ""
+        figures = (*medians, ratio, f"{one.spread:.0%}", allowed, str(one.rounds))
+        verdict = VERDICTS[one.not_slower] if one.not_slower else ""
+        table.add_row(one.workload, one.case, FIGURES[one.figure], *figures, verdict)
     return table
 
 

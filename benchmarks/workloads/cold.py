@@ -11,7 +11,7 @@ from benchmarks.peers import Peer
 LEAST_PAIRS = 10
 """Rounds of the cold 1 GiB blob in a full run: its spread is the largest."""
 CASE_SECONDS = 200.0
-"""After which no further round begins ..."""
+"""After which no further round begins, once there are the least rounds ..."""
 COLD_SECONDS = 300.0
 """... and of the cold 1 GiB blob: room for ten, unless the machine is busy."""
 SPARE = 512 * MIB
@@ -56,7 +56,7 @@ def _rounds(bench: Bench, case: Case, rounds: int) -> Iterator[Sample]:
     with bench.peers() as peers:
         _warm_up(bench, peers)
         measured = [*peers, bench.origin.peer] if case.with_direct and not bench.tls else peers
-        for number, peer in turns(measured, rounds, case.seconds):
+        for number, peer in turns(measured, rounds, case.seconds, bench.least_rounds):
             yield _sample(bench, case, peer, number)
 
 
