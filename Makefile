@@ -7,8 +7,8 @@
 # make image  the container image with buildah, and its archive in dist/; IMAGE_ARGS="--build-arg BASE=..." for another base
 # make sbom   what is in the image, as CycloneDX, in dist/
 # make chart-docs   the chart's README, schema and icon, from what they are made of
-# make chart-tools  Helm and the schemas of Kubernetes, which tests/chart wants
-.PHONY: demo test run lint bench baseline image sbom chart-docs chart-tools format lock clean
+# make tools  what tests use and no package manager has: Helm, the OCI conformance suite, the base of the image test
+.PHONY: demo test run lint bench baseline image sbom chart-docs tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -65,8 +65,8 @@ sbom: $(VENV)/.installed-dev
 chart-docs: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/python helm/generate.py
 
-chart-tools: $(VENV)/.installed-dev
-	tests/chart/tools.sh $(BIN)/python
+tools: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.tools.build
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

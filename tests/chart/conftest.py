@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.tools import require_tools
+from tests.chart.tools import WANTED
+from tests.real.programs import require_tools
 
 HERE = Path(__file__).parent
 
@@ -19,4 +20,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _tools() -> None:
-    require_tools()
+    require_tools(*WANTED)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.chart.tools import HELM_3, helm_4, schema_folders
+from tests.chart.tools import HELM_3_PROGRAM, helm_4, schema_folders
 from tests.real.processes import Outcome, run
 
 HERE = Path(__file__).parent
@@ -71,7 +71,7 @@ def case(name: str) -> Path:
 
 def helm(*arguments: str | Path) -> Outcome:
     """Run Helm 3."""
-    return run([str(HELM_3), *map(str, arguments)])
+    return run([str(HELM_3_PROGRAM), *map(str, arguments)])
 
 
 def template(values: Path | None, version: str = USUAL, *more: str) -> Outcome:

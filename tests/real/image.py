@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +10,8 @@ from typing import Any
 
 from tests.real.processes import Outcome, Process, run, scratch
 from tests.real.proxy_process import PROJECT_ROOT
+from tests.tools.catalogue import BASE
 
-SUITE = "bookworm"
-FOLDER = Path(os.environ.get("SCOPE_PROXY_TOOLS") or Path.home() / ".cache" / "scope-proxy-tools")
-BASE_FILES = FOLDER / f"base-{SUITE}.tar"
-"""The base, kept between runs: making it takes a minute or two."""
 BUILD_SECONDS = 400.0
 CERTIFICATES = "/etc/ssl/certs"
 USER = 65532
@@ -78,25 +73,11 @@ class _Buildah:
 
 def _import_base(buildah: _Buildah) -> str:
     """Make an image of Debian's smallest system with its Python; its name."""
-    if not BASE_FILES.exists():
-        _debootstrap()
     container = buildah("from", "scratch")
-    run(["tar", "--extract", "--file", str(BASE_FILES), "--directory", buildah("mount", container)]).checked()
+    run(["tar", "--extract", "--file", str(BASE.archive), "--directory", buildah("mount", container)]).checked()
     buildah("umount", container)
     buildah("commit", "--rm", container, "localhost/base")
     return "localhost/base"
-
-
-def _debootstrap() -> None:
-    with scratch("base") as folder:
-        packages = "--include=python3,ca-certificates"
-        made = folder / "root"
-        run(["debootstrap", "--variant=minbase", packages, SUITE, str(made)], timeout=BUILD_SECONDS).checked()
-        shutil.rmtree(made / "var/cache/apt/archives")
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        packed = BASE_FILES.with_suffix(f".{os.getpid()}")
-        run(["tar", "--create", "--one-file-system", "--file", str(packed), "--directory", str(made), "."]).checked()
-        packed.rename(BASE_FILES)
 
 
 class Container:

@@ -7,6 +7,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.tools.tool import Tool
+
 
 def require(*names: str, root: bool = False) -> None:
     """Skip the test where a program or root is missing; in CI fail it, because there nothing may go untested."""
@@ -21,6 +23,13 @@ def require_module(name: str) -> None:
     """Skip the test where a Python package is missing; in CI fail it."""
     if importlib.util.find_spec(name) is None:
         not_here(f"not installed: the Python package {name}")
+
+
+def require_tools(*tools: Tool) -> None:
+    """Skip the test where a tool is not built; in CI fail it."""
+    missing = [f"{tool.name} {tool.version}" for tool in tools if not tool.path.exists()]
+    if missing:
+        not_here(f"not built: {', '.join(missing)}: run make tools")
 
 
 def not_here(reason: str) -> NoReturn:

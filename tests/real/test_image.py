@@ -18,7 +18,8 @@ from tests.fakes.proxy import UPSTREAM, blob, manifest, settings
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.image import USER, Built, Container, built
 from tests.real.processes import Process, answers, free_port, scratch
-from tests.real.programs import require
+from tests.real.programs import require, require_tools
+from tests.tools.catalogue import BASE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,7 +33,8 @@ LOGIN = {"username": "robot", "password": "canary-image"}
 @pytest.fixture(scope="module")
 def image() -> Iterator[Built]:
     """The image, built once."""
-    require("buildah", "debootstrap", "runc", root=True)
+    require("buildah", "runc", root=True)
+    require_tools(BASE)
     with built() as made:
         yield made
 
