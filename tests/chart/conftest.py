@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.tools import WANTED
+from tests.chart.tools import CHART_TOOLS
 from tests.real.programs import require_tools
 
 HERE = Path(__file__).parent
@@ -20,4 +20,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _tools() -> None:
-    require_tools(*WANTED)
+    require_tools(*CHART_TOOLS)

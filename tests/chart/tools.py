@@ -9,7 +9,7 @@ from types import ModuleType
 from tests.tools.catalogue import HELM_3, HELM_4, SCHEMAS_1_21, SCHEMAS_1_25
 
 HELM_3_PROGRAM = HELM_3.path / "helm"
-WANTED = (HELM_3, HELM_4, SCHEMAS_1_21, SCHEMAS_1_25)
+CHART_TOOLS = (HELM_3, HELM_4, SCHEMAS_1_21, SCHEMAS_1_25)
 
 
 @cache

@@ -27,19 +27,19 @@ def build(tools: Sequence[Tool]) -> list[str]:
 
 def _is_built(tool: Tool, workshop: Path) -> bool:
     if tool.path.exists():
-        _tell(f"{tool.name} {tool.version}: present")
+        _print(f"{tool.name} {tool.version}: present")
         return True
-    _tell(f"{tool.name} {tool.version}: building")
+    _print(f"{tool.name} {tool.version}: building")
     started = time.monotonic()
     target = workshop / "built" / tool.name
     target.parent.mkdir(exist_ok=True)
     try:
         tool.build(target, workshop)
     except UnavailableError as error:
-        _tell(f"{tool.name} {tool.version}: not built: {error}")
+        _print(f"{tool.name} {tool.version}: not built: {error}")
         return False
     target.rename(tool.path)
-    _tell(f"{tool.name} {tool.version}: built in {time.monotonic() - started:.0f} s")
+    _print(f"{tool.name} {tool.version}: built in {time.monotonic() - started:.0f} s")
     return True
 
 
@@ -51,7 +51,7 @@ def _locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _tell(f"waiting for another build in {directory}")
+            _print(f"waiting for another build in {directory}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -65,10 +65,10 @@ def _workshop(directory: Path) -> Iterator[Path]:
     try:
         yield workshop
     finally:
-        shutil.rmtree(workshop)
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -78,10 +78,10 @@ def main() -> int:
     try:
         missing = build(TOOLS)
     except subprocess.CalledProcessError as error:
-        _tell(f"{' '.join(error.cmd)}: exit status {error.returncode}:\n{error.output}")
+        _print(f"{' '.join(error.cmd)}: exit status {error.returncode}:\n{error.output}")
         return 1
     except subprocess.TimeoutExpired as error:
-        _tell(f"{error}")
+        _print(f"{error}")
         return 1
     return int(bool(missing) and os.environ.get("CI") == "true")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.tools.tool import Tool, UnavailableError
 
 COMMAND_TIMEOUT = 1800.0  # seconds; Helm takes the longest
-GO_WANTED = (1, 24)
+GO_MINIMUM = (1, 24)
 _ARCHIVE = "base.tar"
 
 
@@ -83,7 +83,7 @@ class DebianBase(Tool):
 def _go(workshop: Path) -> str:
     """A Go that is new enough: the machine's, else one that is fetched."""
     installed = shutil.which("go")
-    if installed and _go_version(installed) >= GO_WANTED:
+    if installed and _go_version(installed) >= GO_MINIMUM:
         return installed
     fetched = workshop / GO.name
     if not fetched.exists():

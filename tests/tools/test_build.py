@@ -54,7 +54,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tools"
 
 
-def built(directory: Path) -> set[str]:
+def entries(directory: Path) -> set[str]:
     """The names of all files and directories in it, but the lock."""
     return {path.name for path in directory.iterdir()} - {".lock"}
 
@@ -85,7 +85,7 @@ def test_tool_is_built_once(directory: Path) -> None:
     assert build([tool]) == []
     assert tool.builds == ["1"]
     assert (tool.path / "text").read_text() == "hello"
-    assert built(directory) == {tool.path.name}
+    assert entries(directory) == {tool.path.name}
 
 
 @pytest.mark.parametrize(("version", "text"), [("2", "hello"), ("1", "bye")], ids=["version", "anything-else"])
@@ -96,13 +96,13 @@ def test_changed_pin_builds_again_and_leaves_the_old_one(directory: Path, versio
     assert old.builds == [old.version, new.version]
     assert (new.path / "text").read_text() == new.text
     assert (old.path / "text").read_text() == "hello"
-    assert built(directory) == {old.path.name, new.path.name}
+    assert entries(directory) == {old.path.name, new.path.name}
 
 
 def test_tool_that_this_machine_cannot_build_is_named_and_the_others_are_built(directory: Path) -> None:
     without, other = Note("without", "1"), Note("other", "1", "hello")
     assert build([without, other]) == ["without"]
-    assert built(directory) == {other.path.name}
+    assert entries(directory) == {other.path.name}
 
 
 def test_failed_build_leaves_nothing(directory: Path) -> None:
@@ -114,7 +114,7 @@ def test_failed_build_leaves_nothing(directory: Path) -> None:
 
     with pytest.raises(subprocess.CalledProcessError):
         build([Failing("note", "1", "hello")])
-    assert built(directory) == set()
+    assert entries(directory) == set()
 
 
 def test_killed_build_leaves_no_tool_and_the_next_build_removes_its_files(directory: Path) -> None:
@@ -125,7 +125,7 @@ def test_killed_build_leaves_no_tool_and_the_next_build_removes_its_files(direct
     tool = Note("note", "1", "hello")
     assert build([tool]) == []
     assert [path.read_text() for path in directory.rglob("text")] == ["hello"]
-    assert built(directory) == {tool.path.name}
+    assert entries(directory) == {tool.path.name}
 
 
 def test_builds_at_the_same_time_wait_for_each_other(directory: Path, tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ raise SystemExit(len(build([Recorded("note", "1", "hello")])))
     builds = [subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_ROOT) for _ in range(3)]
     assert [process.wait(TIMEOUT) for process in builds] == [0, 0, 0]
     assert record.read_text() == "built "
-    assert len(built(directory)) == 1
+    assert len(entries(directory)) == 1
