@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import VALUES, rendered
+from tests.chart.helm import VALUES, rendered, rendered_by_4, values_of
 
 every_file = pytest.mark.parametrize("values", [None, *VALUES], ids=lambda path: path.stem if path else "defaults")
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "secret", "persistentVolumeClaim"}
@@ -22,11 +22,18 @@ def is_configurator(name: str) -> bool:
     return name.startswith("DaemonSet/") and name.endswith("-configurator")
 
 
+def seccomp_profile(values: Path | None, name: str) -> dict[str, Any]:
+    """The seccomp profile of a pod: that of the container runtime, unless the values name another one."""
+    given = values_of(values)
+    context = (given.get("nodeConfigurator", {}) if is_configurator(name) else given).get("podSecurityContext", {})
+    return {"type": "RuntimeDefault", **context.get("seccompProfile", {})}
+
+
 @every_file
 def test_no_pod_has_a_token_or_more_than_it_needs(values: Path | None) -> None:
     for name, pod in rendered(values).pods():
         assert pod["automountServiceAccountToken"] is False, name
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["securityContext"]["seccompProfile"] == seccomp_profile(values, name), name
         assert not {"hostPID", "hostIPC"} & set(pod), name
         for container in containers(pod):
             assert container["securityContext"] == {
@@ -35,6 +42,42 @@ def test_no_pod_has_a_token_or_more_than_it_needs(values: Path | None) -> None:
                 "capabilities": {"drop": ["ALL"]},
             }, name
             assert container["resources"]["limits"]["memory"], name
+
+
+def test_all_pods_run_under_the_profile_and_labels_of_the_values() -> None:
+    [path] = [path for path in VALUES if "unconfined" in path.stem]
+    seen = set()
+    for name, pod in rendered(path).pods():
+        context = pod["securityContext"]
+        if is_configurator(name):
+            assert context["seccompProfile"] == {"type": "Localhost", "localhostProfile": "profiles/writer.json"}, name
+            assert context["seLinuxOptions"] == {"type": "spc_t"}, name
+        else:
+            assert context["seccompProfile"] == {"type": "Unconfined"}, name
+            assert context["seLinuxOptions"] == {"level": "s0:c123,c456"}, name
+            assert (context["runAsNonRoot"], context["runAsUser"]) == (True, USER), name
+        seen.add(name.partition("/")[0])
+    assert seen == {"DaemonSet", "StatefulSet", "Job", "Pod"}
+
+
+def test_no_labels_and_the_profile_of_the_runtime_where_the_values_name_none(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"  # as values of an older release of the chart, which `--reuse-values` brings along
+    file.write_text(
+        "podSecurityContext: {seccompProfile: null, seLinuxOptions: null}\n"
+        "nodeConfigurator: {enabled: true, podSecurityContext: null}\nconfig: {registries: {docker.io: {}}}\n"
+    )
+    for values in (file, VALUES[0], VALUES[2]):
+        for name, pod in rendered(values).pods():
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            assert "seLinuxOptions" not in pod["securityContext"], name
+
+
+@every_file
+def test_the_notes_say_what_an_old_containerd_needs_unless_it_is_set(values: Path | None) -> None:
+    [notes] = [text for name, text in rendered_by_4(values_of(values)).items() if name.endswith("NOTES.txt")]
+    unconfined = seccomp_profile(values, "")["type"] == "Unconfined"
+    assert ("podSecurityContext.seccompProfile.type: Unconfined; the namespace has to admit it" in notes) != unconfined
+    assert ("containerd is older than 1.4.10" in notes) != unconfined
 
 
 @every_file

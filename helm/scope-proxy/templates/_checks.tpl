@@ -2,7 +2,7 @@
 
 {{- define "scope-proxy.checks" -}}
 {{- $found := list -}}
-{{- range list "config" "secrets" "image" "node" "central" "network" "monitoring" "configurator" -}}
+{{- range list "config" "secrets" "image" "node" "central" "network" "monitoring" "configurator" "seccomp" -}}
 {{- $found = concat $found (include (printf "scope-proxy.check.%s" .) $ | trim | splitList "\n" | compact) -}}
 {{- end -}}
 {{- if $found -}}
@@ -251,6 +251,17 @@ nodeConfigurator needs an address of the central instances that nodes can use, a
 {{- if or (has "basic" $auth) (has "certificate" $auth) }}
 nodeConfigurator writes no credentials into nodes' files, and central.clients.auth asks for them: use none or upstream, or write the nodes' files yourself
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "scope-proxy.check.seccomp" -}}
+{{- range $prefix, $context := dict "" .Values.podSecurityContext "nodeConfigurator." .Values.nodeConfigurator.podSecurityContext }}
+{{- $profile := ($context | default dict).seccompProfile | default dict }}
+{{- if and (eq ($profile.type | default "") "Localhost") (not $profile.localhostProfile) }}
+{{ $prefix }}podSecurityContext.seccompProfile: type Localhost needs localhostProfile, a file in the kubelet's folder of seccomp profiles on every node
+{{- else if and $profile.localhostProfile (ne ($profile.type | default "") "Localhost") }}
+{{ $prefix }}podSecurityContext.seccompProfile: localhostProfile is for type Localhost alone: set that type, or leave it out
 {{- end }}
 {{- end }}
 {{- end -}}

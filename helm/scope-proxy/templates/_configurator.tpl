@@ -99,7 +99,7 @@ spec:
         # The folder belongs to root; no capability is needed to write into it.
         runAsUser: 0
         runAsGroup: 0
-        seccompProfile: {type: RuntimeDefault}
+        {{- include "scope-proxy.confinement" (.root.Values.nodeConfigurator.podSecurityContext | default dict) | nindent 8 }}
       {{- include "scope-proxy.placement" (pick .root.Values.node "tolerations" "nodeSelector" "priorityClassName") | trim | nindent 6 }}
       {{- if eq .action "remove" }}
       initContainers:

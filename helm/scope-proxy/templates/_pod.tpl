@@ -7,8 +7,16 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "scope-proxy.podSecurityContext" -}}
-{{ toYaml .Values.podSecurityContext }}
-seccompProfile: {type: RuntimeDefault}
+{{ toYaml (omit .Values.podSecurityContext "seccompProfile" "seLinuxOptions") }}
+{{ include "scope-proxy.confinement" .Values.podSecurityContext }}
+{{- end -}}
+
+{{/* Seccomp profile and SELinux labels; argument: a value podSecurityContext, which older releases have without them. */}}
+{{- define "scope-proxy.confinement" -}}
+seccompProfile: {{ toJson (.seccompProfile | default (dict "type" "RuntimeDefault")) }}
+{{- with .seLinuxOptions }}
+seLinuxOptions: {{ toJson . }}
+{{- end }}
 {{- end -}}
 
 {{/* Everything of a pod that the API server is not asked for: it gets no token. */}}
