@@ -12,6 +12,7 @@ import click
 from proxy.cli.late import LateGroup
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.cli.progress import counted
+from proxy.cli.threads import threads_or_exit
 from proxy.config.loaded import Loaded
 from proxy.config.units import parse_size
 from proxy.oci.errors import RegistryError
@@ -47,7 +48,8 @@ def _cached(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
                 await command(loaded, store, **arguments)
 
         try:
-            asyncio.run(with_store())
+            with threads_or_exit():
+                asyncio.run(with_store())
         except (StoreError, RegistryError) as error:
             click.echo(f"scope-proxy: {error}", err=True)
             raise click.exceptions.Exit(EXIT_FAILED) from None

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from proxy.cli.threads import threads_or_exit
 from proxy.demo.story import CASES, Case, Outcome, Stage, pull_directly, pull_through_proxy, stage
 
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
@@ -22,7 +23,9 @@ EXIT_NOT_EXACT = 1
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the proxy; 0 takes a free one.")
 def demo(*, keep: bool, port: int) -> None:
     """Show how an unpatched node fails at a strict registry, and how it pulls through the proxy."""
-    if not asyncio.run(_run(Console(soft_wrap=True, highlight=False), keep=keep, port=port)):
+    with threads_or_exit():
+        good = asyncio.run(_run(Console(soft_wrap=True, highlight=False), keep=keep, port=port))
+    if not good:
         raise click.exceptions.Exit(EXIT_NOT_EXACT)
 
 

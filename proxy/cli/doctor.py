@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.cli.options import EXIT_CONFIG, Source, configuration_options, source_of
+from proxy.cli.threads import threads_or_exit
 from proxy.config.loaded import Loaded
 from proxy.doctor.choose import HostUnknown, choose
 from proxy.doctor.report import Check, HostReport, Outcome, Report
@@ -79,7 +80,8 @@ def _check_surroundings(source: Source, loaded: Loaded) -> None:
 def _examine(loaded: Loaded, subjects: tuple[Subject, ...]) -> Report:
     waiting = Console(stderr=True)
     hosts = ", ".join(dict.fromkeys(subject.host for subject in subjects))
-    with waiting.status(Text(f"asking {hosts}")) if waiting.is_terminal else nullcontext():
+    status = waiting.status(Text(f"asking {hosts}")) if waiting.is_terminal else nullcontext()
+    with threads_or_exit(), status:
         return asyncio.run(examine_all(loaded.config, subjects, os.environ))
 
 

@@ -9,6 +9,7 @@ from rich.progress import Progress, TaskID
 from proxy.cli.cache import EXIT_FAILED, human
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.cli.progress import bars
+from proxy.cli.threads import threads_or_exit
 from proxy.config.loaded import Loaded
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
@@ -46,7 +47,8 @@ def prefetch(
     wanted = [*images, *_listed(listing)]
     if not wanted:
         raise click.UsageError("name images, or a --file of them")
-    failed = asyncio.run(_fetch_all(loaded, wanted, frozenset(platforms)))
+    with threads_or_exit():
+        failed = asyncio.run(_fetch_all(loaded, wanted, frozenset(platforms)))
     if failed:
         click.echo(f"{failed} of {len(wanted)} images failed", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)

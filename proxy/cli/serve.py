@@ -21,6 +21,7 @@ from proxy.runtime.files import stamps
 from proxy.runtime.reload import Origin
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
+from proxy.runtime.threads import threads_needed
 from proxy.runtime.workers import serve_with_workers
 
 EXIT_START = 1
@@ -64,10 +65,11 @@ def serve(
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)
         origin = Origin(lambda: _again(source, addresses), (source.path,), seen)
-        if loaded.config.workers > 1:
-            _serve_with_workers(loaded, origin)
-        else:
-            asyncio.run(run(loaded, origin=origin))
+        with threads_needed():
+            if loaded.config.workers > 1:
+                _serve_with_workers(loaded, origin)
+            else:
+                asyncio.run(run(loaded, origin=origin))
     except StartError as error:
         click.echo(f"scope-proxy: {error}", err=True)
         sys.exit(EXIT_START)

@@ -19,6 +19,7 @@ from proxy.runtime.files import Stamps, stamps, tls_files, tls_stamps
 from proxy.runtime.reload import LOOK_SECONDS, Origin, refuse_closed
 from proxy.runtime.run import serve
 from proxy.runtime.sockets import Sockets, StartError, bind
+from proxy.runtime.threads import threads_needed, why_refused
 from proxy.server.certificates import judge
 from proxy.transport.session import load_tls
 
@@ -75,7 +76,10 @@ class Supervisor:
     def _start(self) -> None:
         # A signal between the fork and its handlers would be lost, or taken by handlers that are the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            raise StartError(f"cannot start a worker: {why_refused(error.errno or 0)}") from error
         if pid == 0:
             os._exit(self._work())
         self._workers.add(pid)
@@ -89,9 +93,10 @@ class Supervisor:
         _end_with_parent()
         try:
             origin = replace(self._origin, watches=False, problems=self._problems)
-            asyncio.run(serve(self._loaded, self._sockets, origin, self._bound))
-        except StartError:
-            _logger.exception("a worker cannot start")
+            with threads_needed():
+                asyncio.run(serve(self._loaded, self._sockets, origin, self._bound))
+        except StartError as error:
+            _logger.error("a worker cannot start: %s", error)  # noqa: TRY400 - an operator's matter, not a bug
             return 1
         except BaseException:
             _logger.exception("a bug: a worker died")

@@ -14,7 +14,7 @@ from proxy.config.model import Config
 from proxy.config.sections import is_collection, section_in, settings
 from tests.docs.pages import ROOT, code, named, pages
 
-OTHERS = {"imagePullSecret", "requestId"}
+OTHERS = {"imagePullSecret", "podPidsLimit", "requestId"}
 """Words in the same spelling that are no settings of ours."""
 
 CHART = ROOT / "helm" / "scope-proxy"

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,25 @@ class Container:
         self._image = image
         self._bundle.mkdir()
 
-    def start(self, config: Path, cache: Path) -> Process:
-        """Run the image's own command with a configuration."""
+    def start(
+        self, config: Path, cache: Path, *, seccomp: Mapping[str, Any] | None = None, before: Sequence[str] = ()
+    ) -> Process:
+        """Run the image's own command with a configuration; `before` is a program that gets it as its arguments.
+
+        Without a seccomp profile it runs as a pod with `seccompProfile: {type: Unconfined}`.
+        """
         run(["runc", "spec", "--bundle", str(self._bundle)]).checked()
         file = self._bundle / "config.json"
-        file.write_text(json.dumps(self._specification(json.loads(file.read_text()), config, cache)))
+        made = self._specification(json.loads(file.read_text()), config, cache)
+        made["process"]["args"] = [*before, *made["process"]["args"]]
+        if seccomp is not None:
+            made["linux"]["seccomp"] = seccomp
+        file.write_text(json.dumps(made))
         return Process(self._runc("run", "--bundle", str(self._bundle), self._name), log=self._log)
+
+    def limit(self, processes: int) -> None:
+        """Let it have so many processes and threads, by its cgroup."""
+        run(self._runc("update", "--pids-limit", str(processes), self._name)).checked()
 
     def execute(self, *command: str) -> Outcome:
         """Run a command in the running container."""

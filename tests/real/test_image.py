@@ -1,13 +1,17 @@
 """The image is really built, and its files really run: as an ordinary user, on a read-only root, without a shell."""
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +32,9 @@ MOST_ADDED = 150 * MIB
 STOP_SECONDS = 30.0
 LOGIN = {"username": "robot", "password": "canary-image"}
 """What the container's registry wants."""
+WAIT = "import os, sys; os.chdir('/var/cache/scope-proxy'); open('waits', 'w').close(); open('start').close(); "
+WAIT_FOR_START = ("/opt/scope-proxy/bin/python3", "-c", f"{WAIT}os.execvp(sys.argv[1], sys.argv[1:])")
+"""Runs a command after `start` was written in the cache; by then the threads of the container runtime have ended."""
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +93,91 @@ async def registry(content: Image) -> AsyncIterator[ScriptedRegistry]:
 async def test_it_serves_a_pull_and_stops(
     image: Built, registry: ScriptedRegistry, content: Image, workers: int
 ) -> None:
+    with scene(image, registry.url, workers) as here:
+        process = await asyncio.to_thread(start, here)
+        await pull(NodeClient(here.address), content)
+        healthy = await asyncio.to_thread(here.container.execute, "scope-proxy", "healthcheck")
+        shell = await asyncio.to_thread(here.container.execute, "/bin/sh", "-c", "true")
+        process.send(signal.SIGTERM)
+        status = await asyncio.to_thread(process.wait, STOP_SECONDS)
+        assert (healthy.status, status) == (0, 0), (healthy.errors, process.log())
+        assert shell.status != 0
+        assert {path.stat().st_uid for path in here.cache.glob("**/*")} == {USER}
+        assert any(path.is_file() for path in here.cache.glob("**/*"))
+
+
+async def test_a_profile_that_refuses_clone3_is_named_at_the_start(image: Built, registry: ScriptedRegistry) -> None:
+    with scene(image, registry.url) as here:
+        process = here.container.start(here.config, here.cache, seccomp=clone3_fails(errno.EPERM))
+        status = await asyncio.to_thread(process.wait, STOP_SECONDS)
+        log = process.log()
+    assert (status, "Traceback" in log) == (1, False), log
+    [line] = spoken(log)
+    assert line.startswith("scope-proxy: cannot start a thread: the seccomp profile answers clone3 with EPERM"), line
+    assert "podSecurityContext.seccompProfile.type: Unconfined" in line
+
+
+async def test_it_serves_under_a_profile_as_that_of_newer_container_runtimes(
+    image: Built, registry: ScriptedRegistry, content: Image
+) -> None:
+    with scene(image, registry.url) as here:
+        process = await asyncio.to_thread(start, here, seccomp=clone3_fails(errno.ENOSYS))
+        await pull(NodeClient(here.address), content)
+        process.send(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, STOP_SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "what"), [(1, 1, "a thread"), (2, 1, "another thread"), (1, 2, "a thread"), (2, 2, "a worker")]
+)
+async def test_a_limit_on_processes_is_named_at_the_start(
+    image: Built, registry: ScriptedRegistry, limit: int, workers: int, what: str
+) -> None:
+    with scene(image, registry.url, workers) as here:
+        os.mkfifo(here.cache / "start")
+        process = here.container.start(here.config, here.cache, before=WAIT_FOR_START)
+        await asyncio.to_thread(process.wait_ready, (here.cache / "waits").exists)
+        await asyncio.to_thread(here.container.limit, limit)
+        await asyncio.to_thread((here.cache / "start").write_text, "")
+        status = await asyncio.to_thread(process.wait, STOP_SECONDS)
+        log = process.log()
+    assert (status, "Traceback" in log) == (1, False), log
+    [line] = spoken(log)
+    assert line.startswith(f"scope-proxy: cannot start {what}: a limit on processes and threads is reached"), line
+    assert "podPidsLimit" in line
+    assert "seccomp" not in line
+
+
+def spoken(log: str) -> list[str]:
+    """What the program says at its end, without the lines of its log."""
+    return [line for line in log.splitlines() if line.startswith("scope-proxy: ")]
+
+
+def clone3_fails(error: int) -> dict[str, Any]:
+    """A seccomp profile under which clone3 fails: with EPERM up to containerd 1.4.9, with ENOSYS since then."""
+    rule = {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": error}
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A container that has not started, what it is started with, and where it will listen."""
+
+    container: Container
+    config: Path
+    cache: Path
+    address: str
+    admin: str
+
+
+@contextlib.contextmanager
+def scene(image: Built, registry: str, workers: int = 1) -> Iterator[Scene]:
+    """A configuration for one registry, an empty cache, and a container for them that is removed afterwards."""
     with scratch("container") as folder:
         address, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         config, cache = folder / "config.yaml", folder / "cache"
         document = settings(
-            [registry.url],
+            [registry],
             login=LOGIN,
             listeners=[{"address": address}],
             admin={"address": admin},
@@ -101,27 +188,18 @@ async def test_it_serves_a_pull_and_stops(
         config.write_text(json.dumps(document))
         cache.mkdir()
         os.chown(cache, USER, USER)
-        container = Container(image, folder, f"scope-proxy-{os.getpid()}-{workers}")
+        container = Container(image, folder, folder.name)
         try:
-            process = await asyncio.to_thread(start, container, config, cache, admin)
-            await pull(NodeClient(address), content)
-            healthy = await asyncio.to_thread(container.execute, "scope-proxy", "healthcheck")
-            shell = await asyncio.to_thread(container.execute, "/bin/sh", "-c", "true")
-            process.send(signal.SIGTERM)
-            status = await asyncio.to_thread(process.wait, STOP_SECONDS)
+            yield Scene(container, config, cache, address, admin)
         finally:
-            await asyncio.to_thread(container.remove)
-        assert (healthy.status, status) == (0, 0), (healthy.errors, process.log())
-        assert shell.status != 0
-        assert {path.stat().st_uid for path in cache.glob("**/*")} == {USER}
-        assert any(path.is_file() for path in cache.glob("**/*"))
+            container.remove()
 
 
-def start(container: Container, config: Path, cache: Path, admin: str) -> Process:
+def start(here: Scene, seccomp: dict[str, Any] | None = None) -> Process:
     """Start the container and wait until it is ready."""
     began = time.monotonic()
-    process = container.start(config, cache)
-    process.wait_ready(lambda: answers(f"http://{admin}/readyz", 200))
+    process = here.container.start(here.config, here.cache, seccomp=seccomp)
+    process.wait_ready(lambda: answers(f"http://{here.admin}/readyz", 200))
     sys.stderr.write(f"\nready {time.monotonic() - began:.2f} s after the start of the container\n")
     return process
 

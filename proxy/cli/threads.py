@@ -1,0 +1,23 @@
+"""Commands that need threads, as every event loop of ours does: they say so where the system lets none start."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from proxy.runtime.sockets import StartError
+from proxy.runtime.threads import threads_needed
+
+EXIT_START = 1
+"""Exit status when the program cannot start."""
+
+
+@contextmanager
+def threads_or_exit() -> Iterator[None]:
+    """Where the block cannot have its threads, the command ends with status 1 and a line that says why."""
+    try:
+        with threads_needed():
+            yield
+    except StartError as error:
+        click.echo(f"scope-proxy: {error}", err=True)
+        raise click.exceptions.Exit(EXIT_START) from None
