@@ -203,3 +203,12 @@ def test_notes_tell_the_next_step_of_this_release() -> None:
     )
     assert "give the central instances a central.service.nodePort" in notes({"mode": "central"})
     assert "are ready, set nodeConfigurator.enabled: false" in notes(values_of(case("leaving")))
+
+
+def test_notes_name_the_setting_that_ends_the_fallback_only_with_the_releases_that_know_it() -> None:
+    told = notes(values_of(case("01-node")))
+    sentence = " ".join(told.partition("On k3s and RKE2")[2].partition("\n4.")[0].split())
+    assert (
+        "disable-default-registry-endpoint: true in their config.yaml, if they run v1.26.13, v1.27.10, v1.28.6, "
+        "v1.29.1 or newer; older ones do not know it" in sentence
+    )

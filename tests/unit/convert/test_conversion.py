@@ -141,8 +141,14 @@ def test_what_k3s_needed_tricks_for_is_told() -> None:
     made = converted(text)
     assert "r:3:16: changed: the port :443, without which k3s does not rewrite" in told(made, "changed")
     assert "r:4:15: changed: this rule, and the whole mirror with it, never worked on nodes" in told(made, "changed")
-    assert "disable-default-registry-endpoint: true" in told(made, "info")
     assert not made.questions
+
+
+def test_the_setting_that_ends_the_fallback_is_told_with_the_releases_that_know_it() -> None:
+    [line] = [line for line in told(converted(REWRITING), "info").splitlines() if "cp.icr.io itself" in line]
+    assert "disable-default-registry-endpoint: true" in line
+    assert "v1.26.13, v1.27.10, v1.28.6 and v1.29.1" in line
+    assert "older releases do not know it" in line
 
 
 def test_overlapping_rules_are_a_question_and_rules_that_change_their_result_are_none() -> None:

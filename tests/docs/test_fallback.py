@@ -1,0 +1,24 @@
+"""The k3s setting that ends the fallback to the registry itself is never named without the releases that know it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, named, pages, text_of
+
+SETTING = "disable-default-registry-endpoint"
+RELEASES = ("v1.26.13", "v1.27.10", "v1.28.6", "v1.29.1")
+"""The first releases of k3s and RKE2 that know it."""
+
+
+def naming() -> list[Path]:
+    """The pages that name the setting, and the chart's notes, which an operator reads in place of a page."""
+    notes = ROOT / "helm" / "scope-proxy" / "templates" / "NOTES.txt"
+    return [notes, *(page for page in pages() if SETTING in text_of(page))]
+
+
+@pytest.mark.parametrize("page", naming(), ids=named)
+def test_a_page_that_names_the_setting_says_which_releases_know_it(page: Path) -> None:
+    text = text_of(page)
+    assert SETTING in text
+    assert [release for release in RELEASES if release not in text] == []
