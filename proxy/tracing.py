@@ -22,15 +22,28 @@ _tracer: Any = None
 _NO_SPAN = nullcontext()
 
 
-class TracingMissing(ValueError):
-    """Tracing is configured and OpenTelemetry is not installed."""
+class TracingError(ValueError):
+    """Tracing is configured and cannot be used: OpenTelemetry is missing, or its environment variables are wrong."""
 
 
 def set_up_tracing(endpoint: str, ratio: float, version: str) -> Callable[[], None]:
     """Send spans to a collector (OTLP over HTTP), for this share of the traces that begin here; gives what ends it.
 
-    Ending it blocks until what is left has been sent. Raises TracingMissing.
+    Ending it blocks until what is left has been sent. Raises TracingError.
     """
+    provider = _provider(endpoint, ratio, version)
+    use_tracer(provider.get_tracer("scope-proxy", version))
+    end: Callable[[], None] = provider.shutdown
+    return end
+
+
+def check_tracing(endpoint: str, ratio: float, version: str) -> None:
+    """Make sure that `set_up_tracing` can do the same; sends nothing. Raises TracingError."""
+    _provider(endpoint, ratio, version).shutdown()
+
+
+def _provider(endpoint: str, ratio: float, version: str) -> Any:
+    """What makes spans and sends them; raises TracingError."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
@@ -38,12 +51,14 @@ def set_up_tracing(endpoint: str, ratio: float, version: str) -> Callable[[], No
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
     except ImportError:
-        raise TracingMissing("tracing needs OpenTelemetry: install scope-proxy[otel], or take tracing out") from None
-    resource = Resource.create({"service.name": "scope-proxy", "service.version": version})
-    provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    use_tracer(provider.get_tracer("scope-proxy", version))
-    return provider.shutdown
+        raise TracingError("tracing needs OpenTelemetry: install scope-proxy[otel], or take tracing out") from None
+    try:
+        resource = Resource.create({"service.name": "scope-proxy", "service.version": version})
+        provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    except (ValueError, RuntimeError) as error:  # of its environment variables
+        raise TracingError(f"OpenTelemetry cannot be set up: {error}: look at the variables OTEL_...") from None
+    return provider
 
 
 def use_tracer(tracer: Any) -> None:

@@ -2,19 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.effective import render_effective
+from proxy.config.errors import Problem, setting_name
 from proxy.config.findings import Findings
 from proxy.config.loaded import Loaded
 from proxy.config.secrets_check import check_secrets
+from proxy.runtime.preflight import preflight
 from proxy.server.certificates import judge
-from proxy.server.tls import tls_setting
+from proxy.server.tls import tls_path
+from proxy.store.format import store_problem
+from proxy.store.layout import Layout
 from proxy.transport.forward_proxy import ForwardProxies
-from proxy.transport.session import load_tls
 
 EXIT_WARNINGS = 1
 """Exit status of `--strict` when there are warnings and no errors."""
@@ -27,59 +31,58 @@ EXIT_WARNINGS = 1
 def check(config: Path | None, registries: Path | None, *, effective: bool, strict: bool) -> None:
     """Validate the configuration: every error at once, with file, line and column; status 2 if there are any.
 
-    Secrets, certificates and forward proxies are looked at as they are on this machine; no registry is asked.
+    Secrets, certificates, the cache and forward proxies are looked at as they are on this machine, for the user who
+    runs this; no registry is asked.
     """
     source = source_of(config, registries)
     loaded = source.load_or_exit()
-    certificates = Findings(loaded.positions)
-    surroundings = [*_surroundings(loaded), *_certificates(loaded, certificates)]
-    notes = [*loaded.notes, *check_secrets(loaded), *certificates.sorted_notes()]
-    for note in notes:
-        click.echo(str(note), err=True)
-    for problem in surroundings:
-        click.echo(f"{source.path}: {problem}", err=True)
+    here = Findings(loaded.positions)
+    problems = [*preflight(loaded), *map(str, _expired(loaded, here))]
+    _check_cache(loaded, here)
+    notes = [*loaded.notes, *check_secrets(loaded), *here.sorted_notes()]
+    for line in (*notes, *problems, *_remarks()):
+        click.echo(str(line), err=True)
     if effective:
         click.echo(render_effective(loaded), nl=False)
     warnings = sum(note.severity == "warning" for note in notes)
     names = ", ".join(loaded.config.registries) or "none"
-    verdict = "cannot be used here" if surroundings else "ok"
+    verdict = "cannot be used here" if problems else "ok"
     click.echo(f"{source.path}: {verdict}, {warnings} warning(s); registries: {names}", err=effective)
-    if surroundings:
+    if problems:
         raise click.exceptions.Exit(EXIT_CONFIG)
     if strict and warnings:
         raise click.exceptions.Exit(EXIT_WARNINGS)
 
 
-def _certificates(loaded: Loaded, findings: Findings) -> Iterator[str]:
-    """What is wrong with the certificates of the listeners; those that end soon are findings."""
+def _expired(loaded: Loaded, findings: Findings) -> Iterator[Problem]:
+    """Certificates of listeners that have expired; those that expire soon are findings.
+
+    `serve` starts with either, since other listeners go on, and logs a warning.
+    """
     for number, listener in enumerate(loaded.config.listeners):
         if listener.tls is None:
             continue
-        try:
-            judged = judge(listener.tls, tls_setting(number))
-        except ValueError as error:
-            yield f"error: {error}"
-            continue
-        if judged.has_ended:
-            yield f"error: {tls_setting(number)}.certFile: {judged.notice}"
-        elif judged.notice is not None:
-            findings.warning(("listeners", number, "tls", "certFile"), judged.notice)
+        where = (*tls_path(number), "certFile")
+        with suppress(ValueError):  # reported already
+            judged = judge(listener.tls, tls_path(number))
+            if judged.has_ended:
+                yield Problem(loaded.positions.value(*where), f"{setting_name(where)}: {judged.notice}")
+            elif judged.notice is not None:
+                findings.warning(where, judged.notice)
 
 
-def _surroundings(loaded: Loaded) -> Iterator[str]:
-    """What would keep the program from starting here, though the file is right."""
-    try:
-        load_tls(loaded.config)
-    except ValueError as error:
-        yield f"error: {error}"
-    try:
-        proxies = ForwardProxies.from_environment(os.environ)
-    except ValueError as error:
-        yield f"error: {error}"
-    else:
-        if proxies.by_scheme:
-            click.echo(
+def _check_cache(loaded: Loaded, findings: Findings) -> None:
+    """Whether the cache can be used: without it `serve` starts nevertheless, and nothing is kept."""
+    cache = loaded.config.cache
+    if cache is not None and (problem := store_problem(Layout(Path(cache.path)))) is not None:
+        findings.warning(("cache", "path"), f"nothing would be cached: {problem}")
+
+
+def _remarks() -> Iterator[str]:
+    """What is good to know of this machine."""
+    with suppress(ValueError):  # reported already
+        if ForwardProxies.from_environment(os.environ).by_scheme:
+            yield (
                 "info: requests go through a forward proxy (HTTPS_PROXY, HTTP_PROXY): it resolves names, so the "
-                "addresses that registries redirect to cannot be judged here",
-                err=True,
+                "addresses that registries redirect to cannot be judged here"
             )

@@ -1,10 +1,10 @@
 """What the commands share: where the configuration is, and how its errors are shown."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -38,10 +38,15 @@ class Source:
         try:
             return change(self.load())
         except ConfigError as error:
-            for problem in error.problems[:PROBLEMS_SHOWN]:
-                click.echo(str(problem), err=True)
-            click.echo(f"scope-proxy: {len(error.problems)} error(s) in the configuration", err=True)
-            sys.exit(EXIT_CONFIG)
+            exit_with(tuple(map(str, error.problems)))
+
+
+def exit_with(problems: Sequence[str]) -> NoReturn:
+    """End the program with status 2, for a configuration that cannot be used, and say why on standard error."""
+    for problem in problems[:PROBLEMS_SHOWN]:
+        click.echo(problem, err=True)
+    click.echo(f"scope-proxy: {len(problems)} error(s) in the configuration", err=True)
+    sys.exit(EXIT_CONFIG)
 
 
 def configuration_options(command: Command) -> Command:

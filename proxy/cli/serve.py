@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.cli.options import Source, configuration_options, source_of
+from proxy.cli.options import Source, configuration_options, exit_with, source_of
 from proxy.config.loaded import Loaded
 from proxy.config.override import Addresses, with_addresses
 from proxy.log import set_up_logging
 from proxy.metrics import FOLDER_VARIABLE, shared_folder
 from proxy.runtime.descriptors import ensure_descriptors
 from proxy.runtime.files import stamps
+from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import Origin
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
@@ -61,6 +62,8 @@ def serve(
     set_up_logging(loaded.config.log.level, loaded.config.log.format)
     for note in loaded.notes:
         _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
+    if problems := preflight(loaded):
+        exit_with(problems)
     try:
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)

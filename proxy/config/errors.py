@@ -43,6 +43,20 @@ class Note:
         return f"{self.position}: {self.severity}: {self.message}"
 
 
+class SettingError(ValueError):
+    """A setting that is right in itself and cannot be used on this machine, such as the name of a missing file."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
+        self.path = path
+        """The key path of the setting."""
+        super().__init__(f"{setting_name(path)}: {message}")
+
+
+def setting_name(path: tuple[str | int, ...]) -> str:
+    """A key path as people write it: `listeners[0].tls.certFile`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
 class ConfigError(Exception):
     """A configuration that cannot be used; holds every problem, sorted by position."""
 

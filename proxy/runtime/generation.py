@@ -5,7 +5,7 @@ import asyncio
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
-from proxy.runtime.clients import build_clients
+from proxy.runtime.clients import build_clients, clients_path
 from proxy.runtime.files import Stamps, tls_stamps
 from proxy.runtime.parts import Part, part_for
 from proxy.server.app import Door
@@ -107,7 +107,6 @@ def _doors(loaded: Loaded, bound: Config, built: Engine) -> tuple[Door, ...]:
     doors = []
     for listener in bound.listeners:
         wanted = configured[listener.address]  # a configuration without it is not put in force
-        setting = f"listeners[{loaded.config.listeners.index(wanted)}].clients"
-        known = build_clients(wanted.clients, pulls.routes, setting)
+        known = build_clients(wanted.clients, pulls.routes, clients_path(loaded.config.listeners.index(wanted)))
         doors.append(Door(Handler(pulls, known.check), known.extra))
     return tuple(doors)

@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from proxy.auth.htpasswd import Htpasswd
 from proxy.auth.key_file import KeyFile
+from proxy.config.errors import SettingError
 from proxy.config.listener import Clients
+from proxy.config.positions import KeyPath
 from proxy.routing.table import RouteTable
 from proxy.server.own_credentials import OwnPasswords, OwnTokens
 from proxy.server.token import TOKEN_PATH, TokenEndpoint
@@ -18,13 +20,13 @@ from proxy.server.users import Certificates, KnownClients, Passwords, Way
 _Opened = TypeVar("_Opened")
 
 
-def known_clients(clients: Clients, setting: str) -> KnownClients:
-    """Users of a file, certificates, or either; reads files, so it blocks. Raises ValueError."""
+def known_clients(clients: Clients, path: KeyPath) -> KnownClients:
+    """Users of a file, certificates, or either; reads files, so it blocks. Raises SettingError."""
     ways: list[Way] = []
     if "certificate" in clients.auth:
         ways.append(Certificates(clients.subjects))
     if "basic" in clients.auth:
-        users = _opened(clients.htpasswd_file, Htpasswd.open, f"{setting}.htpasswdFile", "basic")
+        users = _opened(clients.htpasswd_file, Htpasswd.open, (*path, "htpasswdFile"), "basic")
         ways.append(Passwords(users))
     return KnownClients(tuple(ways), takes_passwords="basic" in clients.auth)
 
@@ -34,18 +36,18 @@ def own_passwords(clients: Clients) -> OwnPasswords:
     return OwnPasswords(clients)
 
 
-def own_tokens(clients: Clients, routes: RouteTable, setting: str) -> tuple[OwnTokens, dict[str, TokenHandler]]:
-    """Clients with tokens of ours, and what hands these out, by its path; blocks. Raises ValueError."""
-    keys = _opened(clients.token_key_file, KeyFile.open, f"{setting}.tokenKeyFile", "challenge: bearer")
+def own_tokens(clients: Clients, routes: RouteTable, path: KeyPath) -> tuple[OwnTokens, dict[str, TokenHandler]]:
+    """Clients with tokens of ours, and what hands these out, by its path; blocks. Raises SettingError."""
+    keys = _opened(clients.token_key_file, KeyFile.open, (*path, "tokenKeyFile"), "challenge: bearer")
     endpoint = TokenEndpoint(routes, keys, clients)
     return OwnTokens(clients, routes, keys, endpoint), {TOKEN_PATH: TokenHandler(endpoint)}
 
 
-def _opened(file: str | None, opening: Callable[[str], _Opened], setting: str, needed_by: str) -> _Opened:
-    """What a setting's file holds; raises ValueError that names the setting."""
+def _opened(file: str | None, opening: Callable[[str], _Opened], path: KeyPath, needed_by: str) -> _Opened:
+    """What a setting's file holds; raises SettingError."""
     if file is None:
-        raise ValueError(f"{setting} is missing: {needed_by} needs it")
+        raise SettingError(path, f"it is missing, and {needed_by} needs it")
     try:
         return opening(file)
     except ValueError as error:
-        raise ValueError(f"{setting}: {error}") from None
+        raise SettingError(path, str(error)) from None

@@ -18,6 +18,7 @@ from proxy.log import set_up_logging
 from proxy.metrics import CONFIG_RELOADS, CONFIG_SUCCESSFUL
 from proxy.runtime.files import Stamps, stamps, tls_files
 from proxy.runtime.generation import Generation, build_generation
+from proxy.runtime.preflight import preflight
 from proxy.runtime.series import note_config_success, prepare_series
 from proxy.server.app import Door
 from proxy.server.tls import verify_mode
@@ -129,7 +130,11 @@ class Reloader:
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 loaded = await asyncio.to_thread(self._origin.load)
-            refuse_closed(self.bound, loaded.config)
+                refuse_closed(self.bound, loaded.config)
+                problems = await asyncio.to_thread(preflight, loaded)
+            if problems:
+                self._failed(problems)
+                return
             generation = await build_generation(loaded, self.bound, self.current)
         except ConfigError as error:
             self._failed([str(problem) for problem in error.problems])
@@ -181,7 +186,7 @@ class Reloader:
         if self.waiting:
             _logger.warning("these settings hold from the next start on: %s", ", ".join(self.waiting))
 
-    def _failed(self, problems: list[str]) -> None:
+    def _failed(self, problems: Sequence[str]) -> None:
         if self.last is not None and self.last.problems == tuple(problems[:PROBLEMS_SHOWN]):
             return  # told before, and looked at again in vain
         self.last = LastReload(time.time(), tuple(problems[:PROBLEMS_SHOWN]))

@@ -33,7 +33,7 @@ from proxy.server.refusals import Refusals
 from proxy.server.status import ListenerStatus, Reload
 from proxy.server.status_look import Look, Snapshot
 from proxy.server.tls import listener_contexts, tls_problems
-from proxy.tracing import TracingMissing, set_up_tracing
+from proxy.tracing import TracingError, set_up_tracing
 from proxy.transport.singleflight import Background
 from proxy.version import VERSION
 
@@ -180,7 +180,7 @@ def _begin_tracing(config: Config) -> Callable[[], None]:
         return lambda: None
     try:
         return set_up_tracing(config.tracing.endpoint, config.tracing.sample_ratio, VERSION)
-    except TracingMissing as error:
+    except TracingError as error:
         raise StartError(str(error)) from error
 
 

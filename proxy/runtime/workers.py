@@ -13,15 +13,12 @@ from types import FrameType
 from proxy.config.errors import ConfigError
 from proxy.config.loaded import Loaded
 from proxy.metrics import forget_process
-from proxy.routing.table import RouteTable
-from proxy.runtime.clients import build_clients
 from proxy.runtime.files import Stamps, stamps, tls_files, tls_stamps
+from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import LOOK_SECONDS, Origin, refuse_closed
 from proxy.runtime.run import serve
 from proxy.runtime.sockets import Sockets, StartError, bind
 from proxy.runtime.threads import threads_needed, why_refused
-from proxy.server.certificates import judge
-from proxy.transport.session import load_tls
 
 PR_SET_PDEATHSIG = 1
 """Number of the prctl call (Linux)."""
@@ -131,7 +128,9 @@ class Supervisor:
         except ValueError as error:
             self._problems = (str(error),)
         else:
-            self._loaded, self._problems = loaded, ()
+            # A worker that cannot start by it would be started without end.
+            self._problems = preflight(loaded)
+            self._loaded = self._loaded if self._problems else loaded
         self._send(signal.SIGHUP)
 
     def _send(self, number: int) -> None:
@@ -139,20 +138,6 @@ class Supervisor:
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-
-def _check_files(loaded: Loaded) -> None:
-    """Look at all files once: workers that cannot start would be started without end. Raises StartError."""
-    config = loaded.config
-    try:
-        load_tls(config)
-        routes = RouteTable(config, loaded.positions)
-        for index, listener in enumerate(config.listeners):
-            if listener.tls is not None:
-                judge(listener.tls, f"listeners[{index}].tls")
-            build_clients(listener.clients, routes, f"listeners[{index}].clients")
-    except ValueError as error:
-        raise StartError(str(error)) from error
 
 
 def _end_with_parent() -> None:
@@ -165,7 +150,6 @@ def serve_with_workers(loaded: Loaded, origin: Origin) -> None:
     """Serve a configuration with all its workers; raises StartError."""
     sockets = bind(loaded.config)
     try:
-        _check_files(loaded)
         Supervisor(loaded, sockets, origin).run(loaded.config.workers)
     finally:
         sockets.close()

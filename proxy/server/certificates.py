@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from proxy.config.errors import SettingError
 from proxy.config.listener import ListenerTls
+from proxy.config.positions import KeyPath
 
 PEM_LIMIT = 1024 * 1024
 """Most bytes of a file of certificates or of a key."""
@@ -35,47 +37,48 @@ class Judged:
         return None
 
 
-def judge(tls: ListenerTls, setting: str) -> Judged:
+def judge(tls: ListenerTls, path: KeyPath) -> Judged:
     """The certificate of a listener, whose key and authorities fit.
 
-    Raises ValueError that names the setting (below `setting`) and the file, and repeats nothing of a file.
+    Raises SettingError for a setting below `path`; it names the file, and repeats nothing of its content.
     """
     from proxy.server import pem  # noqa: PLC0415 - it loads a library that plain listeners do not need
 
-    data = _read(tls.cert_file, f"{setting}.certFile")
+    where = (*path, "certFile")
+    data = _read(tls.cert_file, where)
     try:
         certificate = pem.first_certificate(data)
     except ValueError:
-        raise ValueError(f"{setting}.certFile: {tls.cert_file} holds no certificate in PEM that can be used") from None
-    where = f"{setting}.keyFile"
+        raise SettingError(where, f"{tls.cert_file} holds no certificate in PEM that can be used") from None
+    where = (*path, "keyFile")
     data = _read(tls.key_file, where)
     try:
         fits = pem.is_key_of(certificate, data)
     except TypeError:
-        raise ValueError(f"{where}: {tls.key_file} is encrypted: write the key without a password") from None
+        raise SettingError(where, f"{tls.key_file} is encrypted: write the key without a password") from None
     except ValueError:
-        raise ValueError(f"{where}: {tls.key_file} holds no private key in PEM that can be used") from None
+        raise SettingError(where, f"{tls.key_file} holds no private key in PEM that can be used") from None
     if not fits:
-        raise ValueError(f"{where}: {tls.key_file} is not the key of the first certificate in {tls.cert_file}")
+        raise SettingError(where, f"{tls.key_file} is not the key of the first certificate in {tls.cert_file}")
     if tls.client_ca_file is not None:
-        _judge_authorities(tls.client_ca_file, f"{setting}.clientCaFile")
+        _judge_authorities(tls.client_ca_file, (*path, "clientCaFile"))
     return Judged(tls.cert_file, certificate.not_valid_after_utc)
 
 
-def _judge_authorities(file: str, setting: str) -> None:
-    _read(file, setting)
+def _judge_authorities(file: str, path: KeyPath) -> None:
+    _read(file, path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=file)
     except OSError:
-        raise ValueError(f"{setting}: {file} holds no certificates in PEM that can be used") from None
+        raise SettingError(path, f"{file} holds no certificates in PEM that can be used") from None
 
 
-def _read(file: str, setting: str) -> bytes:
+def _read(file: str, path: KeyPath) -> bytes:
     try:
         with Path(file).open("rb") as opened:
             data = opened.read(PEM_LIMIT + 1)
     except OSError as error:
-        raise ValueError(f"{setting}: cannot read {file}: {error.strerror}") from None
+        raise SettingError(path, f"cannot read {file}: {error.strerror}") from None
     if len(data) > PEM_LIMIT:
-        raise ValueError(f"{setting}: {file} is larger than {PEM_LIMIT >> 20} MiB: this is no PEM file")
+        raise SettingError(path, f"{file} is larger than {PEM_LIMIT >> 20} MiB: this is no PEM file")
     return data

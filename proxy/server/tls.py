@@ -6,8 +6,10 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from proxy.config.errors import SettingError, setting_name
 from proxy.config.file_state import FileState, state_of
 from proxy.config.listener import ClientAuth, Listener, ListenerTls
+from proxy.config.positions import KeyPath
 from proxy.metrics import TLS_NOT_AFTER
 from proxy.server.certificates import Judged, judge
 from proxy.transport.singleflight import Background
@@ -47,11 +49,12 @@ class _NewestContext(ssl.SSLContext):
 class ReloadingTls:
     """The TLS of one listener; connections that are open keep what they began with."""
 
-    def __init__(self, tls: ListenerTls, auth: tuple[ClientAuth, ...], setting: str) -> None:
+    def __init__(self, tls: ListenerTls, auth: tuple[ClientAuth, ...], path: KeyPath) -> None:
         self._context = _NewestContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls = tls
-        self._verify = verify_mode(auth)
-        self._setting = setting
+        self._auth = auth
+        self._path = path
+        self._setting = setting_name(path)
         self._seen: _Seen = ()
 
     @property
@@ -62,7 +65,7 @@ class ReloadingTls:
     async def load(self) -> None:
         """Load the files; raises ValueError that says which of them is wrong, and keeps what was loaded before."""
         self._seen = await asyncio.to_thread(self._look)  # before they are read: what changes meanwhile is seen later
-        newest, judged = await asyncio.to_thread(self._build)
+        newest, judged = await asyncio.to_thread(build_context, self._tls, self._auth, self._path)
         self._context.newest, self._context.problem = newest, ""
         TLS_NOT_AFTER.labels(self._setting).set(judged.ends.timestamp())
         if judged.notice is not None:
@@ -86,20 +89,22 @@ class ReloadingTls:
         files = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
         return tuple(state_of(file) for file in files if file is not None)
 
-    def _build(self) -> tuple[ssl.SSLContext, Judged]:
-        judged = judge(self._tls, self._setting)
-        try:
-            return _context(self._tls, self._verify), judged
-        except OSError as error:  # ssl.SSLError among them
-            reason = getattr(error, "reason", None) or error.strerror
-            raise ValueError(f"{self._setting}: {self._tls.cert_file} cannot be used: {reason}") from None
+
+def build_context(tls: ListenerTls, auth: tuple[ClientAuth, ...], path: KeyPath) -> tuple[ssl.SSLContext, Judged]:
+    """The context of a listener whose files can be used, and its certificate; blocks. Raises SettingError."""
+    judged = judge(tls, path)
+    try:
+        return _context(tls, verify_mode(auth)), judged
+    except OSError as error:  # ssl.SSLError among them
+        reason = getattr(error, "reason", None) or error.strerror
+        raise SettingError((*path, "certFile"), f"{tls.cert_file} cannot be used: {reason}") from None
 
 
 @asynccontextmanager
 async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list[ssl.SSLContext | None]]:
     """The context of each listener, None where it is plain; changed files are loaded until the end of the block.
 
-    Raises ValueError that names the listener's setting, the file, and what is wrong.
+    Raises SettingError, which names the listener's setting, the file, and what is wrong.
     """
     contexts: list[ssl.SSLContext | None] = []
     background = Background()
@@ -108,7 +113,7 @@ async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list
             if listener.tls is None:
                 contexts.append(None)
                 continue
-            tls = ReloadingTls(listener.tls, listener.clients.auth, tls_setting(number))
+            tls = ReloadingTls(listener.tls, listener.clients.auth, tls_path(number))
             await tls.load()
             background.start(tls.watch())
             contexts.append(tls.context)
@@ -122,9 +127,9 @@ def tls_problems(contexts: Sequence[ssl.SSLContext | None]) -> tuple[str, ...]:
     return tuple(context.problem for context in contexts if isinstance(context, _NewestContext) and context.problem)
 
 
-def tls_setting(number: int) -> str:
-    """How messages call the TLS settings of a listener."""
-    return f"listeners[{number}].tls"
+def tls_path(number: int) -> KeyPath:
+    """Where the TLS settings of a listener stand."""
+    return ("listeners", number, "tls")
 
 
 def verify_mode(auth: tuple[ClientAuth, ...]) -> ssl.VerifyMode:

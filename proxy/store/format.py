@@ -1,6 +1,7 @@
 """The store's folder and its format version: made, checked, and set aside where another version wrote it."""
 
 import fcntl
+import os
 import re
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ _ASIDE = "set-aside-"
 _FORMAT_LIMIT = 64
 _OURS = ("blobs", "ingest", "repositories", "index.sqlite")
 _PAUSE = 0.05
+_IS_LINK = "the cache at {root} is a symbolic link: name the folder itself"
 
 
 def open_folder(layout: Layout) -> Path | None:
@@ -31,7 +33,7 @@ def open_folder(layout: Layout) -> Path | None:
     root = layout.root
     with translated(f"cannot use the cache at {root}"):
         if root.is_symlink():
-            raise StoreError(f"the cache at {root} is a symbolic link: name the folder itself")
+            raise StoreError(_IS_LINK.format(root=root))
         root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         deadline = time.monotonic() + LOCK_SECONDS
         while time.monotonic() < deadline:
@@ -45,6 +47,48 @@ def open_folder(layout: Layout) -> Path | None:
     raise StoreError(f"another process has been opening the cache at {root} for more than {LOCK_SECONDS:.0f} s")
 
 
+def store_problem(layout: Layout) -> str | None:
+    """Why this process could not open the store's folder, as far as it shows without a change; blocks."""
+    root = layout.root
+    try:
+        if root.is_symlink():
+            return _IS_LINK.format(root=root)
+        if not root.exists():
+            parent = next(folder for folder in root.parents if folder.exists())
+            can_make = parent.is_dir() and _is_writable(parent)
+            return None if can_make else f"{root} is missing, and this process cannot make it in {parent}"
+        if not root.is_dir():
+            return f"{root} is no directory"
+        return (_unmanaged(root) if _found(root) is None else None) or _unwritable(layout)
+    except OSError as error:
+        return f"this process cannot look into {root}: {error.strerror}"
+
+
+def _unwritable(layout: Layout) -> str | None:
+    """What of a store this process could not write; raises OSError."""
+    root = layout.root
+    inside = (root / _LOCK, root / _MARKER, layout.index, *layout.folders)
+    for path in (root, *inside):
+        if path.exists() and not _is_writable(path):
+            return f"this process cannot write {path}"
+    return None
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK | os.X_OK if path.is_dir() else os.W_OK)
+
+
+def _unmanaged(root: Path) -> str | None:
+    """What keeps a directory without our marker from becoming a store; raises OSError."""
+    strange = [name for name in _OURS if (root / name).exists()]
+    if not strange:
+        return None
+    return (
+        f"the folder {root} has {' and '.join(strange)} in it, but no file {_MARKER!r}: it is no cache of this "
+        "program; name an empty folder, or empty it"
+    )
+
+
 def _set_aside(root: Path) -> Path | None:
     found = _found(root)
     if found == FORMAT:
@@ -55,11 +99,8 @@ def _set_aside(root: Path) -> Path | None:
         for child in list(root.iterdir()):
             if child.name not in {_LOCK, "lost+found"} and not child.name.startswith(_ASIDE):
                 child.rename(aside / child.name)
-    elif strange := [name for name in _OURS if (root / name).exists()]:
-        raise StoreError(
-            f"the folder {root} has {' and '.join(strange)} in it, but no file {_MARKER!r}: it is no cache of this "
-            "program; name an empty folder, or empty it"
-        )
+    elif (problem := _unmanaged(root)) is not None:
+        raise StoreError(problem)
     replace(root / _MARKER, f"{FORMAT}\n".encode(), durable=True)
     return aside
 

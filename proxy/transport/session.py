@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
+import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from cachetools import LRUCache, TTLCache
 from yarl import URL
 
 from proxy.config.address import Origin
+from proxy.config.errors import SettingError
 from proxy.config.model import Config, Tls
 from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
@@ -182,18 +184,36 @@ class Sessions:
 
 
 def load_tls(config: Config) -> Mapping[Tls, ssl.SSLContext]:
-    """The TLS contexts of all hosts; raises ValueError that names the host and the file that cannot be used."""
+    """The TLS contexts of all hosts; raises SettingError that names the host and the file that cannot be used."""
     contexts = {Tls(): _context(Tls())}
     for name, host in config.hosts.items():
-        for tls in {host.tls, without_certificate(host.tls)} - set(contexts):
-            try:
-                contexts[tls] = _context(tls)
-            except OSError as error:
-                files = ", ".join(filter(None, (host.tls.ca_file, host.tls.cert_file, host.tls.key_file)))
-                raise ValueError(f"hosts.{name}.tls: cannot use {files}: {_words(error)}") from None
+        contexts |= host_contexts(name, host.tls, contexts)
         if host.tls.cert_file is not None:
             _note_end(f"hosts.{name}.tls", host.tls.cert_file)
     return MappingProxyType(contexts)
+
+
+def host_contexts(name: str, tls: Tls, known: Collection[Tls] = ()) -> dict[Tls, ssl.SSLContext]:
+    """The TLS contexts of one host, those aside that are known; raises SettingError."""
+    try:
+        return {each: _context(each) for each in {tls, without_certificate(tls)} - set(known)}
+    except OSError as error:
+        setting, files = _unusable(tls)
+        raise SettingError(("hosts", name, "tls", setting), f"cannot use {files}: {_words(error)}") from None
+
+
+def _unusable(tls: Tls) -> tuple[str, str]:
+    """The setting that a context cannot be made of, and its file; certificate and key are told together."""
+    settings = (("caFile", tls.ca_file), ("certFile", tls.cert_file), ("keyFile", tls.key_file))
+    for setting, file in settings:
+        if file is not None and not os.access(file, os.R_OK):
+            return setting, file
+    if tls.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=tls.ca_file)
+        except OSError:
+            return "caFile", tls.ca_file
+    return "certFile", ", ".join(filter(None, (tls.cert_file, tls.key_file)))
 
 
 def _words(error: OSError) -> str:

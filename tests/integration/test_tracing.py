@@ -101,5 +101,5 @@ async def test_no_secret_stands_in_a_span(node: NodeClient, spans: InMemorySpanE
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(tracing.TracingMissing, match=r"scope-proxy\[otel\]"):
+    with pytest.raises(tracing.TracingError, match=r"scope-proxy\[otel\]"):
         tracing.set_up_tracing("http://127.0.0.1:4318/v1/traces", 1.0, "0")

@@ -159,6 +159,21 @@ async def test_a_file_that_comes_late_is_taken_without_another_change(program: P
     assert (await program.metrics())["scope_proxy_config_last_reload_successful"] == 1
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_would_keep_it_from_starting_is_not_put_in_force(program: Program, workers: int) -> None:
+    await program.start(workers)
+    missing = program.config.parent / "missing"
+    tls = {"certFile": str(missing), "keyFile": str(missing)}
+    program.document["listeners"] = [*program.document["listeners"], {"address": "127.0.0.1:1", "tls": tls}]
+    program.document["access"] = [{"action": "deny"}]
+    program.write(program.document)
+    program.hang_up()
+    await program.until(lambda: _ended(program))
+    assert (await program.reloads())[0] == 0
+    assert (await program.node.get(manifest())).status == 200
+    assert f"listeners[1].tls.certFile: cannot read {missing}: No such file or directory" in program.log()
+
+
 async def test_what_needs_a_restart_is_named(program: Program) -> None:
     await program.start()
     program.document["listeners"] = [*program.document["listeners"], {"address": "127.0.0.1:1"}]
@@ -187,6 +202,11 @@ async def test_a_download_in_flight_goes_on_over_a_reload(program: Program, regi
         until.set()
     assert {(task.result().status, task.result().sha256) for task in (pull, follower)} == {(200, digest)}
     assert [call.status for call in registry.record.of("blob", "GET")] == [401, 200]
+
+
+async def _ended(program: Program) -> bool:
+    """Whether a reload has ended, well or not."""
+    return sum(await program.reloads()) >= 1
 
 
 async def _answers(program: Program, target: str, status: int) -> bool:

@@ -85,6 +85,24 @@ async def test_a_configuration_without_an_open_address_is_not_put_in_force(progr
     assert (await program.metrics())["scope_proxy_config_last_reload_successful"] == 0
 
 
+async def test_a_worker_that_starts_anew_leaves_a_configuration_that_names_a_missing_file(program: Program) -> None:
+    await program.start(workers=2)
+    program.host()["tls"] = {"caFile": str(program.config.parent / "missing.crt")}
+    program.write(program.document)
+    program.hang_up()
+    await program.until(lambda: _failed(program))
+    [one, _] = program.workers()
+    os.kill(one, signal.SIGKILL)
+    await program.until(lambda: _third_started(program))
+    assert "a worker cannot start" not in program.log()
+    assert await statuses(program.address) == {200}
+
+
+async def _third_started(program: Program) -> bool:
+    """Whether the successor of a worker serves, or could not start."""
+    return "a worker cannot start" in program.log() or program.log().count("listens on") == 3
+
+
 async def _failed(program: Program) -> bool:
     _, failed = await program.reloads()
     return failed >= 2

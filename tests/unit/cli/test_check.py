@@ -63,7 +63,7 @@ def test_missing_certificate_is_an_error(tmp_path: Path) -> None:
     )
     result = check("--config", str(file))
     assert result.exit_code == 2
-    assert "hosts.r.example.com.tls: cannot use /no/such/ca.crt" in result.output
+    assert f"{file}:3:39: hosts.r.example.com.tls.caFile: cannot use /no/such/ca.crt" in result.output
 
 
 def test_forward_proxy_that_is_none_is_an_error_and_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +126,9 @@ def test_a_listener_certificate_that_has_ended_or_does_not_fit_is_an_error(tmp_p
     file = listening(tmp_path, days=-2)
     result = check("--config", str(file))
     assert result.exit_code == 2
-    assert f"{file}: error: listeners[0].tls.certFile: the certificate in {tmp_path}/tls.crt ended on " in result.output
+    assert f"{file}:4:19: listeners[0].tls.certFile: the certificate in {tmp_path}/tls.crt ended on " in result.output
     listening(tmp_path, days=90)
     (tmp_path / "tls.key").write_bytes(trustme.CA().issue_cert("p.example").private_key_pem.bytes())
     result = check("--config", str(file))
     assert result.exit_code == 2
-    assert f"{file}: error: listeners[0].tls.keyFile: {tmp_path}/tls.key is not the key of " in result.output
+    assert f": listeners[0].tls.keyFile: {tmp_path}/tls.key is not the key of " in result.output

@@ -16,6 +16,7 @@ from proxy.config.listener import ListenerTls
 from proxy.server.certificates import PEM_LIMIT, judge
 
 NAME = "proxy.example"
+LISTENER = ("listeners", 0, "tls")
 
 
 def issued(days: float = 90) -> trustme.LeafCert:
@@ -35,13 +36,13 @@ def tls(tmp_path: Path) -> ListenerTls:
 
 def complaint(tls: ListenerTls) -> str:
     with pytest.raises(ValueError, match=r"^listeners\[0\]\.tls\.") as caught:
-        judge(tls, "listeners[0].tls")
+        judge(tls, LISTENER)
     assert caught.value.__cause__ is None
     return str(caught.value).removeprefix("listeners[0].tls.")
 
 
 def test_files_that_fit_are_good(tls: ListenerTls) -> None:
-    judged = judge(tls, "listeners[0].tls")
+    judged = judge(tls, LISTENER)
     assert judged.notice is None
     assert not judged.has_ended
 
@@ -49,7 +50,7 @@ def test_files_that_fit_are_good(tls: ListenerTls) -> None:
 def test_certificate_and_key_may_stand_in_one_file(tls: ListenerTls) -> None:
     both = Path(tls.cert_file)
     both.write_bytes(both.read_bytes() + Path(tls.key_file).read_bytes())
-    assert judge(tls.model_copy(update={"key_file": tls.cert_file}), "").notice is None
+    assert judge(tls.model_copy(update={"key_file": tls.cert_file}), LISTENER).notice is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_an_end_that_is_near_or_past_is_told(tls: ListenerTls, days: int, said: 
     leaf = issued(days)
     leaf.cert_chain_pems[0].write_to_path(tls.cert_file)
     leaf.private_key_pem.write_to_path(tls.key_file)
-    judged = judge(tls, "")
+    judged = judge(tls, LISTENER)
     assert judged.has_ended == (days < 0)
     assert (judged.notice or "").startswith(f"the certificate in {tls.cert_file} {said}" if said else "")
     assert (judged.notice is None) == (said is None)

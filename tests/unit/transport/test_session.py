@@ -196,7 +196,7 @@ def test_a_certificate_that_cannot_be_used_is_named_with_its_host(tmp_path: Path
     for written in (False, True):
         if written:
             path.write_text("no certificate")
-        with pytest.raises(ValueError, match=rf"hosts\.r\.example\.tls: cannot use {path}.*: \w[\w ]+$"):
+        with pytest.raises(ValueError, match=rf"hosts\.r\.example\.tls\.c\w+: cannot use {path}.*: \w[\w ]+$"):
             load_tls(config(f"hosts: {{r.example: {{tls: {{{tls.format(path)}}}}}}}"))
 
 

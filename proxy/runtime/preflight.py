@@ -1,0 +1,74 @@
+"""Preflight checks: what keeps a configuration that is right in itself from being used on this machine.
+
+`serve` refuses to start for these reasons, a reload keeps the configuration of before, and `check` reports them.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from proxy.config.errors import Problem, SettingError
+from proxy.config.loaded import Loaded
+from proxy.config.model import Config, Tls
+from proxy.routing.table import RouteTable
+from proxy.runtime.clients import build_clients, clients_path
+from proxy.server.tls import build_context, tls_path
+from proxy.tracing import TracingError, check_tracing
+from proxy.transport.forward_proxy import ForwardProxies
+from proxy.transport.session import host_contexts
+from proxy.version import VERSION
+
+
+def preflight(loaded: Loaded, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Every reason not to start: `file:line:column: ...` for a setting, a sentence for an environment variable.
+
+    Reads the files that the configuration names, so it blocks; asks no registry, and leaves nothing behind.
+    """
+    problems = []
+    for check in _checks(loaded):
+        try:
+            check()
+        except SettingError as error:
+            problems.append(Problem(loaded.positions.value(*error.path), str(error)))
+    return (*map(str, sorted(problems)), *_environment(os.environ if environment is None else environment))
+
+
+def _checks(loaded: Loaded) -> Iterator[Callable[[], object]]:
+    """What may raise SettingError, one after the other."""
+    config, routes = loaded.config, RouteTable(loaded.config, loaded.positions)
+    for name, host in config.hosts.items():
+        yield partial(host_contexts, name, host.tls, {Tls()})
+    for number, listener in enumerate(config.listeners):
+        if listener.tls is not None:
+            yield partial(build_context, listener.tls, listener.clients.auth, tls_path(number))
+        yield partial(build_clients, listener.clients, routes, clients_path(number))
+    yield partial(_check_tracing, config)
+    yield partial(_check_workers, config)
+
+
+def _check_tracing(config: Config) -> None:
+    tracing = config.tracing
+    if tracing is None:
+        return
+    try:
+        check_tracing(tracing.endpoint, tracing.sample_ratio, VERSION)
+    except TracingError as error:
+        raise SettingError(("tracing",), str(error)) from None
+
+
+def _check_workers(config: Config) -> None:
+    """Workers share their counts through files."""
+    if config.workers == 1:
+        return
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        raise SettingError(("workers",), "workers need a directory for temporary files: set TMPDIR to one") from None
+
+
+def _environment(environment: Mapping[str, str]) -> Iterator[str]:
+    try:
+        ForwardProxies.from_environment(environment)
+    except ValueError as error:
+        yield str(error)
