@@ -50,10 +50,23 @@ def free_port() -> int:
     raise RuntimeError(f"no free port found in {PORT_TRIES} tries between {FIRST_PORT} and {LAST_PORT}")
 
 
-def run(arguments: Sequence[str], *, timeout: float = RUN_TIMEOUT, env: Mapping[str, str] | None = None) -> "Outcome":
-    """Run a command to its end, at most `timeout` seconds."""
+def run(
+    arguments: Sequence[str],
+    *,
+    timeout: float = RUN_TIMEOUT,
+    env: Mapping[str, str] | None = None,
+    typed: str | None = None,
+) -> "Outcome":
+    """Run a command to its end, at most `timeout` seconds; `typed` is its standard input."""
     done = subprocess.run(
-        arguments, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment(env), check=False
+        arguments,
+        input=typed,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        env=environment(env),
+        check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

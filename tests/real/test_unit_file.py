@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli.options import EXIT_CONFIG
+from proxy.cli.serve import EXIT_START
 from proxy.config.model import Timeouts
 from tests.real.processes import run, scratch
 from tests.real.programs import require
@@ -35,10 +37,23 @@ def test_it_is_hardened(unit: Path) -> None:
     run(["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(unit)]).checked()
 
 
-def test_a_stop_has_longer_than_the_program_takes_and_reaches_the_parent_alone() -> None:
+def settings(section: str) -> configparser.SectionProxy:
+    """The settings of a section of the unit; of those that stand several times, the last."""
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign] # names of systemd keep their case
     parser.read(UNIT)
-    service = parser["Service"]
+    return parser[section]
+
+
+def test_a_stop_has_longer_than_the_program_takes_and_reaches_the_parent_alone() -> None:
+    service = settings("Service")
     assert int(service["TimeoutStopSec"]) > Timeouts().shutdown_grace
     assert service["KillMode"] == "mixed"
+
+
+def test_only_what_may_pass_by_itself_is_started_again() -> None:
+    service = settings("Service")
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("on-failure", str(EXIT_CONFIG))
+    assert EXIT_START != EXIT_CONFIG
+    assert "ExecStartPre" not in service  # systemd starts it again whatever status such a command ends with
+    assert settings("Unit")["StartLimitIntervalSec"] == "0"
