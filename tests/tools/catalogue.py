@@ -34,9 +34,7 @@ CONFORMANCE = GoProgram(
 BASE = DebianBase("base", "bookworm", ("python3", "ca-certificates"))
 """What the image test builds the image on."""
 
-MACHINE = DebianBase(
-    "machine", "bookworm", ("systemd", "systemd-sysv", "procps", "python3", "ca-certificates", "pipx")
-)
+MACHINE = DebianBase("machine", "bookworm", ("systemd", "systemd-sysv", "procps", "python3", "ca-certificates", "pipx"))
 """A Debian that systemd runs, for the systemd part of the install guide."""
 
 TOOLS = (HELM_3, HELM_4, SCHEMAS_1_21, SCHEMAS_1_25, CONFORMANCE, BASE, MACHINE)
