@@ -167,7 +167,7 @@ PEERS: Mapping[str, Starter] = {
 
 def _wait_ready(name: str, address: str, started: Started, log: Path, tls: Certificate | None) -> None:
     """Wait for an answer to `/v2/`; raises NotReady with the end of the log."""
-    context = ssl.create_default_context(cafile=tls.authority) if tls else None
+    context = ssl.create_default_context(cafile=tls.authority) if tls else None  # noqa: TID251 - our own
     begun = time.monotonic()
     while time.monotonic() - begun < READY_SECONDS and started.process.poll() is None:
         try:

@@ -4,6 +4,7 @@ A client's own trace context (W3C `traceparent`) is passed on to registries in e
 """
 
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -26,12 +27,13 @@ class TracingError(ValueError):
     """Tracing is configured and cannot be used: OpenTelemetry is missing, or its environment variables are wrong."""
 
 
-def set_up_tracing(endpoint: str, ratio: float, version: str) -> Callable[[], None]:
+def set_up_tracing(endpoint: str, ratio: float, version: str, tls: ssl.SSLContext) -> Callable[[], None]:
     """Send spans to a collector (OTLP over HTTP), for this share of the traces that begin here; gives what ends it.
 
-    Ending it blocks until what is left has been sent. Raises TracingError.
+    `tls` is for connections to the collector alone: its CAs are loaded into it. Ending it blocks until what is left has
+    been sent. Raises TracingError.
     """
-    provider = _provider(endpoint, ratio, version)
+    provider = _provider(endpoint, ratio, version, tls)
     use_tracer(provider.get_tracer("scope-proxy", version))
     end: Callable[[], None] = provider.shutdown
     return end
@@ -39,10 +41,10 @@ def set_up_tracing(endpoint: str, ratio: float, version: str) -> Callable[[], No
 
 def check_tracing(endpoint: str, ratio: float, version: str) -> None:
     """Make sure that `set_up_tracing` can do the same; sends nothing. Raises TracingError."""
-    _provider(endpoint, ratio, version).shutdown()
+    _provider(endpoint, ratio, version, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).shutdown()
 
 
-def _provider(endpoint: str, ratio: float, version: str) -> Any:
+def _provider(endpoint: str, ratio: float, version: str, tls: ssl.SSLContext) -> Any:
     """What makes spans and sends them; raises TracingError."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
@@ -55,10 +57,27 @@ def _provider(endpoint: str, ratio: float, version: str) -> Any:
     try:
         resource = Resource.create({"service.name": "scope-proxy", "service.version": version})
         provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, session=_session(tls))))
     except (ValueError, RuntimeError) as error:  # of its environment variables
         raise TracingError(f"OpenTelemetry cannot be set up: {error}: look at the variables OTEL_...") from None
     return provider
+
+
+def _session(tls: ssl.SSLContext) -> Any:
+    """How the exporter sends requests: with our TLS context, as the rules of urllib3's own change with Python."""
+    from requests import Session  # noqa: PLC0415 - an extra
+    from requests.adapters import HTTPAdapter  # noqa: PLC0415
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+            super().init_poolmanager(*arguments, **more, ssl_context=tls)
+
+        def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+            return super().proxy_manager_for(proxy, **more, ssl_context=tls)
+
+    session = Session()
+    session.mount("https://", Adapter())
+    return session
 
 
 def use_tracer(tracer: Any) -> None:

@@ -59,7 +59,7 @@ class ListenerTls(Model):
     key_file: str
     """Its key in PEM."""
     client_ca_file: str | None = None
-    """Authorities in PEM whose client certificates are taken."""
+    """CA certificates in PEM whose client certificates are accepted; an intermediate's will do."""
 
 
 class Listener(Model):

@@ -146,10 +146,10 @@ class Credential(Model):
 
 
 class Tls(Model):
-    """How the certificate of a host is judged, and how we show ours."""
+    """How the certificate of a host is verified (as Go does it), and how we show ours."""
 
     ca_file: str | None = None
-    """Certificate authorities in PEM, instead of the system's."""
+    """CA certificates in PEM, instead of the system's; an intermediate's or the host's own one will do."""
     cert_file: str | None = None
     """Client certificate in PEM."""
     key_file: str | None = None

@@ -19,6 +19,7 @@ _NOT_YET_VALID = 9
 _WRONG_NAME = frozenset({62, 64})
 """The name, or the address, does not stand in the certificate."""
 _UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
+_ALTERNATIVE = "only subject alternative names count, not the common name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def _tls(error: BaseException, host: str) -> tuple[str, str]:
         case code if code == _NOT_YET_VALID:
             return seen, "check the clock of this machine"
         case code if code in _WRONG_NAME:
-            return seen, "reach it by a name that stands in its certificate, or have the name added"
+            return seen, f"reach it by a name that stands in its certificate, or have the name added; {_ALTERNATIVE}"
         case code if code in _UNKNOWN_ISSUER:
             return seen, f'set hosts."{host}".tls.caFile to the certificate of its authority'
         case _:

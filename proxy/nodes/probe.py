@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from proxy.config.address import Origin
+from proxy.transport.verification import client_context
 
 PROBE_TIMEOUT = 3.0
 """Seconds for one question."""
@@ -69,7 +70,7 @@ def _repeat(question: Callable[[], dict[str, Answer]], timeout: float, stopping:
 def _connection(origin: Origin, ca: str | None, *, verify: bool) -> http.client.HTTPConnection:
     if origin.scheme == "http":
         return http.client.HTTPConnection(origin.host, origin.port, timeout=PROBE_TIMEOUT)
-    context = ssl.create_default_context(cadata=ca)
+    context = client_context(ca_pem=ca)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

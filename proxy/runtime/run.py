@@ -35,6 +35,7 @@ from proxy.server.status_look import Look, Snapshot
 from proxy.server.tls import listener_contexts, tls_problems
 from proxy.tracing import TracingError, set_up_tracing
 from proxy.transport.singleflight import Background
+from proxy.transport.verification import verify_as_go
 from proxy.version import VERSION
 
 ADMIN_GRACE = 1.0
@@ -178,8 +179,9 @@ def _begin_tracing(config: Config) -> Callable[[], None]:
     """Have spans sent, if that is configured; what ends it. Raises StartError."""
     if config.tracing is None:
         return lambda: None
+    tls = verify_as_go(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     try:
-        return set_up_tracing(config.tracing.endpoint, config.tracing.sample_ratio, VERSION)
+        return set_up_tracing(config.tracing.endpoint, config.tracing.sample_ratio, VERSION, tls)
     except TracingError as error:
         raise StartError(str(error)) from error
 

@@ -13,6 +13,7 @@ from proxy.config.positions import KeyPath
 from proxy.metrics import TLS_NOT_AFTER
 from proxy.server.certificates import Judged, judge
 from proxy.transport.singleflight import Background
+from proxy.transport.verification import verify_as_go
 
 RELOAD_SECONDS = 5.0
 """How often the files are looked at."""
@@ -147,7 +148,7 @@ def _context(tls: ListenerTls, verify: ssl.VerifyMode) -> ssl.SSLContext:
     # A key with a password would be asked for on the terminal.
     context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
     if verify is not ssl.CERT_NONE:
-        context.load_verify_locations(cafile=tls.client_ca_file)
+        verify_as_go(context).load_verify_locations(cafile=tls.client_ca_file)
         context.verify_mode = verify
         # Tickets renew themselves: they would let a client in long after its certificate has ended.
         context.options |= ssl.OP_NO_TICKET

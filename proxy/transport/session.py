@@ -23,6 +23,7 @@ from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, B
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.limits import Gate
+from proxy.transport.verification import client_context
 from proxy.version import USER_AGENT
 
 LINE_LIMIT = 8190
@@ -238,8 +239,7 @@ def without_certificate(tls: Tls) -> Tls:
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = client_context(tls.ca_file)
     if tls.cert_file is not None:
         context.load_cert_chain(tls.cert_file, tls.key_file)
     if tls.insecure_skip_verify:

@@ -20,6 +20,7 @@ from proxy.runtime.run import StartError
 from proxy.server import tls as reloading
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import Written
+from tests.fakes.certificates import CLIENT, GO_ACCEPTS, GO_REFUSES, Chain, Subject
 from tests.fakes.client import WITHIN, NodeClient, read_answer, read_head
 from tests.fakes.proxy import LOGIN, UPSTREAM, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
@@ -60,7 +61,7 @@ class Site:
 
     def trusting(self, shown: trustme.LeafCert | None = None) -> ssl.SSLContext:
         """What a node that trusts the authority connects with."""
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.authority.configure_trust(context)
         if shown is not None:
             shown.configure_cert(context)
@@ -142,7 +143,7 @@ async def test_tls_1_2_is_the_oldest_version(
 
 def hello_of(version: str) -> bytes:
     """What a client begins with that speaks one version only."""
-    context, outgoing = ssl.create_default_context(), ssl.MemoryBIO()
+    context, outgoing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.MemoryBIO()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -231,6 +232,35 @@ async def test_a_client_certificate_is_required(site: Site, registry: ScriptedRe
         for refused in (site.trusting(), site.trusting(foreign.issue_cert("node-1.example"))):
             with pytest.raises(REFUSED):
                 await node.over(refused).get(manifest())
+
+
+def client_of(site: Site, chain: Chain) -> ssl.SSLContext:
+    """A client that presents a chain to a listener that trusts what the chain says."""
+    site.put("ca.crt", chain.trusted_pem.encode())
+    return chain.load_into(site.trusting(), site.folder)
+
+
+@pytest.mark.parametrize("certificates", GO_ACCEPTS)
+async def test_client_certificates_that_go_accepts_pull(
+    site: Site, registry: ScriptedRegistry, certificates: str
+) -> None:
+    client = client_of(site, GO_ACCEPTS[certificates](Subject("node-1.example", CLIENT)))
+    async with serving(site, registry, site.listener(auth="certificate")) as node:
+        try:
+            status = (await node.over(client).get(manifest())).status
+        except REFUSED:
+            status = None
+        assert status == 200
+
+
+@pytest.mark.parametrize("certificates", GO_REFUSES)
+async def test_client_certificates_that_go_refuses_do_not_pull(
+    site: Site, registry: ScriptedRegistry, certificates: str
+) -> None:
+    client = client_of(site, GO_REFUSES[certificates](Subject("node-1.example", CLIENT)))
+    async with serving(site, registry, site.listener(auth="certificate")) as node:
+        with pytest.raises(REFUSED):
+            await node.over(client).get(manifest())
 
 
 async def test_a_client_certificate_is_one_of_two_ways(site: Site, registry: ScriptedRegistry) -> None:

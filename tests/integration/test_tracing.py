@@ -1,5 +1,6 @@
 """Spans of a pull, the client's trace context, and what leads from a graph to a trace."""
 
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,5 +102,6 @@ async def test_no_secret_stands_in_a_span(node: NodeClient, spans: InMemorySpanE
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with pytest.raises(tracing.TracingError, match=r"scope-proxy\[otel\]"):
-        tracing.set_up_tracing("http://127.0.0.1:4318/v1/traces", 1.0, "0")
+        tracing.set_up_tracing("http://127.0.0.1:4318/v1/traces", 1.0, "0", tls)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy.demo.images import Image
 from proxy.demo.rules import Rules
+from tests.fakes.certificates import GO_ACCEPTS, GO_REFUSES, GO_REFUSES_NAMES, Subject
 from tests.fakes.changes import Redirect
 from tests.fakes.matching import on
 from tests.fakes.proxy import LOGIN, ProxyUnderTest, blob, layer_of, manifest, settings, started
@@ -128,6 +129,33 @@ async def test_a_good_certificate_pulls(world: World, image: Image, authority: t
     host = {"tls": {"caFile": str(ca_file)}}
     async with pulling(world, image, server_tls(authority, HOST), host) as (proxy, _):
         assert (await proxy.node.get(manifest())).body == image.manifest
+
+
+@pytest.mark.parametrize("certificates", GO_ACCEPTS)
+async def test_certificates_that_a_node_accepts_pull(
+    world: World, image: Image, tmp_path: Path, certificates: str
+) -> None:
+    """With every Python: 3.13 by itself refuses most of these."""
+    chain = GO_ACCEPTS[certificates](Subject(HOST))
+    host = {"tls": {"caFile": str(chain.trust_file(tmp_path))}}
+    async with pulling(world, image, chain.server(tmp_path), host) as (proxy, _):
+        got = await proxy.node.get(manifest())
+        assert got.status == 200
+        assert got.body == image.manifest
+
+
+@pytest.mark.parametrize("certificates", GO_REFUSES | GO_REFUSES_NAMES)
+async def test_certificates_that_a_node_refuses_get_no_request(
+    world: World, image: Image, tmp_path: Path, certificates: str
+) -> None:
+    chain = (GO_REFUSES | GO_REFUSES_NAMES)[certificates](Subject(HOST))
+    host = {"tls": {"caFile": str(chain.trust_file(tmp_path))}}
+    async with pulling(world, image, chain.server(tmp_path), host) as (proxy, registry):
+        got = await proxy.node.get(manifest())
+        assert got.status == 503
+        assert got.code == "UNAVAILABLE"
+        assert registry.record.all() == ()
+    world.assert_untouched()
 
 
 @pytest.mark.parametrize("server", ["expired", "wrong name", "unknown authority", "self-signed"])

@@ -53,6 +53,7 @@ def test_the_step_and_the_cause_are_told(error: BaseException, check: Check, see
         (9, "clock of this machine"),
         (62, "name that stands in its certificate"),
         (64, "name that stands in its certificate"),
+        (62, "only subject alternative names count"),
         (20, 'hosts."r.example:8443".tls.caFile'),
         (18, 'hosts."r.example:8443".tls.caFile'),
         (26, "look at the certificate"),

@@ -1,5 +1,7 @@
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -7,12 +9,16 @@ import pytest
 
 from proxy.nodes.authority import read_authority
 from proxy.nodes.probe import Answer, ask, usable, wait
+from tests.fakes.certificates import GO_ACCEPTS, GO_REFUSES, GO_REFUSES_NAMES, Subject
 from tests.unit.nodes.support import CA
 
 NOTHING = "http://127.0.0.1:1"
+POLL = 0.01
+"""Seconds between two looks of a server at whether it is to end."""
 
 
-def served(product: str, status: int) -> Iterator[str]:
+@contextmanager
+def serving(product: str, status: int, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response_only(status)
@@ -24,27 +30,34 @@ def served(product: str, status: int) -> Iterator[str]:
             return
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture
 def ours() -> Iterator[str]:
-    yield from served("scope-proxy", 200)
+    with serving("scope-proxy", 200) as url:
+        yield url
 
 
 @pytest.fixture
 def ours_with_clients() -> Iterator[str]:
-    yield from served("scope-proxy", 401)
+    with serving("scope-proxy", 401) as url:
+        yield url
 
 
 @pytest.fixture
 def other() -> Iterator[str]:
-    yield from served("nginx", 200)
+    with serving("nginx", 200) as url:
+        yield url
 
 
 def test_only_a_scope_proxy_is_taken_for_one(ours: str, ours_with_clients: str, other: str) -> None:
@@ -52,6 +65,20 @@ def test_only_a_scope_proxy_is_taken_for_one(ours: str, ours_with_clients: str, 
     assert ask(other) is Answer.OTHER
     assert ask(NOTHING) is Answer.NOTHING
     assert ask(ours.replace("http:", "https:")) is Answer.NOTHING
+
+
+@pytest.mark.parametrize("certificates", GO_ACCEPTS)
+def test_a_certificate_that_the_node_will_accept_is_accepted(tmp_path: Path, certificates: str) -> None:
+    chain = GO_ACCEPTS[certificates](Subject("127.0.0.1"))
+    with serving("scope-proxy", 200, chain.server(tmp_path)) as url:
+        assert ask(url, chain.trusted_pem) is Answer.OURS
+
+
+@pytest.mark.parametrize("certificates", GO_REFUSES | GO_REFUSES_NAMES)
+def test_a_certificate_that_the_node_will_refuse_is_not_ours(tmp_path: Path, certificates: str) -> None:
+    chain = (GO_REFUSES | GO_REFUSES_NAMES)[certificates](Subject("127.0.0.1"))
+    with serving("scope-proxy", 200, chain.server(tmp_path)) as url:
+        assert ask(url, chain.trusted_pem) is Answer.OTHER
 
 
 def test_a_node_is_pointed_at_what_answers_and_never_at_somebody_else() -> None:

@@ -111,7 +111,7 @@ def test_of_several_common_names_none_counts() -> None:
 
 def test_what_python_gives_of_a_real_certificate_is_understood() -> None:
     authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.issue_cert("localhost").configure_cert(server)
     authority.issue_cert("Node-1.example", "node@example.com", common_name="node-1").configure_cert(client)
     authority.configure_trust(server)

@@ -107,7 +107,7 @@ class SecretServer:
 async def test_https_through_a_proxy_shows_its_login_to_the_proxy_alone(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("registry.test").configure_cert(tls)
     registry = SecretServer()
     inner = await asyncio.start_server(registry, "127.0.0.1", 0, ssl=tls)
@@ -127,7 +127,7 @@ async def test_https_through_a_proxy_shows_its_login_to_the_proxy_alone(tmp_path
 
 
 async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
     server = await asyncio.start_server(SecretServer(), "127.0.0.1", 0, ssl=tls)
     async with server:
