@@ -1,5 +1,6 @@
 import contextlib
 import socket
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,8 @@ def test_every_address_belongs_somewhere(address: object) -> None:
     ],
 )
 def test_an_address_is_known_in_every_spelling(host: str, address: str | None) -> None:
-    assert literal_address(host) == address
+    found = literal_address(host)
+    assert (found and ip_address(found)) == (address and ip_address(address))  # Python 3.13 spells them differently
 
 
 @pytest.mark.parametrize(
