@@ -1,5 +1,6 @@
 # make demo   the bug and the cure, on an embedded strict registry
 # make test   all tests; what needs root or a missing program is skipped, with the reason
+# make test-pythons   unit and TLS tests on every other Python that the machine has, and on the image's
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
 # make bench  scope-proxy, nginx and docker-registry against one origin: table, JSON, plot; BENCH_ARGS=--quick is short
@@ -8,7 +9,7 @@
 # make sbom   what is in the image, as CycloneDX, in dist/
 # make chart-docs   the chart's README, schema and icon, from what they are made of
 # make tools  what tests use and no package manager has: Helm, the OCI conformance suite, the base of the image test
-.PHONY: demo test run lint bench baseline image sbom chart-docs tools format lock clean
+.PHONY: demo test test-pythons run lint bench baseline image sbom chart-docs tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -32,6 +33,9 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+test-pythons: $(VENV)/.installed-dev
+	tests/pythons.sh $(BIN)/python
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -95,6 +99,8 @@ lock: $(VENV)/bin/python
 		--no-emit-find-links --upgrade pyproject.toml --all-extras --group build -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 		--no-emit-find-links --upgrade pyproject.toml --all-extras --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--no-emit-find-links --upgrade pyproject.toml --all-extras --group build --group test -c requirements-dev.lock -o requirements-test.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

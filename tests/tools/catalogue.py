@@ -31,8 +31,8 @@ CONFORMANCE = GoProgram(
 )
 """The conformance suite of the OCI distribution specification; its repository tags the specification alone."""
 
-BASE = DebianBase("base", "bookworm", ("python3", "ca-certificates"))
-"""What the image test builds the image on."""
+BASE = DebianBase("base", "trixie", ("python3", "ca-certificates"))
+"""What the image test builds the image on: it has the Python of the base that is shipped, 3.13."""
 
 MACHINE = DebianBase("machine", "bookworm", ("systemd", "systemd-sysv", "procps", "python3", "ca-certificates", "pipx"))
 """A Debian that systemd runs, for the systemd part of the install guide."""
