@@ -211,7 +211,7 @@ def _unusable(tls: Tls) -> tuple[str, str]:
             return setting, file
     if tls.ca_file is not None:
         try:
-            ssl.create_default_context(cafile=tls.ca_file)
+            client_context(tls.ca_file)
         except OSError:
             return "caFile", tls.ca_file
     return "certFile", ", ".join(filter(None, (tls.cert_file, tls.key_file)))
