@@ -58,7 +58,7 @@ def _listed(listing: Path | None) -> list[str]:
     if listing is None:
         return []
     try:
-        lines = listing.read_text().splitlines()
+        lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"cannot read {listing}: {error}") from None
     return [line for line in (text.partition("#")[0].strip() for text in lines) if line]

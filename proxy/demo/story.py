@@ -174,5 +174,5 @@ def _kept(image: Image) -> dict[str, bytes]:
 def _load(text: str) -> Loaded:
     with tempfile.TemporaryDirectory(prefix="scope-proxy-demo-") as folder:
         path = Path(folder) / "config.yaml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return load_config(path)
