@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-_ELSEWHERE = {"__pycache__", "build", "dist"}
+_ELSEWHERE = {".git", "__pycache__", "build", "dist"}
+"""No files of the repository; `.git` is a file in a worktree of Git, with a path of the machine in it."""
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^#{1,6} +(?P<text>.+)$", re.MULTILINE)
