@@ -14,12 +14,12 @@ from cachetools import TTLCache
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamUnavailable
 from proxy.oci.reference import Digest
+from proxy.store.files import DIRECTORY_MODE, FILE_MODE
 
 SUSPECT_SECONDS = 60.0
 """How long no part of a blob is served after wrong bytes of it went out."""
 SUSPECTS_LIMIT = 1024
 """Most digests that are remembered in memory, and most notes that are left in the folder."""
-FOLDER_MODE = 0o700
 
 
 class Suspects:
@@ -50,13 +50,13 @@ class Suspects:
 def _note(folder: Path, digest: Digest) -> None:
     """Leave a note for other processes; on a disk in trouble there is none, and none of theirs either."""
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         notes = sorted(folder.iterdir(), key=lambda note: note.stat().st_mtime)
         surplus = len(notes) - SUSPECTS_LIMIT
         for number, note in enumerate(notes):
             if number < surplus or not _is_young(note):
                 note.unlink(missing_ok=True)
-        (folder / _name(digest)).touch()
+        (folder / _name(digest)).touch(mode=FILE_MODE)
 
 
 def _is_noted(folder: Path, digest: Digest) -> bool:

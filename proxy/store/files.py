@@ -10,6 +10,8 @@ from pathlib import Path
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+PARENT_MODE = 0o755
+"""Of the folders above a store's: who may write there could exchange the store."""
 PIECES_LIMIT = 64
 """Pieces that are written by one call; the system takes 1024, a download comes with fewer than this."""
 
@@ -90,6 +92,17 @@ def make_folder(path: Path) -> None:
             raise
     else:
         sync_folder(path.parent)
+
+
+def make_root(path: Path, mode: int = DIRECTORY_MODE) -> None:
+    """Make a folder and those above it, which only the owner can change whatever the umask; raises OSError."""
+    try:
+        path.mkdir(mode, exist_ok=True)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_root(path.parent, PARENT_MODE)
+        path.mkdir(mode, exist_ok=True)
 
 
 def sync_folder(path: Path) -> None:

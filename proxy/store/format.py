@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from proxy.store.blobs import StoreError
-from proxy.store.files import DIRECTORY_MODE, locked_file, make_folder, read_small, replace
+from proxy.store.files import DIRECTORY_MODE, locked_file, make_folder, make_root, read_small, replace
 from proxy.store.layout import Layout
 from proxy.store.trouble import translated
 
@@ -34,7 +34,7 @@ def open_folder(layout: Layout) -> Path | None:
     with translated(f"cannot use the cache at {root}"):
         if root.is_symlink():
             raise StoreError(_IS_LINK.format(root=root))
-        root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        make_root(root)
         deadline = time.monotonic() + LOCK_SECONDS
         while time.monotonic() < deadline:
             with locked_file(root / _LOCK, fcntl.LOCK_EX) as locked:

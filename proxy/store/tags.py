@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from proxy.oci.descriptor import Contents, Descriptor
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, Tag
-from proxy.store.files import make_folder, read_small, replace
+from proxy.store.files import FILE_MODE, make_folder, read_small, replace
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind, links_of
 from proxy.store.threads import to_the_end
@@ -125,7 +125,7 @@ class Tags:
 
     def _mark(self, key: RepositoryKey, manifest: Digest) -> None:
         folder = self._folder(key, "manifests")
-        (folder / str(manifest).replace(":", "-")).touch()
+        (folder / str(manifest).replace(":", "-")).touch(mode=FILE_MODE)
 
     def _write(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
         found = entry.descriptor
