@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import socket
 from typing import NoReturn
 
 import pytest
@@ -30,6 +31,15 @@ def require_tools(*tools: Tool) -> None:
     missing = [f"{tool.name} {tool.version}" for tool in tools if not tool.path.exists()]
     if missing:
         not_here(f"not built: {', '.join(missing)}: run make tools")
+
+
+def has_ipv6() -> bool:
+    """Whether programs can listen on the loopback address of IPv6; many containers have none."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def not_here(reason: str) -> NoReturn:

@@ -13,6 +13,7 @@ from tests.real.converted import convert, place, serving
 from tests.real.hosts import NOWHERE
 from tests.real.images import PROJECT, named
 from tests.real.processes import free_port
+from tests.real.programs import has_ipv6, not_here
 from tests.real.registry import Registry
 from tests.real.relay import relay
 from tests.real.token_server import PASSWORD, REFRESH_TOKEN, TokenServer
@@ -69,7 +70,7 @@ def addresses(registry: Registry, prefixed_registry: Registry, tmp_path: Path) -
     authority.issue_cert("localhost").configure_cert(tls)
     with contextlib.ExitStack() as stack:
         secure = f"localhost:{stack.enter_context(relay(registry.address, '127.0.0.1', tls))}"
-        ipv6 = f"[::1]:{stack.enter_context(relay(registry.address, '::1'))}"
+        ipv6 = f"[::1]:{stack.enter_context(relay(registry.address, '::1')) if has_ipv6() else free_port()}"
         yield {
             "{registry}": registry.url,
             "{host}": registry.address,
@@ -107,6 +108,8 @@ def test_every_file_has_its_images() -> None:
 def test_a_converted_file_pulls_all_that_the_old_one_was_for(
     name: str, node: Node, addresses: dict[str, str], tokens: TokenServer, tmp_path: Path
 ) -> None:
+    if name == "ipv6" and not has_ipv6():
+        not_here("the loopback interface has no IPv6 address")
     tokens.anonymous = False
     file = tmp_path / "registries.yaml"
     file.write_text(filled((FILES / f"{name}.yaml").read_text(), addresses))
