@@ -203,7 +203,11 @@ async def test_handshakes_that_never_end_count_as_connections_and_are_cut(
     files[1].write_bytes(issued.private_key_pem.bytes())
     listener = {"address": "127.0.0.1:0", "tls": {"certFile": str(files[0]), "keyFile": str(files[1])}}
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    async with serving(plain, listeners=[listener]) as node, AsyncExitStack() as stack:
+    # Long enough for a busy machine to open all of them before the first is cut.
+    async with (
+        serving(plain, listeners=[listener], timeouts={"request": "3s"}) as node,
+        AsyncExitStack() as stack,
+    ):
         slow = [await stack.enter_async_context(connected(node)) for _ in range(CONNECTIONS)]
         await eventually(lambda: metric(OPEN) == before + CONNECTIONS)
         assert await sent_raw(node) == []
