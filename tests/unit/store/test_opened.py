@@ -17,7 +17,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def settings(path: Path) -> Cache:
-    return Cache.model_validate({"path": str(path), "maxSize": "1Gi"})
+    return Cache.model_validate({"path": str(path), "maxSize": "1Gi", "reserveFree": "1Ki"})
 
 
 async def test_it_opens_sweeps_and_closes(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def script(programs: Path, text: str) -> None:
     """Let `docker-credential-test` be this shell script; it notes each start and what it was asked."""
     path = programs / "docker-credential-test"
-    path.write_text(f'#!/bin/sh\necho "$1 $(cat)" >> {programs}/log\n{text}\n')
+    path.write_text(f'#!/bin/sh\necho "$1 $(cat)" >> {shlex.quote(f"{programs}/log")}\n{text}\n')
     path.chmod(0o755)
 
 
@@ -137,7 +138,8 @@ async def test_a_helper_that_hangs_is_killed_with_all_that_it_started(
     source: HelperSource, programs: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setattr(helper, "TIMEOUT_SECONDS", 0.5)
-    script(programs, f"echo $$ > {programs}/pid; {text.format('sleep 1000', programs / 'pid')}")
+    pid = shlex.quote(f"{programs}/pid")
+    script(programs, f"echo $$ > {pid}; {text.format('sleep 1000', pid)}")
     async with asyncio.timeout(20):
         with pytest.raises(CredentialError, match="did not answer within"):
             await source.ask("test", ORIGIN)
@@ -145,15 +147,30 @@ async def test_a_helper_that_hangs_is_killed_with_all_that_it_started(
             await asyncio.sleep(0.01)
 
 
+async def _line(reader: int) -> bytes:
+    """What the next write to a pipe brings."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(reader, came.set)
+    try:
+        await came.wait()
+        return os.read(reader, 100)
+    finally:
+        loop.remove_reader(reader)
+
+
 async def test_closing_the_application_kills_a_helper_that_runs(programs: Path) -> None:
     background = Background()
-    os.mkfifo(programs / "running")
-    script(programs, f"echo $$ > {programs}/running; exec sleep 1000")
-    async with asyncio.TaskGroup() as group:
+    running = programs / "running"
+    os.mkfifo(running)
+    script(programs, f"echo $$ > {shlex.quote(str(running))}; exec sleep 1000")
+    reader = os.open(
+        running, os.O_RDWR | os.O_NONBLOCK
+    )  # waits for no writer: one that never comes would hold the test
+    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
         waiter = group.create_task(HelperSource(background).ask("test", ORIGIN))
-        pid = int(await asyncio.to_thread((programs / "running").read_text))
-        async with asyncio.timeout(20):
-            await background.close()
+        pid = int(await _line(reader))
+        await background.close()
+    os.close(reader)
     assert waiter.cancelled()
     assert not is_running(pid)
 
