@@ -36,6 +36,7 @@ RUN python3 -m pip --python /opt/build/bin/python3 wheel --no-deps --no-build-is
 # What the last stage gets besides the program: folders that belong to the user it runs as.
 COPY config/default.yaml /rootfs/etc/scope-proxy/config.yaml
 RUN mkdir -p /rootfs/var/cache/scope-proxy && chown 65532:65532 /rootfs/var/cache/scope-proxy \
+ && chmod 0644 /rootfs/etc/scope-proxy/config.yaml \
  && /opt/scope-proxy/bin/scope-proxy check --config /rootfs/etc/scope-proxy/config.yaml
 
 FROM ${BASE}

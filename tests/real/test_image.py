@@ -61,6 +61,12 @@ def test_it_says_what_it_is_and_how_it_is_run(image: Built) -> None:
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
+def test_its_user_may_read_its_configuration_whatever_the_umask_of_the_checkout(image: Built) -> None:
+    folder = image.root / "etc/scope-proxy"
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (folder, *folder.iterdir())}
+    assert modes == {"scope-proxy": "0o755", "config.yaml": "0o644"}
+
+
 def test_it_holds_no_tool_that_builds_or_installs(image: Built) -> None:
     packages = {
         path.name.partition("-")[0] for path in image.root.glob("opt/scope-proxy/lib/*/site-packages/*.dist-info")
@@ -187,7 +193,8 @@ def scene(image: Built, registry: str, workers: int = 1) -> Iterator[Scene]:
         )
         config.write_text(json.dumps(document))
         cache.mkdir()
-        os.chown(cache, USER, USER)
+        for path in (config, cache):  # others may not read them where the umask is 0077
+            os.chown(path, USER, USER)
         container = Container(image, folder, folder.name)
         try:
             yield Scene(container, config, cache, address, admin)

@@ -14,6 +14,8 @@ from tests.tools.tool import Tool, UnavailableError
 COMMAND_TIMEOUT = 1800.0  # seconds; Helm takes the longest
 GO_MINIMUM = (1, 24)
 _ARCHIVE = "base.tar"
+_DEBOOTSTRAP = 'mount --bind "$1" /mnt && exec debootstrap --variant=minbase "$2" "$3" "/mnt/$4"'
+"""In a mount namespace of its own, because debootstrap fails below a directory with a space in its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class DebianBase(Tool):
             raise UnavailableError("needs root and debootstrap")
         root = workshop / f"{self.name}-root"
         included = f"--include={','.join(self.packages)}"
-        _run(["unshare", "--mount", "debootstrap", "--variant=minbase", included, self.version, str(root)])
+        namespace = ("unshare", "--mount", "sh", "-c", _DEBOOTSTRAP, "sh")
+        _run([*namespace, str(workshop), included, self.version, root.name])
         shutil.rmtree(root / "var/cache/apt/archives")
         target.mkdir()
         _run(["tar", "--create", "--one-file-system", "-f", str(target / _ARCHIVE), "--directory", str(root), "."])
