@@ -33,6 +33,8 @@ USUAL = {"shutdownGrace": "200ms", "drainIdle": "0s"}
 """The budgets as they are by default."""
 SHORT = {"manifest": "1s", "blob": "2s", "connect": "1s", "stall": "500ms", "shutdownGrace": "200ms"}
 """Budgets for tests that see their end; in others a busy machine would end them as well."""
+NO_RESERVE = {"reserveFree": "1Ki"}
+"""A full disk is then no matter for tests: by default the cache leaves 1 GiB free."""
 BODY_STALLS = 4
 """Times that one body may stall: at its first request and at three further ones."""
 USER = "robot"
@@ -96,7 +98,9 @@ async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderT
             async with started({**configuration, "cache": {"path": folder}}) as proxy:
                 yield proxy
         return
-    loaded = await asyncio.to_thread(parse_config, json.dumps(configuration), "test.yaml")
+    cache = configuration.get("cache")
+    document = {**configuration, "cache": {**NO_RESERVE, **cache}} if cache else configuration
+    loaded = await asyncio.to_thread(parse_config, json.dumps(document), "test.yaml")
     times = loaded.config.timeouts
     budgets = Budgets(times.manifest, times.blob + BODY_STALLS * times.stall)
     asks = loaded.config.listeners[0].clients.auth != ("none",)
