@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	$(BIN)/scope-proxy demo
 
 run: $(VENV)/.installed
-	$(BIN)/scope-proxy serve --config $(CONFIG)
+	$(BIN)/scope-proxy serve --config "$(CONFIG)"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
