@@ -45,6 +45,8 @@ async def pull(program: Program, image: Image, layers: Mapping[str, Content], sl
     return wrong
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # ten starts and five hundred pulls, on a machine that does other things as well
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_ten_stops_during_fifty_pulls_fail_none(
     program: Program, registry: ScriptedRegistry, image: Image, workers: int
