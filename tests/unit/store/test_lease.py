@@ -133,7 +133,7 @@ def test_only_the_committed_file_is_told_to_be_committed(path: Path, tmp_path: P
 
 @pytest.mark.parametrize("text", ["x", "--1", "1.5", "\0" * 20, "²"])
 def test_what_nobody_can_have_told_is_nothing(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert told(path) is None
 
 
