@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from proxy.config.base import as_list
 from proxy.config.listener import Clients
 from proxy.config.model import Config
-from proxy.config.units import parse_duration, parse_size
+from proxy.config.units import parse_duration, parse_rate, parse_size
 
 CHART = Path(__file__).parent / "scope-proxy"
 BEGIN, END = "<!-- Values: made by helm/generate.py from values.yaml -->", "<!-- End of values -->"
@@ -27,6 +27,7 @@ _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):(?P<rest>.*)$")
 _PATTERNS: dict[Any, str] = {
     parse_duration: r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$",
     parse_size: r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti)$",
+    parse_rate: r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti)/s$",
 }
 """What is written with a unit, by what reads it."""
 

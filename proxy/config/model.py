@@ -19,7 +19,7 @@ from proxy.config.address import EndpointAddress, Origin
 from proxy.config.base import Model, Wait, as_list, exact_origin, listen_address
 from proxy.config.listener import Listener
 from proxy.config.rewrite_rule import RewriteRule
-from proxy.config.units import Duration, Size
+from proxy.config.units import Duration, Rate, Size
 
 ANY = "*"
 """The entry of `registries` and `hosts` that stands for every name without an entry of its own."""
@@ -247,6 +247,9 @@ class Cache(Model):
     """`stream`: bytes go out while they arrive, the tail once the digest is right; `verified`: nothing before."""
     finish_abandoned: StrictBool = True
     """Finish a download that every client has left."""
+    min_join_rate: Rate = 64 << 10
+    """Bytes a second that a download has to make for clients of other registries to stay with it, where content is
+    shared between registries; below that they get a download from their own."""
     fetch_timeout: Wait = 300.0
     """How long a download lives without a byte from the upstream. Its client is told to come again long before that;
     then its request is sent once more."""

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
@@ -12,7 +12,14 @@ from pydantic_core import PydanticUndefined
 from proxy.config.base import Model
 from proxy.config.model import Config
 from proxy.config.sections import section_in, settings
-from proxy.config.units import format_duration, format_size, parse_duration, parse_size
+from proxy.config.units import format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
+
+_UNITS: Mapping[str, tuple[Callable[[object], float], Callable[[Any], str]]] = {
+    "duration": (parse_duration, format_duration),
+    "size": (parse_size, format_size),
+    "rate": (parse_rate, format_rate),
+}
+"""What is written with a unit: what reads it, and what writes it."""
 
 MARKER = "<!-- All that follows is made by proxy/config/reference.py: change the models, not this text. -->"
 """Separates what is written by hand from what is generated."""
@@ -89,7 +96,7 @@ def _kind(annotation: Any) -> str:
 def _unit(field: FieldInfo) -> str | None:
     """What a number is written in, if it has a unit."""
     parsers = {getattr(item, "func", None) for item in field.metadata}
-    return "duration" if parse_duration in parsers else "size" if parse_size in parsers else None
+    return next((unit for unit, (parser, _) in _UNITS.items() if parser in parsers), None)
 
 
 def _default(field: FieldInfo) -> str:
@@ -98,7 +105,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     unit = _unit(field)
     if unit is not None:
-        return f"`{format_duration(default) if unit == 'duration' else format_size(default)}`"
+        return f"`{_UNITS[unit][1](default)}`"
     if default is None:
         return ""
     if isinstance(default, bool):

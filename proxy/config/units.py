@@ -55,5 +55,26 @@ def format_size(size: int) -> str:
     return f"{size / _BYTES['Ki']:g}Ki"
 
 
+_RATE = "/s"
+
+
+def parse_rate(value: object) -> int:
+    """Bytes a second of a rate such as `64Ki/s`; raises ValueError for a bare number or an unknown unit."""
+    if not isinstance(value, str) or not value.endswith(_RATE):
+        raise ValueError("a rate needs a unit, such as 16Ki/s or 1Mi/s")
+    try:
+        return parse_size(value.removesuffix(_RATE))
+    except ValueError:
+        raise ValueError("a rate needs a unit, such as 16Ki/s or 1Mi/s") from None
+
+
+def format_rate(rate: int) -> str:
+    """A rate as the configuration would write it."""
+    return f"{format_size(rate)}{_RATE}"
+
+
+Rate = Annotated[int, BeforeValidator(parse_rate), PlainSerializer(format_rate, return_type=str, when_used="json")]
+"""Bytes a second; written with a unit."""
+
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str, when_used="json")]
 """Bytes; written with a unit."""

@@ -1,5 +1,7 @@
 """Where the bytes of a blob come from: what is stored, a download in flight, or one that is begun."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.config.model import Cache, Timeouts
@@ -16,7 +18,7 @@ from proxy.pull.blob import Way
 from proxy.pull.downloads import Downloads
 from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.pull.passthrough import SMALL, VERIFIED, PassThrough, told_size
-from proxy.pull.progress import Abandoned, ContentWrong, Progress
+from proxy.pull.progress import RATE_SECONDS, Abandoned, ContentWrong, Progress
 from proxy.pull.recovery import ATTEMPTS
 from proxy.pull.repository import repository_key, starter_of
 from proxy.pull.stored import Stored
@@ -24,6 +26,7 @@ from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.layout import Link, LinkKind
+from proxy.store.provenance import Provenance
 from proxy.store.tags import Tags
 from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline, DeadlineExceeded
@@ -36,6 +39,8 @@ BEGINNING = 512
 FOREIGN_SHARE = 0.5
 """Share of its time that a client waits for a download to begin that somebody else has asked for."""
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class BlobParts:
@@ -45,6 +50,7 @@ class BlobParts:
     stored: Stored
     downloads: Downloads
     tags: Tags
+    provenance: Provenance
     kinds: Kinds
     passthrough: PassThrough
     suspects: Suspects
@@ -54,6 +60,10 @@ class BlobParts:
 
 class OthersTrouble(Exception):
     """A download of another client, repository or process is of no use: this client has its own upstream."""
+
+
+class ServedElsewhere(Exception):
+    """A download from another registry is of no use to this client: its own registry may do better."""
 
 
 class BlobSources:
@@ -68,12 +78,17 @@ class BlobSources:
         Raises RegistryError, StoreError and OthersTrouble.
         """
         failure: Exception = Abandoned("nothing was found")
-        is_foreign = False
+        is_foreign = is_own = False
         for _ in range(ATTEMPTS):
-            progress, way = await self.find(route, digest)
+            progress, way = await self.find(route, digest, is_own=is_own)
             try:
                 if await self._is_good(route, digest, progress, deadline):
                     return progress, way
+            except ServedElsewhere as error:
+                _logger.info("%s is fetched from %s itself: %s", digest, route.registry, error)
+                progress.release()
+                is_own = True
+                continue
             except BaseException:
                 progress.release()
                 raise
@@ -88,15 +103,26 @@ class BlobSources:
             raise OthersTrouble(str(failure))
         raise self._told(route, digest, failure)
 
-    async def find(self, route: Route, digest: Digest) -> tuple[Progress, Way]:
-        """What is stored or on its way, begun if need be, to be released by who gets it; raises StoreError."""
-        stored = await self._parts.stored.open(digest)
+    async def find(self, route: Route, digest: Digest, *, is_own: bool = False) -> tuple[Progress, Way]:
+        """What is stored or on its way, begun if need be, to be released by who gets it; raises StoreError.
+
+        With `is_own` no download of another registry.
+        """
+        stored = await self._stored(route, digest)
         if stored is not None:
             return stored, Way.HIT
-        way = Way.MISS if self._parts.downloads.active(digest) is None else Way.JOIN
-        progress = self._parts.downloads.start(route, digest)
+        way = Way.MISS if self._parts.downloads.active(route, digest, is_own=is_own) is None else Way.JOIN
+        progress = self._parts.downloads.start(route, digest, is_own=is_own)
         progress.retain()
         return progress, way
+
+    async def find_own(self, route: Route, digest: Digest) -> tuple[Progress, Way]:
+        """As `find`, for a client that is being sent the content: another registry's only once it is verified."""
+        progress, way = await self.find(route, digest)
+        if progress.verified or progress.origins <= route.origins:
+            return progress, way
+        progress.release()
+        return await self.find(route, digest, is_own=True)
 
     async def small(self, route: Route, digest: Digest) -> bytes | None:
         """All bytes of a stored blob that is small, where all that `get` makes sure of is known already.
@@ -104,15 +130,16 @@ class BlobSources:
         Raises StoreError.
         """
         is_blob = self._parts.kinds.known(digest) is False
-        if is_blob and self._parts.tags.knows_link(repository_key(route), Link(digest, LinkKind.BLOB)):
+        is_delivered = route.domain is None or self._parts.provenance.knows(digest, route.domain)
+        if is_blob and is_delivered and self._parts.tags.knows_link(repository_key(route), Link(digest, LinkKind.BLOB)):
             return await self._parts.stored.small(digest)
         return None
 
     async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
         """The size of what is stored, or of a download in flight that knows it; raises RegistryError, StoreError."""
-        progress = await self._parts.stored.open(digest)
+        progress = await self._stored(route, digest)
         if progress is None:
-            progress = self._parts.downloads.active(digest)
+            progress = self._parts.downloads.active(route, digest)
             if progress is None or progress.size is None or progress.failure is not None:
                 return None
             progress.retain()
@@ -122,6 +149,12 @@ class BlobSources:
             return None
         finally:
             progress.release()
+
+    async def _stored(self, route: Route, digest: Digest) -> Progress | None:
+        """What is stored, where it counts for the route; raises StoreError."""
+        if route.domain is not None and not await self._parts.provenance.covers(digest, route.domain):
+            return None
+        return await self._parts.stored.open(digest)
 
     async def ask_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
         """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
@@ -144,22 +177,31 @@ class BlobSources:
         Raises RegistryError and OthersTrouble.
         """
         await self._wait_started(route, digest, progress, deadline)
+        await self._wait_elsewhere(route, digest, progress, deadline)
         if progress.failure is not None and not progress.available:
             return False
         await self._confirm(route, digest, progress, deadline)
         size, is_seen = progress.size, self._parts.kinds.known(digest) is not None
         if size is not None and size <= VERIFIED:
             return await self._is_blob(route, digest, progress, deadline)
-        if is_seen or (size is not None and size > SMALL) or not await self._may_be_manifest(progress, deadline):
+        if (
+            is_seen
+            or (size is not None and size > SMALL)
+            or not await self._may_be_manifest(route, digest, progress, deadline)
+        ):
             return True
         return await self._is_blob(route, digest, progress, deadline)
 
-    async def _may_be_manifest(self, progress: Progress, deadline: Deadline) -> bool:
+    async def _may_be_manifest(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Whether the first bytes could be those of a manifest; layers do not begin so, and need not be waited for."""
         try:
-            async with deadline.enforced():
-                while not progress.available and not progress.verified and progress.failure is None:
-                    await progress.changed()
+            await self._until(
+                lambda: bool(progress.available) or progress.verified or progress.failure is not None,
+                route,
+                digest,
+                progress,
+                deadline,
+            )
         except DeadlineExceeded:
             return True
         content = progress.content
@@ -169,12 +211,36 @@ class BlobSources:
         is_foreign = progress.is_foreign(starter_of(route))
         waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE) if is_foreign else deadline
         try:
-            async with waiting.enforced():
-                await progress.started.wait()
+            await self._until(progress.started.is_set, route, digest, progress, waiting)
         except DeadlineExceeded:
             if is_foreign:
                 raise OthersTrouble("somebody else has asked for it, whose upstream does not send it") from None
             raise self._late(route, digest) from None
+
+    async def _wait_elsewhere(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
+        """Wait for all of what another registry delivers: its bytes are sent to nobody else before they are verified.
+
+        Raises ServedElsewhere.
+        """
+        if not progress.origins - route.origins:
+            return
+        waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE)
+        try:
+            await self._until(
+                lambda: progress.verified or progress.failure is not None, route, digest, progress, waiting
+            )
+        except DeadlineExceeded:
+            raise ServedElsewhere("another registry has not sent all of it in time") from None
+
+    async def _until(
+        self, is_ready: Callable[[], bool], route: Route, digest: Digest, progress: Progress, deadline: Deadline
+    ) -> None:
+        """Wait for the content to change; raises DeadlineExceeded, and ServedElsewhere where `serves_badly` holds."""
+        async with deadline.enforced():
+            while not is_ready():
+                if self._parts.downloads.serves_badly(progress, route, digest):
+                    raise ServedElsewhere("another registry is too slow, or has sent wrong bytes of it")
+                await progress.changed(RATE_SECONDS)
 
     async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         """Make sure that the repository holds the digest: by a manifest, or because the upstream says so."""
@@ -194,9 +260,13 @@ class BlobSources:
     async def _is_blob(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Wait for all bytes of what is small, or could be a manifest, and look at them; whether they came."""
         try:
-            async with deadline.enforced():
-                while not progress.verified and progress.failure is None and progress.available <= SMALL:
-                    await progress.changed()
+            await self._until(
+                lambda: progress.verified or progress.failure is not None or progress.available > SMALL,
+                route,
+                digest,
+                progress,
+                deadline,
+            )
         except DeadlineExceeded:
             raise self._late(route, digest) from None
         if progress.available > SMALL:

@@ -30,7 +30,7 @@ class Blobs:
     def __init__(self, parts: BlobParts) -> None:
         self._parts = parts
         self._sources = BlobSources(parts)
-        self._recovery = Recovery(self._sources.find, parts.passthrough, parts.suspects, parts.timeouts)
+        self._recovery = Recovery(self._sources.find_own, parts.passthrough, parts.suspects, parts.timeouts)
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
@@ -53,7 +53,7 @@ class Blobs:
     async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None) -> Blob:
         deadline = Deadline.after(self._parts.timeouts.blob)
         self._sources.refuse_manifest(route, digest)
-        await self._parts.suspects.refuse_tail(digest, wanted)
+        await self._parts.suspects.refuse_tail(route.registry, digest, wanted)
         content = await self._sources.small(route, digest)
         if content is not None:
             return _small_blob(digest, content, wanted)

@@ -1,13 +1,13 @@
 """A download in flight: one writer, owned by the application, and however many read behind it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from proxy.oci.reference import Digest
 from proxy.pull.progress import ContentWrong, Progress
-from proxy.store.blobs import Content, Ingest
+from proxy.store.blobs import Content, Ingest, Origins
 from proxy.tracing import span
 
 QUEUE_CHUNKS = 16
@@ -40,11 +40,17 @@ async def rehash(content: Content, hasher: Hasher, end: int) -> None:
 
 
 async def write_through(
-    progress: Progress, ingest: Ingest, digest: Digest, hasher: Hasher, chunks: AsyncGenerator[bytes, None]
+    progress: Progress,
+    ingest: Ingest,
+    digest: Digest,
+    hasher: Hasher,
+    chunks: AsyncGenerator[bytes, None],
+    *,
+    delivered_by: Callable[[], Origins | None],
 ) -> None:
     """Hash and store what arrives, tell followers, and commit it if the digest is right.
 
-    Raises StoreError, ContentWrong, and what `chunks` raises.
+    `delivered_by` says in the end who has sent it. Raises StoreError, ContentWrong, and what `chunks` raises.
     """
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_CHUNKS)
     broken: list[Exception] = []
@@ -76,7 +82,7 @@ async def write_through(
         raise ContentWrong(f"the upstream sent wrong bytes for {digest}")
     size = ingest.size
     with span("store", digest=str(digest)):
-        await ingest.commit()
+        await ingest.commit(delivered_by())
     progress.complete(size)
 
 

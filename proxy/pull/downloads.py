@@ -1,4 +1,4 @@
-"""All downloads in flight: one for each digest, whoever asks, in whichever process."""
+"""All downloads in flight: one for each digest and trust domain, whoever asks, in whichever process."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
+from proxy.config.address import Origin
 from proxy.config.model import Cache, Timeouts
 from proxy.metrics import CACHE_CORRUPTIONS, DOWNLOADS
 from proxy.oci.byterange import ByteRange, Span
@@ -20,8 +21,9 @@ from proxy.pull.progress import Abandoned, ContentWrong, Progress
 from proxy.pull.repository import repository_key, starter_of
 from proxy.pull.verified import Verified
 from proxy.routing.table import Route, Target
-from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, StoreError
+from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, Origins, StoreError
 from proxy.store.eviction import Evictor
+from proxy.store.provenance import Provenance
 from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
@@ -62,36 +64,58 @@ class Downloads:
         store: BlobStore,
         verified: Verified,
         background: Background,
+        *,
+        provenance: Provenance,
         settings: DownloadSettings,
     ) -> None:
         self._client = client
         self._store = store
+        self._provenance = provenance
         self._verified = verified
         self._background = background
         self._settings = settings
-        self._active: dict[Digest, Progress] = {}
-        self._wrong: TTLCache[Digest, Target] = TTLCache(WRONG_LIMIT, WRONG_SECONDS)
+        self._active: dict[tuple[Digest, Origins | None], Progress] = {}
+        self._wrong: TTLCache[tuple[Digest, Origin], bool] = TTLCache(WRONG_LIMIT, WRONG_SECONDS)
 
     def __repr__(self) -> str:
         """What the status shows."""
         return f"{len(self._active)} downloads in flight"
 
-    def active(self, digest: Digest) -> Progress | None:
-        """The download of a digest in this process."""
-        return self._active.get(digest)
+    def active(self, route: Route, digest: Digest, *, is_own: bool = False) -> Progress | None:
+        """The download in this process that a client of the route would join; with `is_own` not another registry's."""
+        return self._active.get((digest, self._domain(route, digest, is_own=is_own)))
 
-    def start(self, route: Route, digest: Digest) -> Progress:
+    def start(self, route: Route, digest: Digest, *, is_own: bool = False) -> Progress:
         """The download of a digest, begun if there is none; it goes on when its client leaves."""
-        progress = self._active.get(digest)
+        domain = self._domain(route, digest, is_own=is_own)
+        progress = self._active.get((digest, domain))
         if progress is None:
-            progress = self._active[digest] = Progress(starter_of(route))
-            self._background.start(self._run(progress, route, digest))
+            progress = self._active[digest, domain] = Progress(starter_of(route), route.origins)
+            self._background.start(self._run(progress, route, digest, domain))
         return progress
 
-    async def _run(self, progress: Progress, route: Route, digest: Digest) -> None:
+    def serves_badly(self, progress: Progress, route: Route, digest: Digest) -> bool:
+        """Whether an endpoint that is none of the route's delivers it too slowly, or has sent wrong bytes of it."""
+        others = progress.origins - route.origins
+        if not others or progress.verified:
+            return False
+        is_slow = progress.is_slower(self._settings.cache.min_join_rate)
+        return is_slow or any((digest, origin) in self._wrong for origin in others)
+
+    def _domain(self, route: Route, digest: Digest, *, is_own: bool) -> Origins | None:
+        """The trust domain whose download a client of the route joins or starts.
+
+        Where content is shared that is the one of all, unless it is of no use to this client: then its own.
+        """
+        if is_own or route.domain is not None or (digest, route.origins) in self._active:
+            return route.origins
+        shared = self._active.get((digest, None))
+        return None if shared is None or not self.serves_badly(shared, route, digest) else route.origins
+
+    async def _run(self, progress: Progress, route: Route, digest: Digest, domain: Origins | None) -> None:
         try:
             with DOWNLOADS.track_inprogress():
-                await self._while_wanted(progress, route, digest)
+                await self._while_wanted(progress, route, digest, domain)
         except asyncio.CancelledError:
             progress.fail(Abandoned("the proxy stops"))
             raise
@@ -111,13 +135,13 @@ class Downloads:
         else:
             self._verified.add(digest, progress.available)
         finally:
-            self._active.pop(digest, None)
+            self._active.pop((digest, domain), None)
             progress.finish()
 
-    async def _while_wanted(self, progress: Progress, route: Route, digest: Digest) -> None:
+    async def _while_wanted(self, progress: Progress, route: Route, digest: Digest, domain: Origins | None) -> None:
         """Obtain it; where abandoned downloads are not to be finished, as long as somebody reads it."""
         if self._settings.cache.finish_abandoned:
-            await self._obtain(progress, route, digest)
+            await self._obtain(progress, route, digest, domain)
             return
 
         async def leave() -> None:
@@ -128,18 +152,18 @@ class Downloads:
         try:
             async with asyncio.TaskGroup() as tasks:
                 leaving = tasks.create_task(leave())
-                await self._obtain(progress, route, digest)
+                await self._obtain(progress, route, digest, domain)
                 leaving.cancel()
         except BaseExceptionGroup as group:
             raise first_of(group) from None
 
-    async def _obtain(self, progress: Progress, route: Route, digest: Digest) -> None:
-        ingest = await self._store.begin(digest)
+    async def _obtain(self, progress: Progress, route: Route, digest: Digest, domain: Origins | None) -> None:
+        ingest = await self._store.begin(digest, domain)
         if ingest is None:
-            await self._follow(progress, digest)
+            await self._follow(progress, digest, domain)
             return
         try:
-            await self._refuse_stored(digest)
+            await self._refuse_stored(digest, domain)
             await self._download(progress, ingest, route, digest)
         except BaseException:
             await _end(ingest, digest)
@@ -147,16 +171,18 @@ class Downloads:
                 ingest.close()
             raise
 
-    async def _refuse_stored(self, digest: Digest) -> None:
+    async def _refuse_stored(self, digest: Digest, domain: Origins | None) -> None:
         """Look once more, now that nobody else can store it; raises Abandoned where it has just been stored."""
+        if domain is not None and not await self._provenance.covers(digest, domain):
+            return
         content = None if self._verified.is_spoiled(digest) else await self._store.find(digest)
         if content is not None:
             content.close()
             raise Abandoned("it has just been stored")
 
-    async def _follow(self, progress: Progress, digest: Digest) -> None:
+    async def _follow(self, progress: Progress, digest: Digest, domain: Origins | None) -> None:
         """See another process write it; raises Abandoned where that ends unfinished."""
-        arriving = await self._store.arriving(digest)
+        arriving = await self._store.arriving(digest, domain)
         if arriving is None:
             raise Abandoned("the other process has just ended its download")
         try:
@@ -168,6 +194,7 @@ class Downloads:
     async def _see(self, progress: Progress, arriving: Arriving) -> None:
         while (state := await arriving.poll()) is Arrival.GROWING:
             if arriving.total is not None and not progress.started.is_set():
+                progress.origins = progress.origins if arriving.origin is None else frozenset({arriving.origin})
                 progress.start(arriving, arriving.total if arriving.total >= 0 else None)
             progress.advance(arriving.size)
             await asyncio.sleep(POLL_SECONDS)
@@ -185,15 +212,18 @@ class Downloads:
         body, size, target = await self._open(route, digest, offset)
         try:
             # Told first, so that downloads which begin at the same time count each other.
-            await ingest.expect(size)
+            await ingest.expect(size, target.endpoint.origin)
             await self._make_room()
             progress.confirmed = repository_key(route)
+            progress.origins = frozenset(body.origins)
             progress.start(ingest, size)
             progress.advance(offset)
             chunks = body.chunks() if size is not None else self._within_bounds(body.chunks())
-            await write_through(progress, ingest, digest, hasher, chunks)
+            await write_through(
+                progress, ingest, digest, hasher, chunks, delivered_by=lambda: _delivered(body, route, offset)
+            )
         except ContentWrong:
-            self._wrong[digest] = target
+            self._wrong.update(dict.fromkeys(((digest, origin) for origin in body.origins), True))
             raise
         finally:
             body.close()
@@ -219,9 +249,9 @@ class Downloads:
         wanted = ByteRange(offset) if offset else None
         ask = Ask(Operation.BLOB, f"blobs/{digest}", "GET", "*/*", wanted)
         deadline = Deadline.after(self._settings.cache.fetch_timeout)
-        wrong = self._wrong.get(digest)
-        if wrong is not None and wrong in route.targets:
-            route = others_first(route, wrong)
+        for target in route.targets:
+            if (digest, target.endpoint.origin) in self._wrong:
+                route = others_first(route, target)
         patience = self._settings.timeouts.blob
         try:
             return await self._client.fetch(
@@ -246,6 +276,14 @@ class Downloads:
             self._client, route, Ask(ask.operation, ask.suffix, "GET", ask.accept), timeouts.stall, timeouts.blob
         )
         return ResumingBody(source, opened, offset, None if size is None else size - 1), size, opened.target
+
+
+def _delivered(body: ResumingBody, route: Route, offset: int) -> Origins | None:
+    """Who has sent the whole: with a beginning that an interrupted writer left, any endpoint of the domain may have.
+
+    None where that could be any registry's.
+    """
+    return frozenset(body.origins) if not offset else route.domain
 
 
 async def _end(ingest: Ingest, digest: Digest) -> None:

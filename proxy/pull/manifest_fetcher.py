@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 
+from proxy.config.address import Origin
 from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, manifest_type, media_type_of
 from proxy.oci.errors import DigestInvalid, UpstreamDigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest, Tag
@@ -24,6 +25,8 @@ class Fetched:
 
     descriptor: Descriptor
     content: bytes | None = field(repr=False)
+    origin: Origin
+    """The endpoint that has told or sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class ManifestFetcher:
         async def consume(opened: Opened) -> Fetched:
             if opened.response.status == NOT_MODIFIED and known is not None:
                 opened.close()
-                return Fetched(known, None)
+                return Fetched(known, None, opened.target.endpoint.origin)
             return await self._read(opened, reference)
 
         return await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
@@ -90,7 +93,7 @@ class ManifestFetcher:
                 "%s calls a manifest %s that is %s", opened.target.endpoint.origin, told or "nothing", media_type
             )
         self._kinds.learn(digest, content)
-        return Fetched(Descriptor(media_type, digest, len(content)), content)
+        return Fetched(Descriptor(media_type, digest, len(content)), content, opened.target.endpoint.origin)
 
 
 def _verified(opened: Opened, content: bytes, reference: Tag | Digest) -> Digest:
@@ -115,7 +118,7 @@ def _described(opened: Opened, reference: Tag | Digest) -> Fetched | None:
         raise Wrong(f"{host} tells digest {told} for {reference}", UpstreamDigestInvalid)
     if size > MANIFEST_LIMIT:
         raise Wrong(f"{host} tells a manifest of {size} bytes; at most {MANIFEST_LIMIT} are served")
-    return Fetched(Descriptor(media_type, told, size), None)
+    return Fetched(Descriptor(media_type, told, size), None, opened.target.endpoint.origin)
 
 
 def _told_digest(opened: Opened) -> Digest | None:

@@ -8,10 +8,14 @@ from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor, contents_of, manife
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.pull.kinds import Kinds
+from proxy.pull.manifest_fetcher import Fetched
+from proxy.pull.repository import repository_key
 from proxy.pull.stored import Stored
+from proxy.routing.table import Route
 from proxy.store.blobs import BlobStore
 from proxy.store.eviction import Evictor
 from proxy.store.layout import Link, LinkKind
+from proxy.store.provenance import Provenance
 from proxy.store.tags import RepositoryKey, Tags
 
 MEMORY = 16 * 1024 * 1024
@@ -29,8 +33,11 @@ class StoredManifest:
 class ManifestStore:
     """Finds and keeps manifests."""
 
-    def __init__(self, store: BlobStore, stored: Stored, tags: Tags, evictor: Evictor, kinds: Kinds) -> None:
+    def __init__(
+        self, store: BlobStore, stored: Stored, tags: Tags, evictor: Evictor, *, provenance: Provenance, kinds: Kinds
+    ) -> None:
         self._store = store
+        self._provenance = provenance
         self._stored = stored
         self._tags = tags
         self._evictor = evictor
@@ -41,29 +48,41 @@ class ManifestStore:
         """Drop what is in memory: the stored files have been changed by somebody else."""
         self._memory.clear()
 
-    async def find(self, key: RepositoryKey, digest: Digest) -> StoredManifest | None:
-        """The stored manifest, if the repository is known to hold it; raises StoreError."""
-        if not await self._tags.is_linked(key, Link(digest, LinkKind.MANIFEST)):
+    async def find(self, route: Route, digest: Digest) -> StoredManifest | None:
+        """The stored manifest, if the repository is known to hold it and it counts for the route; raises StoreError."""
+        if not await self._tags.is_linked(repository_key(route), Link(digest, LinkKind.MANIFEST)):
+            return None
+        if route.domain is not None and not await self._provenance.covers(digest, route.domain):
             return None
         return self._memory.get(digest) or await self._load(digest)
 
-    def remembered(self, key: RepositoryKey, digest: Digest) -> StoredManifest | None:
+    def remembered(self, route: Route, digest: Digest) -> StoredManifest | None:
         """What `find` would give, where it needs neither disk nor index for it."""
-        return self._memory.get(digest) if self._tags.knows_link(key, Link(digest, LinkKind.MANIFEST)) else None
+        if route.domain is not None and not self._provenance.knows(digest, route.domain):
+            return None
+        known = self._tags.knows_link(repository_key(route), Link(digest, LinkKind.MANIFEST))
+        return self._memory.get(digest) if known else None
 
-    async def keep(self, key: RepositoryKey, found: Descriptor, content: bytes) -> None:
-        """Store a verified manifest, and note what the repository holds by it; raises StoreError."""
+    async def keep(self, key: RepositoryKey, fetched: Fetched, content: bytes) -> None:
+        """Store a verified manifest, and note who has delivered it and what the repository holds by it.
+
+        Raises StoreError.
+        """
+        found, origins = fetched.descriptor, frozenset({fetched.origin})
         if not _is_readable_again(found, content):
             return
-        ingest = await self._store.begin(found.digest) if await self._evictor.make_room(len(content)) else None
+        may_store = await self._evictor.make_room(len(content))
+        ingest = await self._store.begin(found.digest, origins) if may_store else None
         if ingest is not None and ingest.size:  # an interrupted writer's: too small to go on with
             await ingest.abort()
             ingest.close()
-            ingest = await self._store.begin(found.digest)
-        if ingest is not None:
+            ingest = await self._store.begin(found.digest, origins)
+        if ingest is None:
+            await self._provenance.record(found.digest, origins)
+        else:
             try:
                 await ingest.write(content)
-                await ingest.commit()
+                await ingest.commit(origins)
             except BaseException:
                 await ingest.abort()
                 raise

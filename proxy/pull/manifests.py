@@ -90,7 +90,7 @@ class Manifests:
             if head:
                 return Manifest(known.descriptor, None, Way.HIT, age)
             digest = known.descriptor.digest
-        stored = self._parts.store.remembered(key, digest)
+        stored = self._parts.store.remembered(route, digest)
         return None if stored is None else Manifest(stored.descriptor, stored.content, Way.HIT, age)
 
     async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
@@ -130,8 +130,7 @@ class Manifests:
         return Manifest(manifest.descriptor, manifest.content, way, age)
 
     async def _by_digest(self, route: Route, digest: Digest) -> Manifest:
-        key = repository_key(route)
-        stored = await self._parts.store.find(key, digest)
+        stored = await self._parts.store.find(route, digest)
         if stored is not None:
             return Manifest(stored.descriptor, stored.content, Way.HIT)
         flight = (starter_of(route), digest)
@@ -204,7 +203,7 @@ class Manifests:
         """Store what was fetched; a store in trouble keeps nobody from pulling."""
         try:
             if fetched.content is not None:
-                await self._parts.store.keep(key, fetched.descriptor, fetched.content)
+                await self._parts.store.keep(key, fetched, fetched.content)
             if named is not None:
                 await self._parts.tags.set(key, *named)
         except StoreError as error:

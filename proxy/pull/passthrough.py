@@ -68,7 +68,7 @@ class PassThrough:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
         wanted = _Wanted(route, digest, wanted_range)
         self._refuse_manifest(wanted)
-        await self._suspects.refuse_tail(digest, wanted_range)
+        await self._suspects.refuse_tail(route.registry, digest, wanted_range)
         return await self._get(wanted, deadline or Deadline.after(self._timeouts.blob))
 
     async def head(self, route: Route, digest: Digest) -> int:
@@ -190,7 +190,7 @@ class PassThrough:
             held = chunk
         if hasher.hexdigest() != wanted.digest.hex:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
-            await self._suspects.add(wanted.digest)
+            await self._suspects.add(wanted.route.registry, wanted.digest)
             raise DigestMismatch(f"the upstream sent wrong bytes for {wanted.digest}")
         self._kinds.learn_blob(wanted.digest)
         yield held

@@ -1,10 +1,12 @@
 """Content that becomes known to be right: what followers of a download or of a check see of it."""
 
 import asyncio
+import contextlib
+import time
 from dataclasses import dataclass
 
 from proxy.pull.repository import Starter
-from proxy.store.blobs import Content
+from proxy.store.blobs import Content, Origins
 from proxy.store.tags import RepositoryKey
 
 HELD_BACK = 16 * 1024
@@ -13,6 +15,8 @@ HELD_BACK = 16 * 1024
 STEP = 8 * 1024 * 1024
 """Bytes that arrive before readers are told again, fewer at the beginning: each of them sends much in one go, and a
 download is not slowed down by those behind it."""
+RATE_SECONDS = 2.0
+"""Over how long the rate of a download is measured."""
 STEP_SECONDS = 0.05
 """Readers are told after this long all the same."""
 
@@ -28,9 +32,13 @@ class Abandoned(Exception):
 class Progress:
     """Bytes that arrive, or are checked; read behind `available`, and complete once `verified`."""
 
-    def __init__(self, asked_by: Starter | None = None) -> None:
+    def __init__(self, asked_by: Starter | None = None, endpoints: Origins = frozenset()) -> None:
         self.asked_by = asked_by
         """For whom it is fetched; None for what is stored."""
+        self.origins = endpoints
+        """Who delivers it: whoever may, until it has started; empty for what is stored."""
+        self._window = (time.monotonic(), 0)
+        self._rate: float | None = None
         self.content: Content | None = None
         self.size: int | None = None
         self.available = 0
@@ -52,6 +60,7 @@ class Progress:
         """Bytes are to be expected in `content`, `size` of them if that is known."""
         self.content, self.size = content, size
         self.started.set()
+        self._publish()
 
     def advance(self, arrived: int) -> None:
         """So many bytes have arrived; readers are told of them at once, or soon."""
@@ -73,9 +82,20 @@ class Progress:
         self.started.set()
         self._publish()
 
-    async def changed(self) -> None:
-        """Wait for the next change."""
-        await self._changed.wait()
+    async def changed(self, seconds: float | None = None) -> None:
+        """Wait for the next change, for so many seconds at the most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    def is_slower(self, rate: float) -> bool:
+        """Whether it has brought fewer bytes a second than `rate`, over the last 2 s or more."""
+        since, before = self._window
+        passed = time.monotonic() - since
+        if passed >= RATE_SECONDS:
+            self._rate = (self._arrived - before) / passed
+            self._window = (since + passed, self._arrived)
+        return self._rate is not None and self._rate < rate and not self.verified
 
     def is_foreign(self, starter: Starter) -> bool:
         """Whether it is fetched for another repository or client, whose trouble is not this one's."""

@@ -64,21 +64,21 @@ class Recovery:
                 if isinstance(fresh.failure, StoreError):
                     return await self._past_store(route, digest, failed, sent)
                 if not isinstance(fresh.failure, Abandoned):
-                    await self._compare(digest, failed, fresh, sent)
+                    await self._compare(route, digest, failed, fresh, sent)
                     fresh.retain()
                     return fresh
             finally:
                 fresh.release()
         return await self._past_store(route, digest, failed, sent)  # whoever fetches it keeps ending
 
-    async def _compare(self, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
+    async def _compare(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
         """Make sure that what has been sent is right; raises BodyBroken, DigestMismatch and StoreError."""
-        await self._refuse_failed(digest, failed, fresh, sent)
+        await self._refuse_failed(route, digest, failed, fresh, sent)
         if None not in (failed.size, fresh.size) and failed.size != fresh.size:
             # The client has been told a length that it cannot be: the stored file was cut short.
             raise DigestMismatch(f"{digest} has {fresh.size} bytes and not {failed.size}")
         if not await is_same(failed, fresh, sent.first, sent.offset):
-            await self._suspects.add(digest)
+            await self._suspects.add(route.registry, digest)
             raise DigestMismatch(f"wrong bytes of {digest} had been sent, {sent.offset - sent.first} of them")
 
     async def _wait(self, fresh: Progress, sent: Sent, *, all_of_it: bool) -> None:
@@ -91,11 +91,11 @@ class Recovery:
         while not fresh.verified and fresh.failure is None and (all_of_it or fresh.available < sent.offset):
             await fresh.changed()
 
-    async def _refuse_failed(self, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
+    async def _refuse_failed(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
         if fresh.failure is None:
             return
         if isinstance(failed.failure, ContentWrong) and sent.offset > sent.first:
-            await self._suspects.add(digest)
+            await self._suspects.add(route.registry, digest)
             raise DigestMismatch(f"wrong bytes of {digest}, and no right ones to be had: {fresh.failure}")
         raise BodyBroken(str(fresh.failure)) from fresh.failure
 
@@ -105,7 +105,7 @@ class Recovery:
         """The rest straight from the upstream; checked as a whole where the client gets the whole."""
         is_whole = sent.first == 0 and (failed.size is None or sent.last in (None, failed.size - 1))
         if isinstance(failed.failure, ContentWrong) and not is_whole and sent.offset > sent.first:
-            await self._suspects.add(digest)
+            await self._suspects.add(route.registry, digest)
             raise DigestMismatch(f"wrong bytes of {digest} may have been sent, and cannot be compared")
         hasher = digest.hasher() if is_whole and (failed.content is not None or not sent.offset) else None
         try:

@@ -1,4 +1,4 @@
-"""Digests of which wrong bytes have gone out: clients hold a bad beginning of them.
+"""Digests of which wrong bytes have gone out: clients of a registry hold a bad beginning of them.
 
 Where there is a cache they are noted in its folder: the client that was cut may come back to another worker, or after a
 restart.
@@ -6,6 +6,7 @@ restart.
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from pathlib import Path
 
@@ -27,27 +28,27 @@ class Suspects:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._digests: TTLCache[Digest, bool] = TTLCache(SUSPECTS_LIMIT, SUSPECT_SECONDS)
+        self._digests: TTLCache[tuple[str, Digest], bool] = TTLCache(SUSPECTS_LIMIT, SUSPECT_SECONDS)
 
-    async def add(self, digest: Digest) -> None:
-        """Wrong bytes of the digest went out."""
-        self._digests[digest] = True
+    async def add(self, registry: str, digest: Digest) -> None:
+        """Wrong bytes of the digest went out to a client that named this registry."""
+        self._digests[registry, digest] = True
         if self._folder is not None:
-            await asyncio.to_thread(_note, self._folder, digest)
+            await asyncio.to_thread(_note, self._folder, _name(registry, digest))
 
-    async def refuse_tail(self, digest: Digest, wanted: ByteRange | None) -> None:
+    async def refuse_tail(self, registry: str, digest: Digest, wanted: ByteRange | None) -> None:
         """Refuse a range that begins later: joined to its bad beginning a good tail is of no use to the client."""
         if wanted is None or wanted.first == 0:
             return
-        suspect = digest in self._digests
+        suspect = (registry, digest) in self._digests
         if not suspect and self._folder is not None:
-            suspect = await asyncio.to_thread(_is_noted, self._folder, digest)
+            suspect = await asyncio.to_thread(_is_young, self._folder / _name(registry, digest))
         if suspect:
             reason = f"wrong bytes of {digest} went out: it is served from its beginning only, for a minute"
             raise UpstreamUnavailable(reason, retry_after=SUSPECT_SECONDS)
 
 
-def _note(folder: Path, digest: Digest) -> None:
+def _note(folder: Path, name: str) -> None:
     """Leave a note for other processes; on a disk in trouble there is none, and none of theirs either."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
@@ -56,11 +57,7 @@ def _note(folder: Path, digest: Digest) -> None:
         for number, note in enumerate(notes):
             if number < surplus or not _is_young(note):
                 note.unlink(missing_ok=True)
-        (folder / _name(digest)).touch(mode=FILE_MODE)
-
-
-def _is_noted(folder: Path, digest: Digest) -> bool:
-    return _is_young(folder / _name(digest))
+        (folder / name).touch(mode=FILE_MODE)
 
 
 def _is_young(note: Path) -> bool:
@@ -70,5 +67,5 @@ def _is_young(note: Path) -> bool:
         return False
 
 
-def _name(digest: Digest) -> str:
-    return f"{digest.algorithm}-{digest.hex}"
+def _name(registry: str, digest: Digest) -> str:
+    return f"{digest.algorithm}-{digest.hex}-{hashlib.sha256(registry.encode()).hexdigest()[:16]}"

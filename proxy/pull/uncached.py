@@ -1,5 +1,7 @@
 """Manifests and blobs without a store: each one from the upstream."""
 
+from dataclasses import replace
+
 from proxy.config.model import Timeouts
 from proxy.metrics import CACHE_REQUESTS, Bound
 from proxy.oci.byterange import ByteRange
@@ -28,7 +30,7 @@ class UncachedManifests:
     async def head(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
         """The manifest's descriptor; raises RegistryError."""
         fetched = await self._fetcher.head(route, reference, accept, self._budget())
-        return _served(reference, Fetched(fetched.descriptor, None))
+        return _served(reference, replace(fetched, content=None))
 
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._timeouts.manifest))

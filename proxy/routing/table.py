@@ -1,11 +1,11 @@
 """From the name that a node asks for to the endpoints and the repository upstream; pure: `explain` runs it too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from cachetools import LRUCache
 
-from proxy.config.address import EndpointAddress, default_endpoint
+from proxy.config.address import EndpointAddress, Origin, default_endpoint
 from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
 from proxy.config.rewrite_rule import RewriteRule
 from proxy.oci.errors import RegistryUnknown
@@ -66,6 +66,18 @@ class Route:
     trace: tuple[str, ...]
     caller: Caller = PROXY
     """Who pulls."""
+    is_shared: bool = True
+    """Whether what any registry has delivered counts: every client may pull everything."""
+    origins: frozenset[Origin] = field(init=False, repr=False, compare=False)
+    """The origins of the endpoints."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origins", frozenset(target.endpoint.origin for target in self.targets))
+
+    @property
+    def domain(self) -> frozenset[Origin] | None:
+        """The origins whose deliveries of content count for this route; None for those of all registries."""
+        return None if self.is_shared else self.origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class RouteTable:
 
     def __init__(self, config: Config, places: Places) -> None:
         self._default = config.default_registry
+        self._is_shared = shares_content(config)
         self._known: LRUCache[tuple[str, str | None, str | None], Route] = LRUCache(REMEMBERED)
         self._endpoints = {name: _endpoints(name, entry, places) for name, entry in config.registries.items()}
 
@@ -112,7 +125,8 @@ class RouteTable:
         repository = check_repository(canonical_repository(asked.registry, asked.name))
         targets = tuple(_target(endpoint, asked.registry, repository) for endpoint in self._endpoints[upstream])
         responsible = f"configured as registries.{upstream}"
-        return Route(asked.registry, upstream, repository, targets, (asked.why, responsible))
+        trace = (asked.why, responsible)
+        return Route(asked.registry, upstream, repository, targets, trace, is_shared=self._is_shared)
 
     def _address(self, name: str, namespace: str | None, host: str | None) -> _Addressed:
         if namespace is not None:
@@ -142,6 +156,11 @@ class RouteTable:
 
     def _is_named(self, registry: str) -> bool:
         return registry != ANY and registry in self._endpoints
+
+
+def shares_content(config: Config) -> bool:
+    """Whether cached content counts for every registry: no client has rights of its own, and there are no rules."""
+    return not config.access and not any("upstream" in listener.clients.auth for listener in config.listeners)
 
 
 def _is_registry(namespace: str) -> bool:

@@ -106,13 +106,14 @@ def _sources(
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     bounds = DownloadSettings(config.cache, config.timeouts, store.evictor)
-    downloads = Downloads(client, store.blobs, verified, background, bounds)
+    provenance = store.blobs.provenance
+    downloads = Downloads(client, store.blobs, verified, background, provenance=provenance, settings=bounds)
     stored = Stored(store.blobs, verified, background, config.cache.verify)
-    kept = ManifestStore(store.blobs, stored, store.tags, store.evictor, kinds)
+    kept = ManifestStore(store.blobs, stored, store.tags, store.evictor, provenance=provenance, kinds=kinds)
     watchers.start(watch_store(store, kept))
     manifests = ManifestParts(fetcher, kept, store.tags, background, config.cache, config.timeouts)
     blobs = BlobParts(
-        client, stored, downloads, store.tags, kinds, passthrough, suspects, config.cache, config.timeouts
+        client, stored, downloads, store.tags, provenance, kinds, passthrough, suspects, config.cache, config.timeouts
     )
     return Manifests(manifests), Blobs(blobs)
 

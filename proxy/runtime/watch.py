@@ -25,4 +25,5 @@ async def watch_store(store: OpenedStore, manifests: ManifestStore) -> None:
         if changed != seen:
             seen = changed
             store.tags.forget()
+            store.blobs.provenance.forget()
             manifests.forget()

@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Protocol
 
+from proxy.config.address import Origin
 from proxy.oci.reference import Digest
+
+Origins = frozenset[Origin]
+"""Endpoints whose deliveries count together: those of one route, or those that sent one body."""
 
 
 class StoreError(Exception):
@@ -42,14 +46,20 @@ class Content(Protocol):
 class Ingest(Content, Protocol):
     """Content that arrives: appended to, read by followers meanwhile, then committed or dropped."""
 
-    async def expect(self, total: int | None) -> None:
-        """Tell readers in other processes how many bytes will come, as far as anybody knows; raises StoreError."""
+    async def expect(self, total: int | None, origin: Origin) -> None:
+        """Tell readers in other processes how many bytes will come, as far as anybody knows, and from where.
+
+        Raises StoreError.
+        """
 
     async def write(self, *pieces: bytes) -> None:
         """Append the pieces in order; raises StoreError."""
 
-    async def commit(self) -> None:
-        """Make it findable under its digest, for good even if the power fails now; raises StoreError."""
+    async def commit(self, origins: Origins | None = None) -> None:
+        """Make it findable under its digest, for good even if the power fails now, and note who delivered it.
+
+        Raises StoreError.
+        """
 
     async def abort(self) -> None:
         """Drop it. Whoever reads it goes on reading what is there."""
@@ -70,6 +80,10 @@ class Arriving(Content, Protocol):
     def total(self) -> int | None:
         """How many bytes it will have, once its writer knows; None while it does not, -1 where nobody ever will."""
 
+    @property
+    def origin(self) -> Origin | None:
+        """The endpoint that sends it, once its writer knows."""
+
     async def poll(self) -> Arrival:
         """Look again at `size`, `total` and what became of it; raises StoreError."""
 
@@ -83,14 +97,15 @@ class BlobStore(Protocol):
     async def small(self, digest: Digest) -> bytes | None:
         """All bytes of a digest, if they are few (64 KiB); None where there are more, or none. Raises StoreError."""
 
-    async def begin(self, digest: Digest) -> Ingest | None:
+    async def begin(self, digest: Digest, domain: Origins | None = None) -> Ingest | None:
         """Start to store a digest; None where somebody else does so now. Raises StoreError.
 
-        What an interrupted writer left behind may already be in it: `size` tells.
+        Each trust domain (the origins whose deliveries count; None: all) has a writer of its own. What an interrupted
+        writer of the same domain left behind may already be in it: `size` tells.
         """
 
-    async def arriving(self, digest: Digest) -> Arriving | None:
-        """The content that another process writes now; None where there is none. Raises StoreError."""
+    async def arriving(self, digest: Digest, domain: Origins | None = None) -> Arriving | None:
+        """The content that another process writes now for the domain; None where there is none. Raises StoreError."""
 
     async def remove(self, digest: Digest) -> bool:
         """Drop a digest, whether it was there; readers in flight go on. Raises StoreError."""

@@ -5,13 +5,17 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from proxy.config.address import Origin
 from proxy.oci.reference import Digest
-from proxy.store.blobs import Arrival, StoreError
+from proxy.store.blobs import Arrival, Origins, StoreError
 from proxy.store.files import make_folder, sync_folder, write_at
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
+from proxy.store.provenance import Provenance, append_delivery
 from proxy.store.threads import to_the_end
 from proxy.store.trouble import translated
 from proxy.store.writeback import Writeback
@@ -47,37 +51,62 @@ class FileContent:
             os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class PartPlace:
+    """The digest that a part file is for, and the trust domain whose writer writes it (`domain_name`)."""
+
+    layout: Layout
+    digest: Digest
+    domain: str
+
+    @property
+    def part(self) -> Path:
+        """The part file."""
+        return self.layout.part(self.digest, self.domain)
+
+    @property
+    def lock(self) -> Path:
+        """The file whose lock is the right to write it."""
+        return self.layout.lock(self.digest, self.domain)
+
+
 class FileIngest(FileContent):
     """A part file, under a lease."""
 
-    def __init__(self, layout: Layout, index: Index, digest: Digest, lease: Lease, descriptor: int) -> None:
+    def __init__(self, place: PartPlace, index: Index, provenance: Provenance, lease: Lease, descriptor: int) -> None:
         super().__init__(descriptor)
-        self._layout = layout
+        self._place = place
         self._index = index
-        self._digest = digest
+        self._provenance = provenance
         self._lease = lease
         self._writeback = Writeback(self._size)
         self._ended = False
 
-    async def expect(self, total: int | None) -> None:
-        """Leave the blob's size for followers in other processes; raises StoreError."""
+    async def expect(self, total: int | None, origin: Origin) -> None:
+        """Leave the blob's size and its endpoint for followers in other processes; raises StoreError."""
         with translated("cannot write to the cache"):
-            await to_the_end(functools.partial(self._expect, -1 if total is None else total))
+            await to_the_end(functools.partial(self._expect, -1 if total is None else total, origin))
 
     async def write(self, *pieces: bytes) -> None:
         """Append the pieces in order; raises StoreError."""
         with translated("cannot write to the cache"):
             await to_the_end(functools.partial(self._write, pieces))
 
-    async def commit(self) -> None:
-        """Make the bytes and their name durable, then note them in the index; raises StoreError."""
+    async def commit(self, origins: Origins | None = None) -> None:
+        """Make the bytes and their name durable, then note who delivered them, and them in the index.
+
+        Raises StoreError.
+        """
+        digest = self._place.digest
         with translated("cannot commit to the cache"):
-            await to_the_end(self._commit)
+            await to_the_end(functools.partial(self._commit, origins))
+        if origins is not None:
+            self._provenance.remember(digest, origins)
         try:
-            await self._index.add(self._digest)
+            await self._index.add(digest)
         except StoreError as error:  # it is stored all the same
-            _logger.warning("%s is not in the index yet: %s", self._digest, error)
-            self._index.touch(self._digest)
+            _logger.warning("%s is not in the index yet: %s", digest, error)
+            self._index.touch(digest)
 
     async def abort(self) -> None:
         """Remove the part file; does nothing after a commit."""
@@ -89,7 +118,7 @@ class FileIngest(FileContent):
             return
         self._ended = True
         try:
-            self._layout.part(self._digest).unlink(missing_ok=True)
+            self._place.part.unlink(missing_ok=True)
         except OSError as error:
             _logger.warning("a part file stays behind: %s", error.strerror)
         self._release()
@@ -100,24 +129,27 @@ class FileIngest(FileContent):
         self._release()
         self.close()
 
-    def _expect(self, total: int) -> None:
+    def _expect(self, total: int, origin: Origin) -> None:
         self._refuse_after_end()
-        self._lease.tell(total)
+        self._lease.tell_origin(str(origin))
+        self._lease.tell(total)  # last: who sees it sees both
 
     def _write(self, pieces: Sequence[bytes]) -> None:
         self._refuse_after_end()
         self._size = write_at(self._descriptor, self._size, pieces)
         self._writeback.follow(self._descriptor, self._size)
 
-    def _commit(self) -> None:
+    def _commit(self, origins: Origins | None) -> None:
         self._refuse_after_end()
-        part, target = self._layout.part(self._digest), self._layout.blob(self._digest)
+        part, target = self._place.part, self._place.layout.blob(self._place.digest)
         if not is_at(self._descriptor, part):
             raise StoreError("cannot commit to the cache: somebody has removed the part file")
         os.fsync(self._descriptor)
         make_folder(target.parent)
         part.rename(target)
         sync_folder(target.parent)
+        if origins is not None:
+            append_delivery(self._place.layout, self._place.digest, origins)
         self._lease.tell_committed(self._descriptor)
         self._ended = True
         self._release()
@@ -140,6 +172,7 @@ class FileArriving(FileContent):
         super().__init__(descriptor)
         self._lease = lease
         self.total: int | None = None
+        self.origin: Origin | None = None
 
     async def poll(self) -> Arrival:
         """Look again; raises StoreError."""
@@ -155,6 +188,7 @@ class FileArriving(FileContent):
     def _poll(self) -> Arrival:
         if self.total is None:
             self.total = self._lease.told()
+            self.origin = _origin(self._lease.origin()) if self.total is not None else None
         # In this order: whoever has committed, or let go, writes no more, so the size that follows is the last one.
         held = self._lease.is_held()
         committed = self._lease.committed(self._descriptor)
@@ -162,3 +196,10 @@ class FileArriving(FileContent):
         if committed:
             return Arrival.COMMITTED
         return Arrival.GROWING if held else Arrival.ABANDONED
+
+
+def _origin(text: str) -> Origin | None:
+    try:
+        return Origin.parse(text)
+    except ValueError:
+        return None

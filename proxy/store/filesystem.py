@@ -7,12 +7,14 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 from proxy.oci.reference import Digest
-from proxy.store.file_content import FileArriving, FileContent, FileIngest
+from proxy.store.blobs import Origins
+from proxy.store.file_content import FileArriving, FileContent, FileIngest, PartPlace
 from proxy.store.files import FILE_MODE, open_regular, regular_size
 from proxy.store.format import open_folder
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView
+from proxy.store.provenance import Provenance, domain_name
 from proxy.store.small import SmallReader
 from proxy.store.threads import to_the_end
 from proxy.store.trouble import translated
@@ -27,6 +29,7 @@ class FilesystemStore:
         self._layout = layout
         self._index = index
         self._small = SmallReader(layout)
+        self.provenance = Provenance(layout)
 
     async def small(self, digest: Digest) -> bytes | None:
         """The bytes of a digest's file, if they are few; raises StoreError."""
@@ -44,15 +47,17 @@ class FilesystemStore:
             self._index.touch(digest)
         return content
 
-    async def begin(self, digest: Digest) -> FileIngest | None:
-        """Start to store a digest; None where somebody else does so now. Raises StoreError."""
+    async def begin(self, digest: Digest, domain: Origins | None = None) -> FileIngest | None:
+        """Start to store a digest; None where somebody else does so now for the domain. Raises StoreError."""
+        place = PartPlace(self._layout, digest, domain_name(domain))
         with translated("cannot write to the cache"):
-            return await to_the_end(functools.partial(self._begin, digest), _leave)
+            return await to_the_end(functools.partial(self._begin, place), _leave)
 
-    async def arriving(self, digest: Digest) -> FileArriving | None:
-        """The part file that another process writes now; raises StoreError."""
+    async def arriving(self, digest: Digest, domain: Origins | None = None) -> FileArriving | None:
+        """The part file that another process writes now for the domain; raises StoreError."""
+        place = PartPlace(self._layout, digest, domain_name(domain))
         with translated("cannot open from the cache"):
-            return await to_the_end(functools.partial(self._arriving, digest), _close)
+            return await to_the_end(functools.partial(_arriving, place), _close)
 
     async def remove(self, digest: Digest) -> bool:
         """Drop a digest; raises StoreError."""
@@ -82,40 +87,41 @@ class FilesystemStore:
         descriptor = open_regular(self._layout.blob(digest))
         return None if descriptor is None else FileContent(descriptor)
 
-    def _begin(self, digest: Digest) -> FileIngest | None:
+    def _begin(self, place: PartPlace) -> FileIngest | None:
         try:
-            lease = Lease.take(self._layout.lock(digest))
+            lease = Lease.take(place.lock)
         except FileNotFoundError:  # somebody has emptied the folder beside us
             open_folder(self._layout)
-            lease = Lease.take(self._layout.lock(digest))
+            lease = Lease.take(place.lock)
         if lease is None:
             return None
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(self._layout.part(digest), flags, FILE_MODE)
-            return FileIngest(self._layout, self._index, digest, lease, descriptor)
+            descriptor = os.open(place.part, flags, FILE_MODE)
+            return FileIngest(place, self._index, self.provenance, lease, descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
                 lease.release()
             raise
 
-    def _arriving(self, digest: Digest) -> FileArriving | None:
-        lease = LeaseView.open(self._layout.lock(digest))
-        if lease is None:
-            return None
-        arriving = None
-        try:
-            descriptor = open_regular(self._layout.part(digest))
-            if descriptor is not None:
-                arriving = FileArriving(descriptor, lease)
-        finally:
-            if arriving is None:
-                lease.close()
-        # Held before and after the part was opened: it is the part of this lease, and not of a later one.
-        if arriving is not None and not lease.is_held():
-            arriving.close()
-            return None
-        return arriving
+
+def _arriving(place: PartPlace) -> FileArriving | None:
+    lease = LeaseView.open(place.lock)
+    if lease is None:
+        return None
+    arriving = None
+    try:
+        descriptor = open_regular(place.part)
+        if descriptor is not None:
+            arriving = FileArriving(descriptor, lease)
+    finally:
+        if arriving is None:
+            lease.close()
+    # Held before and after the part was opened: it is the part of this lease, and not of a later one.
+    if arriving is not None and not lease.is_held():
+        arriving.close()
+        return None
+    return arriving
 
 
 def _close(content: FileContent | None) -> None:
@@ -133,6 +139,8 @@ def _unlink(layout: Layout, digest: Digest) -> bool:
         layout.blob(digest).unlink()
     except FileNotFoundError:
         return False
+    finally:
+        layout.provenance(digest).unlink(missing_ok=True)
     return True
 
 

@@ -1,9 +1,10 @@
-"""The store's folder and its format version: made, checked, and set aside where another version wrote it."""
+"""The store's directory and its format version: made, checked, and replaced where another version wrote it."""
 
 import fcntl
 import os
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.store.blobs import StoreError
@@ -11,22 +12,32 @@ from proxy.store.files import DIRECTORY_MODE, locked_file, make_folder, make_roo
 from proxy.store.layout import Layout
 from proxy.store.trouble import translated
 
-FORMAT = "1"
-"""Version of the layout; a store of another version is set aside, never misread."""
+FORMAT = "2"
+"""Version of the layout: an older store is emptied, a newer or unknown one is set aside; none is misread."""
 LOCK_SECONDS = 10.0
 """How long a start waits for another process that starts."""
 
 _MARKER = "format"
 _LOCK = "format.lock"
 _ASIDE = "set-aside-"
+EMPTIED = "emptied-"
+"""Prefix of directories with the content of older stores, which is removed in the background."""
 _FORMAT_LIMIT = 64
 _OURS = ("blobs", "ingest", "repositories", "index.sqlite")
 _PAUSE = 0.05
 _IS_LINK = "the cache at {root} is a symbolic link: name the folder itself"
 
 
-def open_folder(layout: Layout) -> Path | None:
-    """Make the folders of a store; the folder that a store of another version was set aside to.
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A store of another version: where it was moved to, and whether it is kept there."""
+
+    path: Path
+    is_kept: bool
+
+
+def open_folder(layout: Layout) -> Replaced | None:
+    """Make the directories of a store; what became of a store of another version that was there.
 
     Blocking. Raises StoreError, also for a folder with files of somebody else: they are not ours to move.
     """
@@ -39,10 +50,10 @@ def open_folder(layout: Layout) -> Path | None:
         while time.monotonic() < deadline:
             with locked_file(root / _LOCK, fcntl.LOCK_EX) as locked:
                 if locked:
-                    aside = _set_aside(root)
+                    replaced = _replace(root)
                     for folder in layout.folders:
                         make_folder(folder)
-                    return aside
+                    return replaced
             time.sleep(_PAUSE)
     raise StoreError(f"another process has been opening the cache at {root} for more than {LOCK_SECONDS:.0f} s")
 
@@ -89,20 +100,21 @@ def _unmanaged(root: Path) -> str | None:
     )
 
 
-def _set_aside(root: Path) -> Path | None:
+def _replace(root: Path) -> Replaced | None:
     found = _found(root)
     if found == FORMAT:
         return None
-    aside = None
+    replaced = None
     if found is not None:
-        aside = _new_folder(root, found)
+        is_older = found.isdecimal() and int(found) < int(FORMAT)
+        replaced = Replaced(_new_folder(root, f"{EMPTIED if is_older else _ASIDE}format-{found}"), not is_older)
         for child in list(root.iterdir()):
-            if child.name not in {_LOCK, "lost+found"} and not child.name.startswith(_ASIDE):
-                child.rename(aside / child.name)
+            if child.name not in {_LOCK, "lost+found"} and not child.name.startswith((_ASIDE, EMPTIED)):
+                child.rename(replaced.path / child.name)
     elif (problem := _unmanaged(root)) is not None:
         raise StoreError(problem)
     replace(root / _MARKER, f"{FORMAT}\n".encode(), durable=True)
-    return aside
+    return replaced
 
 
 def _found(root: Path) -> str | None:
@@ -114,10 +126,10 @@ def _found(root: Path) -> str | None:
     return text if re.fullmatch(r"[0-9A-Za-z.]{1,16}", text) else "unknown"
 
 
-def _new_folder(root: Path, found: str) -> Path:
+def _new_folder(root: Path, name: str) -> Path:
     number = 1
     while True:
-        folder = root / f"{_ASIDE}format-{found}-{number}"
+        folder = root / f"{name}-{number}"
         try:
             folder.mkdir(mode=DIRECTORY_MODE)
         except FileExistsError:

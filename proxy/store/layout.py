@@ -52,13 +52,17 @@ class Layout:
         """A committed blob; two levels of folders, so that none holds too many."""
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
 
-    def part(self, digest: Digest) -> Path:
-        """A blob that arrives."""
-        return self.ingest / f"{digest.algorithm}-{digest.hex}.part"
+    def part(self, digest: Digest, domain: str = "") -> Path:
+        """A blob that arrives; each trust domain has a part of its own (`domain_name`)."""
+        return self.ingest / f"{digest.algorithm}-{digest.hex}{domain}.part"
 
-    def lock(self, digest: Digest) -> Path:
+    def lock(self, digest: Digest, domain: str = "") -> Path:
         """The file whose lock is the right to write the part."""
-        return self.ingest / f"{digest.algorithm}-{digest.hex}.lock"
+        return self.ingest / f"{digest.algorithm}-{digest.hex}{domain}.lock"
+
+    def provenance(self, digest: Digest) -> Path:
+        """The deliveries of a committed blob."""
+        return self.root / "provenance" / digest.algorithm / digest.hex[:2] / digest.hex
 
     def repository(self, key: str) -> Path:
         """The folder of a repository; its name tells nothing, so no name can lead out of it."""

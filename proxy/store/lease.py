@@ -1,7 +1,8 @@
 """Who downloads a digest: one process of this machine, by a lock that ends with it, however it ends.
 
-The lock's file also tells followers in other processes what they must know: how many bytes will come, and which file
-was committed in the end. Two fields of 20 characters. Blocking calls, to be made in a thread; all raise OSError.
+The lock's file also tells followers in other processes what they must know: how many bytes will come, which file was
+committed in the end, and which endpoint sends them. Two fields of 20 characters and one of 300. Blocking calls, to be
+made in a thread; all raise OSError.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ from typing import Self
 from proxy.store.files import open_lock, open_regular, try_lock
 
 _FIELD = 20
+_ORIGIN_FIELD = 300
 _ATTEMPTS = 10
 """Times that a file is opened which its holder removes at the same moment."""
 
@@ -45,6 +47,10 @@ class Lease:
     def tell(self, total: int) -> None:
         """Leave the size of the whole for followers; -1 where nobody knows it."""
         os.pwrite(self.descriptor, f"{total:<{_FIELD}}".encode(), 0)
+
+    def tell_origin(self, origin: str) -> None:
+        """Leave for followers which endpoint sends the bytes."""
+        os.pwrite(self.descriptor, f"{origin:<{_ORIGIN_FIELD}}".encode(), 2 * _FIELD)
 
     def tell_committed(self, descriptor: int) -> None:
         """Leave for followers that this file is complete and right."""
@@ -80,6 +86,10 @@ class LeaseView:
     def told(self) -> int | None:
         """The size of the whole; -1 where nobody knows it, None where the holder has not said yet."""
         return self._field(0)
+
+    def origin(self) -> str:
+        """The endpoint that sends the bytes; empty where the holder has not said."""
+        return os.pread(self.descriptor, _ORIGIN_FIELD, 2 * _FIELD).decode("ascii", "replace").strip("\0 ")
 
     def committed(self, descriptor: int) -> bool:
         """Whether the holder has left that this file is complete and right."""

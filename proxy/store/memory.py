@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 
+from proxy.config.address import Origin
 from proxy.oci.reference import Digest
-from proxy.store.blobs import StoreError
+from proxy.store.blobs import Origins, StoreError
 from proxy.store.small import SMALL_CONTENT
 
 
@@ -36,13 +37,14 @@ class MemoryContent:
 class MemoryIngest(MemoryContent):
     """Bytes that arrive."""
 
-    def __init__(self, store: "MemoryStore", digest: Digest) -> None:
+    def __init__(self, store: "MemoryStore", digest: Digest, domain: Origins | None) -> None:
         super().__init__(bytearray())
         self._store = store
         self._digest = digest
+        self._domain = domain
         self._ended = False
 
-    async def expect(self, total: int | None) -> None:
+    async def expect(self, total: int | None, origin: Origin) -> None:
         """Nobody else can read it."""
 
     async def write(self, *pieces: bytes) -> None:
@@ -50,7 +52,7 @@ class MemoryIngest(MemoryContent):
         self._refuse_after_end()
         self._data += b"".join(pieces)
 
-    async def commit(self) -> None:
+    async def commit(self, origins: Origins | None = None) -> None:  # noqa: ARG002 - nobody asks who delivered it
         """Make it findable; raises StoreError after the end."""
         self._refuse_after_end()
         self._store.committed[self._digest] = self._data
@@ -63,7 +65,7 @@ class MemoryIngest(MemoryContent):
 
     def _end(self) -> None:
         self._ended = True
-        self._store.ingesting.discard(self._digest)
+        self._store.ingesting.discard((self._digest, self._domain))
 
     def _refuse_after_end(self) -> None:
         if self._ended:
@@ -75,7 +77,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.committed: dict[Digest, bytearray] = {}
-        self.ingesting: set[Digest] = set()
+        self.ingesting: set[tuple[Digest, Origins | None]] = set()
 
     async def find(self, digest: Digest) -> MemoryContent | None:
         """The content of a digest."""
@@ -87,14 +89,14 @@ class MemoryStore:
         data = self.committed.get(digest)
         return None if data is None or len(data) > SMALL_CONTENT else bytes(data)
 
-    async def begin(self, digest: Digest) -> MemoryIngest | None:
-        """Start to store a digest; None where somebody else does so now."""
-        if digest in self.ingesting:
+    async def begin(self, digest: Digest, domain: Origins | None = None) -> MemoryIngest | None:
+        """Start to store a digest; None where somebody else does so now for the domain."""
+        if (digest, domain) in self.ingesting:
             return None
-        self.ingesting.add(digest)
-        return MemoryIngest(self, digest)
+        self.ingesting.add((digest, domain))
+        return MemoryIngest(self, digest, domain)
 
-    async def arriving(self, digest: Digest) -> None:
+    async def arriving(self, digest: Digest, domain: Origins | None = None) -> None:
         """There is no other process."""
 
     async def remove(self, digest: Digest) -> bool:

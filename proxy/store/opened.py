@@ -43,9 +43,13 @@ async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
     layout = Layout(Path(cache.path))
     index = Index(layout)
     try:
-        aside = await asyncio.to_thread(open_folder, layout)
-        if aside is not None:
-            _logger.warning("the cache had another format: it was set aside to %s, delete it when you like", aside)
+        replaced = await asyncio.to_thread(open_folder, layout)
+        if replaced is not None and replaced.is_kept:
+            _logger.warning(
+                "the cache had an unknown format: it was moved to %s; delete it when you like", replaced.path
+            )
+        elif replaced is not None:
+            _logger.warning("the cache had the format of an older version: it is emptied and fills again")
         with translated("cannot clean the cache"):
             swept = await asyncio.to_thread(sweep, layout)
         if swept:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from proxy.store.files import children, regular_size
-from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
+from proxy.store.format import EMPTIED
+from proxy.store.layout import ALGORITHMS, PREFIXES, Layout, digest_of
 from proxy.store.lease import Lease
 
 TEMPORARY_SECONDS = 3600.0
@@ -38,18 +39,42 @@ def sweep(layout: Layout) -> int:
 
 
 def tidy(layout: Layout, compare: Callable[[str, str], None]) -> Iterator[None]:
-    """Every folder in turn, a folder a step: blobs are compared with the index, repositories cleaned.
+    """Every directory in turn, one a step: older stores removed, blobs compared with the index, repositories cleaned.
 
     Raises what `compare` raises, and OSError.
     """
+    yield from _remove_older_stores(layout)
     for algorithm in ALGORITHMS:
         for prefix in PREFIXES:
             compare(algorithm, prefix)
+            _clean_provenance(layout, algorithm, prefix)
             yield
     for prefix in PREFIXES:
         for entry in children(layout.repositories / prefix):
             _clean(layout, Path(entry.path))
         yield
+
+
+def _remove_older_stores(layout: Layout) -> Iterator[None]:
+    for entry in children(layout.root):
+        if entry.name.startswith(EMPTIED):
+            for directory, names, files in os.walk(entry.path, topdown=False):
+                for name in (*names, *files):
+                    path = Path(directory) / name
+                    with contextlib.suppress(OSError):  # another process may remove it too; what stays goes next time
+                        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+                yield
+            with contextlib.suppress(OSError):
+                Path(entry.path).rmdir()
+
+
+def _clean_provenance(layout: Layout, algorithm: str, prefix: str) -> None:
+    """Remove the deliveries of blobs that are gone, unless they are so young that the blob may just come."""
+    now = time.time()
+    for entry in children(layout.root / "provenance" / algorithm / prefix):
+        digest = digest_of(f"{algorithm}:{entry.name}")
+        if digest is None or regular_size(layout.blob(digest)) is None:
+            _remove_older(Path(entry.path), now - TEMPORARY_SECONDS)
 
 
 def _clean(layout: Layout, repository: Path) -> None:

@@ -52,6 +52,8 @@ class ResumingBody:
         self._opened = opened
         self._offset = first
         self._last = last
+        self.origins = {opened.target.endpoint.origin}
+        """The endpoints that have sent bytes of it, redirects to object stores aside."""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes in order; raises BodyBroken."""
@@ -105,6 +107,7 @@ class ResumingBody:
         deadline = Deadline.after(source.headers)
         try:
             self._opened = await source.client.fetch(route, ask, deadline, self._check_resumed)
+            self.origins.add(self._opened.target.endpoint.origin)
         except RegistryError as error:
             raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
 

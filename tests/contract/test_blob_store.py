@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import BlobStore, StoreError
 from proxy.store.filesystem import FilesystemStore
@@ -22,6 +23,7 @@ DIGEST = Digest.of(DATA)
 OTHER = Digest.of(b"other")
 
 Opened = Callable[[Path], AbstractAsyncContextManager[BlobStore]]
+ORIGIN = Origin("https", "registry.example", 443)
 
 
 @asynccontextmanager
@@ -131,7 +133,7 @@ async def test_content_is_read_while_it_grows(store: BlobStore) -> None:
     ingest = await store.begin(DIGEST)
     assert ingest is not None
     assert ingest.size == 0
-    await ingest.expect(len(DATA))
+    await ingest.expect(len(DATA), ORIGIN)
     for start in range(0, len(DATA), 5000):
         await ingest.write(DATA[start : start + 5000])
         assert ingest.size == min(start + 5000, len(DATA))
@@ -144,7 +146,7 @@ async def test_content_is_read_while_it_grows(store: BlobStore) -> None:
 async def test_a_size_that_nobody_knows_may_be_told(store: BlobStore) -> None:
     ingest = await store.begin(DIGEST)
     assert ingest is not None
-    await ingest.expect(None)
+    await ingest.expect(None, ORIGIN)
     await ingest.write(DATA)
     await ingest.commit()
     ingest.close()

@@ -1,6 +1,7 @@
 """Faults in the sending of an answer: it stalls, breaks off, or is followed by bytes that do not belong to it."""
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,6 +59,25 @@ class Stall(Interrupt):
                 await self.until.wait()
         except TimeoutError:
             raise HungUp(wire.hang_up()) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Interrupt):
+    """Sends nothing for some seconds, or until the event is set: many of them make a server that trickles."""
+
+    after: int
+    until: asyncio.Event
+    seconds: float
+
+    async def act(self, wire: Wire) -> None:  # noqa: ARG002 - one shape for all
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.seconds):
+                await self.until.wait()
+
+
+def trickle(start: int, until: asyncio.Event, seconds: float = 1.0) -> tuple[Pause, ...]:
+    """From the byte `start` on one byte each so many seconds, for a minute."""
+    return tuple(Pause(start + number, until, seconds) for number in range(60))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ DIGEST, OTHER = Digest.of(b"layer"), Digest.of(b"another layer")
 TAIL = ByteRange(9)
 
 
-async def is_refused(known: Suspects, digest: Digest = DIGEST, wanted: ByteRange | None = TAIL) -> bool:
+async def is_refused(
+    known: Suspects, digest: Digest = DIGEST, wanted: ByteRange | None = TAIL, registry: str = "a.example"
+) -> bool:
     try:
-        await known.refuse_tail(digest, wanted)
+        await known.refuse_tail(registry, digest, wanted)
     except UpstreamUnavailable as error:
         return error.retry_after == SUSPECT_SECONDS
     return False
@@ -25,7 +27,7 @@ async def is_refused(known: Suspects, digest: Digest = DIGEST, wanted: ByteRange
 async def test_only_what_does_not_begin_at_the_beginning_is_refused() -> None:
     known = Suspects()
     assert not await is_refused(known)
-    await known.add(DIGEST)
+    await known.add("a.example", DIGEST)
     assert await is_refused(known)
     assert await is_refused(known, wanted=ByteRange(None, suffix=5))
     assert not await is_refused(known, wanted=ByteRange(0))
@@ -35,20 +37,20 @@ async def test_only_what_does_not_begin_at_the_beginning_is_refused() -> None:
 
 async def test_what_one_worker_has_sent_wrong_every_worker_knows(tmp_path: Path) -> None:
     one, other = Suspects(tmp_path / "suspects"), Suspects(tmp_path / "suspects")
-    await one.add(DIGEST)
+    await one.add("a.example", DIGEST)
     assert await is_refused(other)
     assert not await is_refused(other, OTHER)
 
 
 async def test_a_note_is_of_use_for_a_minute(tmp_path: Path) -> None:
     folder = tmp_path / "suspects"
-    await Suspects(folder).add(DIGEST)
+    await Suspects(folder).add("a.example", DIGEST)
     (note,) = folder.iterdir()
     old = time.time() - SUSPECT_SECONDS - 1
     os.utime(note, (old, old))
     later = Suspects(folder)
     assert not await is_refused(later)
-    await later.add(OTHER)
+    await later.add("a.example", OTHER)
     assert len(list(folder.iterdir())) == 1  # the old one is gone
 
 
@@ -56,13 +58,13 @@ async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path, monkeypatch
     monkeypatch.setattr(suspects, "SUSPECTS_LIMIT", 3)
     known = Suspects(tmp_path / "suspects")
     for number in range(10):
-        await known.add(Digest.of(bytes([number])))
+        await known.add("a.example", Digest.of(bytes([number])))
     assert len(list((tmp_path / "suspects").iterdir())) <= 4
 
 
 async def test_a_folder_that_cannot_be_used_leaves_the_memory(tmp_path: Path) -> None:
     (tmp_path / "suspects").write_text("in the way")
     known = Suspects(tmp_path / "suspects")
-    await known.add(DIGEST)
+    await known.add("a.example", DIGEST)
     assert await is_refused(known)
     assert not await is_refused(known, OTHER)

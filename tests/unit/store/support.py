@@ -16,6 +16,7 @@ from proxy.store.layout import Layout
 PREPARED = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store import eviction
 from proxy.store.eviction import Bounds, Evictor
@@ -19,6 +20,7 @@ from tests.unit.store.support import descriptors, made, opened, put, put_file
 
 KIB = 1024
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - as shutil's
+ORIGIN = Origin("https", "registry.example", 443)
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ async def test_downloads_in_flight_count(
 ) -> None:
     ingest = await store[0].begin(Digest.of(b"large"))
     assert ingest is not None
-    await ingest.expect(4 * KIB)
+    await ingest.expect(4 * KIB, ORIGIN)
     await ingest.write(b"l" * KIB)
     bounded = evictor(14 * KIB, 0)
     assert await bounded.make_room()

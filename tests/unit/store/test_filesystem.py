@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.oci.reference import Digest
+from proxy.store import filesystem
 from proxy.store.blobs import StoreError
 from proxy.store.files import PIECES_LIMIT
 from proxy.store.filesystem import FilesystemStore
@@ -266,14 +267,16 @@ async def test_a_cancelled_call_leaves_nothing_open(
     digest = DIGEST if call == "find" else Digest.of(b"x")
     holder = await store.begin(digest) if call == "arriving" else None
     before = descriptors()
-    begun, may_go_on, original = threading.Event(), threading.Event(), getattr(store, f"_{call}")
+    begun, may_go_on = threading.Event(), threading.Event()
+    place = filesystem if call == "arriving" else store
+    original = getattr(place, f"_{call}")
 
-    def slow(digest: Digest) -> object:
+    def slow(wanted: object) -> object:
         begun.set()
         may_go_on.wait(10)
-        return original(digest)
+        return original(wanted)
 
-    monkeypatch.setattr(store, f"_{call}", slow)
+    monkeypatch.setattr(place, f"_{call}", slow)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(getattr(store, call)(digest))
         await asyncio.to_thread(begun.wait, 10)

@@ -6,8 +6,9 @@ import pytest
 from proxy.store import format as store_format
 from proxy.store.blobs import StoreError
 from proxy.store.files import locked_file
-from proxy.store.format import FORMAT, open_folder
+from proxy.store.format import FORMAT, Replaced, open_folder
 from proxy.store.layout import Layout
+from proxy.store.tidy import tidy
 from tests.unit.store.support import ended, made, modes, process, put_file, said
 
 
@@ -27,18 +28,34 @@ def test_a_store_is_opened_again_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("0", "0"), ("2", "2"), ("", "unknown"), ("../../up", "unknown"), ("\xff", "unknown"), ("1" * 500, "unknown")],
+    [("3", "3"), ("2a", "2a"), ("", "unknown"), ("../../up", "unknown"), ("\xff", "unknown"), ("1" * 500, "unknown")],
 )
-def test_a_store_of_another_version_is_set_aside(tmp_path: Path, text: str, name: str) -> None:
+def test_a_store_of_an_unknown_version_is_set_aside(tmp_path: Path, text: str, name: str) -> None:
     layout = made(tmp_path)
     digest = put_file(layout, b"blob")
     for number in (1, 2):
         (layout.root / "format").write_text(text, encoding="latin-1")
-        assert open_folder(layout) == layout.root / f"set-aside-format-{name}-{number}"
+        assert open_folder(layout) == Replaced(layout.root / f"set-aside-format-{name}-{number}", is_kept=True)
         assert list(layout.blobs()) == []
     aside = Layout(layout.root / f"set-aside-format-{name}-1")
     assert aside.blob(digest).read_bytes() == b"blob"
     assert (layout.root / "format").read_text() == f"{FORMAT}\n"
+
+
+def test_a_store_of_an_older_version_is_emptied(tmp_path: Path) -> None:
+    layout = made(tmp_path)
+    for number in range(30):
+        put_file(layout, b"blob %d" % number)
+    (layout.root / "ingest" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    for number in (1, 2):
+        (layout.root / "format").write_text("1\n")
+        assert open_folder(layout) == Replaced(layout.root / f"emptied-format-1-{number}", is_kept=False)
+        assert list(layout.blobs()) == []
+    for _ in tidy(layout, lambda *_: None):
+        pass
+    assert not [path for path in layout.root.iterdir() if path.name.startswith("emptied-")]
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 @pytest.mark.parametrize("name", ["blobs", "ingest", "index.sqlite"])
@@ -93,7 +110,7 @@ def test_what_is_in_the_way_is_named(tmp_path: Path, name: str) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_of_many_processes_one_sets_aside(tmp_path: Path) -> None:
+def test_of_many_processes_one_replaces_it(tmp_path: Path) -> None:
     layout = made(tmp_path)
     put_file(layout, b"blob")
     (layout.root / "format").write_text("0")
@@ -106,7 +123,7 @@ def test_of_many_processes_one_sets_aside(tmp_path: Path) -> None:
         other.stdin.write("\n")
         other.stdin.flush()
     assert sorted(said(other) for other in others) == sorted(
-        ["None", "None", "None", str(layout.root / "set-aside-format-0-1")]
+        ["None", "None", "None", str(Replaced(layout.root / "emptied-format-0-1", is_kept=False))]
     )
     assert [ended(other) for other in others] == [0] * 4
     assert all(folder.is_dir() for folder in layout.folders)

@@ -34,12 +34,18 @@ async def test_it_opens_sweeps_and_closes(layout: Layout, caplog: pytest.LogCapt
     assert descriptors() == before
 
 
-async def test_another_format_is_set_aside_and_told(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("version", "name"), [("1", "emptied"), ("9", "set-aside")])
+async def test_another_format_is_replaced_with_one_log_line(
+    layout: Layout, caplog: pytest.LogCaptureFixture, version: str, name: str
+) -> None:
     digest = put_file(layout, b"blob")
-    (layout.root / "format").write_text("0")
+    (layout.root / "format").write_text(version)
     async with opened_store(settings(layout.root)) as store:
         assert await store.blobs.find(digest) is None
-    assert f"it was set aside to {layout.root}/set-aside-format-0-1, delete it when you like" in caplog.text
+        await store.index.tidied()
+        kept = [path.name for path in layout.root.iterdir() if path.name.startswith(("emptied", "set-aside"))]
+        assert kept == (["set-aside-format-9-1"] if name == "set-aside" else [])
+    assert [record.levelname for record in caplog.records if "format" in record.getMessage()] == ["WARNING"]
 
 
 @pytest.mark.parametrize("name", ["file", "link", "foreign"])

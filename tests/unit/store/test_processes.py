@@ -22,7 +22,7 @@ store = FilesystemStore(layout, Index(layout))
 async def run():
     ingest = await store.begin(digest)
     size = ingest.size
-    await ingest.expect(16000)
+    await ingest.expect(16000, Origin("https", "registry.example", 443))
     await ingest.write(b"bytes of a layer" * 500)
     print("begun", size, flush=True)
     while (order := await asyncio.to_thread(input)) != "end":

@@ -47,7 +47,7 @@ async def run():
     await ingest.write(b"data")
     print("begun", flush=True)
     await asyncio.to_thread(input)
-    await asyncio.to_thread(ingest._commit)
+    await asyncio.to_thread(ingest._commit, None)
     print(layout.blob(digest).read_bytes().decode(), flush=True)
 asyncio.run(run())
 os._exit(0)
