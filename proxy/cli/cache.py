@@ -79,6 +79,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
     for label, value in (
         ("folder", str(store.layout.root)),
         ("stored", f"{human(totals.bytes)} in {totals.objects} objects"),
+        ("index", human(totals.index)),
         ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
         ("tags", str(tags)),
         ("arriving", str(len(list(store.layout.ingest.glob("*.part"))))),

@@ -247,6 +247,8 @@ class Cache(Model):
     """`stream`: bytes go out while they arrive, the tail once the digest is right; `verified`: nothing before."""
     finish_abandoned: StrictBool = True
     """Finish a download that every client has left."""
+    max_manifest_digests: Annotated[int, Field(ge=16, le=100_000, strict=True)] = 2000
+    """Digests of a manifest that are indexed; one that holds more is served, and the upstream confirms its blobs."""
     min_join_rate: Rate = 64 << 10
     """Bytes a second that a download has to make for clients of other registries to stay with it, where content is
     shared between registries; below that they get a download from their own."""

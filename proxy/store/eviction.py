@@ -91,10 +91,10 @@ class Evictor:
         with translated("cannot clean the cache"):
             await to_the_end(functools.partial(sweep, self._layout))
         excess = await self._excess(size)
-        stored = (await self._index.totals()).bytes
-        if excess > stored:
+        totals = await self._index.totals()
+        if excess > totals.bytes:
             return False  # all that is stored would go in vain
-        spare = int(self._bounds.max_size * (1 - LOW_WATER))
+        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - LOW_WATER))
         while excess > 0 and await self._evict(excess + spare):
             excess = await self._excess(size)
         return excess <= 0
@@ -104,7 +104,7 @@ class Evictor:
         totals = await self._index.totals()
         with translated("cannot see how full the disk is"):
             free, flight = await asyncio.to_thread(_room, self._layout)
-        too_big = totals.bytes + flight.expected + size - self._bounds.max_size
+        too_big = totals.bytes + totals.index + flight.expected + size - self._bounds.max_size
         too_full = flight.expected - flight.written + size + self._bounds.reserve_free - free
         return max(too_big, too_full)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +20,15 @@ from proxy.metrics import CACHE_BYTES, CACHE_OBJECTS
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
 from proxy.store.format import open_folder
-from proxy.store.index_file import INSERT_LINK, IndexFile, is_damage, size_and_time
+from proxy.store.index_file import (
+    INSERT_LINK,
+    IndexBounds,
+    IndexFile,
+    bytes_in_use,
+    forget_oldest_links,
+    is_damage,
+    size_and_time,
+)
 from proxy.store.layout import Layout, Link, digest_of
 from proxy.store.tidy import tidy
 from proxy.store.trouble import translated
@@ -34,6 +42,7 @@ RETRY_SECONDS = 5.0
 LINKS_LIMIT = 1_000_000
 """Links that are kept; a forgotten one costs one HEAD."""
 
+DEFAULT_BOUNDS = IndexBounds()
 _UPSERT = """INSERT INTO objects VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = max(used, excluded.used)"""
 _DONE = object()
@@ -45,17 +54,19 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much is stored."""
+    """How much is stored, and bytes of the index itself."""
 
     bytes: int
     objects: int
+    index: int = field(default=0, compare=False)
 
 
 class Index:
     """The index of one store."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, bounds: IndexBounds = DEFAULT_BOUNDS) -> None:
         self._layout = layout
+        self.bounds = bounds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
         self._file: IndexFile | None = None
         self._failed_at = -RETRY_SECONDS
@@ -103,8 +114,7 @@ class Index:
 
     async def totals(self) -> Totals:
         """How much is stored; raises StoreError."""
-        rows = await self._run(self._read, "SELECT bytes, objects FROM totals", ())
-        totals = Totals(*rows[0])
+        totals = await self._run(self._totals)
         CACHE_BYTES.set(totals.bytes)
         CACHE_OBJECTS.set(totals.objects)
         return totals
@@ -159,7 +169,7 @@ class Index:
                 raise StoreError(f"{_TROUBLE}: it could not be opened a moment ago")
             self._failed_at = time.monotonic()
             open_folder(self._layout)
-            self._file = IndexFile(self._layout)
+            self._file = IndexFile(self._layout, self.bounds)
             self._failed_at = -RETRY_SECONDS
         return self._file.connection
 
@@ -194,6 +204,11 @@ class Index:
     def _flush(self, touched: Mapping[Digest, float]) -> None:
         if touched:
             self._note(touched)
+
+    def _totals(self) -> Totals:
+        connection = self._opened()
+        found: tuple[int, int] = connection.execute("SELECT bytes, objects FROM totals").fetchone()
+        return Totals(*found, index=bytes_in_use(connection))
 
     def _note(self, used: Mapping[Digest, float]) -> None:
         """Make the rows of these digests agree with the files."""
@@ -232,6 +247,7 @@ class Index:
         with self._transaction() as connection:
             connection.executemany(INSERT_LINK, rows)
             connection.execute("DELETE FROM links WHERE number <= (SELECT max(number) FROM links) - ?", (LINKS_LIMIT,))
+            forget_oldest_links(connection, self.bounds)
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._transaction() as connection:

@@ -12,8 +12,11 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from proxy.config.model import Cache
 from proxy.oci.reference import Digest
 from proxy.store.files import FILE_MODE, open_lock, try_lock
 from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
@@ -27,6 +30,15 @@ VERSION = 2
 
 INSERT_LINK = "INSERT OR IGNORE INTO links (repository, digest, kind) VALUES (?, ?, ?)"
 
+PAGE_SIZE = 4096
+LOG_PAGES = 256
+"""Pages of changes after which SQLite takes its log into the index: the log stays at about 1 MiB."""
+INDEX_SHARE = 0.1
+"""What of the store's size the index may take."""
+LINKS_STEP = 1000
+"""Links after which a rebuilt index is held to its bound."""
+
+_SUFFIXES = ("-wal", "-shm", "-journal", "")
 _PAUSE = 0.05
 _TABLES = """
 CREATE TABLE objects (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
@@ -56,11 +68,25 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
 
 
+@dataclass(frozen=True, slots=True)
+class IndexBounds:
+    """What the links may take of an index: digests of one manifest, and bytes of the whole file."""
+
+    manifest_digests: int = 2000
+    size: int = 512 << 20
+
+    @classmethod
+    def of(cls, cache: Cache) -> Self:
+        """The bounds that a configuration gives: a share of the store's size."""
+        return cls(cache.max_manifest_digests, min(cls().size, int(cache.max_size * INDEX_SHARE)))
+
+
 class IndexFile:
     """An open index."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, bounds: IndexBounds) -> None:
         self._layout = layout
+        self._bounds = bounds
         self._lock = open_lock(layout.index.with_name("index.lock"))
         try:
             self.connection = self._open()
@@ -100,7 +126,7 @@ class IndexFile:
                     return connection
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             if try_lock(self._lock, fcntl.LOCK_EX):
-                _rebuild(self._layout)
+                _rebuild(self._layout, self._bounds)
                 deadline = time.monotonic() + OPEN_SECONDS  # that was no waiting
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             else:
@@ -117,6 +143,8 @@ def _connect(layout: Layout) -> sqlite3.Connection | None:
         if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * PAGE_SIZE}")
             if connection.execute("SELECT count(*) FROM totals").fetchone() == (1,):
                 return connection
     except sqlite3.Error as error:
@@ -132,13 +160,30 @@ def _damaged(layout: Layout) -> Path:
     return layout.index.with_name("index.damaged")
 
 
-def _rebuild(layout: Layout) -> None:
+def forget_oldest_links(connection: sqlite3.Connection, bounds: IndexBounds) -> None:
+    """Within a transaction: drop the oldest links until the index takes no more bytes than it may."""
+    while bytes_in_use(connection) > bounds.size:
+        first, last = connection.execute("SELECT min(number), max(number) FROM links").fetchone()
+        if first is None:
+            return
+        connection.execute("DELETE FROM links WHERE number <= ?", (first + (last - first) // 4,))
+
+
+def bytes_in_use(connection: sqlite3.Connection) -> int:
+    """Bytes of the index that hold something; its log of at most 1 MiB comes on top."""
+    [pages, free, size] = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _rebuild(layout: Layout, bounds: IndexBounds) -> None:
     """Build the index anew, unless another process has just done so. Nobody else may have it open."""
     connection = _connect(layout)
     if connection is not None:
         connection.close()
         return
-    for suffix in ("-wal", "-shm", "-journal", ""):
+    for suffix in _SUFFIXES:
         layout.index.with_name(layout.index.name + suffix).unlink(missing_ok=True)
     os.close(os.open(layout.index, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
     connection = sqlite3.connect(layout.index, isolation_level=None)
@@ -147,7 +192,10 @@ def _rebuild(layout: Layout) -> None:
         connection.executescript(_TABLES)
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT INTO objects VALUES (?, ?, ?)", _objects(layout))
-        connection.executemany(INSERT_LINK, layout.links())
+        for number, link in enumerate(layout.links(bounds.manifest_digests)):
+            connection.execute(INSERT_LINK, link)
+            if number % LINKS_STEP == 0:
+                forget_oldest_links(connection, bounds)
         for statement in _BESIDE:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")  # last: what was interrupted is no index

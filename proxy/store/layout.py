@@ -34,8 +34,10 @@ class Link:
     kind: LinkKind
 
 
-def links_of(manifest: Digest, contents: Contents) -> tuple[Link, ...]:
-    """What a repository holds that holds this manifest."""
+def links_of(manifest: Digest, contents: Contents, limit: int) -> tuple[Link, ...]:
+    """What a repository holds that holds this manifest; only itself where it holds more than `limit` digests."""
+    if len(contents.blobs) + len(contents.manifests) > limit:
+        contents = Contents()
     return (
         *(Link(digest, LinkKind.MANIFEST) for digest in (manifest, *contents.manifests)),
         *(Link(digest, LinkKind.BLOB) for digest in contents.blobs),
@@ -119,17 +121,17 @@ class Layout:
                 if digest is not None:
                     yield digest, entry
 
-    def links(self) -> Iterator[tuple[str, str, str]]:
+    def links(self, limit: int) -> Iterator[tuple[str, str, str]]:
         """Rows of the index: each repository's key, a digest that its manifests give it, and what the digest is.
 
-        Read from the manifests themselves. Raises OSError.
+        Read from the manifests themselves, those with more than `limit` digests left out. Raises OSError.
         """
         for prefix in PREFIXES:
             for entry in children(self.repositories / prefix):
                 directory = Path(entry.path)
                 key = repository_key_of(directory)
                 for manifest in self.marked(directory) if key is not None else ():
-                    links = links_of(manifest, self.contents(manifest))
+                    links = links_of(manifest, self.contents(manifest), limit)
                     yield from ((str(key), str(link.digest), link.kind) for link in links)
 
     def marked(self, repository: Path) -> list[Digest]:

@@ -14,6 +14,7 @@ from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.format import open_folder
 from proxy.store.index import Index
+from proxy.store.index_file import IndexBounds
 from proxy.store.layout import Layout
 from proxy.store.tags import Tags
 from proxy.store.tidy import sweep
@@ -41,7 +42,7 @@ async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
     A folder that cannot be used is no reason not to start: then every pull passes through, and the log says why.
     """
     layout = Layout(Path(cache.path))
-    index = Index(layout)
+    index = Index(layout, IndexBounds.of(cache))
     try:
         replaced = await asyncio.to_thread(open_folder, layout)
         if replaced is not None and replaced.is_kept:

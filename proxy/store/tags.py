@@ -103,7 +103,7 @@ class Tags:
         """Note that a repository holds a manifest, and what that holds; raises StoreError."""
         with translated("cannot write a link to the cache"):
             await to_the_end(functools.partial(self._mark, key, manifest))
-        await self._link(key, links_of(manifest, contents))
+        await self._link(key, links_of(manifest, contents, self._index.bounds.manifest_digests))
 
     async def _link(self, key: RepositoryKey, links: Iterable[Link]) -> None:
         new = [link for link in links if (key, link) not in self._links]

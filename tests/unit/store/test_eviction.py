@@ -39,8 +39,9 @@ async def store(layout: Layout) -> AsyncIterator[tuple[FilesystemStore, Index]]:
 
 
 @pytest.fixture
-def evictor(layout: Layout, store: tuple[FilesystemStore, Index]) -> Callable[[int, int], Evictor]:
-    return lambda max_size, free: Evictor(layout, store[1], store[0], Bounds(max_size, free))
+async def evictor(layout: Layout, store: tuple[FilesystemStore, Index]) -> Callable[[int, int], Evictor]:
+    index = (await store[1].totals()).index
+    return lambda max_size, free: Evictor(layout, store[1], store[0], Bounds(max_size + index, free))
 
 
 def body(number: int) -> bytes:
