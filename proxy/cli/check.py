@@ -18,6 +18,7 @@ from proxy.server.certificates import judge
 from proxy.server.tls import tls_path
 from proxy.store.format import store_problem
 from proxy.store.layout import Layout
+from proxy.store.ownership import EXPOSURE_ADVICE, exposure
 from proxy.transport.forward_proxy import ForwardProxies
 
 EXIT_WARNINGS = 1
@@ -74,8 +75,12 @@ def _expired(loaded: Loaded, findings: Findings) -> Iterator[Problem]:
 def _check_cache(loaded: Loaded, findings: Findings) -> None:
     """Whether the cache can be used: without it `serve` starts nevertheless, and nothing is kept."""
     cache = loaded.config.cache
-    if cache is not None and (problem := store_problem(Layout(Path(cache.path)))) is not None:
+    if cache is None:
+        return
+    if (problem := store_problem(Layout(Path(cache.path)))) is not None:
         findings.warning(("cache", "path"), f"nothing would be cached: {problem}")
+    if (exposed := exposure(Path(cache.path))) is not None:
+        findings.warning(("cache", "path"), f"{exposed}: {EXPOSURE_ADVICE}")
 
 
 def _remarks() -> Iterator[str]:

@@ -129,6 +129,8 @@ class StoreFill:
     objects: int | None
     trouble: str
     """Why it cannot be used, in words; empty where it can."""
+    exposure: str = ""
+    """Why others could replace it, in words; empty where they could not."""
 
 
 @dataclass(frozen=True, slots=True)

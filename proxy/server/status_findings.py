@@ -14,6 +14,7 @@ from proxy.server.status import (
     StoreFill,
     UpstreamStatus,
 )
+from proxy.store.ownership import EXPOSURE_ADVICE
 from proxy.upstream.endpoints import EndpointState
 
 SOON_SECONDS = 14 * 86400.0
@@ -100,6 +101,8 @@ def _of_store(store: StoreFill | None) -> Iterator[Finding]:
     if store is not None and store.trouble:
         text = f"The cache cannot be used, pulls pass through: {store.trouble}"
         yield Finding(Level.WARNING, text, f"Look at the disk of {store.path}: room, rights, errors.")
+    if store is not None and store.exposure:
+        yield Finding(Level.WARNING, f"{store.exposure}.", f"{EXPOSURE_ADVICE[0].upper()}{EXPOSURE_ADVICE[1:]}.")
 
 
 def _of_unkept(status: Status) -> Iterator[Finding]:

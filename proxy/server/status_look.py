@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from proxy.config.address import EndpointAddress, default_endpoint
 from proxy.config.effective import render_effective
@@ -18,6 +19,7 @@ from proxy.server.status_figures import Samples, certificates, figures, unkept
 from proxy.server.status_findings import BY_LEVEL, judged, level_of
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index, Totals
+from proxy.store.ownership import exposure
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.endpoints import Endpoints
 from proxy.version import VERSION
@@ -54,7 +56,7 @@ class Look:
         self._started_at = time.time()
         self._flights: SingleFlight[str, Status] = SingleFlight(background)
         self._effective: tuple[Loaded, str] | None = None
-        self._totals: SingleFlight[int, Totals] = SingleFlight(background)
+        self._stores: SingleFlight[int, tuple[Totals, str | None]] = SingleFlight(background)
 
     @property
     def loaded(self) -> Loaded:
@@ -74,16 +76,20 @@ class Look:
         return await asyncio.to_thread(self._told, seen, store, upstreams, refusals)  # metrics may stand in files
 
     async def _fill(self, index: Index, cache: Cache) -> StoreFill:
-        trouble, totals = "", None
+        trouble, totals, exposed = "", None, None
+
+        async def look() -> tuple[Totals, str | None]:
+            return await index.totals(), await asyncio.to_thread(exposure, Path(cache.path))
+
         try:
             async with asyncio.timeout(STORE_WAIT):
-                totals = await self._totals.run(id(index), index.totals)
+                totals, exposed = await self._stores.run(id(index), look)
         except StoreError as error:
             trouble = shown(str(error))
         except TimeoutError:
             trouble = f"its index did not answer within {STORE_WAIT:.0f} s"
         stored, objects = (totals.bytes, totals.objects) if totals is not None else (None, None)
-        return StoreFill(cache.path, cache.max_size, stored, objects, trouble)
+        return StoreFill(cache.path, cache.max_size, stored, objects, trouble, shown(exposed or ""))
 
     def _told(
         self,

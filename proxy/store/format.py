@@ -10,6 +10,7 @@ from pathlib import Path
 from proxy.store.blobs import StoreError
 from proxy.store.files import DIRECTORY_MODE, locked_file, make_folder, make_root, read_small, replace
 from proxy.store.layout import Layout
+from proxy.store.ownership import ownership_problem, refuse_others
 from proxy.store.trouble import translated
 
 FORMAT = "2"
@@ -39,13 +40,14 @@ class Replaced:
 def open_folder(layout: Layout) -> Replaced | None:
     """Make the directories of a store; what became of a store of another version that was there.
 
-    Blocking. Raises StoreError, also for a folder with files of somebody else: they are not ours to move.
+    Blocking. Raises StoreError, also for files that others own or may write, and for those of another program.
     """
     root = layout.root
     with translated(f"cannot use the cache at {root}"):
         if root.is_symlink():
             raise StoreError(_IS_LINK.format(root=root))
         make_root(root)
+        refuse_others(root)
         deadline = time.monotonic() + LOCK_SECONDS
         while time.monotonic() < deadline:
             with locked_file(root / _LOCK, fcntl.LOCK_EX) as locked:
@@ -70,7 +72,10 @@ def store_problem(layout: Layout) -> str | None:
             return None if can_make else f"{root} is missing, and this process cannot make it in {parent}"
         if not root.is_dir():
             return f"{root} is no directory"
-        return (_unmanaged(root) if _found(root) is None else None) or _unwritable(layout)
+        unmanaged = _unmanaged(root) if _found(root) is None else None
+        # Run by another user than the store's it cannot tell whose everything should be.
+        owned = ownership_problem(root) if root.stat().st_uid == os.geteuid() else None
+        return unmanaged or owned or _unwritable(layout)
     except OSError as error:
         return f"this process cannot look into {root}: {error.strerror}"
 

@@ -254,6 +254,15 @@ async def test_a_store_that_cannot_be_used_is_told_and_breaks_no_page(registry: 
         assert (await ask(proxy.admin, "/status")).status == 200
 
 
+async def test_a_cache_that_every_user_may_replace_is_a_finding(registry: ScriptedRegistry, tmp_path: Path) -> None:
+    await asyncio.to_thread(tmp_path.chmod, 0o777)
+    async with started(settings([registry.url], login=LOGIN, cache={"path": str(tmp_path)})) as proxy:
+        assert (await proxy.node.get(manifest())).status == 200
+        status = await told(proxy.admin)
+        assert (status["level"], status["store"]["trouble"]) == ("warning", "")
+        assert status["store"]["exposure"] in status["findings"][0]["text"]
+
+
 async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

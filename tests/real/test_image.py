@@ -95,11 +95,15 @@ async def registry(content: Image) -> AsyncIterator[ScriptedRegistry]:
         yield server
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "volume"), [(1, "owned"), (2, "owned"), (1, "shared")])
 async def test_it_serves_a_pull_and_stops(
-    image: Built, registry: ScriptedRegistry, content: Image, workers: int
+    image: Built, registry: ScriptedRegistry, content: Image, workers: int, volume: str
 ) -> None:
+    """A volume of Kubernetes belongs to root, and with fsGroup or as an emptyDir is open to others (`shared`)."""
     with scene(image, registry.url, workers) as here:
+        if volume == "shared":
+            os.chown(here.cache, 0, USER)
+            here.cache.chmod(0o2777)
         process = await asyncio.to_thread(start, here)
         await pull(NodeClient(here.address), content)
         healthy = await asyncio.to_thread(here.container.execute, "scope-proxy", "healthcheck")
@@ -109,7 +113,8 @@ async def test_it_serves_a_pull_and_stops(
         assert (healthy.status, status) == (0, 0), (healthy.errors, process.log())
         assert shell.status != 0
         assert {path.stat().st_uid for path in here.cache.glob("**/*")} == {USER}
-        assert any(path.is_file() for path in here.cache.glob("**/*"))
+        assert any(path.is_file() for path in here.cache.glob("store/blobs/**/*"))
+        assert (here.cache / "store").stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_profile_that_refuses_clone3_is_named_at_the_start(image: Built, registry: ScriptedRegistry) -> None:
@@ -188,7 +193,7 @@ def scene(image: Built, registry: str, workers: int = 1) -> Iterator[Scene]:
             listeners=[{"address": address}],
             admin={"address": admin},
             workers=workers,
-            cache={"path": "/var/cache/scope-proxy", "reserveFree": "1Ki"},
+            cache={"path": "/var/cache/scope-proxy/store", "reserveFree": "1Ki"},
             timeouts={"drainIdle": "100ms"},
         )
         config.write_text(json.dumps(document))

@@ -72,7 +72,7 @@ tls:
 {{- $_ := set $config "listeners" (list (fromYaml .listener)) -}}
 {{- $_ := set $config "admin" (dict "address" (printf "127.0.0.1:%d" (int .adminPort))) -}}
 {{- if .size -}}
-{{- $_ := set $config "cache" (merge (dict "path" "/var/cache/scope-proxy" "maxSize" .size) ($config.cache | default dict)) -}}
+{{- $_ := set $config "cache" (merge (dict "path" "/var/cache/scope-proxy/store" "maxSize" .size) ($config.cache | default dict)) -}}
 {{- else -}}
 {{- $_ := unset $config "cache" -}}
 {{- end -}}

@@ -91,6 +91,7 @@ resources:
 volumeMounts:
   {{- include "scope-proxy.mounts" . | nindent 2 }}
   {{- if .cached }}
+  {{- /* The volume belongs to root and may be open to others: the proxy makes its own directory below it. */}}
   - {name: cache, mountPath: /var/cache/scope-proxy}
   {{- end }}
 {{- end -}}

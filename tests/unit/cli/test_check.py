@@ -132,3 +132,16 @@ def test_a_listener_certificate_that_has_ended_or_does_not_fit_is_an_error(tmp_p
     result = check("--config", str(file))
     assert result.exit_code == 2
     assert f": listeners[0].tls.keyFile: {tmp_path}/tls.key is not the key of " in result.output
+
+
+@pytest.mark.parametrize("place", [".", "blobs"])
+def test_a_cache_that_others_may_write_is_a_warning(tmp_path: Path, place: str) -> None:
+    cache = tmp_path / "cache"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / place).chmod(0o777)
+    file = tmp_path / "config.yaml"
+    file.write_text(f"version: 1\nregistries: {{docker.io: {{}}}}\ncache:\n  path: {cache}\n")
+    result = check("--config", str(file))
+    assert result.exit_code == 0
+    assert f"{file}:4:9: warning: " in result.output
+    assert check("--strict", "--config", str(file)).exit_code == 1
