@@ -12,6 +12,10 @@ _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 
 _LABEL = r"[A-Za-z0-9_-]{1,63}"  # a longer one is an error inside resolvers (RFC 1035)
 _HOST = re.compile(rf"(?=[A-Za-z0-9]){_LABEL}(?:\.{_LABEL})*(?<=[A-Za-z0-9])|\[[0-9A-Fa-f:.]+\]")
+_REGISTRY = re.compile(
+    r"(?P<host>[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?", re.ASCII
+)
+MAX_PORT = 65535
 _PATH = re.compile(r"/[A-Za-z0-9._~/%+@:-]*")
 
 
@@ -106,6 +110,20 @@ class EndpointAddress:
     def __str__(self) -> str:
         """The endpoint as a URL."""
         return f"{self.origin}{self.root}"
+
+
+def canonical_registry(text: str) -> str:
+    """The one spelling of a registry's name, as keys of `registries` have it; raises ValueError for what is no name.
+
+    A host in lower case or an IPv6 address in brackets in its shortest form, and a port without leading zeros.
+    """
+    match = _REGISTRY.fullmatch(text.lower())
+    if match is None or int(match["port"] or 1) > MAX_PORT:
+        raise ValueError('a registry is a lower-case host, host:port or "*", without scheme and path')
+    host = match["host"]
+    if host.startswith("["):
+        host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+    return host if match["port"] is None else f"{host}:{match['port']}"
 
 
 def default_scheme(authority: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from proxy.config.access import AccessRule
-from proxy.config.address import EndpointAddress, Origin
+from proxy.config.address import EndpointAddress, Origin, canonical_registry
 from proxy.config.base import Model, Wait, as_list, exact_origin, listen_address
 from proxy.config.listener import Listener
 from proxy.config.rewrite_rule import RewriteRule
@@ -24,13 +24,12 @@ from proxy.config.units import Duration, Rate, Size
 ANY = "*"
 """The entry of `registries` and `hosts` that stands for every name without an entry of its own."""
 
-_REGISTRY = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _registry_name(value: str) -> str:
-    if value != ANY and not _REGISTRY.fullmatch(value):
-        raise ValueError('a registry is a lower-case host, host:port or "*", without scheme and path')
+    if value != ANY and (canonical := canonical_registry(value)) != value:
+        raise ValueError(f"write {canonical}: that is how requests name it")
     return value
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from proxy.config.access import AccessRule
+from proxy.config.address import canonical_registry
 from proxy.config.credential_names import matches
 from proxy.config.findings import Findings
 from proxy.config.model import ANY, Config, Registry, Rewrite
@@ -51,6 +52,11 @@ def check_access(config: Config, findings: Findings) -> None:
 
 
 def _check_registries(config: Config, rule: AccessRule, path: KeyPath, findings: Findings) -> None:
+    for index, pattern in enumerate(rule.registries):
+        meant = _spelling(pattern)
+        if meant != pattern.lower():
+            advice = f"write {meant}" if meant else "write a lower-case host or host:port, * for any part of it"
+            findings.error((*path, "registries", index), f"{pattern!r} is the name of no registry: {advice}")
     if ANY in config.registries:
         return
     for index, pattern in enumerate(rule.registries):
@@ -58,6 +64,14 @@ def _check_registries(config: Config, rule: AccessRule, path: KeyPath, findings:
             meant = suggestion(pattern, config.registries)
             advice = f"did you mean {meant}?" if meant else "add it under registries, or leave it out"
             findings.warning((*path, "registries", index), f"no configured registry is {pattern!r}: {advice}")
+
+
+def _spelling(pattern: str) -> str | None:
+    """A pattern of registries as their names are written; None for what can be the pattern of no name."""
+    try:
+        return pattern.lower() if "*" in pattern else canonical_registry(pattern)
+    except ValueError:
+        return None
 
 
 def _check_repositories(config: Config, rule: AccessRule, path: KeyPath, findings: Findings) -> None:

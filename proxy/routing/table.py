@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from cachetools import LRUCache
 
-from proxy.config.address import EndpointAddress, Origin, default_endpoint
+from proxy.config.address import EndpointAddress, Origin, canonical_registry, default_endpoint
 from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
 from proxy.config.rewrite_rule import RewriteRule
 from proxy.oci.errors import RegistryUnknown
@@ -145,14 +145,18 @@ class RouteTable:
         )
 
     def _by_namespace(self, name: str, namespace: str) -> _Addressed:
-        if not self._is_named(namespace) and not (ANY in self._endpoints and _is_registry(namespace)):
+        try:
+            registry = canonical_registry(namespace)
+        except ValueError:
+            registry = ""
+        if not self._is_named(registry) and not (registry and ANY in self._endpoints):
             raise RegistryUnknown(
                 f"registry {namespace[:100]} is not configured: add it under registries",
                 detail={"hint": "scope-proxy check --effective prints the registries that are configured"},
             )
-        stripped = name.removeprefix(f"{namespace}/")
+        stripped = name.removeprefix(f"{registry}/")
         why = "registry named by ns="
-        return _Addressed(namespace, stripped, why if stripped == name else f"{why}, and taken off the path")
+        return _Addressed(registry, stripped, why if stripped == name else f"{why}, and taken off the path")
 
     def _is_named(self, registry: str) -> bool:
         return registry != ANY and registry in self._endpoints
@@ -161,15 +165,6 @@ class RouteTable:
 def shares_content(config: Config) -> bool:
     """Whether cached content counts for every registry: no client has rights of its own, and there are no rules."""
     return not config.access and not any("upstream" in listener.clients.auth for listener in config.listeners)
-
-
-def _is_registry(namespace: str) -> bool:
-    """Whether a name may fall under `*`: the grammar of a registry, checked because it may be sent on."""
-    try:
-        address = EndpointAddress.parse_loose(namespace)
-    except ValueError:
-        return False
-    return namespace == namespace.lower() and "/" not in namespace and address.origin.host != ""
 
 
 def _endpoints(name: str, entry: Registry, places: Places) -> tuple[_Endpoint, ...]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.demo.images import Image
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import NAME, REG, blob, settings, started
 from tests.fakes.registry import ScriptedRegistry
@@ -31,9 +32,15 @@ FOREIGN = (
     "user%40evil.example",
     "reg.example%40evil.example",
     "reg.example.evil.example",
-    "REG.EXAMPLE",
-    "Reg.example",
     "reg.example.",
+    "reg.example:",
+    "reg.example:0443",
+    "reg.example:00443",
+    "reg.example:+443",
+    "reg.example:65536",
+    "reg.example:4a",
+    "-reg.example",
+    "REG.EXAMPLE:",
     "reg.example:443",
     "reg.example%00",
     "reg.example%0d%0aHost:evil.example",
@@ -97,3 +104,49 @@ async def test_under_the_wildcard_it_is_a_parameter_of_the_endpoint(
     assert {entry.query for entry in plain.record.all()} == {(("ns", namespace),)}
     assert namespace not in world.lookups
     world.assert_untouched()
+
+
+@pytest.mark.parametrize("namespace", ["REG.EXAMPLE", "Reg.example", "rEG.eXAMPLE"])
+async def test_a_registry_is_named_in_any_case(plain: ScriptedRegistry, image: Image, namespace: str) -> None:
+    async with started(settings([plain.url])) as proxy:
+        got = await proxy.node.get(f"/v2/{NAME}/manifests/1?ns={namespace}")
+    assert (got.status, got.body, got.header("OCI-Namespace")) == (200, image.manifest, REG)
+
+
+SPELLINGS = [
+    "corp.example",
+    "CORP.example",
+    "corp.example:443",
+    "corp.example:",
+    "corp.example:0443",
+    "corp.example:00443",
+    "Corp.Example:",
+    "corp.example:000443",
+    "corp.example.",
+    "corp.example:443:443",
+    "[corp.example]",
+]
+
+
+@pytest.mark.parametrize("namespace", SPELLINGS)
+async def test_no_spelling_of_a_registry_passes_a_rule_that_denies_it(plain: ScriptedRegistry, namespace: str) -> None:
+    endpoint = {"url": plain.url, "forwardNamespace": True}
+    access = [{"action": "deny", "registries": "corp.example"}, {"action": "allow"}]
+    configured = settings([]) | {"registries": {"*": {"endpoints": [endpoint]}}, "access": access}
+    async with started(configured) as proxy:
+        assert (await proxy.node.get(f"/v2/{NAME}/manifests/1?ns=other.example")).status == 404
+        before = len(plain.record.all())
+        got = await proxy.node.get(f"/v2/{NAME}/manifests/1?ns={namespace}")
+    assert (got.status, len(plain.record.all())) == (403, before)
+
+
+@pytest.mark.parametrize(
+    "namespace", ["[::1]:5000", "[0:0:0:0:0:0:0:1]:5000", "[::0001]:5000", "[0::1]:5000", "[::1]:05000"]
+)
+async def test_nor_does_one_of_an_address(plain: ScriptedRegistry, namespace: str) -> None:
+    endpoint = {"url": plain.url, "forwardNamespace": True}
+    access = [{"action": "deny", "registries": "[::1]:5000"}, {"action": "allow"}]
+    configured = settings([]) | {"registries": {"*": {"endpoints": [endpoint]}}, "access": access}
+    async with started(configured) as proxy:
+        assert (await proxy.node.get(f"/v2/{NAME}/manifests/1?ns={namespace}")).status == 403
+    assert plain.record.all() == ()

@@ -25,7 +25,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     ],
     "bad_registry_names": [
         (3, 3, 'a registry is a lower-case host, host:port or "*", without scheme and path'),
-        (4, 3, 'a registry is a lower-case host, host:port or "*", without scheme and path'),
+        (4, 3, "write quay.io: that is how requests name it"),
         (5, 3, "keys with values are expected here, nothing was found: write {} for the defaults"),
     ],
     "booleans_as_text": [

@@ -55,6 +55,22 @@ def test_a_registry_that_is_not_configured_is_a_warning(rule: str, note: str) ->
     assert notes(rule) == [note]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "advice"),
+    [
+        ("'corp.example:'", "write a lower-case host or host:port"),
+        ("'corp.example:0443'", "write a lower-case host or host:port"),
+        ("'https://corp.example'", "write a lower-case host or host:port"),
+        ("'corp.example/team'", "write a lower-case host or host:port"),
+        ("'[0:0::1]:5000'", "write [::1]:5000"),
+    ],
+)
+def test_a_rule_for_what_no_request_can_name_is_an_error(pattern: str, advice: str) -> None:
+    assert f"6:32: {pattern} is the name of no registry: {advice}" in problems(
+        f"{{action: deny, registries: {pattern}}}"
+    )
+
+
 def test_with_an_entry_for_every_registry_all_names_are_configured() -> None:
     registries = "registries: {'*': {endpoints: [https://m.example]}}"
     text = f"version: 1\n{registries}\naccess: [{{action: allow, registries: x.example}}]\n"

@@ -66,7 +66,8 @@ def test_the_registry_is_named_in_this_order(
     [
         "",
         "evil.example",
-        "ICR.IO",
+        "icr.io:",
+        "icr.io:0443",
         "icr.io.",
         "icr.io:443",
         " icr.io",
@@ -111,7 +112,25 @@ def test_an_entry_of_its_own_goes_before_the_star(catch_all: RouteTable) -> None
 
 
 @pytest.mark.parametrize(
-    "namespace", ["", "*", "A.example", "a/b", "https://a", "a b", "x@y", "a?b", "a#b", "a\r\nb", "a:0", "-a", "a."]
+    "namespace",
+    [
+        "",
+        "*",
+        "a.example:",
+        "a:00443",
+        "a:65536",
+        "[::g]",
+        "a/b",
+        "https://a",
+        "a b",
+        "x@y",
+        "a?b",
+        "a#b",
+        "a\r\nb",
+        "a:0",
+        "-a",
+        "a.",
+    ],
 )
 def test_what_is_no_registry_does_not_fall_under_the_star(catch_all: RouteTable, namespace: str) -> None:
     with pytest.raises(RegistryUnknown):
