@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import TTLCache
 
@@ -151,7 +151,9 @@ class Manifests:
     async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, Way]:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
         key = repository_key(route)
-        known = await self._parts.tags.find(key, tag)
+        known = self._parts.tags.remembered(key, tag)
+        if known is None or not self._is_young(known):  # another worker may have learned more since
+            known = await self._parts.tags.find(key, tag, anew=True)
         if known is not None and self._is_young(known):
             return known, Way.HIT
         flight = (starter_of(route), tag)
@@ -164,7 +166,8 @@ class Manifests:
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, Way]:
         """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
         cache, starter = self._parts.cache, starter_of(route)
-        may_be_stale = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
+        is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
+        may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
         try:
             patience = Deadline.after(cache.stale_after if may_be_stale else self._parts.timeouts.manifest)
             async with patience.enforced():
@@ -195,6 +198,10 @@ class Manifests:
                 self._negatives[starter_of(route), tag] = error.again()
                 await self._forget(key, tag)
             raise
+        except Denied:
+            if route.caller.login is None:
+                await self._note_refusal(key, tag)
+            raise
         entry = TagEntry(fetched.descriptor, time.time())
         await self._keep(key, fetched, (tag, entry))
         return entry
@@ -209,6 +216,16 @@ class Manifests:
         except StoreError as error:
             note_unkept(error)
             _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
+
+    async def _note_refusal(self, key: RepositoryKey, tag: Tag) -> None:
+        """The proxy's own credentials are refused: what is known of the tag is not served stale until that changes."""
+        try:
+            known = await self._parts.tags.find(key, tag)
+            if known is not None and not known.refused:
+                await self._parts.tags.set(key, tag, replace(known, refused=True))
+        except StoreError as error:
+            note_unkept(error)
+            _logger.warning("tag %s is not marked as refused: %s", tag, error)
 
     async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
         try:

@@ -23,6 +23,8 @@ from proxy.store.trouble import translated
 TAG_FILE_LIMIT = 4096
 REMEMBERED_TAGS = 20_000
 REMEMBERED_LINKS = 100_000
+READS = 3
+"""Times that a tag's file is read while others note something at the same time."""
 CLOCK_SECONDS = 5.0
 """How far in the future a tag may have been confirmed, by a clock that was set back a little."""
 
@@ -48,6 +50,8 @@ class TagEntry:
 
     descriptor: Descriptor
     confirmed: float
+    refused: bool = False
+    """Whether the upstream has refused the proxy's own credentials since: then it is not served stale."""
 
 
 class Tags:
@@ -57,18 +61,35 @@ class Tags:
         self._layout = layout
         self._index = index
         self._tags: LRUCache[tuple[RepositoryKey, Tag], TagEntry] = LRUCache(REMEMBERED_TAGS)
+        self._unwritten: LRUCache[tuple[RepositoryKey, Tag], bool] = LRUCache(REMEMBERED_TAGS)
+        self._changes = 0
         self._links: LRUCache[tuple[RepositoryKey, Link], bool] = LRUCache(REMEMBERED_LINKS)
 
-    async def find(self, key: RepositoryKey, tag: Tag) -> TagEntry | None:
-        """What is known of a tag; raises StoreError."""
+    async def find(self, key: RepositoryKey, tag: Tag, *, anew: bool = False) -> TagEntry | None:
+        """What is known of a tag; with `anew` also by other processes since it was remembered. Raises StoreError."""
         known = self._tags.get((key, tag))
-        if known is None:
+        if known is not None and not anew:
+            return known
+        for _ in range(READS):
+            changes = self._changes
             with translated("cannot read a tag from the cache"):
                 read = await asyncio.to_thread(read_tag, self._tag_file(key, tag))
-            known = self._tags.get((key, tag))  # noted anew while the file was read
-            if known is None and read is not None:
-                known = self._tags[key, tag] = read
-        return known
+            if changes == self._changes:  # nothing was noted while the file was read
+                self._learn(key, tag, read)
+                break
+        return self._tags.get((key, tag))
+
+    def _learn(self, key: RepositoryKey, tag: Tag, read: TagEntry | None) -> None:
+        """Remember what a file says, unless this process knows better: of a later answer, or one it could not write."""
+        known = self._tags.get((key, tag))
+        if known is not None:
+            is_newer = read is not None and known.confirmed > read.confirmed
+            if is_newer or (read is None and (key, tag) in self._unwritten):
+                return
+        if read is None:
+            self._tags.pop((key, tag), None)
+        else:
+            self._tags[key, tag] = read
 
     def remembered(self, key: RepositoryKey, tag: Tag) -> TagEntry | None:
         """What is known of a tag without a look at its file."""
@@ -80,13 +101,18 @@ class Tags:
 
     async def set(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
         """Note what a tag points to; raises StoreError."""
+        self._changes += 1
         self._tags[key, tag] = entry
+        self._unwritten[key, tag] = True
         with translated("cannot write a tag to the cache"):
             await to_the_end(functools.partial(self._write, key, tag, entry))
+        self._unwritten.pop((key, tag), None)
 
     async def remove(self, key: RepositoryKey, tag: Tag) -> None:
         """Forget a tag; raises StoreError."""
+        self._changes += 1
         self._tags.pop((key, tag), None)
+        self._unwritten.pop((key, tag), None)
         with translated("cannot remove a tag from the cache"):
             await to_the_end(functools.partial(self._tag_file(key, tag).unlink, missing_ok=True))
 
@@ -130,7 +156,8 @@ class Tags:
     def _write(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
         found = entry.descriptor
         fields = {"digest": str(found.digest), "mediaType": found.media_type, "size": found.size}
-        content = json.dumps({**fields, "confirmed": entry.confirmed}).encode()
+        refused = {"refused": True} if entry.refused else {}
+        content = json.dumps({**fields, "confirmed": entry.confirmed, **refused}).encode()
         replace(self._folder(key, "tags") / tag.name, content)
 
     def _folder(self, key: RepositoryKey, name: str) -> Path:
@@ -148,9 +175,9 @@ def read_tag(path: Path) -> TagEntry | None:
     try:
         fields = json.loads(read_small(path, TAG_FILE_LIMIT) or b"")
         descriptor = Descriptor(str(fields["mediaType"]), Digest.parse(str(fields["digest"])), int(fields["size"]))
-        confirmed = float(fields["confirmed"])
+        confirmed, refused = float(fields["confirmed"]), fields.get("refused") is True
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, RegistryError):
         return None
     # A time to come, of a clock that was wrong, would be fresh until then.
     is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
-    return TagEntry(descriptor, confirmed) if is_sound else None
+    return TagEntry(descriptor, confirmed, refused) if is_sound else None
