@@ -184,7 +184,7 @@ SCOPES = Counter(
 PROOFS = Counter(
     "scope_proxy_client_proofs_total",
     "Rights of clients with credentials of their own: known (proven lately), given, refused, last (the last proof "
-    "counts while the upstream cannot be asked), unreachable",
+    "counts while the upstream cannot be asked), unreachable, overload (limits of our own kept it from being asked)",
     ["result"],
 )
 

@@ -18,10 +18,13 @@ from proxy.oci.scope import Scope
 from proxy.transport.limits import CountedGate, QueueFull, Size
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
-from proxy.transport.trouble import connection_trouble, refused_address
+from proxy.transport.trouble import connection_trouble, is_own_limit, refused_address
+from proxy.transport.upstream_time import at_upstream, measured
 
 TIMEOUT_SECONDS = 10.0
 """For one token request."""
+SERVER_SHARE = 0.5
+"""Of that time: with less of it the token server is not to blame."""
 BODY_LIMIT = 64 * 1024
 """Largest answer of a token server in bytes."""
 CLIENT_ID = "scope-proxy"
@@ -46,16 +49,20 @@ class TokenRefused(Exception):
 
 
 class TokenUnavailable(Exception):
-    """The token server cannot be asked, or sent no token; `retry_after` is in seconds."""
+    """The token server cannot be asked, or sent no token.
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    `retry_after` is in seconds; `local` tells that it was a limit of our own that kept the request from it.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None, *, local: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.local = local
 
     def again(self) -> Self:
         """The same error anew."""
-        return type(self)(self.reason, self.retry_after)
+        return type(self)(self.reason, self.retry_after, local=self.local)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +81,36 @@ class TokenRequest:
 async def exchange(sessions: Sessions, request: TokenRequest, method: Method) -> Grant:
     """Ask once; raises TokenRefused and TokenUnavailable. Redirects are not followed."""
     asked_at = time.monotonic()
-    try:
-        gate = CountedGate(sessions.gate(request.realm_origin), request.upstream)
-        async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):
-            status, body, retry_after = await _send(sessions, request, method)
-    except TimeoutError:
-        raise TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s") from None
-    except QueueFull as error:
-        raise TokenUnavailable(f"{_name(request)}: {error}") from error
-    except (aiohttp.ClientError, OSError) as error:
-        refused = refused_address(error)
-        text = f"{_name(request)} {connection_trouble(error)[1]}" if refused is None else f"token server {refused}"
-        raise TokenUnavailable(text) from error
+    gate = CountedGate(sessions.gate(request.realm_origin), request.upstream)
+    with measured() as spent:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):
+                status, body, retry_after = await _send(sessions, request, method)
+        except TimeoutError:
+            raise _late(request, spent.seconds) from None
+        except QueueFull as error:
+            raise TokenUnavailable(f"{_name(request)}: {error}", local=True) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(request, error) from error
     if status in _REFUSALS:
         raise TokenRefused(status, request.realm_origin.authority)
     if status != 200:  # noqa: PLR2004 - the one status that carries a token
         raise TokenUnavailable(f"{_name(request)} answered {status}", retry_after)
     return _parse(request, body, asked_at)
+
+
+def _late(request: TokenRequest, seconds: float) -> TokenUnavailable:
+    """Why there is no token in time, by the time that the token server has had for it."""
+    if seconds < TIMEOUT_SECONDS * SERVER_SHARE:
+        reason = f"the request to {_name(request)} waited too long for its turn in scope-proxy (maxConnections)"
+        return TokenUnavailable(reason, local=True)
+    return TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s")
+
+
+def _unreachable(request: TokenRequest, error: aiohttp.ClientError | OSError) -> TokenUnavailable:
+    refused = refused_address(error)
+    text = f"{_name(request)} {connection_trouble(error)[1]}" if refused is None else f"token server {refused}"
+    return TokenUnavailable(text, local=is_own_limit(error))
 
 
 def other_method_may_work(refusal: TokenRefused) -> bool:
@@ -145,10 +165,11 @@ async def _send(sessions: Sessions, request: TokenRequest, method: Method) -> tu
 
 async def _read(request: TokenRequest, response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise TokenUnavailable(f"{_name(request)} sent more than {BODY_LIMIT} bytes")
+    with at_upstream():
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                raise TokenUnavailable(f"{_name(request)} sent more than {BODY_LIMIT} bytes")
     return bytes(body)
 
 

@@ -19,14 +19,16 @@ from proxy.pull.proving import proof_of, prove
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
+from proxy.transport.upstream_time import UpstreamSilent, limited
 from proxy.upstream.ask import Ask
 from proxy.upstream.client import UpstreamClient
-from proxy.upstream.failure import detail_of
+from proxy.upstream.failure import LOCAL_RETRY_SECONDS, LocalLimit, detail_of
 
 PROOFS_LIMIT = 50_000
 """Most (identity, endpoint, repository) whose proof is kept."""
 SHARE = 0.5
-"""Share of a request's time that a proof may take: what is left is for what was asked."""
+"""Share of a request's time that the upstream may take for a proof. What waits for limits of ours waits longer, up to
+all of that time, and never counts as an upstream that cannot be asked."""
 FETCH_SECONDS = 60.0
 """How long the upstream may take for a proof, after its client was told to come again."""
 
@@ -88,18 +90,19 @@ class Rights:
     async def _prove(self, route: Route, asked: RegistryRequest) -> Route:
         ask = proof_of(asked)
         flight = (route.caller.identity, route.targets, ask.suffix)
+        budget = self._budget(ask)
         try:
-            async with Deadline.after(self._budget(ask) * SHARE).enforced():
+            async with Deadline.after(budget).enforced(), limited(budget * SHARE):
                 target = await self._flights.run(flight, lambda: self._ask(route, ask))
+        except UpstreamSilent:
+            return self._last(route, _late(route, ask))
         except DeadlineExceeded:
-            detail = detail_of(route, route.targets[0], ask.suffix)
-            late = UpstreamTimeout(
-                f"the upstream has not said in time whether {route.caller.name} may pull {route.repository}",
-                detail=detail,
-                retry_after=1,
-            )
-            return self._last(route, late)
-        except UpstreamUnavailable as error:
+            _PROOFS["overload",].inc()
+            raise _not_asked(route, ask) from None
+        except LocalLimit:
+            _PROOFS["overload",].inc()
+            raise
+        except (UpstreamUnavailable, TooManyRequests) as error:
             return self._last(route, error)
         except RegistryError:
             _PROOFS["refused",].inc()
@@ -139,6 +142,23 @@ class Rights:
                 return replace(route, targets=(target,))
         _PROOFS["unreachable",].inc()
         raise error
+
+
+def _late(route: Route, ask: Ask) -> UpstreamTimeout:
+    return UpstreamTimeout(
+        f"the upstream has not said in time whether {route.caller.name} may pull {route.repository}",
+        detail=detail_of(route, route.targets[0], ask.suffix),
+        retry_after=1,
+    )
+
+
+def _not_asked(route: Route, ask: Ask) -> LocalLimit:
+    return LocalLimit(
+        f"whether {route.caller.name} may pull {route.repository} was not asked in time: "
+        "too many requests wait in scope-proxy",
+        detail=detail_of(route, route.targets[0], ask.suffix),
+        retry_after=LOCAL_RETRY_SECONDS,
+    )
 
 
 def _key(route: Route, target: Target) -> _Key:

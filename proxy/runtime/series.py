@@ -55,7 +55,7 @@ _VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
     metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch", "shutdown"),
     metrics.HTTP_REJECTED: REJECTIONS,
     metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "handshake", "system"),
-    metrics.PROOFS: ("known", "given", "refused", "last", "unreachable"),
+    metrics.PROOFS: ("known", "given", "refused", "last", "unreachable", "overload"),
     metrics.CLIENT_SCOPES: ("kept", "merged", "dropped"),
     metrics.CLIENT_TOKENS: ("issued", "refused"),
     metrics.CACHE_EVICTIONS: ("size", "corrupt"),

@@ -19,7 +19,7 @@ from proxy.oci.errors import (
 )
 from proxy.routing.access import AccessDenied
 from proxy.server.gates import Overloaded
-from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, TlsFailed
+from proxy.upstream.failure import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
 
 _MISSING = "Look whether it exists upstream under the name that the rules make of it: explain the image."
 
@@ -39,6 +39,7 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
     (ManifestUnknown, _MISSING),
     (BlobUnknown, _MISSING),
     (Overloaded, "Clients ask for more than limits allow: find out which, or raise the limits."),
+    (LocalLimit, "Clients ask for more than the host gets at one time: find out which, or raise its maxConnections."),
     (TooManyRequests, "The registry limits us: wait, log in with a credential that may ask more, or keep tags longer."),
     (UpstreamTimeout, "The registry, or its token server, is slow: look at its endpoints, run the doctor."),
     (

@@ -19,6 +19,7 @@ from proxy.routing.table import Route, RouteTable
 from proxy.server.clients import ClientCheck
 from proxy.server.record import RequestRecord
 from proxy.server.responses import Responder, blob_headers, manifest_headers
+from proxy.upstream.failure import LocalLimit
 
 NAMESPACE_HEADER = "OCI-Namespace"
 
@@ -81,6 +82,8 @@ class Handler:
             self._pulls.access.require(route, caller.name)
             self._clients.permit(route, asked)
             return await self._admitted(request, asked, responder, route)
+        except LocalLimit:  # nothing is known of the endpoint
+            raise
         except (UpstreamUnavailable, TooManyRequests):
             self._pulls.rights.doubt(route)
             raise

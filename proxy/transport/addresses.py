@@ -10,7 +10,11 @@ import socket
 from enum import StrEnum
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
+
+from proxy.transport.resolving import TooManyLookups
+
+NAMED_LOOKUPS = 16
+"""Names that are looked up at one time because one upstream has named them: those of others have threads left."""
 
 _METADATA = frozenset(
     {
@@ -86,15 +90,22 @@ def is_allowed(found: Network, upstream: frozenset[Network]) -> bool:
 class JudgingResolver(AbstractResolver):
     """Resolves names and refuses those with any address on a network where the server may not be."""
 
-    def __init__(self, upstream: frozenset[Network]) -> None:
+    def __init__(self, upstream: frozenset[Network], lookups: AbstractResolver) -> None:
         self._upstream = upstream
-        self._resolver = ThreadedResolver()
+        self._lookups = lookups
+        self._running = 0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of a host, all judged; raises AddressRefused."""
-        results = await self._resolver.resolve(host, port, family)
+        if self._running >= NAMED_LOOKUPS:
+            raise TooManyLookups("too many names are looked up for this upstream")
+        self._running += 1
+        try:
+            results = await self._lookups.resolve(host, port, family)
+        finally:
+            self._running -= 1
         for result in results:
             judge(host, result["host"], self._upstream)
         return results

@@ -8,11 +8,10 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Self
 
 import aiohttp
-from aiohttp.resolver import ThreadedResolver
 from cachetools import LRUCache, TTLCache
 from yarl import URL
 
@@ -24,6 +23,8 @@ from proxy.transport.addresses import JudgingResolver, Network, judge, literal_a
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.limits import Gate
 from proxy.transport.verification import client_context
+from proxy.transport.resolving import NameLookups
+from proxy.transport.upstream_time import Attempt, at_upstream
 from proxy.version import USER_AGENT
 
 LINE_LIMIT = 8190
@@ -80,6 +81,7 @@ class Sessions:
         self._sessions: dict[_Pool, aiohttp.ClientSession] = {}  # upstreams are configured, so there are few
         self._gates: LRUCache[Origin, Gate] = LRUCache(_GATES_LIMIT)
         self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_GATES_LIMIT, DNS_SECONDS)
+        self._lookups = NameLookups()
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,6 +89,7 @@ class Sessions:
     async def __aexit__(self, *_: object) -> None:
         for session in self._sessions.values():
             await session.close()
+        await self._lookups.close()
 
     def is_listed(self, origin: Origin, upstream: Origin) -> bool:
         """Whether the configuration lets this upstream name this origin, so that its address is nobody's to judge."""
@@ -113,15 +116,17 @@ class Sessions:
             target = headers if outgoing.origin.scheme == "http" else proxy_headers
             target["Proxy-Authorization"] = forward.authorization
         started = time.perf_counter()
-        response = await session.request(
-            outgoing.method,
-            outgoing.url,
-            headers=headers,
-            data=outgoing.form,
-            allow_redirects=False,
-            proxy=forward.url if forward else None,
-            proxy_headers=proxy_headers or None,
-        )
+        with Attempt() as attempt:
+            response = await session.request(
+                outgoing.method,
+                outgoing.url,
+                headers=headers,
+                data=outgoing.form,
+                allow_redirects=False,
+                proxy=forward.url if forward else None,
+                proxy_headers=proxy_headers or None,
+                trace_request_ctx=attempt,
+            )
         _DURATIONS[outgoing.label].observe(time.perf_counter() - started)
         _REQUESTS[*outgoing.label, status_label(response.status)].inc()
         _logger.debug("%s %s answered %d", outgoing.method, response.url.with_query(None), response.status)
@@ -134,7 +139,8 @@ class Sessions:
             if literal := literal_address(origin.host):
                 known = frozenset({network_of(literal)})
             else:
-                results = await ThreadedResolver().resolve(origin.host, origin.port)
+                with at_upstream():
+                    results = await self._lookups.resolve(origin.host, origin.port)
                 known = frozenset(network_of(result["host"]) for result in results)
             self._networks[origin] = known
         return known
@@ -157,7 +163,8 @@ class Sessions:
 
     def _pooled(self, pool: _Pool, connections: int) -> aiohttp.ClientSession:
         if pool not in self._sessions:
-            resolver = ThreadedResolver() if pool.networks is None else JudgingResolver(pool.networks)
+            lookups = self._lookups
+            resolver = lookups if pool.networks is None else JudgingResolver(pool.networks, lookups)
             self._sessions[pool] = self._build(self._tls[pool.tls], resolver, connections)
         return self._sessions[pool]
 
@@ -181,7 +188,20 @@ class Sessions:
             max_line_size=LINE_LIMIT,
             max_field_size=LINE_LIMIT,
             max_headers=HEADERS_LIMIT,
+            trace_configs=[_connecting()],
         )
+
+
+def _connecting() -> aiohttp.TraceConfig:
+    """Has a request's time count from when a connection to the upstream is made or used, not while it waits for one."""
+
+    async def begin(_session: aiohttp.ClientSession, context: SimpleNamespace, _details: object) -> None:
+        context.trace_request_ctx.begin()
+
+    traced = aiohttp.TraceConfig()
+    traced.on_connection_create_start.append(begin)
+    traced.on_connection_reuseconn.append(begin)
+    return traced
 
 
 def load_tls(config: Config) -> Mapping[Tls, ssl.SSLContext]:

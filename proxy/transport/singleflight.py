@@ -2,7 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from contextvars import Context
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from proxy.transport.upstream_time import UpstreamTime, context_of, joined
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
@@ -14,9 +18,9 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    def start(self, work: Coroutine[Any, Any, Result], context: Context | None = None) -> asyncio.Task[Result]:
         """Run the work, held by a strong reference until it ends."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task
@@ -39,15 +43,22 @@ class Background:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[Result]):
+    task: asyncio.Task[Result]
+    time: UpstreamTime
+
+
 class SingleFlight(Generic[Key, Result]):
     """Runs the work of a key once at a time; all who ask meanwhile get its result or its error.
 
-    A waiter that is cancelled leaves the work running for the others, and for who comes next.
+    A waiter that is cancelled leaves the work running for the others, and for who comes next. While the work is with
+    an upstream, so are all who wait for it.
     """
 
     def __init__(self, background: Background) -> None:
         self._background = background
-        self._flights: dict[Key, asyncio.Task[Result]] = {}
+        self._flights: dict[Key, _Flight[Result]] = {}
 
     def is_flying(self, key: Key) -> bool:
         """Whether the work of this key is under way."""
@@ -55,13 +66,18 @@ class SingleFlight(Generic[Key, Result]):
 
     async def run(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """The result of the key's work, started here if nobody has."""
-        return await asyncio.shield(self.launch(key, work))
+        flight = self._launched(key, work)
+        with joined(flight.time):
+            return await asyncio.shield(flight.task)
 
     def launch(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Awaitable[Result]:
         """Start the key's work if nobody has, without waiting for it."""
-        task = self._flights.get(key)
-        if task is None:
-            task = self._background.start(work())
-            self._flights[key] = task
-            task.add_done_callback(lambda _: self._flights.pop(key, None))
-        return task
+        return self._launched(key, work).task
+
+    def _launched(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> _Flight[Result]:
+        flight = self._flights.get(key)
+        if flight is None:
+            time = UpstreamTime()
+            flight = self._flights[key] = _Flight(self._background.start(work(), context_of(time)), time)
+            flight.task.add_done_callback(lambda _: self._flights.pop(key, None))
+        return flight

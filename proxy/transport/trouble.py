@@ -1,5 +1,6 @@
 """Errors of the HTTP client in words for people."""
 
+import contextlib
 import errno
 import os
 from typing import TypeVar
@@ -7,8 +8,12 @@ from typing import TypeVar
 import aiohttp
 
 from proxy.transport.addresses import AddressRefused
+from proxy.transport.resolving import TooManyLookups
 
 _CAUSES_LIMIT = 5
+_SPENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Errors of the system that say nothing of the other side: this machine, or this process, has nothing left."""
+_NO_DESCRIPTOR = "scope-proxy has no file descriptor left (ulimit -n)"
 Found = TypeVar("Found", bound=BaseException)
 
 
@@ -18,7 +23,7 @@ def connection_trouble(error: BaseException) -> tuple[str, str]:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return "tls", f"failed in TLS: {_tls_reason(error)}"
         case aiohttp.ClientConnectorDNSError():
-            return "dns", "cannot be resolved"
+            return "dns", _lookup_words(error)
         case TimeoutError():
             return "timeout", "cannot be reached in time"
         case aiohttp.ClientConnectorError():
@@ -37,6 +42,23 @@ def refused_address(error: BaseException) -> AddressRefused | None:
     return cause(error, AddressRefused)
 
 
+def is_own_limit(error: BaseException) -> bool:
+    """Whether a limit of this program or machine is what it comes from, so that nobody was asked."""
+    if cause(error, TooManyLookups) is not None:
+        return True
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and not _has_descriptor():
+        return True  # the system's resolver calls that by another name
+    found = cause(error, OSError)
+    return found is not None and found.errno in _SPENT
+
+
+def _has_descriptor() -> bool:
+    with contextlib.suppress(OSError):
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return True
+    return False
+
+
 def cause(error: BaseException | None, kind: type[Found]) -> Found | None:
     """The error of this kind that the HTTP client has wrapped, if there is one."""
     for _ in range(_CAUSES_LIMIT):
@@ -47,10 +69,17 @@ def cause(error: BaseException | None, kind: type[Found]) -> Found | None:
     return None
 
 
+def _lookup_words(error: BaseException) -> str:
+    if not is_own_limit(error):
+        return "cannot be resolved"
+    found = cause(error, TooManyLookups)
+    return f"is not looked up: {found}" if found is not None else f"cannot be resolved: {_NO_DESCRIPTOR}"
+
+
 def _words(error: OSError) -> str:
     """The system's own words; asyncio puts Python's in their place."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "scope-proxy has no file descriptor left (ulimit -n)"
+        return _NO_DESCRIPTOR
     return os.strerror(error.errno) if error.errno else "no connection"
 
 

@@ -20,6 +20,7 @@ from proxy.oci.errors import Denied
 from proxy.oci.login import Login, LoginKind
 from proxy.routing.table import Route, Target
 from proxy.transport.redirect import Followed
+from proxy.transport.upstream_time import at_upstream
 from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, Refused, Unavailable
 from proxy.upstream.strikes import Strikes
 
@@ -91,7 +92,8 @@ class Authorizer:
                 if isinstance(error, TokenRefused) and error.status == UNAUTHORIZED:
                     self._strikes.add(asker, refusals[-1])
             except TokenUnavailable as error:
-                raise Unavailable(_told(asker, str(error)), retry_after=error.retry_after) from error
+                told = _told(asker, str(error))
+                raise Unavailable(told, retry_after=error.retry_after, local=error.local) from error
             else:
                 if isinstance(answer, Authorized):
                     self._note_success(asker)
@@ -201,8 +203,9 @@ async def read_error(response: aiohttp.ClientResponse) -> str:
     """The text of an error's body, at most 64 KiB; the connection is given back, however the reading ends."""
     body = bytearray()
     try:
-        while len(body) < ERROR_BODY_LIMIT and (chunk := await response.content.readany()):
-            body += chunk
+        with at_upstream():
+            while len(body) < ERROR_BODY_LIMIT and (chunk := await response.content.readany()):
+                body += chunk
     except (aiohttp.ClientError, TimeoutError):
         pass  # what has come has to do
     finally:

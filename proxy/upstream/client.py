@@ -26,12 +26,13 @@ from proxy.transport.clock import Deadline
 from proxy.transport.redirect import Followed
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.transport.session import Sessions
+from proxy.transport.upstream_time import UpstreamTime, at_upstream, measured
 from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.authorized import Authorized, Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
 from proxy.upstream.sender import Sender
-from proxy.upstream.trouble import TROUBLE, Waiting, translate
+from proxy.upstream.trouble import TROUBLE, Spent, Waiting, translate
 
 REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
 """What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""
@@ -41,6 +42,8 @@ NOT_MODIFIED = 304
 _NO_REFERRERS = frozenset({400, 405, 406, 501})
 _PASSING = frozenset({408, 425})
 """4xx that say nothing of us or of what we asked for: request timeout, too early."""
+UPSTREAM_SHARE = 0.5
+"""Of the time of a request that is not answered: with less of it the upstream is not to blame."""
 CLIENTS_LIMIT = 4096
 """Most clients with credentials of their own of which is known how endpoints serve them."""
 _REST_SLACK = 0.02
@@ -109,24 +112,27 @@ class UpstreamClient:
         if rest > 0:
             reason = f"{host} asked to be left alone for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
-        scope = asyncio.timeout(share.remaining)
-        try:
-            with span("upstream", upstream=route.upstream, host=host, op=sender.ask.operation):
-                async with scope:
-                    result = await self._ask(route, sender, consume)
-        except TROUBLE as error:
-            failure, reason = translate(error, target, spent=sender.waits_for if scope.expired() else None)
-            UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
-            if reason != "overload":  # that is our own limit, no fault of the endpoint
-                self._note_failure(route, target, failure)
-            raise failure from error
-        except NotThere:
-            self._endpoints.succeeded(target)
-            _note_answer(route)
-            raise
-        except EndpointFailure as failure:
-            self._note_answer(route, target, failure)
-            raise
+        seconds = share.remaining
+        scope = asyncio.timeout(seconds)
+        with measured() as time:
+            try:
+                with span("upstream", upstream=route.upstream, host=host, op=sender.ask.operation):
+                    async with scope:
+                        result = await self._ask(route, sender, consume)
+            except TROUBLE as error:
+                spent = _spent(sender, time, seconds) if scope.expired() else None
+                failure, reason = translate(error, target, spent=spent)
+                UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
+                if reason != "overload":  # that is our own limit, no fault of the endpoint
+                    self._note_failure(route, target, failure)
+                raise failure from error
+            except NotThere:
+                self._endpoints.succeeded(target)
+                _note_answer(route)
+                raise
+            except EndpointFailure as failure:
+                self._note_answer(route, target, failure)
+                raise
         self._endpoints.succeeded(target)
         self._book(route).succeeded(target)
         _note_answer(route)
@@ -136,7 +142,8 @@ class UpstreamClient:
         opened = await self._open(route, sender)
         sender.waits_for = Waiting.BODY
         try:
-            return await consume(opened)
+            with at_upstream():
+                return await consume(opened)
         except BaseException:
             opened.close()
             raise
@@ -174,7 +181,9 @@ class UpstreamClient:
         return book
 
     def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:
-        """An endpoint, or its token server, has answered otherwise than it should."""
+        """An endpoint, or its token server, has answered otherwise than it should, or was not asked."""
+        if isinstance(failure, Unavailable) and failure.local:
+            return
         if route.caller.login is None:
             self._note_failure(route, target, failure)
         elif isinstance(failure, Unavailable):
@@ -193,6 +202,12 @@ def _note_answer(route: Route) -> None:
     """The upstream has answered as it should."""
     _UP[route.upstream,].set(1)
     _LAST_SUCCESS[route.upstream,].set(time.time())
+
+
+def _spent(sender: Sender, time: UpstreamTime, seconds: float) -> Spent:
+    """Where the time of a request went that has none left."""
+    is_local = sender.waits_for is Waiting.PLACE or time.seconds < seconds * UPSTREAM_SHARE
+    return Spent(sender.waits_for, is_local)
 
 
 def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:

@@ -17,6 +17,9 @@ from proxy.oci.errors import (
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
 
+LOCAL_RETRY_SECONDS = 1.0
+"""After which a node may try again that has met a limit of ours."""
+
 
 class CredentialUnreadable(UpstreamUnavailable):
     """A configured credential cannot be read: the trouble is here, and nobody has been asked."""
@@ -24,6 +27,10 @@ class CredentialUnreadable(UpstreamUnavailable):
 
 class TlsFailed(UpstreamUnavailable):
     """No TLS connection was made: a certificate or a setting is wrong, and to ask again changes nothing."""
+
+
+class LocalLimit(TooManyRequests):
+    """A limit of scope-proxy or of its machine kept the request from the upstream, which may be well."""
 
 
 class RealmUntrusted(Denied):
@@ -49,9 +56,9 @@ class Refused(EndpointFailure):
 class Unavailable(EndpointFailure):
     """The endpoint cannot be asked now.
 
-    `retry_after` is in seconds; `timeout` tells that it did not answer in time, `limited` that there were too many
-    requests, and `lasting` that asking again at once would change nothing. `error` is what nodes are told where it is
-    neither of the first two.
+    `retry_after` is in seconds; `timeout` tells that it did not answer in time, `limited` that it had too many
+    requests, `local` that the limit was ours, and `lasting` that asking again at once would change nothing. `error` is
+    what nodes are told where it is none of the first three.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Unavailable(EndpointFailure):
         retry_after: float | None = None,
         timeout: bool = False,
         limited: bool = False,
+        local: bool = False,
         lasting: bool = False,
         error: type[UpstreamUnavailable] = UpstreamUnavailable,
     ) -> None:
@@ -68,6 +76,7 @@ class Unavailable(EndpointFailure):
         self.retry_after = retry_after
         self.timeout = timeout
         self.limited = limited
+        self.local = local
         self.lasting = lasting
         self.error = error
 
@@ -99,15 +108,21 @@ _UNKNOWN: dict[Operation, type[RegistryError]] = {
 def verdict(route: Route, operation: Operation, suffix: str, failures: Sequence[Failed]) -> RegistryError:
     """The error for the node when every endpoint failed.
 
-    An endpoint that could not be asked leaves open whether the image is there: that weighs most. Then wrong answers,
-    then refusals; 404 only when every endpoint said so (containerd takes a 404 as leave to ask the registry itself).
+    An endpoint that could not be asked leaves open whether the image is there: that weighs most, and more where the
+    limit was ours, since that endpoint may be well. Then wrong answers, then refusals; 404 only when every endpoint
+    said so (containerd takes a 404 as leave to ask the registry itself).
     """
     kinds: tuple[type[EndpointFailure], ...] = (Unavailable, Wrong, Refused, NotThere)
     for kind in kinds:
         found = [item for item in failures if isinstance(item.failure, kind)]
         if found:
-            return _error(route, operation, suffix, found[0])
+            first = next((item for item in found if _is_local(item.failure)), found[0])
+            return _error(route, operation, suffix, first)
     return UpstreamUnavailable(f"no endpoint of {route.registry} is left to ask")
+
+
+def _is_local(failure: EndpointFailure) -> bool:
+    return isinstance(failure, Unavailable) and failure.local
 
 
 def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
@@ -130,10 +145,18 @@ def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> R
     failure, target = failed.failure, failed.target
     detail = detail_of(route, target, suffix)
     if isinstance(failure, Unavailable):
-        kind = TooManyRequests if failure.limited else UpstreamTimeout if failure.timeout else failure.error
-        return kind(str(failure), detail=detail, retry_after=failure.retry_after)
+        retry_after = LOCAL_RETRY_SECONDS if failure.local else failure.retry_after
+        return _kind(failure)(str(failure), detail=detail, retry_after=retry_after)
     if isinstance(failure, Wrong):
         return failure.error(str(failure), detail=detail)
     if isinstance(failure, Refused):
         return failure.error(str(failure), detail=detail)
     return _UNKNOWN[operation](str(failure), detail=detail)
+
+
+def _kind(failure: Unavailable) -> type[RegistryError]:
+    if failure.local:
+        return LocalLimit
+    if failure.limited:
+        return TooManyRequests
+    return UpstreamTimeout if failure.timeout else failure.error

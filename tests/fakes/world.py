@@ -105,7 +105,7 @@ def world_in_force(world: World, patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have this process look up names and connect as the world says."""
     connect = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
 
-    async def getaddrinfo(_loop: object, host: str, port: int, **_: object) -> list[Info]:
+    def getaddrinfo(host: str, port: int, *_: object, **__: object) -> list[Info]:
         return [_info(found, port) for found in world.look_up(host)]
 
     async def sock_connect(loop: Any, sock: socket.socket, address: tuple[Any, ...]) -> None:
@@ -114,7 +114,7 @@ def world_in_force(world: World, patch: pytest.MonkeyPatch) -> Iterator[None]:
         await connect(loop, sock, mapped if sock.family == socket.AF_INET6 else (host, port))
 
     with patch.context() as inner:
-        inner.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", getaddrinfo)
+        inner.setattr("socket.getaddrinfo", getaddrinfo)
         inner.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", sock_connect)
         yield
 

@@ -251,10 +251,10 @@ async def test_a_registry_that_is_down(image: Image) -> None:
 
 
 async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
     found = await diagnosed(settings(["https://registry.example"], login=LOGIN))
     assert (found.status, found.failed()) == (1, {"resolution"})
     assert "registry.example cannot be resolved" in found.of("resolution").seen
@@ -385,10 +385,10 @@ async def test_a_redirect_to_where_we_do_not_go(registry: ScriptedRegistry) -> N
 async def test_a_registry_that_sends_our_secret_back_does_not_get_it_shown(
     registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.1.1", 80))]
 
-    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
     registry.script(on(kind="blob"), Redirect(f"http://{PASSWORD}.example/"))
     found = await examined(registry)
     assert "<redacted>.example" in found.of("redirect").seen

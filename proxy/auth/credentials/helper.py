@@ -14,6 +14,7 @@ from proxy.auth.credentials.source import CredentialError, is_text
 from proxy.config.address import Origin
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background, SingleFlight
+from proxy.transport.upstream_time import at_upstream
 
 TIMEOUT_SECONDS = 10.0
 """For one answer of a helper."""
@@ -63,8 +64,9 @@ async def _run(helper: str, server: str) -> tuple[Login, ...]:
     except OSError as error:
         raise CredentialError(f"cannot run {program}: {error.strerror}") from None
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            output = await _exchange(process, server)
+        with at_upstream():  # it asks somebody else, too
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                output = await _exchange(process, server)
     except TimeoutError:
         raise CredentialError(f"{program} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from textwrap import dedent
 
 from aiohttp import web
-from aiohttp.abc import ResolveResult
+from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -51,7 +51,7 @@ class Server:
         return web.Response(status=status, headers=headers, text=self.body)
 
 
-class Names:
+class Names(AbstractResolver):
     """In place of the system's resolver: each look-up takes the next answer."""
 
     def __init__(self, *answers: list[str]) -> None:
@@ -60,11 +60,16 @@ class Names:
     def __call__(self) -> "Names":
         return self
 
-    async def resolve(self, host: str, port: int, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         return [
             ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
             for address in self._answers.pop(0)
         ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 @asynccontextmanager

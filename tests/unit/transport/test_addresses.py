@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.transport import addresses
 from proxy.transport.addresses import AddressRefused, JudgingResolver, Network, is_allowed, literal_address, network_of
 from tests.unit.transport.support import Names
 
@@ -109,29 +108,28 @@ def test_an_upstream_may_send_us_to_its_own_kind_of_network(
     assert is_allowed(found, frozenset(upstream)) is allowed
 
 
-def resolver(monkeypatch: pytest.MonkeyPatch, *answers: list[str], upstream: Network = PUBLIC) -> JudgingResolver:
-    monkeypatch.setattr(addresses, "ThreadedResolver", Names(*answers))
-    return JudgingResolver(frozenset({upstream}))
+def resolver(*answers: list[str], upstream: Network = PUBLIC) -> JudgingResolver:
+    return JudgingResolver(frozenset({upstream}), Names(*answers))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1"])
-async def test_a_name_with_an_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+async def test_a_name_with_an_inner_address_is_refused(address: str) -> None:
     for answer in ([address], ["8.8.8.8", address], [address, "8.8.8.8"]):
-        judging = resolver(monkeypatch, answer)
+        judging = resolver(answer)
         with pytest.raises(AddressRefused, match=r"cdn\.example is on a .* network"):
             await judging.resolve("cdn.example", 443)
         await judging.close()
 
 
-async def test_every_look_up_is_judged_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    judging = resolver(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
+async def test_every_look_up_is_judged_anew() -> None:
+    judging = resolver(["8.8.8.8"], ["127.0.0.1"])
     assert [result["host"] for result in await judging.resolve("cdn.example", 443)] == ["8.8.8.8"]
     with pytest.raises(AddressRefused):  # the name was rebound
         await judging.resolve("cdn.example", 443)
 
 
-async def test_an_upstream_on_a_private_network_may_name_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    judging = resolver(monkeypatch, ["10.0.0.1"], upstream=PRIVATE)
+async def test_an_upstream_on_a_private_network_may_name_another() -> None:
+    judging = resolver(["10.0.0.1"], upstream=PRIVATE)
     (result,) = await judging.resolve("minio.internal", 9000)
     assert (result["host"], result["port"]) == ("10.0.0.1", 9000)
 
