@@ -30,6 +30,10 @@ class RegistryError(Exception):
         """The same error anew: one that is remembered and raised often would grow with each time it is raised."""
         return type(self)(self.reason, detail=self.detail, retry_after=self.retry_after)
 
+    def about(self, detail: Mapping[str, str]) -> Self:
+        """The same error anew with some of its detail replaced: who shares it may have asked for something else."""
+        return type(self)(self.reason, detail={**self.detail, **detail}, retry_after=self.retry_after)
+
     @property
     def reason_phrase(self) -> str:
         """The reason as an HTTP reason phrase: printable ASCII, at most 160 characters."""

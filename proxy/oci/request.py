@@ -50,6 +50,14 @@ class RegistryRequest:
             raise TypeError("this request names no digest")
         return self.reference
 
+    @property
+    def suffix(self) -> str:
+        """What follows the repository in the path."""
+        return "tags/list" if self.operation is Operation.TAGS else f"{_FOLDERS[self.operation]}/{self.reference}"
+
+
+_FOLDERS = {Operation.MANIFEST: "manifests", Operation.BLOB: "blobs", Operation.REFERRERS: "referrers"}
+
 
 def parse_request(method: str, raw_path: str, query: Iterable[tuple[str, str]]) -> RegistryRequest:
     """Read a request; raises Unsupported for anything but a pull, NameInvalid and DigestInvalid for what is malformed.

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from proxy.metrics import REWRITES, Bound
 from proxy.oci.byterange import ByteRange
-from proxy.oci.errors import BlobUnknown, Denied, ManifestUnknown, TooManyRequests, UpstreamUnavailable
+from proxy.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, TooManyRequests, UpstreamUnavailable
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation, RegistryRequest
 from proxy.pull.blob import Blob
@@ -19,7 +19,7 @@ from proxy.routing.table import Route, RouteTable
 from proxy.server.clients import ClientCheck
 from proxy.server.record import RequestRecord
 from proxy.server.responses import Responder, blob_headers, manifest_headers
-from proxy.upstream.failure import LocalLimit
+from proxy.upstream.failure import ASKED, LocalLimit, asked_detail
 
 NAMESPACE_HEADER = "OCI-Namespace"
 
@@ -82,14 +82,24 @@ class Handler:
             self._pulls.access.require(route, caller.name)
             self._clients.permit(route, asked)
             return await self._admitted(request, asked, responder, route)
-        except LocalLimit:  # nothing is known of the endpoint
-            raise
-        except (UpstreamUnavailable, TooManyRequests):
-            self._pulls.rights.doubt(route)
-            raise
-        except Denied as error:
+        except RegistryError as error:
+            raise self._failed(request, asked, route, error) from None
+
+    def _failed(
+        self, request: web.BaseRequest, asked: RegistryRequest, route: Route, error: RegistryError
+    ) -> RegistryError:
+        """The error as this client is told of it, after what it means for its rights.
+
+        It may come of a request that several clients wait for, or be remembered: each is told what it asked for itself.
+        """
+        own = error.about(asked_detail(route, asked.suffix)) if ASKED in error.detail else error
+        if isinstance(own, Denied):
             self._pulls.rights.revoke(route)
-            raise self._clients.refused(request, asked, error) from error
+            return self._clients.refused(request, asked, own)
+        # A limit of ours says nothing of the endpoint.
+        if isinstance(own, UpstreamUnavailable | TooManyRequests) and not isinstance(own, LocalLimit):
+            self._pulls.rights.doubt(route)
+        return own
 
     async def _admitted(
         self, request: web.BaseRequest, asked: RegistryRequest, responder: Responder, route: Route

@@ -21,8 +21,8 @@ from proxy.oci.login import Login, LoginKind
 from proxy.routing.table import Route, Target
 from proxy.transport.redirect import Followed
 from proxy.transport.upstream_time import at_upstream
+from proxy.upstream.failed_logins import FailedLogins
 from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, Refused, Unavailable
-from proxy.upstream.strikes import Strikes
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
@@ -64,8 +64,9 @@ class Authorizer:
         self._broker = broker
         self._credentials = credentials
         self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
-        self._strikes = Strikes()
+        self._failed_logins = FailedLogins()
         self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
+        """Why: without the words that name what was asked for, which are those of the request at hand."""
 
     async def send(self, target: Target, route: Route, send: Send, suffix: str) -> Authorized:
         """The answer to the request for `suffix` of the repository, whatever its status but 401 and 403.
@@ -78,9 +79,9 @@ class Authorizer:
         askers = await self._askers(target, route)
         for asker in askers:
             key = (target.key, suffix, asker.identity)
-            known = self._refused.get(key) or self._strikes.refusal(asker)
+            known = self._refused.get(key) or self._failed_logins.refusal(asker)
             if known:
-                refusals.append(known)
+                refusals.append(_told(asker, known))
                 continue
             try:
                 answer = await self._send_as(asker, send)
@@ -90,7 +91,7 @@ class Authorizer:
             except (TokenRefused, NoLogin) as error:
                 refusals.append(_told(asker, _advice(asker, error)))
                 if isinstance(error, TokenRefused) and error.status == UNAUTHORIZED:
-                    self._strikes.add(asker, refusals[-1])
+                    self._failed_logins.add(asker, str(error))
             except TokenUnavailable as error:
                 told = _told(asker, str(error))
                 raise Unavailable(told, retry_after=error.retry_after, local=error.local) from error
@@ -98,17 +99,17 @@ class Authorizer:
                 if isinstance(answer, Authorized):
                     self._note_success(asker)
                     return answer
-                told = _told(asker, f"{target.endpoint.origin.authority} answered {answer.status}")
-                self._refused[key] = told
-                refusals.append(told)
+                reason = f"{target.endpoint.origin.authority} answered {answer.status}"
+                self._refused[key] = reason
+                refusals.append(_told(asker, reason))
                 if answer.status == UNAUTHORIZED:
-                    self._strikes.add(asker, told)
+                    self._failed_logins.add(asker, reason)
         _logger.info("refused (%s): %s", ", ".join(asker.login.name for asker in askers), "; ".join(refusals))
         raise Refused(refusals[0], meaning)
 
     def _note_success(self, asker: Asker) -> None:
         if asker.is_client:
-            self._strikes.clear(asker)
+            self._failed_logins.clear(asker)
         else:
             self._worked[asker.learned_key] = asker.identity
 

@@ -17,6 +17,8 @@ from proxy.oci.errors import (
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
 
+ASKED = "asked"
+"""The part of an error's detail that names what the client asked for."""
 LOCAL_RETRY_SECONDS = 1.0
 """After which a node may try again that has met a limit of ours."""
 
@@ -128,10 +130,9 @@ def _is_local(failure: EndpointFailure) -> bool:
 def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
     """What an error tells of the request: what was asked, of whom, with which scope, and what to do."""
     detail = {
-        "asked": f"{route.registry}/{route.repository} {suffix}",
+        **asked_detail(route, suffix),
         "upstream": target.url(suffix),
         "scope": f"repository:{target.repository}:pull",
-        "hint": f"scope-proxy explain {route.registry}/{route.repository}",
     }
     if route.caller.login is not None:
         detail["credential"] = (
@@ -139,6 +140,12 @@ def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
             f"it has to be valid at {target.endpoint.origin.authority}"
         )
     return detail
+
+
+def asked_detail(route: Route, suffix: str) -> dict[str, str]:
+    """The part of it that is the client's own: what it asked for, by the names that it used."""
+    image = f"{route.registry}/{route.repository}"
+    return {ASKED: f"{image} {suffix}", "hint": f"scope-proxy explain {image}"}
 
 
 def _error(route: Route, operation: Operation, suffix: str, failed: Failed) -> RegistryError:
