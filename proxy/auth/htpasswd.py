@@ -1,4 +1,4 @@
-"""Users of an htpasswd file: passwords are checked off the event loop, few at a time, and verdicts are remembered."""
+"""Users of an htpasswd file: passwords are checked off the event loop, few at a time, and each right one once."""
 
 import asyncio
 import hmac
@@ -14,21 +14,18 @@ from typing import Self
 import bcrypt
 from cachetools import TTLCache
 
-from proxy.auth.htpasswd_file import Users, read_users
+from proxy.auth.htpasswd_file import NAME_LIMIT, Users, read_users
+from proxy.auth.turns import TooManyWaiting, Turns
 from proxy.config.file_state import FileState, state_of
 
 CHECKS_AT_ONCE = 2
 """Threads that hash passwords at one time: a flood of wrong ones leaves the others to the rest of the program."""
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 10.0
 """How long a check waits for its turn."""
-MAX_WAITING = 256
-"""Checks that wait for their turn; further ones are refused at once."""
-RIGHT_SECONDS = 300.0
-"""How long a password that was right is known to be right."""
 WRONG_SECONDS = 30.0
 """How long a password that was wrong is known to be wrong."""
-MAX_VERDICTS = 4096
-"""Right verdicts that are remembered, and as many wrong ones: a flood of these drives none of those out."""
+MAX_WRONG = 4096
+"""Wrong passwords that are remembered; of right ones it is one for each user."""
 LOOK_SECONDS = 1.0
 """How often the file is looked at, at the most."""
 LOOK_WAIT_SECONDS = 2.0
@@ -64,10 +61,9 @@ class Htpasswd:
         self._looking: asyncio.Future[_Look | None] | None = None
         self._key = secrets.token_bytes(32)
         self._decoy = bcrypt.gensalt(4)[7:] + b"." * 31  # salt and hash of nobody
-        self._right: TTLCache[bytes, bool] = TTLCache(MAX_VERDICTS, RIGHT_SECONDS, clock)
-        self._wrong: TTLCache[bytes, bool] = TTLCache(MAX_VERDICTS, WRONG_SECONDS, clock)
-        self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._waiting = 0
+        self._verified: dict[str, bytes] = {}
+        self._wrong: TTLCache[bytes, bool] = TTLCache(MAX_WRONG, WRONG_SECONDS, clock)
+        self._turns = Turns(CHECKS_AT_ONCE, clock)
 
     @classmethod
     def open(cls, path: str | Path, clock: Callable[[], float] = time.monotonic) -> Self:
@@ -75,46 +71,48 @@ class Htpasswd:
         users, stamp = read_users(Path(path))
         return cls(Path(path), users, stamp, clock)
 
-    async def check(self, username: str, password: str) -> bool:
-        """Whether the file has the user with this password; raises TooManyChecks.
+    async def check(self, username: str, password: str, address: str) -> bool:
+        """Whether the file has the user with this password, which a client at this address sends.
 
-        A password of more than 72 bytes is wrong: bcrypt sees no more of it, so that two long ones (tokens with the
-        same head) could be taken for each other. A user that is not there takes as long as one that is.
+        Raises TooManyChecks. A password that was right once is not hashed again as long as the user's line stays as it
+        is, so that it waits for nobody. A password of more than 72 bytes is wrong: bcrypt sees no more of it, so that
+        two long ones (tokens with the same head) could be taken for each other. A user that is not there takes as long
+        as one that is.
         """
         await self._refresh()
-        digest = self._digest(username, password)
-        verdict = self._verdict(digest)
-        return await self._ask(digest, username, password) if verdict is None else verdict
+        if len(username) > NAME_LIMIT:
+            return False
+        verdict = self._verdict(username, self._digest(username, password))
+        return await self._ask(username, password, address) if verdict is None else verdict
 
-    async def _ask(self, digest: bytes, username: str, password: str) -> bool:
-        await self._take_turn()
-        verdict = self._verdict(digest)  # the same password may have been checked meanwhile
-        if verdict is not None:
-            self._turns.release()
-            return verdict
-        users = self._users
-        work = asyncio.get_running_loop().run_in_executor(None, self._fits, users, username, password)
-        # A client that leaves does not stop the thread: the turn ends with the work, not with the wait for it.
-        work.add_done_callback(partial(self._judged, users, digest))
-        return await asyncio.shield(work)
-
-    def _judged(self, users: Users, digest: bytes, work: asyncio.Future[bool]) -> None:
-        """Remember the verdict, unless the users are others by now, and let the next check have its turn."""
-        self._turns.release()
-        if not work.cancelled() and work.exception() is None and users is self._users:
-            (self._right if work.result() else self._wrong)[digest] = work.result()
-
-    async def _take_turn(self) -> None:
-        if self._waiting >= MAX_WAITING:
-            raise TooManyChecks("too many passwords wait to be checked")
-        self._waiting += 1
+    async def _ask(self, username: str, password: str, address: str) -> bool:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self._turns.acquire()
+                await self._turns.take(address, username)
         except TimeoutError:
             raise TooManyChecks(f"the password was not checked within {WAIT_SECONDS:g} s") from None
-        finally:
-            self._waiting -= 1
+        except TooManyWaiting as error:
+            raise TooManyChecks(str(error)) from None
+        # The same password may have been checked meanwhile, and the file may be another one.
+        digest = self._digest(username, password)
+        verdict = self._verdict(username, digest)
+        if verdict is not None:
+            self._turns.give_back()
+            return verdict
+        work = asyncio.get_running_loop().run_in_executor(None, self._fits, self._users, username, password)
+        # A client that leaves does not stop the thread: the turn ends with the work, not with the wait for it.
+        work.add_done_callback(partial(self._judged, username, digest, address))
+        return await asyncio.shield(work)
+
+    def _judged(self, username: str, digest: bytes, address: str, work: asyncio.Future[bool]) -> None:
+        """Remember the verdict, and let the next check have its turn."""
+        if not work.cancelled() and work.exception() is None:
+            if work.result():
+                self._verified[username] = digest
+            else:
+                self._wrong[digest] = True
+                self._turns.count_failed(address, username)
+        self._turns.give_back()
 
     def _fits(self, users: Users, username: str, password: str) -> bool:
         """Hash the password and compare, in constant time; for nobody's hash where there is no such user. Blocks."""
@@ -129,12 +127,13 @@ class Htpasswd:
         return b"$2b$%02d$" % users.costs[number % len(users.costs)] + self._decoy
 
     def _digest(self, username: str, password: str) -> bytes:
-        """What a verdict is remembered by: no password stays in memory."""
-        name = _encoded(username)
-        return hmac.digest(self._key, len(name).to_bytes(8, "big") + name + _encoded(password), "sha256")
+        """What a verdict is remembered by: no password stays in memory, and another line of the user is another one."""
+        parts = _encoded(username), self._users.hashes.get(username, b"")
+        head = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hmac.digest(self._key, head + _encoded(password), "sha256")
 
-    def _verdict(self, digest: bytes) -> bool | None:
-        if digest in self._right:
+    def _verdict(self, username: str, digest: bytes) -> bool | None:
+        if hmac.compare_digest(self._verified.get(username, b""), digest):
             return True
         return False if digest in self._wrong else None
 
@@ -162,8 +161,7 @@ class Htpasswd:
             _logger.error("the users stay as they were: htpasswdFile: %s", found.problem)
             return
         self._users = found.users
-        self._right.clear()
-        self._wrong.clear()
+        self._verified = {name: known for name, known in self._verified.items() if name in found.users.hashes}
         _logger.info("htpasswdFile %s was read again: users: %d", self._path, len(found.users.hashes))
 
 

@@ -40,15 +40,15 @@ class Passwords:
             login = parse_basic(lines)
         except CredentialInvalid as error:
             raise Unauthorized(str(error), challenge=BASIC_CHALLENGE) from None
-        if not await self._is_right(login):
+        if not await self._is_right(login, request.remote or ""):
             raise Unauthorized("user or password is wrong", challenge=BASIC_CHALLENGE)
         return login.username
 
-    async def _is_right(self, login: Login) -> bool:
+    async def _is_right(self, login: Login, address: str) -> bool:
         if login.kind is not LoginKind.PASSWORD:
             return False
         try:
-            return await self._users.check(login.username, login.secret)
+            return await self._users.check(login.username, login.secret, address)
         except TooManyChecks as error:
             raise TooManyRequests(str(error), retry_after=RETRY_AFTER) from None
 
