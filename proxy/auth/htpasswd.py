@@ -2,11 +2,9 @@
 
 import asyncio
 import hmac
-import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -14,9 +12,9 @@ from typing import Self
 import bcrypt
 from cachetools import TTLCache
 
-from proxy.auth.htpasswd_file import NAME_LIMIT, Users, read_users
+from proxy.auth.htpasswd_file import NAME_LIMIT, USERS, Users
 from proxy.auth.turns import TooManyWaiting, Turns
-from proxy.config.file_state import FileState, state_of
+from proxy.auth.watched_file import WatchedFile
 
 CHECKS_AT_ONCE = 2
 """Threads that hash passwords at one time: a flood of wrong ones leaves the others to the rest of the program."""
@@ -26,39 +24,20 @@ WRONG_SECONDS = 30.0
 """How long a password that was wrong is known to be wrong."""
 MAX_WRONG = 4096
 """Wrong passwords that are remembered; of right ones it is one for each user."""
-LOOK_SECONDS = 1.0
-"""How often the file is looked at, at the most."""
-LOOK_WAIT_SECONDS = 2.0
-"""How long a check waits for that; on a disk that hangs it goes on with the users that are known."""
 PASSWORD_LIMIT = 72
 """Bytes of a password that bcrypt sees."""
-
-_logger = logging.getLogger(__name__)
 
 
 class TooManyChecks(Exception):
     """The password was not checked: too many others are waiting. The client is to come again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A state of the file that is new: its users, or what is wrong with it."""
-
-    stamp: FileState | None
-    users: Users | None
-    problem: str = ""
-
-
 class Htpasswd:
-    """The users of one file as they are now; a new file that is broken leaves those that were."""
+    """The users of one file as they are now."""
 
-    def __init__(self, path: Path, users: Users, stamp: FileState, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._users = users
-        self._stamp: FileState | None = stamp
-        self._clock = clock
-        self._next_look = 0.0
-        self._looking: asyncio.Future[_Look | None] | None = None
+    def __init__(self, file: WatchedFile[Users], clock: Callable[[], float]) -> None:
+        self._file = file
+        self._users = file.content
         self._key = secrets.token_bytes(32)
         self._decoy = bcrypt.gensalt(4)[7:] + b"." * 31  # salt and hash of nobody
         self._verified: dict[str, bytes] = {}
@@ -68,8 +47,12 @@ class Htpasswd:
     @classmethod
     def open(cls, path: str | Path, clock: Callable[[], float] = time.monotonic) -> Self:
         """Read the file for the first time; blocks. Raises ValueError: what is wrong, where, what to do."""
-        users, stamp = read_users(Path(path))
-        return cls(Path(path), users, stamp, clock)
+        return cls(WatchedFile.open(Path(path), USERS, clock), clock)
+
+    @property
+    def file(self) -> WatchedFile[Users]:
+        """The file."""
+        return self._file
 
     async def check(self, username: str, password: str, address: str) -> bool:
         """Whether the file has the user with this password, which a client at this address sends.
@@ -79,8 +62,8 @@ class Htpasswd:
         two long ones (tokens with the same head) could be taken for each other. A user that is not there takes as long
         as one that is.
         """
-        await self._refresh()
-        if len(username) > NAME_LIMIT:
+        self._take_up(await self._file.current())
+        if len(username) > NAME_LIMIT or not self._users.hashes:
             return False
         verdict = self._verdict(username, self._digest(username, password))
         return await self._ask(username, password, address) if verdict is None else verdict
@@ -94,8 +77,9 @@ class Htpasswd:
         except TooManyWaiting as error:
             raise TooManyChecks(str(error)) from None
         # The same password may have been checked meanwhile, and the file may be another one.
+        self._take_up(self._file.content)
         digest = self._digest(username, password)
-        verdict = self._verdict(username, digest)
+        verdict = self._verdict(username, digest) if self._users.hashes else False
         if verdict is not None:
             self._turns.give_back()
             return verdict
@@ -113,6 +97,12 @@ class Htpasswd:
                 self._wrong[digest] = True
                 self._turns.count_failed(address, username)
         self._turns.give_back()
+
+    def _take_up(self, users: Users) -> None:
+        """These are the users now; what was known of others is forgotten."""
+        if users is not self._users:
+            self._users = users
+            self._verified = {name: known for name, known in self._verified.items() if name in users.hashes}
 
     def _fits(self, users: Users, username: str, password: str) -> bool:
         """Hash the password and compare, in constant time; for nobody's hash where there is no such user. Blocks."""
@@ -136,45 +126,6 @@ class Htpasswd:
         if hmac.compare_digest(self._verified.get(username, b""), digest):
             return True
         return False if digest in self._wrong else None
-
-    async def _refresh(self) -> None:
-        """Take up the file if it has changed; at most once a second, and in a thread."""
-        now = self._clock()
-        if self._looking is not None or now < self._next_look:
-            return
-        self._next_look = now + LOOK_SECONDS
-        self._looking = asyncio.get_running_loop().run_in_executor(None, _look, self._path, self._stamp)
-        self._looking.add_done_callback(self._looked)
-        try:
-            async with asyncio.timeout(LOOK_WAIT_SECONDS):
-                await asyncio.shield(self._looking)
-        except TimeoutError:
-            _logger.warning("htpasswdFile %s: the disk does not answer, the users are those of before", self._path)
-
-    def _looked(self, looking: asyncio.Future[_Look | None]) -> None:
-        self._looking = None
-        found = None if looking.cancelled() else looking.result()
-        if found is None:
-            return
-        self._stamp = found.stamp
-        if found.users is None:
-            _logger.error("the users stay as they were: htpasswdFile: %s", found.problem)
-            return
-        self._users = found.users
-        self._verified = {name: known for name, known in self._verified.items() if name in found.users.hashes}
-        _logger.info("htpasswdFile %s was read again: users: %d", self._path, len(found.users.hashes))
-
-
-def _look(path: Path, stamp: FileState | None) -> _Look | None:
-    """The file, if it is not as it was; blocks."""
-    now = state_of(path)
-    if now == stamp:
-        return None
-    try:
-        users, read = read_users(path)
-    except ValueError as error:
-        return _Look(now, None, str(error))
-    return _Look(read, users)
 
 
 def _encoded(text: str) -> bytes:

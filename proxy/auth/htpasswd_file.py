@@ -1,24 +1,22 @@
 """Reading an htpasswd file: its users and their bcrypt hashes."""
 
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from proxy.config.file_state import FileState, state_in
+from proxy.auth.watched_file import FileKind, Parsed
 from proxy.routing.caller import ANONYMOUS_NAME
 
 FILE_LIMIT = 1024 * 1024
-"""Bytes of the file."""
+"""Bytes of the file that count."""
 LINE_LIMIT = 10_000
-"""Lines of the file."""
+"""Lines of the file that count."""
 NAME_LIMIT = 255
 """Characters of a user name, as `htpasswd` has it."""
 MAX_COST = 14
 """Highest cost of a hash: about a second for each check; one more doubles it."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Salt and hash end in characters whose spare bits are zero: another one would never fit any password.
 _BCRYPT = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]")
 _OTHER_SCHEMES = (
@@ -41,44 +39,49 @@ class Users:
     costs: tuple[int, ...]
 
 
-def read_users(path: Path) -> tuple[Users, FileState]:
-    """The users of the file and the state that it was read in; blocks. Raises ValueError without any hash in it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{path} is no regular file: name the file that htpasswd -B writes")
-            content = file.read(FILE_LIMIT + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from None
-    if len(content) > FILE_LIMIT:
-        raise ValueError(f"{path} is larger than {FILE_LIMIT >> 20} MiB: this is no htpasswd file")
-    return parse_users(content, str(path)), state_in(status)
-
-
-def parse_users(content: bytes, file: str) -> Users:
-    """The users of a file's content; raises ValueError with `file:line`, never with a name or a hash."""
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not UTF-8 text") from None
-    if len(lines) > LINE_LIMIT:
-        raise ValueError(f"{file} has more than {LINE_LIMIT} lines")
+def parse_users(content: bytes, file: str) -> Parsed[Users]:
+    """The users of a file's content; each line counts by itself. Problems hold no name and no hash."""
     hashes: dict[str, bytes] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.rstrip()
-        if text and not text.startswith("#"):
-            name, value = _entry(text, f"{file}:{number}")
-            if name in hashes:
-                raise ValueError(f"{file}:{number}: the user of this line stands in an earlier one: remove one of them")
-            hashes[name] = value
-    if not hashes:
-        raise ValueError(f"{file} names no user: add one with htpasswd -B {file} USER")
-    return Users(hashes, tuple(int(value[4:6]) for value in hashes.values()))
+    problems = []
+    lines = content.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
+    for number, line in enumerate(lines[:LINE_LIMIT], start=1):
+        try:
+            entry = _entry(line, f"{file}:{number}")
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if entry is not None and entry[0] in hashes:
+            problems.append(f"{file}:{number}: the user of this line stands in an earlier one: remove one of them")
+        elif entry is not None:
+            hashes[entry[0]] = entry[1]
+    if any(lines[LINE_LIMIT:]):
+        problems.append(f"{file} has more than {LINE_LIMIT} lines: the further ones do not count")
+    users = Users(hashes, tuple(int(value[4:6]) for value in hashes.values()))
+    return Parsed(users, len(hashes), tuple(problems))
 
 
-def _entry(text: str, place: str) -> tuple[str, bytes]:
+USERS = FileKind(
+    "htpasswdFile",
+    "users",
+    FILE_LIMIT,
+    parse_users,
+    Users({}, ()),
+    "names no user: add one with htpasswd -B {file} USER",
+    "nobody is let in by a password",
+)
+"""How such a file is read."""
+
+
+def _entry(line: bytes, place: str) -> tuple[str, bytes] | None:
+    """User and hash of a line; None for one that is empty or a comment. Raises ValueError."""
+    try:
+        text = line.decode().rstrip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{place}: this is not UTF-8 text") from None
+    return _user(text, place) if text and not text.startswith("#") else None
+
+
+def _user(text: str, place: str) -> tuple[str, bytes]:
     name, colon, value = text.partition(":")
     if not colon:
         raise ValueError(f"{place}: a line is USER:HASH, as htpasswd -B writes it")

@@ -3,8 +3,6 @@
 import base64
 import re
 import zlib
-from collections.abc import Iterator
-from typing import Self
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -15,7 +13,7 @@ from proxy.auth.sealed_payload import Sealed, decode, encode
 KEY_MIN_LENGTH = 32
 """Characters of a key; `openssl rand -hex 32` gives 64."""
 KEYS_LIMIT = 16
-"""Keys of a file: each of them is tried on a token that is not ours."""
+"""Keys of a file that count: each of them is tried on a token that is not ours."""
 SEALED_LIMIT = 8000
 """Characters of a token that is handed out: with `Authorization: Bearer` before it, it stays below the 8,190 bytes that
 aiohttp takes for one header field."""
@@ -29,7 +27,6 @@ _VERSION = b"\x01"
 _AS_IS, _DEFLATED = b"\x00", b"\x01"
 _CONTEXT = b"scope-proxy sealed token, version 1"
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+={0,2}")
-_MAKE_ONE = "write one that `openssl rand -hex 32` prints"
 
 
 class TokenForged(Exception):
@@ -44,28 +41,19 @@ class LoginTooLong(Exception):
     """A token with this login would not fit into a header."""
 
 
+class NoSealingKey(Exception):
+    """There is no key to seal a token with."""
+
+
 class SealingKeys:
-    """The keys that seal tokens: the first one seals, all of them open."""
+    """The keys that seal tokens: the first one seals, all of them open; without any, none is sealed or opened."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        self._cipher = MultiFernet(_fernet(key) for key in keys)
+        self._cipher = MultiFernet(_fernet(key) for key in keys) if keys else None
         self.count = len(keys)
 
-    @classmethod
-    def parse(cls, text: str, file: str) -> Self:
-        """The keys of a file, one a line; blank lines and those that begin with `#` do not count.
-
-        Raises ValueError, which says the line and what to do, and holds nothing of a key.
-        """
-        keys = tuple(dict.fromkeys(_keys(text, file)))
-        if not keys:
-            raise ValueError(f"{file} holds no key: {_MAKE_ONE}")
-        if len(keys) > KEYS_LIMIT:
-            raise ValueError(f"{file} holds {len(keys)} keys, more than {KEYS_LIMIT}: remove the oldest, at the end")
-        return cls(keys)
-
     def seal(self, payload: Sealed) -> str:
-        """The token; raises LoginTooLong.
+        """The token; raises LoginTooLong and NoSealingKey.
 
         Its length tells the length of what it carries. Only what would not fit otherwise is compressed: how well a
         secret compresses beside repository names that others choose would tell something of the secret.
@@ -96,25 +84,19 @@ class SealingKeys:
         return payload
 
     def _encrypt(self, content: bytes, at: int) -> str:
+        if self._cipher is None:
+            raise NoSealingKey
         return self._cipher.encrypt_at_time(_VERSION + content, at).decode()
 
     def _decrypt(self, text: str) -> bytes:
         if len(text) > OPENED_LIMIT or not _SHAPE.fullmatch(text) or not _canonical(text):
             raise TokenForged("the token is none of ours")
         try:
-            return self._cipher.decrypt(text)
+            if self._cipher is not None:
+                return self._cipher.decrypt(text)
         except InvalidToken:
-            raise TokenForged("the token was not sealed with any of the keys in use, or was changed") from None
-
-
-def _keys(text: str, file: str) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), 1):
-        key = line.strip()
-        if not key or key.startswith("#"):
-            continue
-        if len(key) < KEY_MIN_LENGTH:
-            raise ValueError(f"{file}:{number}: a key has at least {KEY_MIN_LENGTH} characters: {_MAKE_ONE}")
-        yield key
+            pass
+        raise TokenForged("the token was not sealed with any of the keys in use, or was changed")
 
 
 def _fernet(key: str) -> Fernet:

@@ -13,6 +13,7 @@ from proxy.config.errors import Problem, setting_name
 from proxy.config.findings import Findings
 from proxy.config.loaded import Loaded
 from proxy.config.secrets_check import check_secrets
+from proxy.runtime.client_files import warn_of_lines
 from proxy.runtime.preflight import preflight
 from proxy.server.certificates import judge
 from proxy.server.tls import tls_path
@@ -39,6 +40,7 @@ def check(config: Path | None, registries: Path | None, *, effective: bool, stri
     loaded = source.load_or_exit()
     here = Findings(loaded.positions)
     problems = [*preflight(loaded), *map(str, _expired(loaded, here))]
+    warn_of_lines(loaded, here)
     _check_cache(loaded, here)
     notes = [*loaded.notes, *check_secrets(loaded), *here.sorted_notes()]
     for line in (*notes, *problems, *_remarks()):

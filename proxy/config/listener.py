@@ -25,7 +25,8 @@ class Clients(Model):
     """With `none`, needed to listen beyond loopback while credentials are configured: whoever reaches the address uses
     them. With `upstream`, clients that send no credential are not asked for one while the upstream serves them."""
     htpasswd_file: str | None = None
-    """Users and bcrypt hashes for `basic`, as `htpasswd -B` writes them; read again when it changes."""
+    """Users and bcrypt hashes for `basic`, as `htpasswd -B` writes them; read again when it changes. A bad line counts
+    for nobody; a file that is gone or names nobody lets nobody in."""
     subjects: tuple[str, ...] = ()
     """Names of certificates that may pull, for `certificate`: the common name, or `DNS:`, `URI:` or `email:` and an
     alternative name; `*` stands for any part of a name. None means every certificate of the CA."""
@@ -34,7 +35,8 @@ class Clients(Model):
     external_url: Annotated[str | None, AfterValidator(_external_url), Field(alias="externalURL")] = None
     """`https://host[:port]` by which clients reach this listener: where they get tokens; never taken from a request."""
     token_key_file: str | None = None
-    """File with the keys, one a line, that seal tokens: the first seals, all open. Workers and replicas share it."""
+    """File with the keys, one a line, that seal tokens: the first seals, all open. Workers and replicas share it. It is
+    read again when it changes; without a key no token is good, and none is given out."""
     token_life: Wait = 12 * 3600.0
     """How long a token is good for; older containerd never renews one in a pull."""
     proof_age: Annotated[Duration, Field(gt=0, le=60)] = 60.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from proxy.config.listener import Clients
 from proxy.config.positions import KeyPath
 from proxy.routing.table import RouteTable
+from proxy.runtime.client_files import ClientFiles
 from proxy.server.app import RawHandler
 from proxy.server.clients import ClientCheck, Everybody
 
@@ -23,14 +24,20 @@ def clients_path(number: int) -> KeyPath:
     return ("listeners", number, "clients")
 
 
-def build_clients(clients: Clients, routes: RouteTable, path: KeyPath) -> ListenerClients:
-    """What the `clients` section of a listener asks for; reads files, so it blocks. Raises SettingError."""
+def build_clients(
+    clients: Clients, routes: RouteTable, path: KeyPath, files: ClientFiles | None = None
+) -> ListenerClients:
+    """What the `clients` section of a listener asks for; reads files, so it blocks. Raises SettingError.
+
+    Without `files` it is a trial: files are opened and nobody is served by them.
+    """
     if clients.auth == ("none",):
         return ListenerClients(Everybody())
     from proxy.runtime import logins  # noqa: PLC0415 - it loads libraries that a listener for everybody does not need
 
+    files = files or ClientFiles(is_trial=True)
     if not clients.asks_upstream:
-        return ListenerClients(logins.known_clients(clients, path))
+        return ListenerClients(logins.known_clients(clients, path, files))
     if clients.challenge == "basic":
         return ListenerClients(logins.own_passwords(clients))
-    return ListenerClients(*logins.own_tokens(clients, routes, path))
+    return ListenerClients(*logins.own_tokens(clients, routes, path, files))

@@ -5,6 +5,7 @@ import asyncio
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
+from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.clients import build_clients, clients_path
 from proxy.runtime.files import Stamps, tls_stamps
 from proxy.runtime.parts import Part, part_for
@@ -22,7 +23,9 @@ class Generation:
         doors: tuple[Door, ...],
         engine_part: Part[Engine],
         store_part: Part[OpenedStore] | None,
+        *,
         certificates: Stamps,
+        client_files: ClientFiles,
     ) -> None:
         self.loaded = loaded
         self.doors = doors
@@ -31,6 +34,7 @@ class Generation:
         self.store_part = store_part
         self.certificates = certificates
         """The state of the certificates towards upstreams before they were loaded."""
+        self.client_files = client_files
         self._requests = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -75,8 +79,9 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         store = store_part.value if store_part is not None else None
         current = before.engine_part if before is not None else None
         engine_part = await part_for(_engine_key(config, certificates), current, lambda: engine(config, store))
+        files = ClientFiles(before.client_files if before is not None else None)
         try:
-            doors = await asyncio.to_thread(_doors, loaded, bound, engine_part.value)
+            doors = await asyncio.to_thread(_doors, loaded, bound, engine_part.value, files)
         except BaseException:
             await engine_part.release()
             raise
@@ -84,7 +89,7 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         if store_part is not None:
             await store_part.release()
         raise
-    return Generation(loaded, doors, engine_part, store_part, certificates)
+    return Generation(loaded, doors, engine_part, store_part, certificates=certificates, client_files=files)
 
 
 def _engine_key(config: Config, certificates: Stamps) -> object:
@@ -100,13 +105,14 @@ async def _store_part(config: Config, before: Generation | None) -> Part[OpenedS
     return await part_for(cache, current, lambda: opened_store(cache))
 
 
-def _doors(loaded: Loaded, bound: Config, built: Engine) -> tuple[Door, ...]:
+def _doors(loaded: Loaded, bound: Config, built: Engine, files: ClientFiles) -> tuple[Door, ...]:
     """What answers each open listener; reads files, so it blocks. Raises ValueError."""
     pulls = with_routes(built, loaded)
     configured = {listener.address: listener for listener in loaded.config.listeners}
     doors = []
     for listener in bound.listeners:
         wanted = configured[listener.address]  # a configuration without it is not put in force
-        known = build_clients(wanted.clients, pulls.routes, clients_path(loaded.config.listeners.index(wanted)))
+        path = clients_path(loaded.config.listeners.index(wanted))
+        known = build_clients(wanted.clients, pulls.routes, path, files)
         doors.append(Door(Handler(pulls, known.check), known.extra))
     return tuple(doors)

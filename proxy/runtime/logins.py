@@ -4,6 +4,7 @@ Imported where a listener asks for any: the libraries of passwords and tokens ta
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from proxy.auth.htpasswd import Htpasswd
@@ -12,6 +13,7 @@ from proxy.config.errors import SettingError
 from proxy.config.listener import Clients
 from proxy.config.positions import KeyPath
 from proxy.routing.table import RouteTable
+from proxy.runtime.client_files import ClientFiles
 from proxy.server.own_credentials import OwnPasswords, OwnTokens
 from proxy.server.token import TOKEN_PATH, TokenEndpoint
 from proxy.server.token_handler import TokenHandler
@@ -20,13 +22,14 @@ from proxy.server.users import Certificates, KnownClients, Passwords, Way
 _Opened = TypeVar("_Opened")
 
 
-def known_clients(clients: Clients, path: KeyPath) -> KnownClients:
+def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownClients:
     """Users of a file, certificates, or either; reads files, so it blocks. Raises SettingError."""
     ways: list[Way] = []
     if "certificate" in clients.auth:
         ways.append(Certificates(clients.subjects))
     if "basic" in clients.auth:
-        users = _opened(clients.htpasswd_file, Htpasswd.open, (*path, "htpasswdFile"), "basic")
+        opening = partial(files.open, "htpasswdFile", opening=Htpasswd.open)
+        users = _opened(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
         ways.append(Passwords(users))
     return KnownClients(tuple(ways), takes_passwords="basic" in clients.auth)
 
@@ -36,9 +39,12 @@ def own_passwords(clients: Clients) -> OwnPasswords:
     return OwnPasswords(clients)
 
 
-def own_tokens(clients: Clients, routes: RouteTable, path: KeyPath) -> tuple[OwnTokens, dict[str, TokenHandler]]:
+def own_tokens(
+    clients: Clients, routes: RouteTable, path: KeyPath, files: ClientFiles
+) -> tuple[OwnTokens, dict[str, TokenHandler]]:
     """Clients with tokens of ours, and what hands these out, by its path; blocks. Raises SettingError."""
-    keys = _opened(clients.token_key_file, KeyFile.open, (*path, "tokenKeyFile"), "challenge: bearer")
+    opening = partial(files.open, "tokenKeyFile", opening=KeyFile.open)
+    keys = _opened(clients.token_key_file, opening, (*path, "tokenKeyFile"), "challenge: bearer")
     endpoint = TokenEndpoint(routes, keys, clients)
     return OwnTokens(clients, routes, keys, endpoint), {TOKEN_PATH: TokenHandler(endpoint)}
 

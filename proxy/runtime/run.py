@@ -145,6 +145,7 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
         workers=bound.workers,
         waiting=state.reloader.waiting,
         tls_problems=tls_problems(state.contexts),
+        client_files=tuple(current.client_files.statuses()),
     )
 
 

@@ -18,6 +18,7 @@ from proxy.oci.errors import (
     UpstreamUnavailable,
 )
 from proxy.routing.access import AccessDenied
+from proxy.server.clients import NoTokens
 from proxy.server.gates import Overloaded
 from proxy.upstream.failure import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
 
@@ -46,6 +47,7 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
         CredentialUnreadable,
         "The registry was not asked: mend the credential that the reason names, and run scope-proxy check.",
     ),
+    (NoTokens, "Write a key into the listener's tokenKeyFile; it is read again within a second."),
     (TlsFailed, "Look at the registry's certificate and at tls of its host under hosts: run the doctor."),
     (
         UpstreamUnavailable,

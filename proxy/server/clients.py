@@ -4,10 +4,14 @@ from typing import Protocol
 
 from aiohttp import web
 
-from proxy.oci.errors import Denied, RegistryError
+from proxy.oci.errors import Denied, RegistryError, UpstreamUnavailable
 from proxy.oci.request import RegistryRequest
 from proxy.routing.caller import PROXY, Caller
 from proxy.routing.table import Route
+
+
+class NoTokens(UpstreamUnavailable):
+    """No token can be given out here, since there is no key to seal it with."""
 
 
 class ClientCheck(Protocol):

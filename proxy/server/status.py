@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from proxy.auth.watched_file import FileStatus
 from proxy.server.refusals import Refusal
 from proxy.upstream.endpoints import EndpointHealth
 
@@ -181,6 +182,8 @@ class Status:
     unkept: Unkept | None = None
     tls_problems: tuple[str, ...] = ()
     """Why changed files of listeners are not in use."""
+    client_files: tuple[FileStatus, ...] = ()
+    """The files by which clients are known (`htpasswdFile`, `tokenKeyFile`)."""
     level: Level = Level.OK
     """The worst of the findings."""
     findings: tuple[Finding, ...] = ()

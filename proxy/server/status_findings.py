@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from proxy.auth.watched_file import FileStatus
 from proxy.server.status import (
     Certificate,
     EndpointStatus,
@@ -65,6 +66,7 @@ def judged(status: Status) -> Status:
         *_of_reload(status.reload),
         *_of_waiting(status.waiting),
         *_of_tls(status.tls_problems),
+        *_of_client_files(status.client_files),
         *_of_certificates(status.certificates, status.at),
     )
     ordered = tuple(sorted(found, key=lambda finding: BY_LEVEL.index(finding.level)))
@@ -130,6 +132,19 @@ def _of_tls(problems: Iterable[str]) -> Iterator[Finding]:
     for problem in problems:
         text = f"Changed files of a listener cannot be used, what was loaded before stays in use: {problem}"
         yield Finding(Level.WARNING, text, "Put files in place that fit each other: they are loaded without a restart.")
+
+
+def _of_client_files(files: Iterable[FileStatus]) -> Iterator[Finding]:
+    for file in files:
+        if file.trouble and not file.count:
+            text = f"Nobody can use what {file.setting} is for: {file.trouble}"
+            yield Finding(Level.BAD, text, "Put a good file in its place: it is read again within a second.")
+        elif file.trouble:
+            text = f"{file.setting} is not read again, what it said before counts: {file.trouble}"
+            yield Finding(Level.WARNING, text, "Look at the disk, and at the limit of descriptors (ulimit -n).")
+        for problem in file.problems:
+            text = f"A line of {file.setting} does not count, the others do: {problem}"
+            yield Finding(Level.WARNING, text, "Correct the line: the file is read again within a second.")
 
 
 def _of_certificates(certificates: Iterable[Certificate], now: float) -> Iterator[Finding]:

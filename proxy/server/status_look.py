@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxy.auth.watched_file import FileStatus
 from proxy.config.address import EndpointAddress, default_endpoint
 from proxy.config.effective import render_effective
 from proxy.config.loaded import Loaded
@@ -45,6 +46,7 @@ class Snapshot:
     """As many as there were at the start."""
     waiting: tuple[str, ...] = ()
     tls_problems: tuple[str, ...] = ()
+    client_files: tuple[FileStatus, ...] = ()
 
 
 class Look:
@@ -114,6 +116,7 @@ class Look:
             waiting=seen.waiting,
             unkept=unkept(samples),
             tls_problems=tuple(shown(problem) for problem in seen.tls_problems),
+            client_files=tuple(map(_client_file, seen.client_files)),
         )
         return judged(status)
 
@@ -136,6 +139,10 @@ def _upstreams(seen: Snapshot) -> Iterator[UpstreamStatus]:
 def _endpoint(address: EndpointAddress, endpoints: Endpoints) -> EndpointStatus:
     health = endpoints.health(address.origin)
     return EndpointStatus(str(address), replace(health, error=shown(health.error)))
+
+
+def _client_file(file: FileStatus) -> FileStatus:
+    return replace(file, trouble=shown(file.trouble), problems=tuple(map(shown, file.problems)))
 
 
 def _addresses(name: str, entry: Registry) -> tuple[EndpointAddress, ...]:

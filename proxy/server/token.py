@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from proxy.auth.key_file import KeyFile
-from proxy.auth.sealed import LoginTooLong
+from proxy.auth.sealed import LoginTooLong, NoSealingKey
 from proxy.auth.sealed_payload import Binding, Sealed
 from proxy.config.listener import Clients
 from proxy.metrics import CLIENT_SCOPES, CLIENT_TOKENS
 from proxy.oci.errors import Denied, RegistryError, RegistryUnknown
 from proxy.oci.scope import Scope, inward_scopes
 from proxy.routing.table import Route, RouteTable
+from proxy.server.clients import NoTokens
 from proxy.server.token_request import TokenAsk, TokenRequest, parse_token_request
 
 SERVICE = "scope-proxy"
@@ -63,6 +64,8 @@ class TokenEndpoint:
             token = (await self._keys.current()).seal(payload)
         except LoginTooLong as error:
             raise Denied(str(error)) from None
+        except NoSealingKey:
+            raise NoTokens("scope-proxy gives out no tokens now: its tokenKeyFile holds no key") from None
         CLIENT_TOKENS.labels("issued").inc()
         return {
             "token": token,

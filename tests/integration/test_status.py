@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import trustme
 
@@ -308,6 +309,37 @@ async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
         assert str(files[1]) in status["findings"][0]["text"]
         files[1].write_bytes(pair.private_key_pem.bytes())
         assert (await until(proxy.admin, lambda found: not found["tls_problems"]))["level"] == "ok"
+
+
+async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_that_is_gone(
+    registry: ScriptedRegistry, tmp_path: Path
+) -> None:
+    file = tmp_path / "users"
+    good = f"alice:{bcrypt.hashpw(b'x', bcrypt.gensalt(4)).decode()}\n"
+    file.write_text(f"{good}bob:canary-plain\n")
+    listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(file)}}
+    async with started(settings([registry.url], listeners=[listener])) as proxy:
+
+        async def after_a_look(holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+            async with asyncio.timeout(WITHIN):
+                while True:
+                    assert (await proxy.node.get("/v2/")).status == 401
+                    await proxy.node.get("/v2/", ("Authorization", "Basic YTpi"))
+                    if holds(found := await told(proxy.admin)):
+                        return found
+                    await asyncio.sleep(POLL)
+
+        status = await told(proxy.admin)
+        [users] = status["client_files"]
+        assert (users["setting"], users["file"], users["count"], users["trouble"]) == ("htpasswdFile", str(file), 1, "")
+        assert users["problems"][0].startswith(f"{file}:2: the password is no bcrypt hash")
+        assert (status["level"], f"{file}:2: " in status["findings"][0]["text"]) == ("warning", True)
+        file.write_text(good)
+        assert (await after_a_look(lambda found: not found["client_files"][0]["problems"]))["level"] == "ok"
+        file.unlink()
+        status = await after_a_look(lambda found: found["level"] == "bad")
+        assert "No such file" in status["client_files"][0]["trouble"]
+        assert "Nobody can use what htpasswdFile is for" in status["findings"][0]["text"]
 
 
 async def test_a_configuration_that_is_not_taken_is_told_with_its_places(

@@ -9,9 +9,10 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from proxy.auth import htpasswd, turns
-from proxy.auth.htpasswd import CHECKS_AT_ONCE, LOOK_SECONDS, WRONG_SECONDS, Htpasswd, TooManyChecks
+from proxy.auth import htpasswd, turns, watched_file
+from proxy.auth.htpasswd import CHECKS_AT_ONCE, WRONG_SECONDS, Htpasswd, TooManyChecks
 from proxy.auth.htpasswd_file import NAME_LIMIT
+from proxy.auth.watched_file import LOOK_SECONDS
 from tests.unit.auth.hashing import Hashing
 
 ALICE = "correct horse"
@@ -342,21 +343,20 @@ async def test_a_link_to_another_file_is_a_change(link: Path, clock: Clock) -> N
     assert await users.check("dora.", ALICE, HERE)
 
 
-@pytest.mark.parametrize("broken", ["", "alice:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=\n", None])
-async def test_a_broken_file_leaves_the_users_and_is_told_once(
-    users: Htpasswd, file: Path, clock: Clock, content: str, broken: str | None, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("emptied", ["", "alice:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=\n", None])
+async def test_a_file_that_names_nobody_lets_nobody_in_and_is_told_once(
+    users: Htpasswd, file: Path, clock: Clock, content: str, emptied: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    os.unlink(file) if broken is None else write(file, broken)  # noqa: PTH108 - beside the call that writes
+    assert await users.check("alice", ALICE, HERE)
+    os.unlink(file) if emptied is None else write(file, emptied)  # noqa: PTH108 - beside the call that writes
     for _ in range(3):
-        assert await later(users, clock, "alice", ALICE)
-    assert caplog.text.count("the users stay as they were") == 1
+        assert not await later(users, clock, "alice", ALICE)
+        assert not await users.check("nobody", ALICE, HERE)
+    assert caplog.text.count("nobody is let in by a password") == 1
     assert str(file) in caplog.text
     assert "VBPuJHI7" not in caplog.text
-    write(file, "alice\n")
+    write(file, content)
     assert await later(users, clock, "alice", ALICE)
-    assert caplog.text.count("the users stay as they were") == 2
-    write(file, content.replace("alice", "dora"))
-    assert not await later(users, clock, "alice", ALICE)
 
 
 async def test_a_check_that_began_before_a_change_leaves_no_verdict_behind(
@@ -384,8 +384,8 @@ async def test_a_disk_that_hangs_stops_nobody(
         asked.append(1)
         assert answer.wait(20)
 
-    monkeypatch.setattr(htpasswd, "state_of", hang)
-    monkeypatch.setattr(htpasswd, "LOOK_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(watched_file, "state_of", hang)
+    monkeypatch.setattr(watched_file, "LOOK_WAIT_SECONDS", 0.01)
     assert await later(users, clock, "alice", ALICE)
     assert await later(users, clock, "alice", ALICE)
     answer.set()

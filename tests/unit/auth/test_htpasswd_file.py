@@ -32,31 +32,55 @@ GOOD = "$2y$04$Yez2DCCDN88DqLIJKexXgO.UWFJDvRgV3rSejp9k/sHMMJmf8ZdLq"
         (f"{'a' * 256}:{GOOD}", "f:1: a user name is 1 to 255"),
         (f"anonymous:{GOOD}", "f:1: anonymous stands for clients without a name"),
         (f"alice:{GOOD}\nalice:{GOOD}", "f:2: the user of this line stands in an earlier one"),
-        ("", "f names no user"),
-        ("# nobody\n", "f names no user"),
-        ("\n" * LINE_LIMIT, f"f has more than {LINE_LIMIT} lines"),
+        ("\n" * LINE_LIMIT + "x", f"f has more than {LINE_LIMIT} lines"),
+        (b"c\xe4rl:" + GOOD.encode(), "f:1: this is not UTF-8 text"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_line_and_no_secret(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=r"^f") as raised:
-        parse_users(text.encode(), "f")
-    assert message in str(raised.value)
+def test_what_is_wrong_in_a_file_is_told_with_its_line_and_no_secret(text: str | bytes, message: str) -> None:
+    (problem,) = parse_users(text if isinstance(text, bytes) else text.encode(), "f").problems
+    assert problem.startswith("f")
+    assert message in problem
     for secret in (GOOD[7:], "9xkF1x", "VBPuJ", "salt$hash", "rl5FV", "secret"):
-        assert secret not in str(raised.value)
+        assert secret not in problem
+
+
+def test_good_lines_count_whatever_the_others_are() -> None:
+    bad = ("no colon", "carl:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=", f"anonymous:{GOOD}", f"alice:{GOOD[:-1]}Q")
+    parsed = parse_users("\n".join((bad[0], f"alice:{GOOD}", *bad[1:], f"bob:{GOOD}")).encode(), "f")
+    assert dict(parsed.content.hashes) == {"alice": GOOD.encode(), "bob": GOOD.encode()}
+    assert (parsed.count, parsed.content.costs) == (2, (4, 4))
+    assert [problem.partition(": ")[0] for problem in parsed.problems] == ["f:1", "f:3", "f:4", "f:5"]
+
+
+def test_of_two_lines_of_one_user_the_first_that_is_good_counts() -> None:
+    other = GOOD.replace("$2y$", "$2a$")
+    parsed = parse_users(f"alice:x\nalice:{other}\nalice:{GOOD}\n".encode(), "f")
+    assert parsed.content.hashes["alice"] == other.encode()
+    assert len(parsed.problems) == 2
+
+
+def test_lines_beyond_the_limit_do_not_count() -> None:
+    parsed = parse_users(b"#\n" * LINE_LIMIT + f"alice:{GOOD}".encode(), "f")
+    assert (parsed.count, len(parsed.problems)) == (0, 1)
 
 
 def test_other_schemes_are_told_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"set it again with htpasswd -B$"):
-        parse_users(b"alice:secret", "f")
+    (problem,) = parse_users(b"alice:secret", "f").problems
+    assert problem.endswith("set it again with htpasswd -B")
 
 
-def test_a_file_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_one_is_refused_at_the_start(tmp_path: Path) -> None:
     large, binary, pipe = tmp_path / "large", tmp_path / "binary", tmp_path / "pipe"
+    empty, bad = tmp_path / "empty", tmp_path / "bad"
+    empty.write_text("# nobody\n")
+    bad.write_text("alice:secret\n")
     large.write_bytes(b"#" * (FILE_LIMIT + 1))
     binary.write_bytes(b"\xff\xfe")
     os.mkfifo(pipe)
     for path, message in (
-        (large, "larger than 1 MiB"),
+        (large, "larger than 1024 KiB"),
+        (empty, "names no user: add one with htpasswd -B .*/empty USER"),
+        (bad, ":1: the password is no bcrypt hash"),
         (binary, "not UTF-8 text"),
         (pipe, "no regular file"),
         (tmp_path, "no regular file|cannot be read"),
@@ -67,7 +91,7 @@ def test_a_file_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name() -> None:
-    assert list(parse_users(b"\xef\xbb\xbfalice:" + GOOD.encode(), "f").hashes) == ["alice"]
+    assert list(parse_users(b"\xef\xbb\xbfalice:" + GOOD.encode(), "f").content.hashes) == ["alice"]
 
 
 def test_hashes_do_not_show() -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from proxy.auth import key_file
-from proxy.auth.key_file import KeyFile
-from proxy.auth.sealed import SealingKeys, TokenForged
+from proxy.auth import watched_file
+from proxy.auth.key_file import KeyFile, parse_keys
+from proxy.auth.sealed import NoSealingKey, SealingKeys, TokenForged
 from proxy.auth.sealed_payload import Sealed
 from proxy.oci.login import ANONYMOUS
 
@@ -27,28 +28,40 @@ def opens(keys: SealingKeys, key: str) -> bool:
 
 
 def test_blank_lines_and_comments_are_skipped() -> None:
-    keys = SealingKeys.parse(f"# newest first\n\n  {NEW}  \r\n#{'x' * 40}\n{OLD}\n{OLD}\n", "k")
-    assert (keys.count, opens(keys, NEW), opens(keys, OLD)) == (2, True, True)
+    parsed = parse_keys(f"# newest first\n\n  {NEW}  \r\n#{'x' * 40}\n{OLD}\n{OLD}\n".encode(), "k")
+    keys = parsed.content
+    assert (parsed.count, opens(keys, NEW), opens(keys, OLD)) == (2, True, True)
     assert SealingKeys((NEW,)).open(keys.seal(PAYLOAD), NOW) == PAYLOAD
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "keys.txt holds no key"),
-        ("\n# only a comment\n", "keys.txt holds no key"),
         (f"{OLD}\n\nshort-canary\n", r"keys\.txt:3: a key has at least 32 characters.*openssl rand -hex 32"),
-        ("\n".join(f"{OLD}{number}" for number in range(17)), "17 keys"),
+        ("\n".join(f"{OLD}{number}" for number in range(17)), r"keys\.txt:17: there are 16 keys before it"),
+        (OLD.encode() + b"\n" + b"\xff" * 40, r"keys\.txt:2: this is not UTF-8 text"),
     ],
 )
-def test_a_broken_file_says_where_and_what_to_do(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says) as refused:
-        SealingKeys.parse(text, "keys.txt")
-    assert "canary" not in str(refused.value)
-    assert OLD not in str(refused.value)
+def test_a_bad_line_says_where_and_what_to_do_and_the_others_count(text: str | bytes, says: str) -> None:
+    parsed = parse_keys(text if isinstance(text, bytes) else text.encode(), "keys.txt")
+    (problem,) = parsed.problems
+    assert re.match(says, problem)
+    assert "canary" not in problem
+    assert OLD not in problem
+    assert parsed.count == (16 if "17" in says else 1)
+    assert opens(parsed.content, f"{OLD}0" if "17" in says else OLD)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "binary", "large"])
+def test_without_a_key_nothing_is_sealed_or_opened() -> None:
+    token = SealingKeys((OLD,)).seal(PAYLOAD)
+    none = SealingKeys(())
+    with pytest.raises(TokenForged):
+        none.open(token, NOW)
+    with pytest.raises(NoSealingKey):
+        none.seal(PAYLOAD)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "binary", "large", "empty", "comment"])
 def test_what_is_no_key_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "keys"
     match kind:
@@ -59,14 +72,18 @@ def test_what_is_no_key_file_is_refused(tmp_path: Path, kind: str) -> None:
         case "binary":
             path.write_bytes(b"\xff" * 40)
         case "large":
-            path.write_text(f"{OLD}\n" * 5000)
+            path.write_text("#" * 70_000 + f"\n{OLD}\n")
+        case "empty":
+            path.touch()
+        case "comment":
+            path.write_text("\n# only a comment\n")
     with pytest.raises(ValueError, match=str(path)):
         KeyFile.open(path)
 
 
 @pytest.fixture
 def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_file, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watched_file, "LOOK_SECONDS", 0.0)
 
 
 def write(path: Path, text: str) -> None:
@@ -91,20 +108,21 @@ async def test_changed_keys_are_taken_up(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.usefixtures("always_look")
-@pytest.mark.parametrize("broken", ["short-canary", None])
-async def test_a_broken_file_leaves_the_old_keys(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str | None
+@pytest.mark.parametrize("emptied", ["short-canary", "", None])
+async def test_a_file_without_a_key_opens_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, emptied: str | None
 ) -> None:
     path = tmp_path / "keys"
     path.write_text(OLD)
     file = await asyncio.to_thread(KeyFile.open, path)
-    if broken is None:
+    if emptied is None:
         path.unlink()
     else:
-        write(path, broken)
+        write(path, emptied)
     for _ in range(3):
-        assert opens(await file.current(), OLD)
+        assert not opens(await file.current(), OLD)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "no token is good, and none is given out" in caplog.text
     assert str(path) in caplog.text
     assert "canary" not in caplog.text
     write(path, NEW)
@@ -112,8 +130,23 @@ async def test_a_broken_file_leaves_the_old_keys(
     assert (opens(keys, NEW), opens(keys, OLD)) == (True, False)
 
 
+@pytest.mark.usefixtures("always_look")
+async def test_a_key_that_is_taken_out_is_out_whatever_another_line_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{NEW}\n{OLD}\n")
+    file = await asyncio.to_thread(KeyFile.open, path)
+    write(path, f"{NEW}\nshort-canary\n")
+    for _ in range(3):
+        keys = await file.current()
+        assert (opens(keys, NEW), opens(keys, OLD)) == (True, False)
+    assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["WARNING"]
+    assert f"{path}:2: " in caplog.text
+
+
 async def test_the_file_is_not_looked_at_for_each_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_file, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(watched_file, "LOOK_SECONDS", 3600.0)
     path = tmp_path / "keys"
     path.write_text(OLD)
     file = await asyncio.to_thread(KeyFile.open, path)

@@ -1,6 +1,8 @@
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import bcrypt
 import pytest
 import trustme
 from click.testing import CliRunner, Result
@@ -145,3 +147,21 @@ def test_a_cache_that_others_may_write_is_a_warning(tmp_path: Path, place: str) 
     assert result.exit_code == 0
     assert f"{file}:4:9: warning: " in result.output
     assert check("--strict", "--config", str(file)).exit_code == 1
+
+
+def test_bad_lines_of_files_of_clients_are_warnings_with_their_lines(tmp_path: Path) -> None:
+    users, keys, file = tmp_path / "users", tmp_path / "keys", tmp_path / "config.yaml"
+    users.write_text(f"alice:{bcrypt.hashpw(b'x', bcrypt.gensalt(4)).decode()}\nbob:canary-plain\n")
+    keys.write_text(f"{'0123456789abcdef' * 4}\n\ncanary-short\n")
+    tokens = f"{{auth: upstream, challenge: bearer, externalURL: 'https://p.example', tokenKeyFile: {keys}}}"
+    file.write_text(
+        "version: 1\nregistries: {icr.io: {}}\nlisteners:\n"
+        f"  - {{address: '127.0.0.1:1', clients: {{auth: basic, htpasswdFile: {users}}}}}\n"
+        f"  - {{address: '127.0.0.1:2', clients: {tokens}}}\n"
+    )
+    result = check("--config", str(file))
+    assert result.exit_code == 0
+    assert re.search(rf"{file}:4:\d+: warning: htpasswdFile: a line does not count: {users}:2: ", result.output)
+    assert re.search(rf"{file}:5:\d+: warning: tokenKeyFile: a line does not count: {keys}:3: ", result.output)
+    assert "canary" not in result.output
+    assert check("--config", str(file), "--strict").exit_code == 1

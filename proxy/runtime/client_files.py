@@ -1,0 +1,81 @@
+"""The files by which clients are known: open once each, however many listeners and configurations name them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from proxy.auth.watched_file import FileKind, FileStatus, WatchedFile, read_now
+from proxy.config.findings import Findings
+from proxy.config.loaded import Loaded
+from proxy.config.positions import KeyPath
+
+
+def warn_of_lines(loaded: Loaded, findings: Findings) -> None:
+    """Find the lines that do not count in the files which a configuration names; reads them, so it blocks.
+
+    A file that cannot be used as a whole keeps the program from starting, which is told elsewhere.
+    """
+    for number, listener in enumerate(loaded.config.listeners):
+        clients = listener.clients
+        for kind, file in ((_users, clients.htpasswd_file), (_keys, clients.token_key_file)):
+            if file is not None:
+                with suppress(ValueError):
+                    _warn(findings, ("listeners", number, "clients"), kind(), file)
+
+
+def _warn(findings: Findings, path: KeyPath, kind: FileKind[Any], file: str) -> None:
+    for problem in read_now(Path(file), kind).problems:
+        findings.warning((*path, kind.setting), f"{kind.setting}: a line does not count: {problem}")
+
+
+def _users() -> FileKind[Any]:
+    from proxy.auth.htpasswd_file import USERS  # noqa: PLC0415 - as below
+
+    return USERS
+
+
+def _keys() -> FileKind[Any]:
+    from proxy.auth.key_file import KEYS  # noqa: PLC0415 - it loads a library that most configurations do not need
+
+    return KEYS
+
+
+class ClientFile(Protocol):
+    """Something that one of these files tells."""
+
+    @property
+    def file(self) -> WatchedFile[Any]:
+        """The file."""
+
+
+Opened = TypeVar("Opened", bound=ClientFile)
+
+
+class ClientFiles:
+    """Those that one configuration uses; what another one before it has open goes on, with all that it remembers."""
+
+    def __init__(self, before: "ClientFiles | None" = None, *, is_trial: bool = False) -> None:
+        self._is_trial = is_trial
+        self._before = before.opened if before is not None else {}
+        self.opened: dict[tuple[str, str], Any] = {}
+        """By setting and path."""
+
+    def open(self, setting: str, path: str, opening: Callable[[str], Opened]) -> Opened:
+        """What the file of a setting tells; blocks where it is not open yet. Raises what `opening` raises."""
+        key = (setting, path)
+        if key not in self.opened:
+            self.opened[key] = self._before.get(key) or self._first(path, opening)
+        found: Opened = self.opened[key]
+        return found
+
+    def _first(self, path: str, opening: Callable[[str], Opened]) -> Opened:
+        opened = opening(path)
+        if not self._is_trial:
+            opened.file.tell_problems()
+        return opened
+
+    def statuses(self) -> Iterator[FileStatus]:
+        """How each of them is."""
+        for opened in self.opened.values():
+            yield opened.file.status

@@ -1,0 +1,188 @@
+"""What a file says counts as it is now; only errors that say nothing of it leave what was known."""
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from proxy.auth.watched_file import LOOK_SECONDS, PROBLEMS_SHOWN, FileKind, Parsed, WatchedFile, read_now
+
+LIMIT = 100
+
+
+def parse(content: bytes, file: str) -> Parsed[frozenset[str]]:
+    """Words in lower case are good lines."""
+    lines = content.decode().split("\n")
+    bad = [f"{file}:{number}: bad" for number, line in enumerate(lines, 1) if line and not line.islower()]
+    good = frozenset(line for line in lines if line.islower())
+    return Parsed(good, len(good), tuple(bad))
+
+
+NONE: frozenset[str] = frozenset()
+WORDS = FileKind("wordFile", "words", LIMIT, parse, NONE, "holds no word: write one", "there are no words")
+
+
+@dataclass(slots=True)
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(slots=True)
+class Watched:
+    """A file that is looked at with each question."""
+
+    path: Path
+    clock: Clock
+    file: WatchedFile[frozenset[str]]
+
+    async def words(self) -> set[str]:
+        self.clock.now += LOOK_SECONDS
+        return set(await self.file.current())
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> Watched:
+    path, clock = tmp_path / "words", Clock()
+    path.write_text("one\ntwo\n")
+    return Watched(path, clock, await asyncio.to_thread(WatchedFile.open, path, WORDS, clock))
+
+
+async def test_a_changed_file_counts(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert await watched.words() == {"one", "two"}
+    watched.path.write_text("three\n")
+    assert await watched.words() == {"three"}
+    assert f"wordFile {watched.path} was read again: words: 1" in caplog.text
+
+
+async def test_it_is_looked_at_once_a_second_however_many_ask(watched: Watched) -> None:
+    await watched.words()
+    watched.path.write_text("three\n")
+    assert await asyncio.gather(*(watched.file.current() for _ in range(5))) == [{"one", "two"}] * 5
+    assert await watched.words() == {"three"}
+
+
+async def test_good_lines_count_and_bad_ones_are_told_once(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.path.write_text("BAD\ntwo\n")
+    for _ in range(3):
+        assert await watched.words() == {"two"}
+    assert watched.file.status.problems == (f"{watched.path}:1: bad",)
+    assert (watched.file.status.count, watched.file.status.trouble) == (1, "")
+    assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["WARNING"]
+    watched.path.write_text("two\nthree\n")
+    assert await watched.words() == {"two", "three"}
+    assert not watched.file.status.problems
+
+
+async def test_so_many_bad_lines_are_told_and_no_more(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.path.write_text("B\n" * (PROBLEMS_SHOWN + 5) + "two\n")
+    assert await watched.words() == {"two"}
+    assert len(watched.file.status.problems) == PROBLEMS_SHOWN + 1
+    assert "and 5 more lines" in caplog.text
+
+
+async def test_what_stands_behind_the_limit_does_not_count(watched: Watched) -> None:
+    watched.path.write_text("one\n" + "x" * (LIMIT - 10) + "\nbehind\n")
+    assert await watched.words() == {"one", "x" * (LIMIT - 10)}
+    assert "larger than 0 KiB" in watched.file.status.problems[0]
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+def only_bad(path: Path) -> None:
+    path.write_text("BAD\n")
+
+
+@pytest.mark.parametrize("change", [gone, pipe, empty, only_bad])
+async def test_a_file_that_names_nothing_leaves_nothing(
+    watched: Watched, caplog: pytest.LogCaptureFixture, change: Callable[[Path], None]
+) -> None:
+    assert await watched.words() == {"one", "two"}
+    change(watched.path)
+    for _ in range(3):
+        assert await watched.words() == set()
+    assert (watched.file.status.count, watched.file.status.problems) == (0, ())
+    assert watched.file.status.trouble
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "there are no words" in caplog.text
+    watched.path.unlink(missing_ok=True)
+    watched.path.write_text("three\n")
+    assert await watched.words() == {"three"}
+    assert watched.file.status.trouble == ""
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ELOOP])
+async def test_a_file_that_may_not_be_read_leaves_nothing_until_it_may(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    opened = os.open
+
+    def refuse(path: Path, flags: int) -> int:
+        raise OSError(number, os.strerror(number), str(path), flags)
+
+    watched.path.write_text("three\n")
+    monkeypatch.setattr(os, "open", refuse)
+    assert await watched.words() == set()
+    monkeypatch.setattr(os, "open", opened)
+    assert await watched.words() == {"three"}  # though nothing but its mode has changed
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM])
+async def test_an_error_that_says_nothing_of_the_file_leaves_what_was_known(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    opened = os.open
+
+    def fail(path: Path, flags: int) -> int:
+        raise OSError(number, os.strerror(number), str(path), flags)
+
+    watched.path.write_text("three\n")
+    monkeypatch.setattr(os, "open", fail)
+    for _ in range(3):
+        assert await watched.words() == {"one", "two"}
+    assert (watched.file.status.count, os.strerror(number) in watched.file.status.trouble) == (2, True)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    monkeypatch.setattr(os, "open", opened)
+    assert await watched.words() == {"three"}
+    assert watched.file.status.trouble == ""
+
+
+async def test_a_file_that_is_being_written_is_read_a_second_time(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    watched.path.write_text("")  # as a program leaves it that writes it anew, for a moment
+    monkeypatch.setattr("proxy.auth.watched_file.time.sleep", lambda _seconds: watched.path.write_text("one\nthree\n"))
+    assert await watched.words() == {"one", "three"}
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+def test_a_file_is_refused_at_the_start_if_it_names_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "words"
+    for content, message in (("", "holds no word: write one"), ("BAD\n", ":1: bad")):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            WatchedFile.open(path, WORDS)
+        with pytest.raises(ValueError, match=message):
+            read_now(path, WORDS)
+    path.write_text("BAD\none\n")
+    assert read_now(path, WORDS).problems == (f"{path}:1: bad",)
