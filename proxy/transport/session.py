@@ -22,9 +22,9 @@ from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, B
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.limits import Gate
-from proxy.transport.verification import client_context
 from proxy.transport.resolving import NameLookups
 from proxy.transport.upstream_time import Attempt, at_upstream
+from proxy.transport.verification import client_context
 from proxy.version import USER_AGENT
 
 LINE_LIMIT = 8190
