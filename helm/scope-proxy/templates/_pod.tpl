@@ -219,5 +219,7 @@ securityContext:
   {{- include "scope-proxy.securityContext" . | nindent 2 }}
 resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 256Mi}}
 volumeMounts:
+  {{- /* `check` looks whether the cache could be written. */}}
+  - {name: cache, mountPath: /var/cache/scope-proxy}
   {{- include "scope-proxy.mounts" (dict "root" .root "tls" .tls) | nindent 2 }}
 {{- end -}}
