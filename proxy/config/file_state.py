@@ -1,11 +1,18 @@
 """What tells one state of a file from another: secrets, certificates, users and keys are read again when it changes."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 FileState = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds, and size in bytes."""
+
+
+def require_regular(file: str) -> None:
+    """Raise OSError for what is no regular file, such as a pipe: reading it might never end."""
+    if not stat.S_ISREG(Path(file).stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def state_of(path: str | os.PathLike[str]) -> FileState | None:

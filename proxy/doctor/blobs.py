@@ -7,6 +7,7 @@ from proxy.doctor.manifests import Manifests
 from proxy.doctor.report import Check
 from proxy.doctor.subject import Pulled
 from proxy.doctor.trouble import TROUBLE, explain
+from proxy.oci.descriptor import contents_of
 
 _FIRST_BYTE = "bytes=0-0"
 _OK = 200
@@ -18,8 +19,10 @@ async def check_blob(exam: Examination, pulled: Pulled, manifests: Manifests) ->
     journal = exam.journal
     chosen = None if manifests.image is None else smallest_blob(manifests.image)
     if chosen is None:
+        problem = "" if manifests.image is None else contents_of(manifests.image).problem
+        reason = f"the manifest cannot be read in one way only: {problem}" if problem else "the manifest names no blob"
         for check in (Check.RANGE, Check.REDIRECT):
-            journal.skipped(check, "the manifest names no blob")
+            journal.skipped(check, reason)
         return
     digest, size = chosen
     headers = {"Range": _FIRST_BYTE, **manifests.entered.headers}

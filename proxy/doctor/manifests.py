@@ -135,9 +135,10 @@ def _judge(exam: Examination, pulled: Pulled, got: Answer) -> tuple[str, Digest]
 
 async def _first_image(exam: Examination, pulled: Pulled, entered: Pass, index: bytes) -> bytes | None:
     """The first manifest that an index names; raises Stopped where other bytes come."""
-    digest = next(iter(contents_of(index).manifests), None)
-    if digest is None:
+    first = next(iter(contents_of(index).manifests), None)
+    if first is None:
         return None
+    digest = first.digest
     got = await _get(exam, pulled, entered, str(digest))
     if Digest.of(got.body, digest.algorithm) != digest:
         _tell_wrong(exam, f"the first manifest of the index does not have its digest {digest}")

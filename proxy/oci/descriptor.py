@@ -1,8 +1,8 @@
 """Media types of manifests, and telling a manifest from a blob by its bytes."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.oci.errors import DigestInvalid, UpstreamInvalid
@@ -50,10 +50,12 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The digests of the blobs that a manifest holds, and of the manifests that an index lists."""
+    """The blobs that a manifest holds, and the manifests that an index lists."""
 
-    blobs: tuple[Digest, ...] = ()
-    manifests: tuple[Digest, ...] = ()
+    blobs: tuple[Descriptor, ...] = ()
+    manifests: tuple[Descriptor, ...] = ()
+    problem: str = field(default="", compare=False)
+    """Why nothing of it counts, in words; empty where all does."""
 
 
 def media_type_of(content_type: str | None) -> str:
@@ -64,14 +66,14 @@ def media_type_of(content_type: str | None) -> str:
 def is_manifest(content: bytes) -> bool:
     """Whether these bytes are a manifest or an index of any kind: such a digest is never served as a blob."""
     try:
-        fields = _json_object(content)
+        fields = json_object(content)
     except RecursionError:
         return True  # no honest blob is nested so deep, and a manifest could be
     if fields is None:
         return False
     # containerd, being Go, reads `SchemaVersion` as well.
-    fields = {name.lower(): value for name, value in fields.items()}
-    fields = {**fields, **{name: fields[name.lower()] for name in _NAMES if name.lower() in fields}}
+    fields = {name.casefold(): value for name, value in fields.items()}
+    fields = {**fields, **{name: fields[name.casefold()] for name in _NAMES if name.casefold() in fields}}
     return _declared_type(fields) is not None or _shape(fields) is not None
 
 
@@ -83,7 +85,7 @@ def manifest_type(content: bytes, content_type: str | None) -> str:
     """
     header = media_type_of(content_type)
     try:
-        fields = _json_object(content)
+        fields = json_object(content)
     except RecursionError:
         fields = None
     if fields is None:
@@ -108,15 +110,25 @@ def contents_of(content: bytes) -> Contents:
     """
     try:
         media_type = manifest_type(content, None)
-        fields = _json_object(content, refuse_doubles=True) or {}
-    except (UpstreamInvalid, RecursionError):
-        return Contents()
-    layers, lists = _FIELDS.get(media_type, ((), ()))
-    blobs = [item for name in layers for item in _descriptors(fields.get(name))]
-    manifests = [item for name in lists for item in _descriptors(fields.get(name))]
-    if not _is_plain(fields, _CONTENTS) or not all(_is_plain(item, _DESCRIPTOR) for item in (*blobs, *manifests)):
-        return Contents()
-    return Contents(_digests(blobs), _digests(manifests))
+        fields = json_object(content, refuse_doubles=True)
+    except UpstreamInvalid as error:
+        return Contents(problem=error.reason)
+    except RecursionError:
+        return Contents(problem="it is nested too deep")
+    if fields is None:
+        return Contents(problem="a key stands twice in one of its objects")
+    if fields.get("mediaType") not in (None, "", media_type):
+        return Contents(problem="its media type is unknown")
+    if not _is_plain(fields, _CONTENTS):
+        return Contents(problem="keys of it differ by case only, or are written in another case")
+    try:
+        blobs, manifests = (
+            tuple(item for name in names for item in _descriptors(name, fields.get(name)))
+            for names in _FIELDS.get(media_type, ((), ()))
+        )
+    except TypeError as error:
+        return Contents(problem=str(error))
+    return Contents(blobs, manifests)
 
 
 def _is_plain(fields: dict[str, Any], names: frozenset[str]) -> bool:
@@ -133,15 +145,21 @@ def _is_stored_elsewhere(descriptor: dict[str, Any]) -> bool:
     return bool(descriptor.get("urls")) or any(part in media_type for part in _NOT_DISTRIBUTED)
 
 
-def _descriptors(value: object) -> list[dict[str, Any]]:
-    """The descriptors of a field that holds one of them or a list."""
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, dict)]
+def _descriptors(name: str, value: object) -> Iterator[Descriptor]:
+    """What a field holds: `config` a descriptor, any other one a list of them.
 
-
-def _digests(descriptors: list[dict[str, Any]]) -> tuple[Digest, ...]:
-    found = (_digest(item.get("digest")) for item in descriptors if not _is_stored_elsewhere(item))
-    return tuple(digest for digest in found if digest is not None)
+    Raises TypeError for what is neither, or can be read in two ways: Go refuses the whole manifest for the first.
+    """
+    items = [] if value is None else [value] if name == "config" else value
+    if not isinstance(items, list):
+        raise TypeError(f"{name} is no list")
+    for item in items:
+        if not isinstance(item, dict) or not _is_plain(item, _DESCRIPTOR):
+            raise TypeError(f"{name} holds what is no plain descriptor")
+        digest, size = _digest(item.get("digest")), item.get("size")
+        if digest is not None and not _is_stored_elsewhere(item):
+            known = size if isinstance(size, int) and not isinstance(size, bool) else 0
+            yield Descriptor(str(item.get("mediaType")), digest, max(known, 0))
 
 
 def _digest(text: object) -> Digest | None:
@@ -151,8 +169,8 @@ def _digest(text: object) -> Digest | None:
         return None
 
 
-def _json_object(content: bytes, *, refuse_doubles: bool = False) -> dict[str, Any] | None:
-    """The object that the bytes are in JSON, as Go decodes it: UTF-8, with U+FFFD for what is not.
+def json_object(content: bytes, *, refuse_doubles: bool = False) -> dict[str, Any] | None:
+    """The JSON object in these bytes, as Go decodes it: UTF-8, with U+FFFD for what is not.
 
     None for anything else, and with `refuse_doubles` for an object with a key that stands twice, at any depth.
     """

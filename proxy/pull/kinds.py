@@ -28,6 +28,10 @@ class Kinds:
         found = self._is_manifest[digest] = is_manifest(content)
         return found
 
+    def learn_manifest(self, digest: Digest) -> None:
+        """Remember a digest as a manifest: its verified bytes are served as one, whatever they look like."""
+        self._is_manifest[digest] = True
+
     def learn_blob(self, digest: Digest) -> None:
         """Remember a digest as a blob: its verified bytes are more than a manifest may have, or begin as none does."""
         self._is_manifest[digest] = False

@@ -92,7 +92,7 @@ class ManifestFetcher:
             _logger.info(
                 "%s calls a manifest %s that is %s", opened.target.endpoint.origin, told or "nothing", media_type
             )
-        self._kinds.learn(digest, content)
+        self._kinds.learn_manifest(digest)
         return Fetched(Descriptor(media_type, digest, len(content)), content, opened.target.endpoint.origin)
 
 

@@ -111,7 +111,7 @@ class ManifestStore:
         return found
 
     def _remember(self, manifest: StoredManifest) -> None:
-        self._kinds.learn(manifest.descriptor.digest, manifest.content)
+        self._kinds.learn_manifest(manifest.descriptor.digest)
         if len(manifest.content) <= MEMORY:
             self._memory[manifest.descriptor.digest] = manifest
 

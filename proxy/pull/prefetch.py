@@ -1,13 +1,12 @@
 """A whole image into the cache: its manifest, the manifests of its platforms, its blobs."""
 
-import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.oci.descriptor import INDEX_TYPES, contents_of
-from proxy.oci.errors import ManifestUnknown
+from proxy.oci.descriptor import INDEX_TYPES, contents_of, json_object
+from proxy.oci.errors import ManifestUnknown, UpstreamInvalid
 from proxy.oci.reference import Digest, ImageReference
 from proxy.pull.blob import Way
 from proxy.pull.blobs import Blobs
@@ -26,12 +25,6 @@ class Progressed:
     """Bytes of it that were not there before."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    digest: Digest
-    size: int
-
-
 class Prefetcher:
     """Pulls images for nobody but the cache."""
 
@@ -46,7 +39,11 @@ class Prefetcher:
         top = await self._manifests.get(route, image.reference, None)
         pieces: dict[Digest, int] = {}
         async for manifest in self._images(route, top, platforms):
-            pieces |= {piece.digest: piece.size for piece in _pieces(manifest)}
+            contents = contents_of(manifest.content or b"")
+            if contents.problem:
+                raise UpstreamInvalid(f"the blobs of {manifest.descriptor.digest} are not known: {contents.problem}")
+            # What a manifest says is stored elsewhere is never requested (CVE-2020-15157).
+            pieces |= {blob.digest: blob.size for blob in contents.blobs}
         done, fetched, total = 0, 0, sum(pieces.values())
         yield Progressed(done, total, fetched)
         for digest in pieces:
@@ -73,7 +70,7 @@ class Prefetcher:
 
 
 def _entries(index: Manifest) -> list[dict[str, Any]]:
-    listed = json.loads(index.content or b"{}").get("manifests")
+    listed = (json_object(index.content or b"") or {}).get("manifests")
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
 
 
@@ -83,14 +80,3 @@ def _is_wanted(entry: dict[str, Any], platforms: frozenset[str]) -> bool:
         return True
     name = f"{found.get('os')}/{found.get('architecture')}"
     return bool(platforms & {name, f"{name}/{found.get('variant')}"})
-
-
-def _pieces(manifest: Manifest) -> Iterator[_Piece]:
-    """The blobs that a manifest holds: what it says is stored elsewhere is never requested (CVE-2020-15157)."""
-    content = manifest.content or b"{}"
-    fields, held = json.loads(content), {str(digest): digest for digest in contents_of(content).blobs}
-    for item in (fields.get("config"), *(fields.get("layers") or ()), *(fields.get("blobs") or ())):
-        digest = held.get(str(item.get("digest"))) if isinstance(item, dict) else None
-        if digest is not None:
-            size = item.get("size")
-            yield _Piece(digest, size if isinstance(size, int) and size > 0 else 0)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from proxy.config.errors import SettingError
+from proxy.config.file_state import require_regular
 from proxy.config.listener import ListenerTls
 from proxy.config.positions import KeyPath
 
@@ -75,6 +76,7 @@ def _judge_authorities(file: str, path: KeyPath) -> None:
 
 def _read(file: str, path: KeyPath) -> bytes:
     try:
+        require_regular(file)
         with Path(file).open("rb") as opened:
             data = opened.read(PEM_LIMIT + 1)
     except OSError as error:

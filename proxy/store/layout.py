@@ -39,8 +39,8 @@ def links_of(manifest: Digest, contents: Contents, limit: int) -> tuple[Link, ..
     if len(contents.blobs) + len(contents.manifests) > limit:
         contents = Contents()
     return (
-        *(Link(digest, LinkKind.MANIFEST) for digest in (manifest, *contents.manifests)),
-        *(Link(digest, LinkKind.BLOB) for digest in contents.blobs),
+        *(Link(digest, LinkKind.MANIFEST) for digest in (manifest, *(held.digest for held in contents.manifests))),
+        *(Link(held.digest, LinkKind.BLOB) for held in contents.blobs),
     )
 
 
@@ -146,7 +146,7 @@ class Layout:
     def named_by(self, manifest: Digest) -> tuple[Digest, ...]:
         """The digests of all that a stored manifest holds; raises OSError."""
         contents = self.contents(manifest)
-        return contents.blobs + contents.manifests
+        return tuple(held.digest for held in (*contents.blobs, *contents.manifests))
 
 
 def repository_key_of(folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from proxy.config.address import Origin
 from proxy.config.errors import SettingError
+from proxy.config.file_state import require_regular
 from proxy.config.model import Config, Tls
 from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
@@ -227,7 +228,7 @@ def _unusable(tls: Tls) -> tuple[str, str]:
     """The setting that a context cannot be made of, and its file; certificate and key are told together."""
     settings = (("caFile", tls.ca_file), ("certFile", tls.cert_file), ("keyFile", tls.key_file))
     for setting, file in settings:
-        if file is not None and not os.access(file, os.R_OK):
+        if file is not None and not (os.access(file, os.R_OK) and Path(file).is_file()):
             return setting, file
     if tls.ca_file is not None:
         try:
@@ -259,6 +260,8 @@ def without_certificate(tls: Tls) -> Tls:
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
+    for file in filter(None, (tls.ca_file, tls.cert_file, tls.key_file)):
+        require_regular(file)
     context = client_context(tls.ca_file)
     if tls.cert_file is not None:
         context.load_cert_chain(tls.cert_file, tls.key_file)

@@ -62,6 +62,12 @@ OTHER_FIELDS: Mapping[str, tuple[str, str]] = {
     "artifact-layers": (OCI_ARTIFACT, _document(OCI_ARTIFACT, blobs=[_LAYER], layers=_CLAIMS)),
     "artifact-config": (OCI_ARTIFACT, _document(OCI_ARTIFACT, blobs=[_LAYER], config=_CLAIMED)),
     "artifact-manifests": (OCI_ARTIFACT, _document(OCI_ARTIFACT, blobs=[_LAYER], manifests=_CLAIMS)),
+    "unknown-type": (
+        OCI_MANIFEST,
+        _document("application/vnd.example.manifest+json", config=_CONFIG, layers=[_LAYER, *_CLAIMS]),
+    ),
+    "config-as-a-list": (OCI_MANIFEST, _document(OCI_MANIFEST, config=[_CONFIG, *_CLAIMS], layers=[_LAYER])),
+    "layers-as-an-object": (OCI_MANIFEST, _document(OCI_MANIFEST, config=_CONFIG, layers=_CLAIMED)),
     "subject": (OCI_MANIFEST, _document(OCI_MANIFEST, config=_CONFIG, layers=[_LAYER], subject=_CLAIMED_MANIFEST)),
 }
 """Descriptors in fields that the media type does not define: no registry checks those."""
@@ -153,6 +159,21 @@ async def test_what_a_manifest_only_mentions_is_not_opened_by_it(
         await assert_closed(node)
     async with cached([plain.url], tmp_path / "cache") as node:  # what is read again from the files opens no more
         await assert_closed(node)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"\u017fchemaVer\u017fion": 2, "manife\u017ft\u017f": []}', '{"schemaVersion": 2, "manifests": null}']
+)
+async def test_what_is_served_as_a_manifest_is_never_a_blob(plain: ScriptedRegistry, tmp_path: Path, text: str) -> None:
+    """Go reads U+017F as an s; and a registry may take by its Content-Type what does not look like a manifest."""
+    content = text.encode()
+    held = plain.library.repository("team/app")
+    held.manifests[sha256(content)] = Manifest(sha256(content), OCI_INDEX, Bytes(content))
+    held.blobs[sha256(content)] = Bytes(content)
+    async with cached([plain.url], tmp_path / "cache") as node:
+        assert (await node.get(manifest(sha256(content)))).status == 200
+        for method in ("HEAD", "GET"):
+            assert (await node.send(method, blob(sha256(content)))).status == 404
 
 
 @pytest.mark.parametrize("how", ["rebuilt", "kept"])

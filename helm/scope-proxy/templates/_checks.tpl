@@ -43,7 +43,7 @@ config.hosts."{{ $host }}" has a {{ $key }} in plain text, which would stand in 
 {{- range $registry, $settings := .Values.config.registries }}
 {{- range ($settings | default dict).endpoints }}
 {{- $url := ternary . (dig "url" "" (ternary . (dict) (kindIs "map" .))) (kindIs "string" .) }}
-{{- if regexMatch "^[a-z]+://[^/]*@" $url }}
+{{- if regexMatch "^(?i:[a-z]+)://[^/]*@" $url }}
 config.registries."{{ $registry }}" has an endpoint with user name or password in it: put them under config.hosts, with a passwordFile
 {{- end }}
 {{- end }}

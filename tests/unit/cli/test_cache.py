@@ -6,7 +6,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli.main import main
-from proxy.demo.images import Image, demo_images
+from proxy.demo.content import Bytes
+from proxy.demo.images import Image, demo_images, sha256
+from proxy.demo.library import Manifest
 from proxy.demo.rules import Rules
 from proxy.demo.strict_registry import StrictRegistry
 from tests.real.app_thread import entered
@@ -117,6 +119,35 @@ def test_rm_removes_an_image_and_keeps_what_others_need(config: Path, tmp_path: 
     assert stored(tmp_path) == contents(demo_image("hmirror/rabbitmqoperator/cluster-operator"))
     assert MINI.partition("/")[2].partition(":")[0] not in run(config, "ls").output
     assert run(config, "rm", MINI).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "more", ['"annotations": {"a": "1", "a": "2"}', '"Layers": []', '"layers": {}', '"mediaType": "application/x"']
+)
+def test_an_image_that_can_be_read_in_two_ways_fails_and_ends_no_other(
+    config: Path, registry: StrictRegistry, more: str
+) -> None:
+    image = demo_image("se-next-gen-docker-local/mini-test")
+    _publish(registry, image, f"{image.manifest.decode().rstrip()[:-1]}, {more}}}".encode())
+    result = run(config, "prefetch", "cp.icr.io/mini-test:odd", MINI)
+    assert result.exit_code == 1
+    assert "cp.icr.io/mini-test:odd: failed: " in result.output
+    assert "1 of 2 images failed" in result.output
+
+
+def test_bytes_that_are_no_utf_8_keep_no_image_out(config: Path, registry: StrictRegistry, tmp_path: Path) -> None:
+    image = demo_image("se-next-gen-docker-local/mini-test")
+    text = image.manifest.rstrip()[:-1]
+    _publish(registry, image, text + b', "annotations": {"a": "\xff\xfe"}, "n": ' + b"9" * 5000 + b"}")
+    result = run(config, "prefetch", "cp.icr.io/mini-test:odd")
+    assert result.exit_code == 0, result.output
+    assert set(image.blobs) < stored(tmp_path)
+
+
+def _publish(registry: StrictRegistry, image: Image, content: bytes) -> None:
+    held = registry.library.repository(image.repository)
+    held.manifests[sha256(content)] = Manifest(sha256(content), image.media_type, Bytes(content))
+    held.tags["odd"] = sha256(content)
 
 
 def with_cache(config: Path, **cache: str) -> None:

@@ -1,5 +1,6 @@
 """What `serve` refuses at its start for a reason of the configuration, `check` refuses as well, in the same words."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -41,6 +42,14 @@ CASES = {
         HOST + "{certFile: DIR/tls.crt, keyFile: DIR/other.key}}}",
         "hosts.r.example.tls.certFile: cannot use DIR/tls.crt, DIR/other.key: ",
     ),
+    "a pipe in the place of a CA": (
+        HOST + "{caFile: DIR/pipe}}}",
+        "hosts.r.example.tls.caFile: cannot use DIR/pipe: it is no regular file",
+    ),
+    "a pipe in the place of a listener's key": (
+        LISTENER + "tls: {certFile: DIR/tls.crt, keyFile: DIR/pipe}}]",
+        "listeners[0].tls.keyFile: cannot read DIR/pipe: it is no regular file",
+    ),
     "users": (
         LISTENER + "clients: {auth: basic, htpasswdFile: DIR/missing}}]",
         "listeners[0].clients.htpasswdFile: DIR/missing cannot be read: " + NO_FILE,
@@ -81,6 +90,7 @@ def folder(tmp_path: Path) -> Path:
     leaf.private_key_pem.write_to_path(tmp_path / "tls.key")
     trustme.CA().issue_cert("p.example").private_key_pem.write_to_path(tmp_path / "other.key")
     weak_pair(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text").write_text("hunter2\n")
     return tmp_path
 

@@ -90,7 +90,7 @@ def test_the_smallest_blob_is_found_among_config_and_layers() -> None:
 
 def test_empty_foreign_and_unsized_blobs_are_not_asked_for() -> None:
     foreign = descriptor("d", 1, urls=["https://elsewhere.example/"])
-    found = smallest_blob(manifest(descriptor("a", 0), descriptor("b", "7"), descriptor("e", True), foreign, 5))
+    found = smallest_blob(manifest(descriptor("a", 0), descriptor("b", "7"), descriptor("e", True), foreign))
     assert found is not None
     assert found[1] == 500
 

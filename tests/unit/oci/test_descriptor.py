@@ -13,6 +13,7 @@ from proxy.oci.descriptor import (
     OCI_MANIFEST,
     SCHEMA1_SIGNED,
     Contents,
+    Descriptor,
     contents_of,
     is_manifest,
     manifest_type,
@@ -126,25 +127,40 @@ def named(digest: Digest, **more: object) -> dict[str, object]:
     return {"mediaType": "a/b", "digest": str(digest), "size": 1, **more}
 
 
+def holding(*digests: Digest) -> Contents:
+    return Contents(blobs=tuple(Descriptor("a/b", digest, 1) for digest in digests))
+
+
+def listing(*digests: Digest) -> Contents:
+    return Contents(manifests=tuple(Descriptor("a/b", digest, 1) for digest in digests))
+
+
 ALL = {"config": named(ONE), "layers": [named(TWO)], "blobs": [named(THREE)]}
 
 
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({**IMAGE, "mediaType": OCI_MANIFEST, **ALL}, Contents(blobs=(ONE, TWO))),
-        ({**IMAGE, "mediaType": DOCKER_MANIFEST, **ALL}, Contents(blobs=(ONE, TWO))),
-        ({**IMAGE, **ALL}, Contents(blobs=(ONE, TWO))),
-        ({**INDEX, "mediaType": OCI_INDEX, "manifests": [named(ONE)], "blobs": [named(TWO)]}, Contents((), (ONE,))),
-        ({**INDEX, "mediaType": DOCKER_LIST, "manifests": [named(ONE)]}, Contents((), (ONE,))),
-        ({**INDEX, "manifests": [named(ONE), 5, {"digest": "x"}, {}]}, Contents((), (ONE,))),
-        ({"mediaType": OCI_ARTIFACT, **ALL}, Contents(blobs=(THREE,))),
-        ({**IMAGE, "mediaType": "application/vnd.example+json", **ALL}, Contents(blobs=(ONE, TWO))),
+        ({**IMAGE, "mediaType": OCI_MANIFEST, **ALL}, holding(ONE, TWO)),
+        ({**IMAGE, "mediaType": DOCKER_MANIFEST, **ALL}, holding(ONE, TWO)),
+        ({**IMAGE, **ALL}, holding(ONE, TWO)),
+        ({**INDEX, "mediaType": OCI_INDEX, "manifests": [named(ONE)], "blobs": [named(TWO)]}, listing(ONE)),
+        ({**INDEX, "mediaType": DOCKER_LIST, "manifests": [named(ONE)]}, listing(ONE)),
+        ({**INDEX, "manifests": [named(ONE), {"digest": "x"}, {}]}, listing(ONE)),
+        ({**INDEX, "manifests": [named(ONE), 5]}, Contents()),
+        ({"mediaType": OCI_ARTIFACT, **ALL}, holding(THREE)),
+        ({**IMAGE, "mediaType": "application/vnd.example+json", **ALL}, Contents()),
+        ({**IMAGE, "mediaType": "", **ALL}, holding(ONE, TWO)),
+        ({**IMAGE, "mediaType": 7, **ALL}, Contents()),
+        ({**IMAGE, "config": [named(ONE)], "layers": [named(TWO)]}, Contents()),
+        ({"mediaType": OCI_MANIFEST, "config": named(ONE), "layers": {"0": named(TWO)}}, Contents()),
+        ({"mediaType": OCI_ARTIFACT, "blobs": named(ONE)}, Contents()),
+        ({"mediaType": OCI_INDEX, "manifests": named(ONE)}, Contents()),
         ({"mediaType": "application/vnd.example+json", "layers": [named(ONE)]}, Contents()),
-        ({**IMAGE, "layers": [named(ONE, urls=["https://a.example"]), named(TWO)]}, Contents(blobs=(TWO,))),
-        ({**IMAGE, "layers": [named(ONE, urls=[])]}, Contents(blobs=(ONE,))),
-        ({**IMAGE, "layers": [named(ONE, annotations={"a": "1", "A": "2"})]}, Contents(blobs=(ONE,))),
-        ({**IMAGE, "layers": [named(ONE)], "annotations": {"a": "1", "A": "2"}}, Contents(blobs=(ONE,))),
+        ({**IMAGE, "layers": [named(ONE, urls=["https://a.example"]), named(TWO)]}, holding(TWO)),
+        ({**IMAGE, "layers": [named(ONE, urls=[])]}, holding(ONE)),
+        ({**IMAGE, "layers": [named(ONE, annotations={"a": "1", "A": "2"})]}, holding(ONE)),
+        ({**IMAGE, "layers": [named(ONE)], "annotations": {"a": "1", "A": "2"}}, holding(ONE)),
         ({**IMAGE, "layers": [named(ONE)], "Layers": []}, Contents()),
         ({**IMAGE, "layers": [named(ONE, x=1, X=2)]}, Contents()),
         ({**IMAGE, "layers": [named(ONE)], "manifests": []}, Contents()),

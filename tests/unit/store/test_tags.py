@@ -143,7 +143,7 @@ async def test_links_come_back_from_the_manifests(layout: Layout) -> None:
         tags = Tags(layout, index)
         put_file(layout, TEXT)
         for _ in range(2):
-            await tags.link_manifest(KEY, MANIFEST, Contents(blobs=(LAYER,)))
+            await tags.link_manifest(KEY, MANIFEST, Contents(blobs=(Descriptor("a/b", LAYER, 5),)))
         assert await tags.is_linked(KEY, LAYER_LINK)
         assert not await tags.is_linked(other, LAYER_LINK)
     layout.index.unlink()
