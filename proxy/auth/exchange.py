@@ -19,12 +19,10 @@ from proxy.transport.limits import CountedGate, QueueFull, Size
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
 from proxy.transport.trouble import connection_trouble, is_own_limit, refused_address
-from proxy.transport.upstream_time import at_upstream, measured
+from proxy.transport.upstream_time import UpstreamTime, at_upstream, measured
 
 TIMEOUT_SECONDS = 10.0
 """For one token request."""
-SERVER_SHARE = 0.5
-"""Of that time: with less of it the token server is not to blame."""
 BODY_LIMIT = 64 * 1024
 """Largest answer of a token server in bytes."""
 CLIENT_ID = "scope-proxy"
@@ -87,7 +85,7 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
             async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):
                 status, body, retry_after = await _send(sessions, request, method)
         except TimeoutError:
-            raise _late(request, spent.seconds) from None
+            raise _late(request, spent) from None
         except QueueFull as error:
             raise TokenUnavailable(f"{_name(request)}: {error}", local=True) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -99,9 +97,9 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
     return _parse(request, body, asked_at)
 
 
-def _late(request: TokenRequest, seconds: float) -> TokenUnavailable:
+def _late(request: TokenRequest, spent: UpstreamTime) -> TokenUnavailable:
     """Why there is no token in time, by the time that the token server has had for it."""
-    if seconds < TIMEOUT_SECONDS * SERVER_SHARE:
+    if spent.is_short_of(TIMEOUT_SECONDS):
         reason = f"the request to {_name(request)} waited too long for its turn in scope-proxy (maxConnections)"
         return TokenUnavailable(reason, local=True)
     return TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s")

@@ -14,6 +14,10 @@ from typing import Protocol, Self
 STEP_SECONDS = 0.1
 """How much may be counted at once: an event loop that is late has not let the upstream's answer in either."""
 
+OWN_SHARE, OWN_SECONDS = 0.1, 0.25
+"""Of a budget that is over, limits of our own may have taken this share, or so many seconds of a short one: with more
+the upstream is not to blame."""
+
 
 class UpstreamSilent(Exception):
     """The upstream has had the time that it may take."""
@@ -43,6 +47,10 @@ class UpstreamTime:
         """How long it has been, up to now."""
         running = asyncio.get_running_loop().time() - self._since if self._requests else 0.0
         return self._spent + running
+
+    def is_short_of(self, budget: float) -> bool:
+        """Whether the upstream has had so much less than a budget that limits of our own are to blame."""
+        return budget - self.seconds > max(budget * OWN_SHARE, OWN_SECONDS)
 
     def begin(self) -> None:
         """A request is with the upstream; each begin has its end."""

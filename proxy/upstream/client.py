@@ -42,8 +42,6 @@ NOT_MODIFIED = 304
 _NO_REFERRERS = frozenset({400, 405, 406, 501})
 _PASSING = frozenset({408, 425})
 """4xx that say nothing of us or of what we asked for: request timeout, too early."""
-UPSTREAM_SHARE = 0.5
-"""Of the time of a request that is not answered: with less of it the upstream is not to blame."""
 CLIENTS_LIMIT = 4096
 """Most clients with credentials of their own of which is known how endpoints serve them."""
 _REST_SLACK = 0.02
@@ -206,8 +204,7 @@ def _note_answer(route: Route) -> None:
 
 def _spent(sender: Sender, time: UpstreamTime, seconds: float) -> Spent:
     """Where the time of a request went that has none left."""
-    is_local = sender.waits_for is Waiting.PLACE or time.seconds < seconds * UPSTREAM_SHARE
-    return Spent(sender.waits_for, is_local)
+    return Spent(sender.waits_for, sender.waits_for is Waiting.PLACE or time.is_short_of(seconds))
 
 
 def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:

@@ -26,7 +26,7 @@ class Waiting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A budget that is over: what was waited for at its end, and whether most of it went to limits of our own."""
+    """A budget that is over: what was waited for at its end, and whether limits of our own are to blame."""
 
     waits_for: Waiting
     is_local: bool

@@ -89,6 +89,17 @@ async def test_a_time_out_inside_stays_what_it_is(clock: Clock) -> None:
         await is_late()
 
 
+@pytest.mark.parametrize(("own", "blamed"), [(0.0, False), (0.9, False), (1.1, True), (10.0, True)])
+async def test_limits_of_ours_are_to_blame_where_they_took_a_part_of_the_budget(
+    clock: Clock, own: float, *, blamed: bool
+) -> None:
+    with measured() as time:
+        await clock.pass_by(own)
+        with at_upstream():
+            await clock.pass_by(10.0 - own)
+    assert time.is_short_of(10.0) is blamed
+
+
 async def test_several_requests_at_one_time_take_it_once(clock: Clock) -> None:
     with measured() as time:
         with at_upstream():
