@@ -9,7 +9,6 @@ import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.effective import render_effective
-from proxy.config.errors import Problem, setting_name
 from proxy.config.findings import Findings
 from proxy.config.loaded import Loaded
 from proxy.config.secrets_check import check_secrets
@@ -39,7 +38,8 @@ def check(config: Path | None, registries: Path | None, *, effective: bool, stri
     source = source_of(config, registries)
     loaded = source.load_or_exit()
     here = Findings(loaded.positions)
-    problems = [*preflight(loaded), *map(str, _expired(loaded, here))]
+    problems = preflight(loaded)
+    _check_expiry(loaded, here)
     warn_of_lines(loaded, here)
     _check_cache(loaded, here)
     notes = [*loaded.notes, *check_secrets(loaded), *here.sorted_notes()]
@@ -57,21 +57,16 @@ def check(config: Path | None, registries: Path | None, *, effective: bool, stri
         raise click.exceptions.Exit(EXIT_WARNINGS)
 
 
-def _expired(loaded: Loaded, findings: Findings) -> Iterator[Problem]:
-    """Certificates of listeners that have expired; those that expire soon are findings.
-
-    `serve` starts with either, since other listeners go on, and logs a warning.
-    """
+def _check_expiry(loaded: Loaded, findings: Findings) -> None:
+    """Certificates of listeners that have expired or expire soon: `serve` and a reload accept both with a warning."""
     for number, listener in enumerate(loaded.config.listeners):
         if listener.tls is None:
             continue
         where = (*tls_path(number), "certFile")
         with suppress(ValueError):  # reported already
-            judged = judge(listener.tls, tls_path(number))
-            if judged.has_ended:
-                yield Problem(loaded.positions.value(*where), f"{setting_name(where)}: {judged.notice}")
-            elif judged.notice is not None:
-                findings.warning(where, judged.notice)
+            notice = judge(listener.tls, tls_path(number)).notice
+            if notice is not None:
+                findings.warning(where, notice)
 
 
 def _check_cache(loaded: Loaded, findings: Findings) -> None:
