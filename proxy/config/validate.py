@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from proxy.config.address import EndpointAddress, Origin, default_endpoint
+from proxy.config.errors import setting_name
 from proxy.config.findings import Findings
 from proxy.config.model import ANY, Config, Registry, Rewrite
 from proxy.config.positions import KeyPath
@@ -41,7 +42,7 @@ def _check_addresses(config: Config, findings: Findings) -> None:
         host, port = split_address(address)
         users = (user for known, other, user in taken if port == other and port != 0 and _overlap(host, known))
         if (user := next(users, None)) is not None:
-            findings.error(path, f"{address} is taken by {_setting(user)}: give it another port")
+            findings.error(path, f"{address} is taken by {setting_name(user)}: give it another port")
         taken.append((host, port, path))
 
 
@@ -52,11 +53,6 @@ def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("admin", "address"), config.admin.address
         if config.admin.metrics_address is not None:
             yield ("admin", "metricsAddress"), config.admin.metrics_address
-
-
-def _setting(path: KeyPath) -> str:
-    """A setting as people write it, such as `listeners[0].address`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def _overlap(one: str, other: str) -> bool:
