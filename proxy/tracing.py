@@ -53,7 +53,7 @@ def _provider(endpoint: str, ratio: float, version: str, tls: ssl.SSLContext) ->
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
     except ImportError:
-        raise TracingError("tracing needs OpenTelemetry: install scope-proxy[otel], or take tracing out") from None
+        raise TracingError("needs OpenTelemetry: install scope-proxy[otel], or take tracing out") from None
     try:
         resource = Resource.create({"service.name": "scope-proxy", "service.version": version})
         provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)))

@@ -64,7 +64,9 @@ def _check_workers(config: Config) -> None:
     try:
         tempfile.gettempdir()
     except OSError:
-        raise SettingError(("workers",), "workers need a directory for temporary files: set TMPDIR to one") from None
+        raise SettingError(
+            ("workers",), "more than one needs a directory for temporary files: set TMPDIR to one"
+        ) from None
 
 
 def _environment(environment: Mapping[str, str]) -> Iterator[str]:

@@ -184,7 +184,7 @@ def _begin_tracing(config: Config) -> Callable[[], None]:
     try:
         return set_up_tracing(config.tracing.endpoint, config.tracing.sample_ratio, VERSION, tls)
     except TracingError as error:
-        raise StartError(str(error)) from error
+        raise StartError(f"tracing: {error}") from error
 
 
 async def _within(work: Callable[[], None], seconds: float) -> None:

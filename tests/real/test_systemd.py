@@ -159,7 +159,7 @@ def test_a_configuration_that_cannot_be_used_is_refused_by_a_reload_and_not_star
     [before] = box.states("MainPID")
     machine.run(f"cp --preserve {CONFIG} /root/config.yaml; echo {TRACING!r} >> {CONFIG}").checked()
     number = len((machine.root / CONFIG.strip("/")).read_text().splitlines())
-    complaint = f"{CONFIG}:{number}:10: tracing: tracing needs OpenTelemetry: install scope-proxy[otel]"
+    complaint = f"{CONFIG}:{number}:10: tracing: needs OpenTelemetry: install scope-proxy[otel]"
     check = machine.run("runuser -u scope-proxy -- scope-proxy check")
     assert (check.status, complaint in check.errors) == (EXIT_CONFIG, True), check.errors
 

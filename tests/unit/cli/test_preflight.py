@@ -164,7 +164,7 @@ def test_every_file_that_cannot_be_used_is_told_at_once(folder: Path) -> None:
 def test_tracing_without_the_extra_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     file = written(folder, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
-    needs = "tracing: tracing needs OpenTelemetry: install scope-proxy[otel], or take tracing out"
+    needs = "tracing: needs OpenTelemetry: install scope-proxy[otel], or take tracing out"
     assert refused(file) == [f"{file}:4:10: {needs}"]
 
 
@@ -190,7 +190,9 @@ def test_workers_without_a_directory_for_temporary_files_are_refused(
     file = written(folder, "workers: 2")
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "missing")])
-    assert refused(file) == [f"{file}:4:10: workers: workers need a directory for temporary files: set TMPDIR to one"]
+    assert refused(file) == [
+        f"{file}:4:10: workers: more than one needs a directory for temporary files: set TMPDIR to one"
+    ]
 
 
 def a_file(cache: Path) -> None:
