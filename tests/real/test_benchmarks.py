@@ -10,8 +10,9 @@ import pytest
 from benchmarks.installation import REVISION_FILE, installed
 from tests.fakes.venvs import ROOT, install
 from tests.real.processes import Outcome, run
-from tests.real.programs import not_here, require
+from tests.real.programs import require
 
+SCRIPT = Path("benchmarks", "baseline.sh")
 LOADED = """
 import sys
 with open({file!r}, "a") as file:
@@ -23,6 +24,30 @@ with open({file!r}, "a") as file:
 def benchmarks(*options: str) -> Outcome:
     arguments = [sys.executable, "-m", "benchmarks", "--peers", "scope-proxy", "--quick", *options]
     return run(arguments, env={"PYTHONPATH": str(ROOT)})
+
+
+def repository(folder: Path, *names: str) -> Path:
+    """A repository with one commit, of these files of the checkout and the script that installs a revision; the script.
+
+    The checkout itself may be an archive without a repository, or belong to another user.
+    """
+    script = folder / SCRIPT
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / SCRIPT, script)
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    author = ("-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgSign=false")
+    git(folder, *author, "commit", "--quiet", "--message=all")
+    return script
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return run(["git", "-C", str(folder), *arguments]).checked().strip()
 
 
 @pytest.mark.slow
@@ -70,14 +95,13 @@ def test_an_unusable_baseline_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_make_baseline_installs_a_revision_in_a_virtual_environment_of_its_own(tmp_path: Path) -> None:
-    if shutil.which("git") is None or run(["git", "-C", str(ROOT), "rev-parse", "HEAD"]).status:
-        not_here("not in a git repository")
-    script = str(ROOT / "benchmarks" / "baseline.sh")
-    commit = run(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]).checked().strip()
+    require("git")
+    script = repository(tmp_path / "checkout", "proxy", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
+    commit = git(script.parents[1], "rev-parse", "--short=12", "HEAD")
 
-    run([script, sys.executable, "HEAD", str(tmp_path)]).checked()
+    run([str(script), sys.executable, "HEAD", str(tmp_path / "baselines")]).checked()
 
-    venv = tmp_path / commit
+    venv = tmp_path / "baselines" / commit
     baseline = installed(venv)
     assert (baseline.revision, baseline.package.is_relative_to(venv)) == (commit, True)
     assert "Usage: " in run([*baseline.command, "serve", "--help"]).checked()
@@ -85,6 +109,7 @@ def test_make_baseline_installs_a_revision_in_a_virtual_environment_of_its_own(t
 
 
 def test_make_baseline_refuses_what_is_no_commit(tmp_path: Path) -> None:
-    ended = run([str(ROOT / "benchmarks" / "baseline.sh"), sys.executable, "no-such-revision", str(tmp_path)])
+    require("git")
+    ended = run([str(repository(tmp_path / "checkout")), sys.executable, "no-such-revision", str(tmp_path)])
     assert ended.status == 1
     assert ended.errors == "baseline: 'no-such-revision' is not a commit: make baseline REV=<commit>\n"
