@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.options import EXIT_CONFIG, Source, configuration_options, source_of
+from proxy.cli.options import EXIT_CONFIG, configuration_options, exit_with, source_of
 from proxy.cli.threads import threads_or_exit
 from proxy.config.loaded import Loaded
 from proxy.doctor.choose import HostUnknown, choose
@@ -19,8 +19,7 @@ from proxy.doctor.report import Check, HostReport, Outcome, Report
 from proxy.doctor.run import examine_all
 from proxy.doctor.subject import Subject
 from proxy.oci.errors import RegistryError
-from proxy.transport.forward_proxy import ForwardProxies
-from proxy.transport.session import load_tls
+from proxy.runtime.preflight import preflight
 
 EXIT_FAILED = 1
 """Exit status when a check failed."""
@@ -40,10 +39,10 @@ def doctor(what: str | None, config: Path | None, registries: Path | None, *, as
     HOST is an endpoint's host, or a registry. With an IMAGE a pull is made step by step: it costs one or two requests
     that registries count as pulls.
     """
-    source = source_of(config, registries)
-    loaded = source.load_or_exit()
+    loaded = source_of(config, registries).load_or_exit()
     subjects = _choose(loaded, what)
-    _check_surroundings(source, loaded)
+    if problems := preflight(loaded):
+        exit_with(problems)
     report = _examine(loaded, subjects)
     if as_json:
         click.echo(json.dumps({"asked": what, **report.as_dict()}, indent=2))
@@ -65,16 +64,6 @@ def _choose(loaded: Loaded, what: str | None) -> tuple[Subject, ...]:
         click.echo("scope-proxy: the configuration has no registries: there is nothing to ask", err=True)
         raise click.exceptions.Exit(EXIT_CONFIG)
     return subjects
-
-
-def _check_surroundings(source: Source, loaded: Loaded) -> None:
-    """End with status 2 where certificates or forward proxies cannot be used on this machine."""
-    try:
-        load_tls(loaded.config)
-        ForwardProxies.from_environment(os.environ)
-    except ValueError as error:
-        click.echo(f"{source.path}: error: {error}", err=True)
-        raise click.exceptions.Exit(EXIT_CONFIG) from None
 
 
 def _examine(loaded: Loaded, subjects: tuple[Subject, ...]) -> Report:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -555,8 +556,11 @@ def test_what_the_configuration_does_not_name_is_not_asked() -> None:
     assert "registry quay.io is not configured" in output
 
 
-def test_a_configuration_that_cannot_be_used_is_status_2() -> None:
+def test_a_configuration_that_cannot_be_used_is_refused_as_by_check() -> None:
     configuration = settings(["https://registry.example"], host={"tls": {"caFile": "/no/such/ca.crt"}})
-    assert run(configuration)[0] == 2
+    status, output = run(configuration)
+    assert status == 2
+    assert re.search(r"\.yaml:\d+:\d+: hosts\..*\.tls\.caFile: cannot use /no/such/ca\.crt", output), output
+    assert "scope-proxy: 1 error(s) in the configuration" in output
     assert run({"version": 1})[0] == 2
     assert run({"version": 9})[0] == 2
