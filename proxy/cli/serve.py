@@ -12,6 +12,7 @@ import click
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from proxy.cli.options import Source, configuration_options, exit_with, source_of
+from proxy.cli.threads import threads_or_exit
 from proxy.config.loaded import Loaded
 from proxy.config.override import Addresses, with_addresses
 from proxy.log import set_up_logging
@@ -22,11 +23,7 @@ from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import Origin
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
-from proxy.runtime.threads import threads_needed
 from proxy.runtime.workers import serve_with_workers
-
-EXIT_START = 1
-"""Exit status when the configuration is right and the program cannot start."""
 
 _logger = logging.getLogger("proxy")
 
@@ -64,18 +61,14 @@ def serve(
         _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
     if problems := preflight(loaded):
         exit_with(problems)
-    try:
+    with threads_or_exit():
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)
         origin = Origin(lambda: _again(source, addresses), (source.path,), seen)
-        with threads_needed():
-            if loaded.config.workers > 1:
-                _serve_with_workers(loaded, origin)
-            else:
-                asyncio.run(run(loaded, origin=origin))
-    except StartError as error:
-        click.echo(f"scope-proxy: {error}", err=True)
-        sys.exit(EXIT_START)
+        if loaded.config.workers > 1:
+            _serve_with_workers(loaded, origin)
+        else:
+            asyncio.run(run(loaded, origin=origin))
 
 
 def _again(source: Source, addresses: Addresses) -> Loaded:

@@ -9,12 +9,12 @@ from proxy.runtime.sockets import StartError
 from proxy.runtime.threads import threads_needed
 
 EXIT_START = 1
-"""Exit status when the program cannot start."""
+"""Exit status when the configuration is right and the program cannot start."""
 
 
 @contextmanager
 def threads_or_exit() -> Iterator[None]:
-    """Where the block cannot have its threads, the command ends with status 1 and a line that says why."""
+    """A block with threads, which every event loop needs; StartError ends the command with status 1 and one line."""
     try:
         with threads_needed():
             yield

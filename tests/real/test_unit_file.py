@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli.options import EXIT_CONFIG
-from proxy.cli.serve import EXIT_START
+from proxy.cli.threads import EXIT_START
 from proxy.config.model import Timeouts
 from tests.real.processes import run, scratch
 from tests.real.programs import require
