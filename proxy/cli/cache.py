@@ -14,6 +14,7 @@ from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.cli.progress import counted
 from proxy.cli.threads import threads_or_exit
 from proxy.config.loaded import Loaded
+from proxy.config.model import Cache
 from proxy.config.units import parse_size
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, ImageReference, Tag
@@ -21,6 +22,7 @@ from proxy.pull.repository import keys_of
 from proxy.routing.table import RouteTable
 from proxy.store.blobs import StoreError
 from proxy.store.catalog import content_of, forget_manifest, in_use, stored_tags
+from proxy.store.eviction import Obstacle
 from proxy.store.opened import OpenedStore, opened_store
 from proxy.store.tags import RepositoryKey
 from proxy.store.verify import verify_all
@@ -133,21 +135,26 @@ async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> No
         raise click.UsageError(str(error)) from None
     await store.index.tidied()
     before = await store.index.totals()
-    is_done = await (store.evictor.make_room() if wanted is None else store.evictor.shrink(wanted))
+    obstacle = await store.evictor.prune(wanted)
     after = await store.index.totals()
     click.echo(f"{before.objects - after.objects} objects removed, {human(before.bytes - after.bytes)} freed")
-    if not is_done:
-        click.echo(f"scope-proxy: {_obstacle(loaded, after.bytes, wanted)}", err=True)
+    if obstacle is not None and loaded.config.cache is not None:
+        click.echo(f"scope-proxy: {_explanation(obstacle, loaded.config.cache, after.bytes)}", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _obstacle(loaded: Loaded, stored: int, wanted: int | None) -> str:
+def _explanation(obstacle: Obstacle, cache: Cache, stored: int) -> str:
     """Why the cache is not within the bounds that `prune` was given, and what to do."""
-    cache = loaded.config.cache
-    if wanted is None and cache is not None and stored <= cache.max_size:
-        free = f"less than reserveFree ({human(cache.reserve_free)}) of the disk is free"
-        return f"{free}, even without the cache: free space on the disk of {cache.path}"
-    return f"{human(stored)} are still stored: another process removes objects or stores them just now; run prune again"
+    match obstacle:
+        case Obstacle.DISK:
+            free = f"less than reserveFree ({human(cache.reserve_free)}) of the disk is free"
+            return f"{free}, even without the cache: free space on the disk of {cache.path}"
+        case Obstacle.DOWNLOADS:
+            return f"downloads in progress need more than maxSize ({human(cache.max_size)}): run prune again after them"
+        case Obstacle.OTHER_PROCESS:
+            return f"{human(stored)} are still stored: another process is removing objects; run prune again"
+        case Obstacle.NEW_OBJECTS:
+            return f"{human(stored)} are still stored: another process is storing objects; run prune again"
 
 
 @cache.command()

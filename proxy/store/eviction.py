@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from proxy.metrics import CACHE_EVICTIONS
@@ -40,6 +41,32 @@ class Bounds:
     reserve_free: int
 
 
+class Obstacle(Enum):
+    """Why the store is not within its bounds after an eviction."""
+
+    OTHER_PROCESS = auto()
+    """Another process evicts, and has not finished in time."""
+    DISK = auto()
+    """Less than `reserve_free` would be free even if nothing were stored."""
+    DOWNLOADS = auto()
+    """What is in flight, with the index, is larger than `max_size`."""
+    NEW_OBJECTS = auto()
+    """Others store objects meanwhile, or some cannot be removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Excess:
+    """Bytes beyond each bound; negative where there is room."""
+
+    of_size: int
+    of_disk: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that have to go for both bounds."""
+        return max(self.of_size, self.of_disk)
+
+
 @dataclass(frozen=True, slots=True)
 class _InFlight:
     """Bytes of all downloads in flight, of all processes: when they are complete, and what is there."""
@@ -60,21 +87,31 @@ class Evictor:
 
     async def make_room(self, size: int = 0) -> bool:
         """Evict until `size` further bytes fit beside all that is in flight; whether they do. Raises StoreError."""
-        if await self._excess(size) <= 0:
-            return True
-        async with self._exclusively() as alone:
-            return await self._make_room(size) if alone else await self._excess(size) <= 0
+        return await self._fit(size) is None
 
-    async def shrink(self, size: int) -> bool:
-        """Evict until at most `size` bytes are stored, however much of the disk is free; whether that is so.
+    async def prune(self, target: int | None = None) -> Obstacle | None:
+        """Evict until the store is within its bounds, or holds at most `target` bytes, however full the disk is.
 
-        Raises StoreError.
+        Gives the reason where it does not get there. Raises StoreError.
         """
+        return await self._fit(0) if target is None else await self._shrink(target)
+
+    async def _fit(self, size: int) -> Obstacle | None:
+        if (await self._excess(size)).bytes <= 0:
+            return None
         async with self._exclusively() as alone:
-            surplus = (await self._index.totals()).bytes - size
+            if alone:
+                return await self._make_room(size)
+            return None if (await self._excess(size)).bytes <= 0 else Obstacle.OTHER_PROCESS
+
+    async def _shrink(self, target: int) -> Obstacle | None:
+        async with self._exclusively() as alone:
+            surplus = (await self._index.totals()).bytes - target
             while alone and surplus > 0 and await self._evict(surplus):
-                surplus = (await self._index.totals()).bytes - size
-            return surplus <= 0
+                surplus = (await self._index.totals()).bytes - target
+            if surplus <= 0:
+                return None
+            return Obstacle.NEW_OBJECTS if alone else Obstacle.OTHER_PROCESS
 
     @asynccontextmanager
     async def _exclusively(self) -> AsyncIterator[bool]:
@@ -87,26 +124,27 @@ class Evictor:
                 if lock is not None:
                     os.close(lock)
 
-    async def _make_room(self, size: int) -> bool:
+    async def _make_room(self, size: int) -> Obstacle | None:
         with translated("cannot clean the cache"):
             await to_the_end(functools.partial(sweep, self._layout))
         excess = await self._excess(size)
         totals = await self._index.totals()
-        if excess > totals.bytes:
-            return False  # all that is stored would go in vain
+        if excess.bytes > totals.bytes:  # all that is stored would go in vain
+            return Obstacle.DISK if excess.of_disk >= excess.of_size else Obstacle.DOWNLOADS
         spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - LOW_WATER))
-        while excess > 0 and await self._evict(excess + spare):
+        while excess.bytes > 0 and await self._evict(excess.bytes + spare):
             excess = await self._excess(size)
-        return excess <= 0
+        return None if excess.bytes <= 0 else Obstacle.NEW_OBJECTS
 
-    async def _excess(self, size: int) -> int:
+    async def _excess(self, size: int) -> _Excess:
         """Bytes that are too many, for either bound."""
         totals = await self._index.totals()
         with translated("cannot see how full the disk is"):
             free, flight = await asyncio.to_thread(_room, self._layout)
-        too_big = totals.bytes + totals.index + flight.expected + size - self._bounds.max_size
-        too_full = flight.expected - flight.written + size + self._bounds.reserve_free - free
-        return max(too_big, too_full)
+        return _Excess(
+            of_size=totals.bytes + totals.index + flight.expected + size - self._bounds.max_size,
+            of_disk=flight.expected - flight.written + size + self._bounds.reserve_free - free,
+        )
 
     async def _evict(self, wanted: int) -> int:
         """Remove objects of `wanted` bytes, as far as there are so many; the number of objects."""

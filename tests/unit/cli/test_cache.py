@@ -1,3 +1,4 @@
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from proxy.demo.images import Image, demo_images, sha256
 from proxy.demo.library import Manifest
 from proxy.demo.rules import Rules
 from proxy.demo.strict_registry import StrictRegistry
+from proxy.store import eviction
 from tests.real.app_thread import entered
 
 MINI = "cp.icr.io/mini-test:1"
@@ -185,6 +187,21 @@ def test_prune_says_why_the_cache_stays_beyond_its_bounds(config: Path, tmp_path
     assert result.exit_code == 1
     assert "reserveFree" in result.output
     assert stored(tmp_path) == contents(demo_image("se-next-gen-docker-local/mini-test"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--to", "0Ki"]], ids=["to-its-bounds", "to-a-size"])
+def test_prune_says_that_another_process_removes_objects(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(eviction, "WAIT_SECONDS", 0.1)
+    run(config, "prefetch", MINI)
+    with_cache(config, reserveFree="900000Ti")
+    with (tmp_path / "cache" / "evict.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = run(config, "prune", *arguments)
+    assert result.exit_code == 1
+    assert "another process is removing objects" in result.output
+    assert "reserveFree" not in result.output
 
 
 def test_without_a_cache_every_command_says_so(tmp_path: Path) -> None:

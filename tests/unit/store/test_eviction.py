@@ -12,7 +12,7 @@ import pytest
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store import eviction
-from proxy.store.eviction import Bounds, Evictor
+from proxy.store.eviction import Bounds, Evictor, Obstacle
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -115,6 +115,7 @@ async def test_the_disk_keeps_its_reserve(
     assert await evictor(10**9, 90 * KIB).make_room(3 * KIB)
     assert left(layout) == list(range(3, 10))
     assert not await evictor(10**9, 101 * KIB).make_room()
+    assert await evictor(10**9, 101 * KIB).prune() is Obstacle.DISK
     assert left(layout) == list(range(3, 10))
 
 
@@ -143,6 +144,8 @@ async def test_downloads_in_flight_count(
     assert await bounded.make_room(2 * KIB)
     assert left(layout) == list(range(3, 10))
     assert not await bounded.make_room(11 * KIB)
+    assert await evictor(3 * KIB, 0).prune() is Obstacle.DOWNLOADS
+    assert left(layout) == list(range(3, 10))
     await ingest.abort()
     ingest.close()
 
@@ -184,6 +187,7 @@ async def test_but_not_forever(
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     before = descriptors()
     assert not await evictor(10 * KIB, 0).make_room(2 * KIB)
+    assert await evictor(9 * KIB, 0).prune() is Obstacle.OTHER_PROCESS
     assert left(layout) == list(range(10))
     assert descriptors() == before
     os.close(descriptor)
