@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,25 @@ def ports(pod: dict[str, Any]) -> dict[str, int]:
 def metrics_of(pod: dict[str, Any]) -> list[str]:
     """Where a pod serves metrics without the status page."""
     return [part.removeprefix("--metrics=") for part in pod["containers"][0]["args"] if part.startswith("--metrics=")]
+
+
+def admin_port(configuration: str, name: str) -> int:
+    """Where a configuration has the status page."""
+    admin = parse_config(configuration, name).config.admin
+    assert admin is not None
+    return int(admin.address.rpartition(":")[2])
+
+
+def port_numbers(part: Any) -> Iterator[int]:
+    """Every port number below a part of an object, whatever its field is called: `port`, `targetPort`, `nodePort`."""
+    if isinstance(part, list):
+        for item in part:
+            yield from port_numbers(item)
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if isinstance(value, int) and key.lower().endswith("port"):
+                yield value
+            yield from port_numbers(value)
 
 
 @every_file
@@ -86,9 +106,14 @@ def test_the_kubelet_asks_where_it_reaches_the_proxy(values: Path | None) -> Non
 def test_nothing_in_the_cluster_leads_to_the_status_page(values: Path | None) -> None:
     """Services, monitors and policies know the port of metrics, which every pod that they lead to has."""
     release = rendered(values)
+    admin_ports = {number for pod in servers(release) for name, number in ports(pod).items() if name == "admin"}
+    admin_ports |= {admin_port(text, name) for name, text in release.configurations().items()}
+    assert admin_ports
     kinds = ("Service", "ServiceMonitor", "PodMonitor", "NetworkPolicy")
     objects = [item for kind in kinds for item in release.of(kind)]
     assert [item["metadata"]["name"] for item in objects if "admin" in json.dumps(item["spec"])] == []
+    numbers = {item["metadata"]["name"]: set(port_numbers(item["spec"])) for item in objects}
+    assert {name: found & admin_ports for name, found in numbers.items() if found & admin_ports} == {}
     monitors = [*release.of("ServiceMonitor"), *release.of("PodMonitor")]
     for monitor in monitors:
         [endpoint] = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
