@@ -6,7 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 image_version=3.13
-tests=(tests/unit tests/integration/test_tls.py tests/operate/test_tracing.py tests/security/test_upstream_tls.py)
+tests=(
+  tests/unit tests/integration/test_tls.py tests/integration/test_client_certificates.py tests/operate/test_tracing.py
+  tests/security/test_upstream_tls.py
+)
 
 # fail MESSAGE
 fail() {

@@ -1,88 +1,27 @@
 """TLS listeners: what is spoken, whose certificate is shown, and files that change while the proxy runs."""
 
 import asyncio
-import socket
 import ssl
 import time
 import warnings
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import bcrypt
 import pytest
 import trustme
 
 from proxy.demo.images import Image
 from proxy.runtime.run import StartError
-from proxy.server import tls as reloading
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import Written
-from tests.fakes.certificates import CLIENT, GO_ACCEPTS, GO_REFUSES, Chain, Subject
-from tests.fakes.client import WITHIN, NodeClient, read_answer, read_head
-from tests.fakes.proxy import LOGIN, UPSTREAM, blob, layer_of, manifest, settings, started
+from tests.fakes.client import WITHIN, NodeClient, read_answer
+from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
+from tests.fakes.tls_site import HOST, POLL, Site, serving
 
-HOST = "127.0.0.1"
 HANDSHAKE = b"\x16"
 """The type of a record with which a server begins that takes a client on; it closes where it does not."""
-REFUSED = (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)
-"""How a client sees that the server ends the handshake: asyncio's server sends no alert."""
-POLL = 0.02
-"""Seconds between two looks at the files, by the proxy and by these tests."""
 CONNECTIONS = 5
 """So many in a row see the same certificate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """The files of a listener, and the authority that nodes trust."""
-
-    folder: Path
-    authority: trustme.CA
-
-    def write(self, leaf: trustme.LeafCert) -> None:
-        """Put a certificate and its key in place, as a program that renews them does."""
-        self.put("tls.crt", leaf.cert_chain_pems[0].bytes())
-        self.put("tls.key", leaf.private_key_pem.bytes())
-
-    def put(self, name: str, data: bytes) -> None:
-        draft = self.folder / f"{name}.new"
-        draft.write_bytes(data)
-        draft.rename(self.folder / name)
-
-    def listener(self, **clients: Any) -> dict[str, Any]:
-        files = {"certFile": str(self.folder / "tls.crt"), "keyFile": str(self.folder / "tls.key")}
-        if "certificate" in clients.get("auth", ""):
-            files["clientCaFile"] = str(self.folder / "ca.crt")
-        return {"address": f"{HOST}:0", "tls": files, "clients": clients}
-
-    def trusting(self, shown: trustme.LeafCert | None = None) -> ssl.SSLContext:
-        """What a node that trusts the authority connects with."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.authority.configure_trust(context)
-        if shown is not None:
-            shown.configure_cert(context)
-        return context
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setattr(reloading, "RELOAD_SECONDS", POLL)
-    made = Site(tmp_path, trustme.CA())
-    made.write(made.authority.issue_cert(HOST))
-    return made
-
-
-@asynccontextmanager
-async def serving(
-    site: Site, registry: ScriptedRegistry, listener: Mapping[str, Any] | None = None, **more: Any
-) -> AsyncIterator[NodeClient]:
-    configuration = settings([registry.url], login=LOGIN, **more) | {"listeners": [listener or site.listener()]}
-    async with started(configuration) as proxy:
-        yield proxy.node.over(site.trusting())
 
 
 async def shown_to(node: NodeClient) -> bytes:
@@ -221,105 +160,6 @@ async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
         site.write(renewed)
         await until_shown(node, renewed)
     assert not [line for line in logs.lines if "PRIVATE KEY" in line]
-
-
-async def test_a_client_certificate_is_required(site: Site, registry: ScriptedRegistry) -> None:
-    known, foreign = trustme.CA(), trustme.CA()
-    known.cert_pem.write_to_path(site.folder / "ca.crt")
-    async with serving(site, registry, site.listener(auth="certificate")) as node:
-        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
-        assert (await node.over(shown).get(manifest())).status == 200
-        for refused in (site.trusting(), site.trusting(foreign.issue_cert("node-1.example"))):
-            with pytest.raises(REFUSED):
-                await node.over(refused).get(manifest())
-
-
-def client_of(site: Site, chain: Chain) -> ssl.SSLContext:
-    """A client that presents a chain to a listener that trusts what the chain says."""
-    site.put("ca.crt", chain.trusted_pem.encode())
-    return chain.load_into(site.trusting(), site.folder)
-
-
-@pytest.mark.parametrize("certificates", GO_ACCEPTS)
-async def test_client_certificates_that_go_accepts_pull(
-    site: Site, registry: ScriptedRegistry, certificates: str
-) -> None:
-    client = client_of(site, GO_ACCEPTS[certificates](Subject("node-1.example", CLIENT)))
-    async with serving(site, registry, site.listener(auth="certificate")) as node:
-        try:
-            status = (await node.over(client).get(manifest())).status
-        except REFUSED:
-            status = None
-        assert status == 200
-
-
-@pytest.mark.parametrize("certificates", GO_REFUSES)
-async def test_client_certificates_that_go_refuses_do_not_pull(
-    site: Site, registry: ScriptedRegistry, certificates: str
-) -> None:
-    client = client_of(site, GO_REFUSES[certificates](Subject("node-1.example", CLIENT)))
-    async with serving(site, registry, site.listener(auth="certificate")) as node:
-        with pytest.raises(REFUSED):
-            await node.over(client).get(manifest())
-
-
-async def test_a_client_certificate_is_one_of_two_ways(site: Site, registry: ScriptedRegistry) -> None:
-    known, foreign = trustme.CA(), trustme.CA()
-    known.cert_pem.write_to_path(site.folder / "ca.crt")
-    users = site.folder / "users"
-    users.write_bytes(b"robot:" + bcrypt.hashpw(b"canary-password", bcrypt.gensalt(4)) + b"\n")
-    listener = site.listener(auth=["certificate", "basic"], htpasswdFile=str(users))
-    async with serving(site, registry, listener) as node:
-        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
-        assert (await node.over(shown).get(manifest())).status == 200
-        async with node.opened("GET", "/v2/") as (reader, _):
-            status, _, _ = await read_head(reader)
-        assert status in {200, 401}  # it is the password that decides
-        with pytest.raises(REFUSED):
-            await node.over(site.trusting(foreign.issue_cert("node-1.example"))).get(manifest())
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_an_authority_that_was_removed_is_not_accepted_by_a_session_either(
-    site: Site, registry: ScriptedRegistry, version: ssl.TLSVersion
-) -> None:
-    former, present = trustme.CA(), trustme.CA()
-    former.cert_pem.write_to_path(site.folder / "ca.crt")
-    before = site.trusting(former.issue_cert("node-1.example", common_name="node-1"))
-    after = site.trusting(present.issue_cert("node-1.example", common_name="node-1"))
-    before.maximum_version = after.maximum_version = version
-    async with serving(site, registry, site.listener(auth="certificate")) as node:
-        assert (await node.over(before).get(manifest())).status == 200
-        session = await asyncio.to_thread(session_of, node, before)
-        site.put("ca.crt", present.cert_pem.bytes())
-        await until_accepted(node.over(after))
-        with pytest.raises(REFUSED):
-            await node.over(before).get(manifest())
-        with pytest.raises(REFUSED):
-            await asyncio.to_thread(session_of, node, before, session)
-
-
-async def until_accepted(node: NodeClient) -> None:
-    async with asyncio.timeout(WITHIN):
-        while True:
-            try:
-                assert (await node.get("/v2/")).status == 200
-            except REFUSED:
-                continue
-            return
-
-
-def session_of(node: NodeClient, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSession:
-    """The session of a connection on which a request was answered; asyncio's client cannot take one up again."""
-    with (
-        socket.create_connection((node.host, node.port), WITHIN) as plain,
-        context.wrap_socket(plain, server_hostname=HOST, session=session) as connection,
-    ):
-        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
-        if not connection.recv(65536):
-            raise ConnectionResetError
-        assert connection.session is not None
-        return connection.session
 
 
 async def test_a_handshake_that_stalls_is_cut(site: Site, registry: ScriptedRegistry) -> None:
