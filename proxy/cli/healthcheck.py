@@ -76,7 +76,7 @@ def _address(config: Path | None, registries: Path | None, admin: str | None) ->
     except ConfigError:
         if not source.path.exists():
             source.load_or_exit()
-        # A running proxy keeps the configuration of before: a broken file makes nobody unhealthy.
+        # A running proxy keeps the configuration of before: a broken file does not fail the check.
         configured = Admin()
         click.echo(f"scope-proxy: the configuration cannot be read, asking {configured.address}", err=True)
     if configured is None:

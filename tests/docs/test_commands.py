@@ -9,6 +9,7 @@ import pytest
 from proxy.cli.cache import cache
 from proxy.cli.main import main
 from proxy.cli.options import EXIT_CONFIG
+from proxy.cli.threads import EXIT_START
 from tests.docs.pages import section, text_of
 
 PAGE = "docs/commands.md"
@@ -39,6 +40,7 @@ def statuses(name: str) -> set[int]:
     """The exit statuses of a command: of its constants, of its help, of click itself, and of success."""
     module = importlib.import_module(f"proxy.cli.{name}")
     own = {value for key, value in vars(module).items() if key.startswith("EXIT_")}
+    own |= {EXIT_START} if hasattr(module, "threads_or_exit") else set()
     told = {int(number) for number in re.findall(r"\bstatus (\d+)", MAIN[name].help or "")}
     return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | told
 
