@@ -12,8 +12,10 @@ from proxy.config.yaml_values import Document, Value
 from proxy.convert.result import Change, SecretFile
 from proxy.convert.secret_files import secret_name
 
-_RELEASES = "v1.26.13, v1.27.10, v1.28.6 and v1.29.1"
-"""The first releases of k3s and RKE2 that know `disable-default-registry-endpoint` (k3s issue 8975)."""
+_RELEASES = (
+    "v1.26.13 or a later 1.26, v1.27.10 or a later 1.27, v1.28.6 or a later 1.28, or v1.29.1 or any later release"
+)
+"""The releases of k3s and RKE2 that know `disable-default-registry-endpoint` (k3s issue 8975)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Teller:
             where,
             "info",
             f"after the proxy, k3s asks {name} itself, under the name before any rewrite: on nodes that run "
-            f"{_RELEASES}, or a later patch or minor release, set disable-default-registry-endpoint: true in "
-            "config.yaml; older releases do not know it: leave it out there, or k3s may not start (see docs/nodes.md)",
+            f"{_RELEASES}, set disable-default-registry-endpoint: true in "
+            "config.yaml; other releases do not know it: leave it out there, or k3s may not start (see docs/nodes.md)",
         )
 
     def _rules(self, name: str) -> Iterator[Change]:

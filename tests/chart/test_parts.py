@@ -209,6 +209,7 @@ def test_notes_name_the_setting_that_ends_the_fallback_only_with_the_releases_th
     told = notes(values_of(case("01-node")))
     sentence = " ".join(told.partition("On k3s and RKE2")[2].partition("\n4.")[0].split())
     assert (
-        "disable-default-registry-endpoint: true in their config.yaml, if they run v1.26.13, v1.27.10, v1.28.6, "
-        "v1.29.1 or newer; older ones do not know it" in sentence
+        "disable-default-registry-endpoint: true in their config.yaml, if they run v1.26.13 or a later 1.26, "
+        "v1.27.10 or a later 1.27, v1.28.6 or a later 1.28, or v1.29.1 or any later release; others do not know it"
+        in sentence
     )

@@ -147,8 +147,10 @@ def test_what_k3s_needed_tricks_for_is_told() -> None:
 def test_the_setting_that_ends_the_fallback_is_told_with_the_releases_that_know_it() -> None:
     [line] = [line for line in told(converted(REWRITING), "info").splitlines() if "cp.icr.io itself" in line]
     assert "disable-default-registry-endpoint: true" in line
-    assert "v1.26.13, v1.27.10, v1.28.6 and v1.29.1" in line
-    assert "older releases do not know it" in line
+    assert (
+        "v1.26.13 or a later 1.26, v1.27.10 or a later 1.27, v1.28.6 or a later 1.28, or v1.29.1 or any later" in line
+    )
+    assert "other releases do not know it" in line
 
 
 def test_overlapping_rules_are_a_question_and_rules_that_change_their_result_are_none() -> None:
