@@ -73,8 +73,11 @@ class Stored:
             return None
         known = self._verified.size(digest)
         if known not in (None, content.size):
-            content.close()
-            await self._forget(digest, ContentWrong(f"the stored file of {digest} has another size than it had"))
+            error = ContentWrong(f"the stored file of {digest} has another size than it had")
+            try:
+                await self._forget(digest, error, content)
+            finally:
+                content.close()
             return None
         if not self._must_be_checked(digest):
             if content.size <= SMALL_CONTENT:
@@ -101,12 +104,12 @@ class Stored:
         try:
             await check(progress, content, digest)
         except ContentWrong as error:
-            await self._forget(digest, error)
+            await self._forget(digest, error, content)
             progress.fail(error)
         except StoreError as error:
             _logger.warning("%s cannot be read: %s", digest, error)
             if error.reason == "eio":  # a bad place on the disk does not get well
-                await self._drop(digest)
+                await self._drop(digest, content)
             progress.fail(error)
         except Exception as error:
             _logger.exception("a bug: the check of %s", digest)
@@ -118,22 +121,24 @@ class Stored:
             self._checks.pop(digest, None)
             progress.finish()
 
-    async def _forget(self, digest: Digest, error: ContentWrong) -> None:
+    async def _forget(self, digest: Digest, error: ContentWrong, content: Content) -> None:
         _logger.error("%s: it is dropped and fetched anew", error)
         CACHE_CORRUPTIONS.labels("read").inc()
-        CACHE_EVICTIONS.labels("corrupt").inc()
-        await self._drop(digest)
+        if await self._drop(digest, content):
+            CACHE_EVICTIONS.labels("corrupt").inc()
 
-    async def _drop(self, digest: Digest) -> None:
+    async def _drop(self, digest: Digest, content: Content) -> bool:
+        """Remove this content of a digest, and no other that has been stored since; whether it was there."""
         self._verified.discard(digest)
         self._small.pop(digest, None)
         try:
-            await self._store.remove(digest)
+            removed = await self._store.remove(digest, content)
         except StoreError as error:
             self._verified.spoil(digest)
             _logger.warning("%s cannot be dropped, it is passed over: %s", digest, error)
-        else:
-            self._distrusted.pop(digest, None)
+            return False
+        self._distrusted.pop(digest, None)
+        return removed
 
 
 def _complete(content: Content) -> Progress:

@@ -107,8 +107,11 @@ class BlobStore(Protocol):
     async def arriving(self, digest: Digest, domain: Origins | None = None) -> Arriving | None:
         """The content that another process writes now for the domain; None where there is none. Raises StoreError."""
 
-    async def remove(self, digest: Digest) -> bool:
-        """Drop a digest, whether it was there; readers in flight go on. Raises StoreError."""
+    async def remove(self, digest: Digest, content: Content | None = None) -> bool:
+        """Drop a digest, and tell whether it was there; readers in flight go on. Raises StoreError.
+
+        With `content`, which `find` gave, only if that is what is stored now.
+        """
 
     def list(self) -> AsyncIterator[tuple[Digest, int]]:
         """Every digest and its size in bytes."""

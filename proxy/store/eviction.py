@@ -154,10 +154,11 @@ class Evictor:
             for digest, size in oldest:
                 if wanted <= 0:
                     break
-                gone += await self._store.remove(digest)
                 wanted -= size
-                CACHE_EVICTIONS.labels("size").inc()
-                _logger.debug("evicted %s, %d bytes", digest, size)
+                if await self._store.remove(digest):
+                    gone += 1
+                    CACHE_EVICTIONS.labels("size").inc()
+                    _logger.debug("evicted %s, %d bytes", digest, size)
             removed += gone
             if not gone:
                 break

@@ -7,13 +7,13 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 from proxy.oci.reference import Digest
-from proxy.store.blobs import Origins
+from proxy.store.blobs import Content, Origins
 from proxy.store.file_content import FileArriving, FileContent, FileIngest, PartPlace
 from proxy.store.files import FILE_MODE, open_regular, regular_size
 from proxy.store.format import open_folder
 from proxy.store.index import Index
 from proxy.store.layout import Layout
-from proxy.store.lease import Lease, LeaseView
+from proxy.store.lease import Lease, LeaseView, is_at
 from proxy.store.provenance import Provenance, domain_name
 from proxy.store.small import SmallReader
 from proxy.store.threads import to_the_end
@@ -59,10 +59,10 @@ class FilesystemStore:
         with translated("cannot open from the cache"):
             return await to_the_end(functools.partial(_arriving, place), _close)
 
-    async def remove(self, digest: Digest) -> bool:
-        """Drop a digest; raises StoreError."""
+    async def remove(self, digest: Digest, content: Content | None = None) -> bool:
+        """Drop a digest; with `content` only if that is what is stored now. Raises StoreError."""
         with translated("cannot remove from the cache"):
-            removed = await to_the_end(functools.partial(_unlink, self._layout, digest))
+            removed = await to_the_end(functools.partial(_unlink, self._layout, digest, content))
         await self._index.remove([digest])
         return removed
 
@@ -134,7 +134,11 @@ def _leave(ingest: FileIngest | None) -> None:
         ingest.leave()
 
 
-def _unlink(layout: Layout, digest: Digest) -> bool:
+def _unlink(layout: Layout, digest: Digest, content: Content | None) -> bool:
+    descriptor = content.fileno() if content is not None else None
+    # It may have been evicted and stored again since it was opened: then what is there now is another file.
+    if descriptor is not None and not is_at(descriptor, layout.blob(digest)):
+        return False
     try:
         layout.blob(digest).unlink()
     except FileNotFoundError:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
-from proxy.store.blobs import Origins, StoreError
+from proxy.store.blobs import Content, Origins, StoreError
 from proxy.store.small import SMALL_CONTENT
 
 
@@ -28,6 +28,10 @@ class MemoryContent:
 
     def fileno(self) -> None:
         """There is no file."""
+
+    def is_of(self, data: bytearray | None) -> bool:
+        """Whether these are its bytes, and not equal ones."""
+        return self._data is data
 
     def close(self) -> None:
         """Read no more."""
@@ -99,8 +103,10 @@ class MemoryStore:
     async def arriving(self, digest: Digest, domain: Origins | None = None) -> None:
         """There is no other process."""
 
-    async def remove(self, digest: Digest) -> bool:
-        """Drop a digest."""
+    async def remove(self, digest: Digest, content: Content | None = None) -> bool:
+        """Drop a digest; with `content` only if that is what is stored."""
+        if isinstance(content, MemoryContent) and not content.is_of(self.committed.get(digest)):
+            return False
         return self.committed.pop(digest, None) is not None
 
     async def list(self) -> AsyncIterator[tuple[Digest, int]]:

@@ -31,9 +31,9 @@ async def verify_all(store: BlobStore) -> AsyncIterator[Checked]:
             while data := await content.read(offset, BATCH):
                 await asyncio.to_thread(hasher.update, data)
                 offset += len(data)
+            is_right = hasher.hexdigest() == digest.hex
+            if not is_right:
+                await store.remove(digest, content)
         finally:
             content.close()
-        is_right = hasher.hexdigest() == digest.hex
-        if not is_right:
-            await store.remove(digest)
         yield Checked(digest, size, is_right)

@@ -12,6 +12,7 @@ from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import UPSTREAM, blob, metric
 from tests.fakes.registry import ScriptedRegistry
+from tests.unit.store.support import replaced_at_first_read
 
 LARGE = Generated(6 * MIB + 3, seed=61)
 SMALL = Generated(300_001, seed=62)
@@ -157,3 +158,19 @@ async def test_a_range_of_damaged_bytes_is_right_or_cut(plain: ScriptedRegistry,
         assert not got.whole or got.body == whole(LARGE)[10:] or got.status == 416
         again = await node.get(blob(digest), asked)
         assert again.status == 503 or (again.status, again.body) == (206, whole(LARGE)[10:])
+
+
+async def test_a_good_file_that_came_while_a_wrong_one_was_checked_stays(
+    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = plain.add_blob(UPSTREAM, LARGE).digest
+    async with cached([plain.url], folder, cache={"verify": "always"}) as node:
+        await node.get(blob(digest), keep_body=False)
+        path = stored_file(folder, digest)
+        await asyncio.to_thread(zero, path)
+        with monkeypatch.context() as patch:
+            replaced_at_first_read(patch, path, whole(LARGE))
+            await node.get(blob(digest), keep_body=False)
+        got = await node.get(blob(digest), keep_body=False)
+        assert (got.whole, got.sha256, way(got)) == (True, digest, "hit")
+    assert len(plain.record.of("blob", "GET")) == 1, "the good file was dropped, and fetched anew"

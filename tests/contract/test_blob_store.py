@@ -227,6 +227,19 @@ async def test_a_reader_goes_on_after_the_content_was_removed(store: BlobStore) 
     content.close()
 
 
+async def test_only_the_content_that_is_meant_is_removed(store: BlobStore) -> None:
+    first = await store.find(await put(store, DATA))
+    assert first is not None
+    assert await store.remove(DIGEST) is True
+    second = await store.find(await put(store, DATA))
+    assert second is not None
+    assert await store.remove(DIGEST, first) is False
+    assert await store.remove(DIGEST, second) is True
+    assert await store.remove(DIGEST, second) is False
+    for content in (first, second):
+        content.close()
+
+
 async def test_closed_content_cannot_be_read(store: BlobStore) -> None:
     content = await store.find(await put(store, DATA))
     assert content is not None

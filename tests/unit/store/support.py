@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from proxy.oci.reference import Digest
 from proxy.store.filesystem import FilesystemStore
@@ -63,6 +66,20 @@ def put_file(layout: Layout, data: bytes, *, used: float | None = None) -> Diges
     if used is not None:
         os.utime(path, (used, used))
     return digest
+
+
+def replaced_at_first_read(patch: pytest.MonkeyPatch, path: Path, data: bytes) -> None:
+    """When a file is read for the first time, another one has just taken its place: evicted, and stored again."""
+    real, is_replaced = os.pread, threading.Event()
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        if not is_replaced.is_set():
+            is_replaced.set()
+            path.unlink()
+            path.write_bytes(data)
+        return real(descriptor, length, offset)
+
+    patch.setattr(os, "pread", pread)
 
 
 def process(code: str, *arguments: object) -> subprocess.Popen[str]:
