@@ -1,8 +1,11 @@
 import asyncio
 import json
+import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -126,6 +129,27 @@ async def test_what_is_set_while_a_file_is_read_counts(
     monkeypatch.setattr(store_tags, "read_tag", slow)
     assert await tags.find(KEY, TAG) == newer
     assert await tags.find(KEY, TAG) == newer
+
+
+async def test_a_tag_that_is_removed_while_its_file_is_read_does_not_come_back(
+    layout: Layout, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Tags(layout, index).set(KEY, TAG, ENTRY)
+    tags, loop = Tags(layout, index), asyncio.get_running_loop()
+    real, removed = os.open, threading.Event()
+
+    def opened_before_it_goes(path: str | Path, *arguments: int, **more: Any) -> int:
+        descriptor = real(path, *arguments, **more)
+        if Path(path) == tag_file(layout) and not removed.is_set():
+            removed.set()
+            asyncio.run_coroutine_threadsafe(tags.remove(KEY, TAG), loop).result(10)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened_before_it_goes)
+    await tags.find(KEY, TAG)
+    assert removed.is_set()
+    assert tags.remembered(KEY, TAG) is None
+    assert await tags.find(KEY, TAG) is None
 
 
 async def test_trouble_of_the_disk_is_told(layout: Layout, index: Index) -> None:
