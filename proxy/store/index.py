@@ -45,6 +45,9 @@ LINKS_LIMIT = 1_000_000
 DEFAULT_BOUNDS = IndexBounds()
 _UPSERT = """INSERT INTO objects VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = max(used, excluded.used)"""
+_CORRECT_CLOCK = "UPDATE objects SET used = ? WHERE used > ?"
+_BEFORE = 0.001
+"""Seconds that what was used while the clock was ahead comes before what was used first after that."""
 _DONE = object()
 _TROUBLE = "the index of the cache cannot be used"
 
@@ -200,10 +203,11 @@ class Index:
                 self._mended(self._flush, touched)
         except StoreError as error:
             _logger.warning("times of use are not kept: %s", error)
+        except Exception:
+            _logger.exception("a bug: times of use are not kept")
 
     def _flush(self, touched: Mapping[Digest, float]) -> None:
-        if touched:
-            self._note(touched)
+        self._note(touched)
 
     def _totals(self) -> Totals:
         connection = self._opened()
@@ -211,14 +215,23 @@ class Index:
         return Totals(*found, index=bytes_in_use(connection))
 
     def _note(self, used: Mapping[Digest, float]) -> None:
-        """Make the rows of these digests agree with the files."""
+        """Make the rows of these digests, which were used at these times, agree with the files."""
+        now = time.time()
+        self._write_used(used, now, min(now, *used.values()) - _BEFORE if used else now)
+
+    def _write_used(self, used: Mapping[Digest, float], now: float, earliest: float) -> None:
+        """Write times of use. Those of rows that are still to come, by a clock that was ahead, become `earliest`.
+
+        Without that they would be the last to be evicted until the clock has caught up with them.
+        """
         with self._transaction() as connection:
+            connection.execute(_CORRECT_CLOCK, (earliest, now))
             for digest, when in used.items():
                 found = size_and_time(self._layout, digest)
                 if found is None:
                     connection.execute("DELETE FROM objects WHERE digest = ?", (str(digest),))
                 else:
-                    connection.execute(_UPSERT, (str(digest), found[0], when))
+                    connection.execute(_UPSERT, (str(digest), found[0], min(when, now)))
 
     def _compare(self, algorithm: str, prefix: str) -> None:
         """Make the rows of one folder agree with the files in it."""
@@ -227,7 +240,8 @@ class Index:
         missing = set(self._layout.blobs_in(algorithm, prefix)) ^ set(self._digests([row[0] for row in rows]))
         if missing:
             found = {digest: size_and_time(self._layout, digest) for digest in missing}
-            self._note({digest: at[1] if at is not None else 0.0 for digest, at in found.items()})
+            now = time.time()
+            self._write_used({digest: at[1] if at is not None else 0.0 for digest, at in found.items()}, now, now)
 
     def _oldest(self, touched: Mapping[Digest, float], limit: int) -> list[tuple[Digest, int]]:
         self._flush(touched)
@@ -274,11 +288,16 @@ class Index:
             self._thread.submit(self._step, steps)
 
     def _step(self, steps: Iterator[None]) -> None:
+        if self._is_closed:  # while this step was submitted: it would open the file again, and nobody would close it
+            return
         try:
             with translated("cannot compare the index with the files"):
                 is_done = next(steps, _DONE) is _DONE
         except StoreError as error:
             _logger.warning("%s", error)
+            is_done = True
+        except Exception:
+            _logger.exception("a bug: the index is not compared with the files")
             is_done = True
         if not is_done:
             self._next_step(steps)

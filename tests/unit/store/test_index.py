@@ -2,6 +2,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,6 +251,51 @@ async def test_use_makes_young(layout: Layout) -> None:
         assert [digest for digest, _ in await index.oldest(10)] == [second, first]
 
 
+@pytest.mark.parametrize("later", ["used", "stored"])
+async def test_what_was_used_while_the_clock_was_ahead_does_not_outlive_what_came_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    real = time.time
+    old, ahead, new = (put_file(layout, body, used=1000) for body in (b"old", b"ahead", b"new"))
+    async with opened(layout) as (_, index):
+        await index.tidied()
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real() + 86400)
+            index.touch(ahead)
+            assert [digest for digest, _ in await index.oldest(10)][-1] == ahead
+        if later == "used":
+            index.touch(new)
+        else:
+            await index.add(new)
+        assert [digest for digest, _ in await index.oldest(10)] == [old, ahead, new]
+        used = await index.used(ahead)
+        assert used is not None
+        assert used <= real()
+
+
+async def test_a_time_of_use_that_waits_while_the_clock_is_put_right_is_not_to_come(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    digest = put_file(layout, b"1", used=1000)
+    async with opened(layout) as (_, index):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real() + 86400)
+            index.touch(digest)
+        used = await index.used(digest)
+        assert used is not None
+        assert used <= real()
+
+
+async def test_a_file_from_a_time_to_come_is_not_the_last_to_go(layout: Layout) -> None:
+    ahead = put_file(layout, b"ahead", used=time.time() + 86400)
+    new = put_file(layout, b"new", used=1000)
+    async with opened(layout) as (_, index):
+        await index.tidied()
+        index.touch(new)
+        assert [digest for digest, _ in await index.oldest(10)] == [ahead, new]
+
+
 async def test_uses_are_written_all_at_once(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = put_file(layout, b"1", used=1000)
     written = threading.Event()
@@ -290,6 +336,32 @@ async def test_a_closed_index_says_so(layout: Layout, monkeypatch: pytest.Monkey
     monkeypatch.setattr(store_index, "TOUCH_SECONDS", -1.0)
     index.touch(Digest.of(b"x"))  # of a request that ends late
     await index.tidied()
+
+
+async def test_a_step_of_tidying_that_comes_behind_the_end_opens_nothing(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, before = asyncio.get_running_loop(), descriptors()
+    index = Index(layout)
+    submit, closing = index._thread.submit, threading.Event()
+    ending: list[asyncio.Future[None]] = []
+
+    def end() -> None:
+        ending.append(asyncio.ensure_future(index.close()))
+        loop.call_soon(closing.set)  # once `close` has submitted its own work
+
+    def late(work: Callable[..., object], *arguments: object) -> object:
+        if threading.current_thread() is not threading.main_thread() and not closing.is_set():
+            loop.call_soon_threadsafe(end)
+            assert closing.wait(10)
+        return submit(work, *arguments)
+
+    monkeypatch.setattr(index._thread, "submit", late)
+    await index.open()
+    assert await asyncio.to_thread(closing.wait, 10)
+    await ending[0]
+    await asyncio.to_thread(index._thread.shutdown)
+    assert descriptors() == before, "the index was opened again after its end"
 
 
 async def test_a_row_that_is_no_digest_goes(layout: Layout) -> None:
