@@ -1,12 +1,16 @@
 """One task, many waiters: the one place where a task is started that its caller may leave."""
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from proxy.transport.upstream_time import UpstreamTime, context_of, joined
+
+_logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
@@ -19,16 +23,17 @@ class Background:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Result], context: Context | None = None) -> asyncio.Task[Result]:
-        """Run the work, held by a strong reference until it ends."""
-        task = asyncio.get_running_loop().create_task(work, context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        """Run the work, held by a strong reference until it ends; an exception that ends it is logged."""
+        task = self.start_awaited(work, context)
+        task.add_done_callback(_log_death)
         return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: whoever waits for the task gets it, and nobody may be waiting
+    def start_awaited(self, work: Coroutine[Any, Any, Result], context: Context | None = None) -> asyncio.Task[Result]:
+        """Run the work as `start` does; whoever waits for the task handles its exception."""
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def drained(self) -> None:
         """Wait until all that runs has ended, what it starts included."""
@@ -41,6 +46,17 @@ class Background:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_death(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        _logger.error("a bug: the background task %s has died", _name(task), exc_info=error)
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    """The function that a task runs."""
+    return getattr(task.get_coro(), "__qualname__", task.get_name())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,7 @@ class SingleFlight(Generic[Key, Result]):
     def __init__(self, background: Background) -> None:
         self._background = background
         self._flights: dict[Key, _Flight[Result]] = {}
+        self._waiters: Counter[asyncio.Task[Result]] = Counter()
 
     def is_flying(self, key: Key) -> bool:
         """Whether the work of this key is under way."""
@@ -67,8 +84,15 @@ class SingleFlight(Generic[Key, Result]):
     async def run(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """The result of the key's work, started here if nobody has."""
         flight = self._launched(key, work)
-        with joined(flight.time):
-            return await asyncio.shield(flight.task)
+        task = flight.task
+        self._waiters[task] += 1
+        try:
+            with joined(flight.time):
+                return await asyncio.shield(task)
+        finally:
+            self._waiters[task] -= 1
+            if not self._waiters[task]:
+                del self._waiters[task]
 
     def launch(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Awaitable[Result]:
         """Start the key's work if nobody has, without waiting for it."""
@@ -78,6 +102,13 @@ class SingleFlight(Generic[Key, Result]):
         flight = self._flights.get(key)
         if flight is None:
             time = UpstreamTime()
-            flight = self._flights[key] = _Flight(self._background.start(work(), context_of(time)), time)
-            flight.task.add_done_callback(lambda _: self._flights.pop(key, None))
+            flight = self._flights[key] = _Flight(self._background.start_awaited(work(), context_of(time)), time)
+            flight.task.add_done_callback(lambda ended: self._end(key, ended))
         return flight
+
+    def _end(self, key: Key, task: asyncio.Task[Result]) -> None:
+        self._flights.pop(key, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._waiters[task]:
+            what, kind = _name(task), type(error).__name__
+            _logger.warning("%s failed after everybody who waited for it had left: %s: %s", what, kind, error)

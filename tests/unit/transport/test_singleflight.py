@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -96,6 +97,65 @@ async def test_work_that_all_have_left_goes_on_for_who_comes_next(background: Ba
     work.finish.set()
     assert await flights.run("key", work) == 1
     assert not work.cancelled
+
+
+@pytest.fixture
+def problems(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged as a warning or worse."""
+    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def dies() -> None:
+    raise ValueError("wrong")
+
+
+async def test_a_background_task_that_dies_leaves_a_log_line(
+    background: Background, caplog: pytest.LogCaptureFixture, problems: Callable[[], list[str]]
+) -> None:
+    await asyncio.wait([background.start(dies())])
+    assert problems() == ["a bug: the background task dies has died"]
+    assert "ValueError: wrong" in caplog.text
+
+
+async def test_work_that_fails_when_all_have_left_leaves_a_log_line(
+    background: Background, problems: Callable[[], list[str]]
+) -> None:
+    flights: SingleFlight[str, int] = SingleFlight(background)
+    work = Work(ValueError("wrong"))
+    async with asyncio.TaskGroup() as group:
+        alone = group.create_task(flights.run("key", work))
+        await work.started.wait()
+        alone.cancel()
+    work.finish.set()
+    await background.drained()
+    assert len(problems()) == 1
+    assert problems()[0].endswith("failed after everybody who waited for it had left: ValueError: wrong")
+
+
+async def test_an_error_that_somebody_gets_is_not_logged_here(
+    background: Background, problems: Callable[[], list[str]]
+) -> None:
+    flights: SingleFlight[str, int] = SingleFlight(background)
+    work = Work(ValueError("wrong"))
+    async with asyncio.TaskGroup() as group:
+        leaving = group.create_task(flights.run("key", work))
+        staying = group.create_task(asyncio.wait([asyncio.ensure_future(flights.run("key", work))]))
+        await work.started.wait()
+        leaving.cancel()
+        work.finish.set()
+    [done] = staying.result()[0]
+    assert isinstance(done.exception(), ValueError)
+    assert problems() == []
+
+
+async def test_a_task_that_is_cancelled_is_not_logged(
+    background: Background, problems: Callable[[], list[str]]
+) -> None:
+    work = Work()
+    background.start(work())
+    await work.started.wait()
+    await background.close()
+    assert problems() == []
 
 
 async def test_launched_work_that_fails_unseen_is_no_trouble(background: Background) -> None:
