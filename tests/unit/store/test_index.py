@@ -15,6 +15,7 @@ from proxy.store import index_file
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index, Totals
 from proxy.store.layout import Layout, Link, LinkKind
+from proxy.transport.singleflight import Background
 from tests.unit.store.support import descriptors, made, modes, opened, put, put_file
 
 X = Link(Digest.of(b"x"), LinkKind.BLOB)
@@ -344,10 +345,10 @@ async def test_a_step_of_tidying_that_comes_behind_the_end_opens_nothing(
     loop, before = asyncio.get_running_loop(), descriptors()
     index = Index(layout)
     submit, closing = index._thread.submit, threading.Event()
-    ending: list[asyncio.Future[None]] = []
+    background, ending = Background(), list[asyncio.Task[None]]()
 
     def end() -> None:
-        ending.append(asyncio.ensure_future(index.close()))
+        ending.append(background.start(index.close()))
         loop.call_soon(closing.set)  # once `close` has submitted its own work
 
     def late(work: Callable[..., object], *arguments: object) -> object:
