@@ -121,7 +121,10 @@ class Reloader:
             if is_changed or is_due or self._asked.is_set():
                 self._asked.clear()
                 seen, retry = now, Deadline.after(RETRY_SECONDS)
+                before = self.current
                 await self.reload()
+                if self.current is not before:  # which may name other certificates than those that were looked at
+                    seen = (*now[: len(self._origin.files)], *self.current.certificates)
 
     async def reload(self) -> None:
         """Read the configuration and put it in force, if it can be used."""
