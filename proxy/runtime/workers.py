@@ -39,7 +39,7 @@ class Supervisor:
         self._bound = loaded.config
         self._problems: tuple[str, ...] = ()
         self._origin = origin
-        self._seen = (*origin.seen, *tls_stamps(loaded.config))
+        self._seen: Stamps = (*origin.seen, *tls_stamps(loaded.config))
         self._looks = 0
         self._sockets = sockets
         self._workers: set[int] = set()
@@ -67,27 +67,29 @@ class Supervisor:
             if not self._stopping:
                 _logger.error("worker %d ended with status %d, another takes its place", pid, status)
                 time.sleep(RESTART_PAUSE)
-                if not self._stopping:
-                    self._start()
+                self._start()
 
     def _start(self) -> None:
         # A signal between the fork and its handlers would be lost, or taken by handlers that are the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            pid = os.fork()
+            if not self._stopping:  # only now: a worker that is forked after the stop would never hear of it
+                parent = os.getpid()
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(self._work(parent))
+                self._workers.add(pid)
         except OSError as error:
             raise StartError(f"cannot start a worker: {why_refused(error.errno or 0)}") from error
-        if pid == 0:
-            os._exit(self._work())
-        self._workers.add(pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-    def _work(self) -> int:
+    def _work(self, parent: int) -> int:
         """What a worker does; its exit status."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGHUP})  # that waits until there is a handler
-        _end_with_parent()
+        if not _end_with_parent(parent):
+            return 1
         try:
             origin = replace(self._origin, watches=False, problems=self._problems)
             with threads_needed():
@@ -119,7 +121,7 @@ class Supervisor:
 
     def _reload(self, _: int, __: FrameType | None) -> None:
         """Have all workers read the configuration again, and start further ones with it."""
-        self._seen = self._look_at_files()
+        seen = stamps(self._origin.files)  # before they are read: what changes meanwhile is seen later
         try:
             loaded = self._origin.load()
             refuse_closed(self._bound, loaded.config)
@@ -131,6 +133,7 @@ class Supervisor:
             # A worker that cannot start by it would be started without end.
             self._problems = preflight(loaded)
             self._loaded = self._loaded if self._problems else loaded
+        self._seen = (*seen, *tls_stamps(self._loaded.config))
         self._send(signal.SIGHUP)
 
     def _send(self, number: int) -> None:
@@ -140,10 +143,14 @@ class Supervisor:
                 os.kill(pid, number)
 
 
-def _end_with_parent() -> None:
-    """Have the kernel stop this worker when its parent is killed: nobody else would (Linux; elsewhere nothing)."""
+def _end_with_parent(parent: int) -> bool:
+    """Have the kernel stop this worker when its parent is killed: nobody else would (Linux; elsewhere nothing).
+
+    False where the parent has ended already: of that the kernel tells nothing any more.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent
 
 
 def serve_with_workers(loaded: Loaded, origin: Origin) -> None:

@@ -85,13 +85,22 @@ class Program:
 
     async def start(self, workers: int = 1, program: Sequence[str] = PROGRAM, arguments: Sequence[str] = ()) -> None:
         """Start it and wait until it serves."""
+        process = self.launch(workers, program, arguments)
+        await asyncio.to_thread(process.wait_ready, self.serves)
+        if workers > 1:
+            await self.until(lambda: asyncio.to_thread(lambda: len(self.workers()) == workers))
+
+    def launch(self, workers: int, program: Sequence[str] = PROGRAM, arguments: Sequence[str] = ()) -> Process:
+        """Start it."""
         self.document["workers"] = workers
         self.write(self.document)
         command = [*program, "serve", "--config", str(self.config), *arguments]
-        process = self._process = Process(command, log=self._log, cwd=PROJECT_ROOT)
-        await asyncio.to_thread(process.wait_ready, lambda: answers(f"http://{self.admin}/readyz", 200))
-        if workers > 1:
-            await self.until(lambda: asyncio.to_thread(lambda: len(self.workers()) == workers))
+        self._process = Process(command, log=self._log, cwd=PROJECT_ROOT)
+        return self._process
+
+    def serves(self) -> bool:
+        """Whether it answers; blocks."""
+        return answers(f"http://{self.admin}/readyz", 200)
 
     def workers(self) -> list[int]:
         """The processes of its workers."""

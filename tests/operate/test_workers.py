@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 
 import bcrypt
+import trustme
 
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import basic
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import UPSTREAM, blob, manifest
+from tests.fakes.proxy import REG, UPSTREAM, blob, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.operate.program import Program
 from tests.real.processes import free_port
@@ -22,10 +24,10 @@ TIMES = 12
 """Requests that reach both workers, as surely as the kernel's choice allows."""
 
 
-async def statuses(address: str, *headers: tuple[str, str]) -> set[int]:
+async def statuses(address: str, *headers: tuple[str, str], registry: str = REG) -> set[int]:
     """What an address answers, asked a few times on new connections."""
     node = NodeClient(address, may_be_asked=True)
-    return {(await node.get(manifest(), *headers)).status for _ in range(TIMES)}
+    return {(await node.get(manifest(registry=registry), *headers)).status for _ in range(TIMES)}
 
 
 async def replaced(program: Program) -> None:
@@ -124,6 +126,38 @@ async def _all_deny(program: Program) -> bool:
     return await statuses(program.address) == {403}
 
 
+async def test_tls_files_that_a_reload_adds_cause_no_second_reload(program: Program, tmp_path: Path) -> None:
+    await program.start(workers=2)
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    program.host()["tls"] = {"caFile": str(tmp_path / "ca.crt")}
+    program.write(program.document)
+    await looked(program)
+    await program.until(lambda: _reloaded(program))
+    await looked(program)
+    program.document["registries"]["new.example"] = program.document["registries"][REG]
+    program.write(program.document)
+    await looked(program)
+    await program.until(lambda: _all_know(program, "new.example"))
+    assert program.log().count("the configuration was read again") == 2 * 2
+
+
+async def looked(program: Program) -> None:
+    """Have the parent look at the files now, as it does every 2 s, and wait until it waits again."""
+    before = _waits(program.running.pid)
+    program.running.send(signal.SIGALRM)
+    await program.until(lambda: asyncio.to_thread(lambda: _waits(program.running.pid) > before))
+
+
+def _waits(pid: int) -> int:
+    """How often a process has begun to wait for something."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
+async def _all_know(program: Program, registry: str) -> bool:
+    return await statuses(program.address, registry=registry) == {200}
+
+
 async def test_one_signal_for_the_whole_group_cuts_no_pull(program: Program, registry: ScriptedRegistry) -> None:
     digest = registry.add_blob(UPSTREAM, Generated(4 * MIB, seed=81)).digest
     until, reached = asyncio.Event(), asyncio.Event()
@@ -142,3 +176,43 @@ async def test_one_signal_for_the_whole_group_cuts_no_pull(program: Program, reg
 
 async def _stops(program: Program) -> bool:
     return program.log().count("stopping") == 2
+
+
+async def test_a_stop_while_workers_are_forked_ends_all_of_them(program: Program, tmp_path: Path) -> None:
+    process = program.launch(8, [sys.executable, "-m", "tests.operate.forking", "stop", str(tmp_path / "none")])
+    started: set[int] = set()
+
+    async def has_ended_or_started_others() -> bool:
+        with contextlib.suppress(OSError):
+            started.update(await asyncio.to_thread(program.workers))
+        return process.has_ended() or len(started) > 1
+
+    await program.until(has_ended_or_started_others)
+    assert len(started) <= 1, "further workers were started after SIGTERM"
+    assert await program.ended() == 0
+
+
+async def test_a_worker_whose_parent_died_before_it_looked_ends(program: Program, tmp_path: Path) -> None:
+    noted = tmp_path / "worker"
+    program.launch(2, [sys.executable, "-m", "tests.operate.forking", "orphan", str(noted)])
+    await program.until(lambda: asyncio.to_thread(lambda: noted.exists() and noted.read_text() != ""))
+    worker = int(noted.read_text())
+
+    async def has_ended_or_serves() -> bool:
+        return await asyncio.to_thread(lambda: not _runs(worker) or program.serves())
+
+    try:
+        await program.until(has_ended_or_serves)
+        assert not await asyncio.to_thread(_runs, worker), "an orphan serves"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    assert await program.ended() == -signal.SIGKILL
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs, and is not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -117,6 +117,10 @@ class Process:
         """Send a signal."""
         self._child.send_signal(number)
 
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._child.poll() is not None
+
     def wait(self, timeout: float) -> int:
         """Its exit status, once it has ended; subprocess.TimeoutExpired where it does not in so many seconds."""
         return self._child.wait(timeout)
