@@ -25,22 +25,23 @@ class SpanReader:
         """Up to `length` bytes, which nobody changes later; raises StoreError."""
         return self._at_once(content.fileno(), offset, length) or await content.read(offset, length)
 
-    async def fetch(self, content: Content, offset: int, length: int) -> None:
-        """Have the system hold what it is to send by itself; raises StoreError.
+    async def fetch(self, content: Content, offset: int, length: int) -> bool:
+        """Have the system hold what it is to send by itself; False where that cannot be known. Raises StoreError.
 
         `sendfile` waits for the disk where it is called, which is the event loop: everybody would wait with it.
         """
+        descriptor = content.fileno()
+        if descriptor is None:
+            return False
         end = offset + length
         places = (*range(offset, end, PROBE_STEP), end - 1)
-        missing = next((place for place in places if not self._is_held(content.fileno(), place)), end)
-        descriptor = content.fileno()
-        if missing < end and descriptor is not None:
-            with translated("cannot read from the cache"):
-                await asyncio.to_thread(_bring, descriptor, missing, end)
-
-    def _is_held(self, descriptor: int | None, place: int) -> bool:
-        """Whether the byte there can be read without waiting, or there is no telling."""
-        return self._at_once(descriptor, place, 1) is not None or descriptor is None or not self._may_ask
+        missing = next((place for place in places if self._at_once(descriptor, place, 1) is None), end)
+        if not self._may_ask:  # as on network file systems, which may hang at any time
+            return False
+        if missing == end:
+            return True
+        with translated("cannot read from the cache"):
+            return await asyncio.to_thread(_bring, descriptor, missing, end)
 
     def _at_once(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:
         """What can be read without waiting for a disk; None where nothing can, or the file system cannot tell."""
@@ -58,15 +59,19 @@ class SpanReader:
         return buffer if count == length else memoryview(buffer)[:count]
 
 
-def _bring(descriptor: int, offset: int, end: int) -> None:
-    """Have the system read what it does not hold; the end may come early. Blocks. Raises OSError."""
+def _bring(descriptor: int, offset: int, end: int) -> bool:
+    """Have the system read what it does not hold; the end may come early. Blocks. Raises OSError.
+
+    False where no descriptor is left for it.
+    """
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
-        return  # no descriptor is left: then the event loop waits, this once
+        return False
     try:
         # What goes there is never copied: a twentieth of the CPU time of reading it.
         while offset < end and (count := os.sendfile(nowhere, descriptor, offset, end - offset)):
             offset += count
+        return True
     finally:
         os.close(nowhere)

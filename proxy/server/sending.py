@@ -56,7 +56,9 @@ class SpanSender:
             # asyncio's own fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
             await self._copy(content, offset, length)
             return
-        await self._reader.fetch(content, offset, length)
+        if not await self._reader.fetch(content, offset, length):
+            await self._copy(content, offset, length)
+            return
         try:
             sent = await _sendfile(self._open_transport(), content, offset, length)
         except asyncio.SendfileNotAvailableError:

@@ -154,11 +154,12 @@ async def test_who_leaves_just_when_the_disk_has_answered_is_no_bug(
         senders[self._reader] = self
         await send(self, *piece)
 
-    async def leave(self: SpanReader, *piece: Any) -> None:
-        await fetch(self, *piece)
+    async def leave(self: SpanReader, *piece: Any) -> bool:
+        is_held = await fetch(self, *piece)
         transport = senders[self]._request.transport
         assert transport is not None
         transport.abort()
+        return is_held
 
     async with cached([plain.url], folder) as node:
         assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
@@ -187,15 +188,42 @@ async def test_the_event_loop_waits_for_no_disk(
             try:
                 os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
                 waited.append(False)
-            except BlockingIOError:
+            except OSError:  # it would wait, or the file system cannot tell whether it would
                 waited.append(True)
-            except OSError:  # a file system that cannot tell
-                waited.append(False)
             return sendfile(connection, descriptor, offset, count)
 
         monkeypatch.setattr(os, "sendfile", send)
         got = await node.get(blob(digest), keep_body=False)
         assert (got.whole, got.sha256) == (True, digest)
-    assert waited
     assert not any(waited)
     assert len(plain.record.of("blob")) == 1
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+async def test_where_the_file_system_cannot_tell_only_threads_read_it(
+    plain: ScriptedRegistry, folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As on a network file system: nothing tells whether the event loop would wait for it."""
+    in_loop: list[str] = []
+
+    def refused(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    def noting(call: str) -> Callable[..., Any]:
+        real: Callable[..., Any] = getattr(os, call)
+
+        def made(*given: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                in_loop.append(call)
+            return real(*given)
+
+        return made
+
+    async with cached([plain.url], folder) as node:
+        await node.get(blob(digest), keep_body=False)
+        monkeypatch.setattr(os, "preadv", refused)
+        for call in ("sendfile", "pread"):
+            monkeypatch.setattr(os, call, noting(call))
+        got = await node.get(blob(digest), keep_body=False)
+        assert (got.whole, got.sha256, got.header("X-Cache")) == (True, digest, "hit")
+    assert in_loop == []

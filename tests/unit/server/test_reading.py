@@ -125,7 +125,7 @@ def reads(patch: pytest.MonkeyPatch, held: int) -> list[tuple[int, int]]:
 
 async def test_what_the_system_holds_is_not_fetched(large: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
     in_threads = reads(monkeypatch, held=large.size)
-    await SpanReader().fetch(large, 0, large.size)
+    assert await SpanReader().fetch(large, 0, large.size)
     assert not in_threads
 
 
@@ -134,7 +134,7 @@ async def test_from_the_first_part_that_is_not_held_on_all_is_fetched(
     large: FileContent, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     in_threads = reads(monkeypatch, held)
-    await SpanReader().fetch(large, 0, large.size)
+    assert await SpanReader().fetch(large, 0, large.size)
     assert in_threads[0][0] <= -(-held // PROBE_STEP) * PROBE_STEP
     assert sum(length for _, length in in_threads) == large.size - in_threads[0][0]
 
@@ -145,13 +145,13 @@ async def test_only_what_is_to_be_sent_is_fetched(large: FileContent, monkeypatc
     assert in_threads == [(100, 300)]
 
 
-async def test_where_there_is_no_telling_nothing_is_fetched(
+async def test_where_there_is_no_telling_nothing_counts_as_held(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, asked = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
     for _ in range(2):
-        await reader.fetch(large, 0, large.size)
-    await reader.fetch(MemoryContent(bytearray(BYTES)), 0, len(BYTES))
+        assert not await reader.fetch(large, 0, large.size)
+    assert not await reader.fetch(MemoryContent(bytearray(BYTES)), 0, len(BYTES))
     assert len(asked) == 1
 
 
@@ -180,6 +180,6 @@ async def test_without_a_descriptor_to_spare_nothing_is_fetched(
 ) -> None:
     in_threads = reads(monkeypatch, held=0)
     asked = refuse(monkeypatch, "open", errno.EMFILE)
-    await SpanReader().fetch(large, 0, large.size)
+    assert not await SpanReader().fetch(large, 0, large.size)
     assert asked == [errno.EMFILE]
     assert not in_threads
