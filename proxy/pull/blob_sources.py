@@ -18,7 +18,7 @@ from proxy.pull.blob import Way
 from proxy.pull.downloads import Downloads
 from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.pull.passthrough import SMALL, VERIFIED, PassThrough, told_size
-from proxy.pull.progress import RATE_SECONDS, Abandoned, ContentWrong, Progress
+from proxy.pull.progress import RATE_SECONDS, Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.recovery import ATTEMPTS
 from proxy.pull.repository import repository_key, starter_of
 from proxy.pull.stored import Stored
@@ -195,7 +195,7 @@ class BlobSources:
     async def _may_be_manifest(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Whether the first bytes could be those of a manifest; layers do not begin so, and need not be waited for."""
         try:
-            await self._until(
+            await self._as_own(
                 lambda: bool(progress.available) or progress.verified or progress.failure is not None,
                 route,
                 digest,
@@ -209,13 +209,31 @@ class BlobSources:
 
     async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         is_foreign = progress.is_foreign(starter_of(route))
-        waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE) if is_foreign else deadline
         try:
-            await self._until(progress.started.is_set, route, digest, progress, waiting)
+            await self._as_own(progress.started.is_set, route, digest, progress, deadline, is_foreign=is_foreign)
         except DeadlineExceeded:
-            if is_foreign:
-                raise OthersTrouble("somebody else has asked for it, whose upstream does not send it") from None
             raise self._late(route, digest) from None
+
+    async def _as_own(
+        self,
+        is_ready: Callable[[], bool],
+        route: Route,
+        digest: Digest,
+        progress: Progress,
+        deadline: Deadline,
+        *,
+        is_foreign: bool = False,
+    ) -> None:
+        """As `_until`, with time left for the client's own upstream where another client or process delivers it.
+
+        Raises OthersTrouble, and what `_until` raises.
+        """
+        try:
+            await self._until(is_ready, route, digest, progress, Deadline.after(deadline.remaining * FOREIGN_SHARE))
+        except DeadlineExceeded:
+            if is_foreign or progress.is_remote:  # which shows only after its beginning
+                raise OthersTrouble("somebody else has asked for it, and it does not come") from None
+            await self._until(is_ready, route, digest, progress, deadline)
 
     async def _wait_elsewhere(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         """Wait for all of what another registry delivers: its bytes are sent to nobody else before they are verified.
@@ -260,7 +278,7 @@ class BlobSources:
     async def _is_blob(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Wait for all bytes of what is small, or could be a manifest, and look at them; whether they came."""
         try:
-            await self._until(
+            await self._as_own(
                 lambda: progress.verified or progress.failure is not None or progress.available > SMALL,
                 route,
                 digest,
@@ -283,6 +301,8 @@ class BlobSources:
         """Whether another source may do better: wrong bytes are fetched anew once, another's trouble is not ours."""
         if isinstance(progress.failure, ContentWrong):
             return not isinstance(before, ContentWrong)
+        if isinstance(progress.failure, WriterStalled):
+            return False
         return isinstance(progress.failure, Abandoned) or progress.is_foreign(starter_of(route))
 
     def _late(self, route: Route, digest: Digest) -> UpstreamTimeout:

@@ -17,7 +17,7 @@ from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.bodies import content_length, skip
 from proxy.pull.download import first_of, rehash, write_through
-from proxy.pull.progress import Abandoned, ContentWrong, Progress
+from proxy.pull.progress import Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.repository import repository_key, starter_of
 from proxy.pull.verified import Verified
 from proxy.routing.table import Route, Target
@@ -37,6 +37,8 @@ POLL_SECONDS = 0.025
 WRONG_SECONDS = 60.0
 """How long an endpoint that sent wrong bytes of a digest is asked for that one last."""
 WRONG_LIMIT = 1024
+STALLED_SECONDS = 60.0
+"""How long no download is followed whose writer, another process, was seen to do nothing."""
 RECHECK_STEP = 16 * 1024 * 1024
 """Bytes of a body of unknown size after which the bounds of the store are looked at again."""
 
@@ -76,6 +78,7 @@ class Downloads:
         self._settings = settings
         self._active: dict[tuple[Digest, Origins | None], Progress] = {}
         self._wrong: TTLCache[tuple[Digest, Origin], bool] = TTLCache(WRONG_LIMIT, WRONG_SECONDS)
+        self._stalled: TTLCache[tuple[Digest, Origins | None], bool] = TTLCache(WRONG_LIMIT, STALLED_SECONDS)
 
     def __repr__(self) -> str:
         """What the status shows."""
@@ -182,17 +185,28 @@ class Downloads:
 
     async def _follow(self, progress: Progress, digest: Digest, domain: Origins | None) -> None:
         """See another process write it; raises Abandoned where that ends unfinished."""
+        progress.is_remote = True
+        if (digest, domain) in self._stalled:
+            raise WriterStalled("the other process that downloads it did nothing a moment ago")
         arriving = await self._store.arriving(digest, domain)
         if arriving is None:
             raise Abandoned("the other process has just ended its download")
         try:
             await self._see(progress, arriving)
+        except WriterStalled:
+            self._stalled[digest, domain] = True
+            raise
         finally:
             if progress.content is None:
                 arriving.close()
 
     async def _see(self, progress: Progress, arriving: Arriving) -> None:
+        size, patience = arriving.size, Deadline.after(self._settings.timeouts.stall)
         while (state := await arriving.poll()) is Arrival.GROWING:
+            if arriving.size > size:
+                size, patience = arriving.size, Deadline.after(self._settings.timeouts.stall)
+            elif not patience.remaining:
+                raise WriterStalled("the other process that downloads it does nothing")
             if arriving.total is not None and not progress.started.is_set():
                 progress.origins = progress.origins if arriving.origin is None else frozenset({arriving.origin})
                 progress.start(arriving, arriving.total if arriving.total >= 0 else None)

@@ -29,6 +29,10 @@ class Abandoned(Exception):
     """Whoever wrote the content has ended without finishing it."""
 
 
+class WriterStalled(Abandoned):
+    """Another process holds the right to write the content, and does nothing: looking for it again is in vain."""
+
+
 class Progress:
     """Bytes that arrive, or are checked; read behind `available`, and complete once `verified`."""
 
@@ -37,6 +41,8 @@ class Progress:
         """For whom it is fetched; None for what is stored."""
         self.origins = endpoints
         """Who delivers it: whoever may, until it has started; empty for what is stored."""
+        self.is_remote = False
+        """Whether another process writes it: one that may be stopped, or wait for its disk without end."""
         self._window = (time.monotonic(), 0)
         self._rate: float | None = None
         self.content: Content | None = None

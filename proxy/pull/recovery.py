@@ -9,7 +9,7 @@ from proxy.pull.blob import DigestMismatch, Way
 from proxy.pull.download import rehash
 from proxy.pull.follow import Recover, Sent, is_same
 from proxy.pull.passthrough import PassThrough, Rest
-from proxy.pull.progress import Abandoned, ContentWrong, Progress
+from proxy.pull.progress import Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.repository import starter_of
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
@@ -43,7 +43,7 @@ class Recovery:
             failure = failed.failure
             _logger.warning("%s failed at byte %d, going on elsewhere: %s", digest, sent.offset, failure)
             try:
-                if isinstance(failure, StoreError):
+                if isinstance(failure, StoreError | WriterStalled):
                     return await self._past_store(route, digest, failed, sent)
                 if isinstance(failure, ContentWrong | Abandoned) or failed.is_foreign(starter):
                     return await self._afresh(route, digest, failed, sent)
@@ -61,7 +61,7 @@ class Recovery:
             fresh, _way = await self._find(route, digest)
             try:
                 await self._wait(fresh, sent, all_of_it=isinstance(failed.failure, ContentWrong))
-                if isinstance(fresh.failure, StoreError):
+                if isinstance(fresh.failure, StoreError | WriterStalled):
                     return await self._past_store(route, digest, failed, sent)
                 if not isinstance(fresh.failure, Abandoned):
                     await self._compare(route, digest, failed, fresh, sent)
