@@ -52,7 +52,7 @@ _UPSTREAM_CODES = {
     TOKEN: (200, 401, 403, 404, 500, 503),
 }
 _VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
-    metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch", "shutdown"),
+    metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch", "internal", "shutdown"),
     metrics.HTTP_REJECTED: REJECTIONS,
     metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "handshake", "system"),
     metrics.PROOFS: ("known", "given", "refused", "last", "unreachable", "overload"),

@@ -137,7 +137,8 @@ class NodeApp:
         except Exception:
             _logger.exception("a bug: %s %s", record.method, record.path)
             shown = RegistryError("scope-proxy failed, see its log")
-        self._settings.refusals.note(shown, record)
+        if not responder.has_begun:
+            self._settings.refusals.note(shown, record)
         return await responder.error(shown, REQUEST_ID.get())
 
     async def _answered(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:

@@ -1,4 +1,7 @@
-"""Answers to nodes: exact headers, whole bodies, streams that are cut when they are not complete."""
+"""Answers to nodes: exact headers, whole bodies, streams that are cut when they are not complete.
+
+Once an answer has begun, the only ending for an error is to cut the connection.
+"""
 
 import asyncio
 import logging
@@ -50,8 +53,14 @@ class Responder:
         self._client_stall = client_stall
         self._bodies = bodies
         self._activity = activity
+        self._begun: web.StreamResponse | None = None
         self.close_after = False
         """Whether the connection ends with the answer."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an answer was handed to the connection: then no other one may follow, whatever fails."""
+        return self._begun is not None
 
     async def whole(
         self,
@@ -74,7 +83,13 @@ class Responder:
         return await self._held(200, content, headers)
 
     async def error(self, error: RegistryError, request_id: str) -> web.StreamResponse:
-        """The error as JSON, in short as the reason phrase. Never 408 or 429; 401 only with a challenge of our own."""
+        """The error as JSON, in short as the reason phrase. Never 408 or 429; 401 only with a challenge of our own.
+
+        Where an answer has begun the connection is cut instead.
+        """
+        if self._begun is not None:
+            self._cut("internal", error.reason)
+            return self._begun
         headers = {"Content-Type": "application/json"}
         if error.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(error.retry_after)))
@@ -97,34 +112,34 @@ class Responder:
             return await self._held(206 if blob.span else 200, blob.content, headers)
         response = self._prepared(web.StreamResponse(status=206 if blob.span else 200), headers, blob.length)
         try:
-            await response.prepare(self._request)
-            sender = SpanSender(self._request, response, self._client_stall)
-            async with aclosing(blob.chunks()) as chunks:
-                async for piece in chunks:
-                    self._note_first_byte()
-                    if isinstance(piece, ContentSpan):
-                        await sender.send(piece)
-                        self._record.sent += piece.length
-                    else:
-                        await self._write(response, piece)
-            if blob.length is not None and self._record.sent != blob.length:
-                raise BodyBroken(f"{self._record.sent} of {blob.length} bytes were sent")  # noqa: TRY301 - cut as all are
-            await response.write_eof()
-        except DigestMismatch as error:
-            self._cut("digest_mismatch", str(error))
-        except BodyBroken as error:
-            self._cut("upstream", str(error))
+            try:
+                await self._send_blob(response, blob)
+            finally:
+                blob.close()
         except StoreError as error:
             blob.distrust()
             self._cut("store", str(error))
-        except (ConnectionError, TimeoutError):
-            self._cut("client_gone", "")
-        except asyncio.CancelledError:  # how aiohttp tells that the connection was lost
+        except Exception as error:  # noqa: BLE001 - the answer has begun
+            self._cut_for(error)
+        except BaseException:  # CancelledError is how aiohttp tells that the connection was lost
             self._cut(self._activity.reason_of_cut, "")
             raise
-        finally:
-            blob.close()
         return response
+
+    async def _send_blob(self, response: web.StreamResponse, blob: Blob) -> None:
+        await response.prepare(self._request)
+        sender = SpanSender(self._request, response, self._client_stall)
+        async with aclosing(blob.chunks()) as chunks:
+            async for piece in chunks:
+                self._note_first_byte()
+                if isinstance(piece, ContentSpan):
+                    await sender.send(piece)
+                    self._record.sent += piece.length
+                else:
+                    await self._write(response, piece)
+        if blob.length is not None and self._record.sent != blob.length:
+            raise BodyBroken(f"{self._record.sent} of {blob.length} bytes were sent")
+        await response.write_eof()
 
     async def _held(self, status: int, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send what is in memory; what is not small counts until the client has taken it."""
@@ -142,8 +157,11 @@ class Responder:
             await response.prepare(self._request)
             await self._send_body(sent)
             await response.write_eof()
-        except (ConnectionError, TimeoutError):
-            self._cut("client_gone", "")
+        except Exception as error:  # noqa: BLE001 - the answer has begun
+            self._cut_for(error)
+        except BaseException:
+            self._cut(self._activity.reason_of_cut, "")
+            raise
         return response
 
     async def _send_body(self, content: bytes) -> None:
@@ -174,6 +192,7 @@ class Responder:
         if self.close_after:
             response.force_close()
         self._record.status = response.status
+        self._begun = response
         return response
 
     async def _taken(self) -> None:
@@ -188,15 +207,30 @@ class Responder:
             await response.write(chunk)
         self._record.sent += len(chunk)
 
+    def _cut_for(self, error: Exception) -> None:
+        """Break the connection, whatever has failed."""
+        match error:
+            case DigestMismatch():
+                self._cut("digest_mismatch", str(error))
+            case BodyBroken() | RegistryError():
+                self._cut("upstream", str(error))
+            case StoreError():
+                self._cut("store", str(error))
+            case ConnectionError() | TimeoutError():
+                self._cut("client_gone", "")
+            case _:
+                self._cut("internal", f"scope-proxy failed, see its log: {type(error).__name__}")
+                _logger.error("a bug: %s %s", self._record.method, self._record.path, exc_info=error)
+
     def _cut(self, reason: str, message: str) -> None:
         """Break the connection: a length not reached, or a chunked body not ended, shows that it is incomplete."""
+        if self._request.transport is not None:
+            self._request.transport.abort()  # first: nothing below may keep it open
         _ABORTED[reason,].inc()
         self._record.aborted = reason
         if message:
             self._record.error = message
             _logger.error("cut %s: %s", self._record.path, message)
-        if self._request.transport is not None:
-            self._request.transport.abort()
 
 
 def manifest_headers(manifest: Manifest) -> dict[str, str]:
