@@ -36,8 +36,8 @@ ERRORS = (
 """Upstream trouble."""
 
 _CODES = {
-    Operation.MANIFEST: (200, 403, 404, 500, 502, 503, 504),
-    Operation.BLOB: (200, 206, 403, 404, 500, 502, 503, 504),
+    Operation.MANIFEST: (200, 403, 404, 499, 500, 502, 503, 504),
+    Operation.BLOB: (200, 206, 403, 404, 499, 500, 502, 503, 504),
     Operation.TAGS: (200, 403, 404),
     Operation.REFERRERS: (200, 403, 404),
     Operation.PING: (200,),

@@ -13,7 +13,15 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from proxy.log import ACCESS, REQUEST_ID, AccessRecord
-from proxy.metrics import HTTP_BYTES, HTTP_DURATION, HTTP_FIRST_BYTE, HTTP_IN_FLIGHT, HTTP_REQUESTS, Bound
+from proxy.metrics import (
+    HTTP_ABORTED,
+    HTTP_BYTES,
+    HTTP_DURATION,
+    HTTP_FIRST_BYTE,
+    HTTP_IN_FLIGHT,
+    HTTP_REQUESTS,
+    Bound,
+)
 from proxy.oci.errors import Denied, RegistryError
 from proxy.oci.request import RegistryRequest
 from proxy.server.activity import Activity
@@ -31,9 +39,12 @@ from proxy.transport.loop import note_via
 _REQUEST_ID_DIGITS = 16
 _REQUEST_IDS_DRAWN = 256
 _AGENT_LIMIT = 200
+NO_ANSWER = 499
+"""Stands for the status of a request whose connection ended before there was an answer, as in nginx's logs."""
 
 _REQUESTS, _BYTES, _IN_FLIGHT = Bound(HTTP_REQUESTS), Bound(HTTP_BYTES), Bound(HTTP_IN_FLIGHT)
 _DURATIONS, _FIRST_BYTES = Bound(HTTP_DURATION), Bound(HTTP_FIRST_BYTE)
+_ABORTED = Bound(HTTP_ABORTED)
 _logger = logging.getLogger(ACCESS)
 _request_ids: list[str] = []
 os.register_at_fork(after_in_child=_request_ids.clear)  # or two workers would use the same ones
@@ -116,6 +127,7 @@ class NodeApp:
                 return await self._with_errors(request, record, responder, refusal)
             except asyncio.CancelledError:
                 record.aborted = record.aborted or self._settings.activity.reason_of_cut
+                record.status = record.status or NO_ANSWER
                 raise
             finally:
                 annotate(route=record.route, registry=record.registry, status=record.status, cache=record.cache)
@@ -191,6 +203,8 @@ def _count(record: RequestRecord, started: float, seconds: float) -> None:
     _REQUESTS[record.route, record.status].inc()
     _DURATIONS[served].observe(seconds, _exemplar())
     _BYTES[served].inc(record.sent)
+    if record.aborted:
+        _ABORTED[record.aborted,].inc()
     if record.cache and record.first_byte:
         _FIRST_BYTES[served].observe(record.first_byte - started)
 

@@ -11,7 +11,6 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from proxy.metrics import HTTP_ABORTED, Bound
 from proxy.oci.descriptor import BLOB
 from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsupported
 from proxy.pull.blob import Blob, DigestMismatch, Way
@@ -27,7 +26,6 @@ from proxy.upstream.body import BodyBroken
 ALWAYS = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "scope-proxy"}
 """Docker and older clients take a server without the version for no registry; ours is nobody's business."""
 
-_ABORTED = Bound(HTTP_ABORTED)
 _logger = logging.getLogger(__name__)
 
 
@@ -226,7 +224,6 @@ class Responder:
         """Break the connection: a length not reached, or a chunked body not ended, shows that it is incomplete."""
         if self._request.transport is not None:
             self._request.transport.abort()  # first: nothing below may keep it open
-        _ABORTED[reason,].inc()
         self._record.aborted = reason
         if message:
             self._record.error = message

@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.demo.images import Image
+from proxy.demo.record import Kind
 from proxy.demo.rules import Rules
+from tests.cache.serving import eventually
 from tests.fakes.blobs import MIB, Generated
+from tests.fakes.canaries import Written
 from tests.fakes.client import WITHIN, NodeClient, read_answer, read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import UPSTREAM, blob, manifest, metric, settings, started
+from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, manifest, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(24 * MIB, seed=9)
@@ -28,6 +31,14 @@ async def node(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A proxy that opens two connections to the host, one of them for blobs."""
     async with started(settings([registry.url], host={"maxConnections": 2})) as proxy:
         yield proxy.node
+
+
+def aborted(reason: str) -> float:
+    return metric("scope_proxy_http_aborted_total", reason=reason)
+
+
+def requests(route: str, code: str) -> float:
+    return metric("scope_proxy_http_requests_total", route=route, code=code)
 
 
 async def leave_in_the_middle(node: NodeClient, target: str) -> None:
@@ -63,6 +74,27 @@ async def test_who_leaves_before_the_headers_frees_the_place(node: NodeClient, r
             writer.transport.abort()
         got = await node.get(blob(digest), keep_body=False)
     assert got.sha256 == digest
+    until.set()
+
+
+@pytest.mark.parametrize("kind", ["manifest", "blob", "tags"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_leaves_while_waiting_is_counted_as_one_who_has_left(
+    node: NodeClient, registry: ScriptedRegistry, logs: Written, kind: Kind, method: str
+) -> None:
+    digest = registry.add_blob(UPSTREAM, LARGE).digest
+    target = {"manifest": manifest(), "blob": blob(digest), "tags": f"/v2/{NAME}/tags/list?ns={REG}"}[kind]
+    until, reached = asyncio.Event(), asyncio.Event()
+    registry.script(on(kind=kind), Stall(BEFORE_HEADERS, until, reached))
+    before = aborted("client_gone"), requests(kind, "499"), requests(kind, "0")
+    async with asyncio.timeout(WITHIN), node.opened(method, target) as (_, writer):
+        await reached.wait()
+        writer.transport.abort()
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route=kind) == 0)
+    after = aborted("client_gone"), requests(kind, "499"), requests(kind, "0")
+    assert after == (before[0] + 1, before[1] + 1, before[2])
+    [line] = [line for line in logs.lines if "'aborted'" in line]
+    assert ("'status': 499" in line, "'aborted': 'client_gone'" in line) == (True, True)
     until.set()
 
 

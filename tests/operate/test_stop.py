@@ -1,6 +1,7 @@
 """SIGTERM loses no pull: what is being pulled is pulled to its end, request after request."""
 
 import asyncio
+import json
 import random
 from collections.abc import Mapping
 
@@ -12,7 +13,7 @@ from proxy.runtime.stop import AGAIN_SECONDS
 from tests.cache.serving import reading, rest_of
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, read_answer
-from tests.fakes.interrupts import Stall
+from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
 from tests.fakes.proxy import UPSTREAM, blob, manifest
 from tests.fakes.registry import ScriptedRegistry
@@ -96,6 +97,24 @@ async def test_a_second_signal_ends_it_at_once(program: Program, registry: Scrip
         assert await program.ended() == 0
         assert len(await rest_of(reader)) < 16 * MIB - 1024
     until.set()
+
+
+async def test_a_request_that_waits_when_the_program_ends_is_logged_as_cut_by_that(
+    program: Program, registry: ScriptedRegistry
+) -> None:
+    until, reached = asyncio.Event(), asyncio.Event()
+    registry.script(on(kind="manifest").with_header("Authorization"), Stall(BEFORE_HEADERS, until, reached))
+    program.document["timeouts"] = {"shutdownGrace": "200ms", "drainIdle": "0s"}
+    await program.start()
+    async with asyncio.timeout(WITHIN), program.node.opened("GET", manifest("by-nobody")) as (reader, _):
+        await reached.wait()
+        program.terminate()
+        assert await program.ended() == 0
+        assert await rest_of(reader) == b""
+    until.set()
+    [line] = [line for line in program.log().splitlines() if '"aborted": "' in line and "by-nobody" in line]
+    written = json.loads(line)
+    assert (written["status"], written["aborted"]) == (499, "shutdown")
 
 
 async def _is_not_ready(program: Program) -> bool:
