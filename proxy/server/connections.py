@@ -141,6 +141,12 @@ class NodeConnection(RequestHandler):
             if transport is not None and self.ssl_context is None and transport.get_write_buffer_size():
                 self._loop.call_later(self._server.stall, transport.abort)
 
+    def force_close(self) -> None:
+        """End the connection. In the middle of an answer it is cut: an end as usual could pass for that of the body."""
+        if self._request_in_progress and self.transport is not None:
+            self.transport.abort()
+        super().force_close()
+
     @property
     def _is_waiting(self) -> bool:
         """Whether nothing but the next request is due: no answer is being made, no body thrown away."""

@@ -17,6 +17,7 @@ from proxy.pull.blob import Blob, DigestMismatch, Way
 from proxy.pull.manifest import Manifest
 from proxy.pull.progress import ContentSpan
 from proxy.server.activity import Activity
+from proxy.server.closing import end_properly, ends_with_connection, reset_on_close
 from proxy.server.gates import SMALL_BODY, HeldBodies
 from proxy.server.record import RequestRecord
 from proxy.server.sending import SpanSender
@@ -125,6 +126,10 @@ class Responder:
         return response
 
     async def _send_blob(self, response: web.StreamResponse, blob: Blob) -> None:
+        is_delimited_by_close = ends_with_connection(self._request, blob.length)
+        if is_delimited_by_close:
+            response.force_close()
+            reset_on_close(self._request.transport)
         await response.prepare(self._request)
         sender = SpanSender(self._request, response, self._client_stall)
         async with aclosing(blob.chunks()) as chunks:
@@ -138,6 +143,8 @@ class Responder:
         if blob.length is not None and self._record.sent != blob.length:
             raise BodyBroken(f"{self._record.sent} of {blob.length} bytes were sent")
         await response.write_eof()
+        if is_delimited_by_close:
+            await end_properly(self._request, self._client_stall)
 
     async def _held(self, status: int, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send what is in memory; what is not small counts until the client has taken it."""
@@ -221,7 +228,7 @@ class Responder:
                 _logger.error("a bug: %s %s", self._record.method, self._record.path, exc_info=error)
 
     def _cut(self, reason: str, message: str) -> None:
-        """Break the connection: a length not reached, or a chunked body not ended, shows that it is incomplete."""
+        """Break the connection: a length not reached, a chunked body not ended, or a reset shows that there is more."""
         if self._request.transport is not None:
             self._request.transport.abort()  # first: nothing below may keep it open
         self._record.aborted = reason

@@ -115,7 +115,6 @@ class NodeClient:
         self, method: str, target: str, *headers: tuple[str, str], body: bytes = b"", receive_buffer: int | None = None
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A connection on which a request has been sent and whose answer is still to be read."""
-        reader, writer = await self._connect(receive_buffer)
         names = {name.lower() for name, _ in headers}
         lines = [f"{method} {target} HTTP/1.1"]
         if "host" not in names:
@@ -123,8 +122,17 @@ class NodeClient:
         if body:
             lines.append(f"Content-Length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in headers]
-        try:
+        async with self.connected(receive_buffer) as (reader, writer):
             writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+            yield reader, writer
+
+    @asynccontextmanager
+    async def connected(
+        self, receive_buffer: int | None = None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection on which nothing has been sent yet."""
+        reader, writer = await self._connect(receive_buffer)
+        try:
             yield reader, writer
         finally:
             writer.close()
