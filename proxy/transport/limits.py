@@ -20,7 +20,7 @@ class QueueFull(Exception):
 
 
 class Size(IntEnum):
-    """What a request moves: manifests and tokens are small, blobs are large."""
+    """What a request moves: bodies of blobs are large, all else is small."""
 
     SMALL = 0
     LARGE = 1

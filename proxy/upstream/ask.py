@@ -11,6 +11,8 @@ from proxy.oci.request import Operation
 from proxy.routing.table import Target
 from proxy.transport.limits import Size
 
+FIRST_BYTE = ByteRange(0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -27,8 +29,9 @@ class Ask:
 
     @property
     def size(self) -> Size:
-        """How much it moves."""
-        return Size.LARGE if self.operation is Operation.BLOB else Size.SMALL
+        """How much it moves: bodies of blobs are large, but not the one byte that is asked for in place of a HEAD."""
+        is_body = self.operation is Operation.BLOB and self.method == "GET"
+        return Size.LARGE if is_body and self.range != FIRST_BYTE else Size.SMALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from proxy.metrics import (
     UPSTREAM_UP,
     Bound,
 )
-from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
@@ -27,7 +26,7 @@ from proxy.transport.redirect import Followed
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.transport.session import Sessions
 from proxy.transport.upstream_time import UpstreamTime, at_upstream, measured
-from proxy.upstream.ask import Ask, Opened
+from proxy.upstream.ask import FIRST_BYTE, Ask, Opened
 from proxy.upstream.authorized import Authorized, Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
@@ -216,7 +215,7 @@ def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:
 
 
 def _as_get(ask: Ask) -> Ask:
-    first_byte = ByteRange(0, 0) if ask.operation is Operation.BLOB else None
+    first_byte = FIRST_BYTE if ask.operation is Operation.BLOB else None
     return Ask(ask.operation, ask.suffix, "GET", ask.accept, first_byte, ask.query)
 
 
