@@ -12,7 +12,7 @@ from proxy.pull.manifest_fetcher import Fetched
 from proxy.pull.repository import repository_key
 from proxy.pull.stored import Stored
 from proxy.routing.table import Route
-from proxy.store.blobs import BlobStore
+from proxy.store.blobs import BlobStore, StoreError
 from proxy.store.eviction import Evictor
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
@@ -96,11 +96,15 @@ class ManifestStore:
         if progress is None:
             return None
         try:
+            if progress.size is None or progress.size > MANIFEST_LIMIT:
+                return None  # a blob: the beginning of it could pass for a manifest
             while not progress.verified and progress.failure is None:
                 await progress.changed()
             if progress.failure is not None or progress.content is None:
                 return None
-            content = await progress.content.read(0, MANIFEST_LIMIT)
+            content = await progress.content.read(0, progress.size)
+            if len(content) != progress.size:
+                raise StoreError(f"the stored file of {digest} is shorter than it was")
         finally:
             progress.release()
         try:
