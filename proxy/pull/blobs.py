@@ -34,24 +34,25 @@ class Blobs:
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
+        deadline = Deadline.after(self._parts.timeouts.blob)
         try:
-            blob = await self._get(route, digest, wanted_range)
+            blob = await self._get(route, digest, wanted_range, deadline)
         except StoreError as error:
             _logger.warning("%s passes through: %s", digest, error)
-            blob = await self._parts.passthrough.get(route, digest, wanted_range)
+            blob = await self._parts.passthrough.get(route, digest, wanted_range, deadline)
         _SERVED["blob", blob.way].inc()
         return blob
 
     async def head(self, route: Route, digest: Digest) -> int:
         """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
+        deadline = Deadline.after(self._parts.timeouts.blob)
         try:
-            return await self._head(route, digest)
+            return await self._head(route, digest, deadline)
         except StoreError as error:
             _logger.warning("%s passes through: %s", digest, error)
-            return await self._parts.passthrough.head(route, digest)
+            return await self._parts.passthrough.head(route, digest, deadline)
 
-    async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None) -> Blob:
-        deadline = Deadline.after(self._parts.timeouts.blob)
+    async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None, deadline: Deadline) -> Blob:
         self._sources.refuse_manifest(route, digest)
         await self._parts.suspects.refuse_tail(route.registry, digest, wanted)
         content = await self._sources.small(route, digest)
@@ -91,8 +92,7 @@ class Blobs:
             distrust=lambda: self._parts.stored.distrust(digest),
         )
 
-    async def _head(self, route: Route, digest: Digest) -> int:
-        deadline = Deadline.after(self._parts.timeouts.blob)
+    async def _head(self, route: Route, digest: Digest, deadline: Deadline) -> int:
         self._sources.refuse_manifest(route, digest)
         content = await self._sources.small(route, digest)
         if content is not None:
@@ -102,7 +102,7 @@ class Blobs:
             return size
         size = await self._sources.ask_size(route, digest, deadline)
         if size is None or (size <= SMALL and self._parts.kinds.known(digest) is None):
-            blob = await self._get(route, digest, None)
+            blob = await self._get(route, digest, None, deadline)
             blob.close()
             size = size if blob.size is None else blob.size
         if size is None:

@@ -71,11 +71,11 @@ class PassThrough:
         await self._suspects.refuse_tail(route.registry, digest, wanted_range)
         return await self._get(wanted, deadline or Deadline.after(self._timeouts.blob))
 
-    async def head(self, route: Route, digest: Digest) -> int:
+    async def head(self, route: Route, digest: Digest, deadline: Deadline | None = None) -> int:
         """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
         wanted = _Wanted(route, digest)
         self._refuse_manifest(wanted)
-        deadline = Deadline.after(self._timeouts.blob)
+        deadline = deadline or Deadline.after(self._timeouts.blob)
         size = await self._client.fetch(route, wanted.ask("HEAD"), deadline, told_size)
         if size is None or self._may_be_manifest(digest, size):
             blob = await self._get(wanted, deadline)

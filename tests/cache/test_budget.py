@@ -1,6 +1,8 @@
 """The budget of a request ends the wait, not the fetch."""
 
 import asyncio
+import errno
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from proxy.demo.images import Image
 from tests.cache.serving import BLOB, cached, eventually, way
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
+from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
 from tests.fakes.proxy import UPSTREAM, blob, manifest, metric
@@ -84,3 +87,37 @@ async def test_a_wait_that_the_upstream_asks_for_beyond_the_budget_is_told_at_on
         got = await node.get(manifest() if kind == "manifest" else blob(next(iter(image.blobs))))
     assert (got.status, got.header("Retry-After")) == (503, "40")
     assert len(plain.record.all()) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_passes_through_after_trouble_of_the_store_has_what_is_left_of_the_time(
+    plain: ScriptedRegistry, folder: Path, never: Stall, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """It ends before a request that began when a third of its time was over, and two thirds before the trouble."""
+    digest, other = (plain.add_blob(UPSTREAM, Generated(500_000, seed=seed)).digest for seed in (83, 84))
+    until, reached = asyncio.Event(), asyncio.Event()
+    plain.script(on(method, "blob", reference=digest).nth(1), Stall(BEFORE_HEADERS, until, reached))
+    plain.script(on(method, "blob", reference=digest).starting(2), never)
+    plain.script(on(method, "blob", reference=other), never)
+    plain.script(on(kind="manifest"), never)
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error") if method == "HEAD" else OSError(errno.EIO, "disk I/O error")
+
+    ended: list[str] = []
+
+    async def pull(node: NodeClient, asked: str) -> None:
+        assert (await node.send(method, blob(asked))).status == 504
+        ended.append(asked)
+
+    times = {"blob": "3s", "manifest": "1s"}
+    async with cached([plain.url], folder, timeouts=times) as node, asyncio.TaskGroup() as tasks:
+        monkeypatch.setattr("proxy.store.index.Index._mended" if method == "HEAD" else "os.pwritev", refuse)
+        tasks.create_task(pull(node, digest))
+        await reached.wait()
+        assert (await node.get(manifest())).status == 504  # a second has passed
+        tasks.create_task(pull(node, other))
+        assert (await node.get(manifest())).status == 504
+        until.set()
+    assert ended == [digest, other]
+    assert len(plain.record.of("blob", method)) >= 3
