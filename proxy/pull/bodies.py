@@ -29,13 +29,3 @@ def content_length(opened: Opened) -> int | None:
     """The length that the answer's header tells, in bytes; None where it tells none."""
     text = opened.response.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-async def skip(opened: Opened, count: int) -> None:
-    """Pass over what is there already, where the server takes no ranges; raises Wrong for a body that is shorter."""
-    while count > 0:
-        chunk = await opened.response.content.read(count)
-        if not chunk:
-            raise Wrong("the blob sent again is shorter than before")
-        _BYTES[opened.upstream,].inc(len(chunk))
-        count -= len(chunk)

@@ -15,7 +15,7 @@ from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
-from proxy.pull.bodies import content_length, skip
+from proxy.pull.bodies import content_length
 from proxy.pull.download import first_of, rehash, write_through
 from proxy.pull.progress import Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.repository import repository_key, starter_of
@@ -28,7 +28,7 @@ from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
 from proxy.upstream.ask import Ask, Opened
-from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first
+from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
 
@@ -277,19 +277,20 @@ class Downloads:
     async def _opened(self, route: Route, ask: Ask, offset: int, opened: Opened) -> _Answer:
         """The body from `offset` on, and the size of the whole as far as it is told; raises Wrong."""
         host = opened.target.endpoint.origin.authority
-        size = content_length(opened)
+        size, position = content_length(opened), 0
         if opened.response.status == 206:  # noqa: PLR2004
             span = Span.parse(opened.response.headers.get("Content-Range"))
             if span is None or span.first != offset or span.size is None or span.last != span.size - 1:
                 raise Wrong(f"{host} sent another range of {ask.suffix} than was asked for")
-            size = span.size
-        elif offset:
-            await skip(opened, offset)
+            size, position = span.size, offset
+        else:
+            refuse_shorter(opened, offset)
         timeouts = self._settings.timeouts
         source = BodySource(
             self._client, route, Ask(ask.operation, ask.suffix, "GET", ask.accept), timeouts.stall, timeouts.blob
         )
-        return ResumingBody(source, opened, offset, None if size is None else size - 1), size, opened.target
+        body = ResumingBody(source, opened, offset, None if size is None else size - 1, position=position)
+        return body, size, opened.target
 
 
 def _delivered(body: ResumingBody, route: Route, offset: int) -> Origins | None:

@@ -15,14 +15,14 @@ from proxy.oci.errors import BlobUnknown, RangeInvalid, RegistryError, UpstreamD
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blob import Blob, DigestMismatch
-from proxy.pull.bodies import content_length, read_at_most, skip
+from proxy.pull.bodies import content_length, read_at_most
 from proxy.pull.download import Hasher
 from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.ask import Ask, Opened
-from proxy.upstream.body import BodyBroken, BodySource, ResumingBody
+from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.failure import Wrong
 
@@ -227,9 +227,9 @@ class PassThrough:
                 raise Wrong(f"{opened.target.endpoint.origin.authority} sent another range than was asked for")
             return ResumingBody(self._source(asked), opened, first, span.last)
         size = content_length(opened)
-        await skip(opened, first)
+        refuse_shorter(opened, first)
         end = last if last is not None else None if size is None else size - 1
-        return ResumingBody(self._source(asked), opened, first, end)
+        return ResumingBody(self._source(asked), opened, first, end, position=0)
 
     def _source(self, wanted: _Wanted) -> BodySource:
         ask = replace(wanted.ask(), range=None)

@@ -44,13 +44,17 @@ class BodySource:
 class ResumingBody:
     """The bytes `first` to `last` of a blob, whatever happens to the connections that carry them.
 
-    Without a known `last` the end of the answer is the end.
+    Without a known `last` the end of the answer is the end. `position` is the byte that the answer begins with, where
+    that is not `first`: a server without ranges sends a blob from its beginning, and what comes first is passed over.
     """
 
-    def __init__(self, source: BodySource, opened: Opened, first: int, last: int | None) -> None:
+    def __init__(
+        self, source: BodySource, opened: Opened, first: int, last: int | None, *, position: int | None = None
+    ) -> None:
         self._source = source
         self._opened = opened
         self._offset = first
+        self._position = first if position is None else position
         self._last = last
         self.origins = {opened.target.endpoint.origin}
         """The endpoints that have sent bytes of it, redirects to object stores aside."""
@@ -84,18 +88,28 @@ class ResumingBody:
         self._opened.close()
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
-        """Chunks of the current connection, never beyond the last byte wanted."""
-        content = self._opened.response.content
+        """Chunks of the current connection from the byte that is wanted next, never beyond the last one."""
         while self._last is None or self._offset <= self._last:
-            async with asyncio.timeout(self._source.stall):
-                chunk = await content.readany()
+            chunk = await self._receive()
             if not chunk:
+                if self._position < self._offset:
+                    raise aiohttp.ClientPayloadError("the blob sent again is shorter than before")
                 return
-            _BYTES[self._source.route.upstream,].inc(len(chunk))
+            passed_over = self._offset - self._position
+            self._position += len(chunk)
+            chunk = chunk[passed_over:]
             if self._last is not None:
                 chunk = chunk[: self._last + 1 - self._offset]
-            self._offset += len(chunk)
-            yield chunk
+            if chunk:
+                self._offset += len(chunk)
+                yield chunk
+
+    async def _receive(self) -> bytes:
+        """What has come, empty at the end; raises TimeoutError where nothing comes for too long."""
+        async with asyncio.timeout(self._source.stall):
+            chunk = await self._opened.response.content.readany()
+        _BYTES[self._source.route.upstream,].inc(len(chunk))
+        return chunk
 
     async def _resume(self) -> None:
         """Ask for the rest, of whichever endpoint has it; raises BodyBroken."""
@@ -112,25 +126,24 @@ class ResumingBody:
             raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
 
     async def _check_resumed(self, opened: Opened) -> Opened:
-        """The answer, set to the byte that is wanted next."""
-        response = opened.response
+        """The answer, if the byte that is wanted next is in it; raises Wrong."""
+        response, host = opened.response, opened.target.endpoint.origin.authority
         if response.status == 206:  # noqa: PLR2004
             span = Span.parse(response.headers.get("Content-Range"))
             if span is None or span.first != self._offset:
-                raise Wrong(f"{opened.target.endpoint.origin.authority} sent another range than was asked for")
+                raise Wrong(f"{host} sent another range than was asked for")
+            self._position = self._offset
         else:
-            await self._skip(response)
+            refuse_shorter(opened, self._offset)
+            self._position = 0
         return opened
 
-    async def _skip(self, response: aiohttp.ClientResponse) -> None:
-        """Pass over what was read before, where the server takes no ranges; bounded by the budget of the request."""
-        left = self._offset
-        while left > 0:
-            chunk = await response.content.read(left)
-            if not chunk:
-                raise Wrong("the blob sent again is shorter than before")
-            _BYTES[self._source.route.upstream,].inc(len(chunk))
-            left -= len(chunk)
+
+def refuse_shorter(opened: Opened, count: int) -> None:
+    """Raise Wrong for an answer with a whole blob that has fewer bytes than have come before."""
+    size = opened.response.content_length
+    if size is not None and size < count:
+        raise Wrong(f"{opened.target.endpoint.origin.authority}: the blob sent again is shorter than before")
 
 
 def others_first(route: Route, target: Target) -> Route:

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.oci.reference import Digest
-from proxy.store.layout import Layout
 from tests.cache.serving import BLOB, cached, eventually
 from tests.fakes.blobs import MIB, Generated
-from tests.fakes.changes import IgnoreRange, Reply
+from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient, read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
@@ -86,21 +84,6 @@ async def test_an_endpoint_that_is_slow_is_not_taken_to_be_down(
         until.set()
         assert await until_told(node, blob(digest)) == 200
     assert len(plain.record.of("blob")) == 1
-
-
-async def test_an_answer_that_has_begun_is_not_asked_for_again(plain: ScriptedRegistry, folder: Path) -> None:
-    """What an interrupted writer has left is passed over, where the server takes no ranges; that may take long."""
-    digest = plain.add_blob(UPSTREAM, LARGE).digest
-    until, reached = asyncio.Event(), asyncio.Event()
-    plain.script(BLOB, IgnoreRange(), Stall(2 * MIB, until, reached))
-    async with cached([plain.url], folder, timeouts=SOON) as node:
-        Layout(folder).part(Digest.parse(digest)).write_bytes(b"".join(LARGE.pieces(0, 4 * MIB)))
-        assert (await node.get(blob(digest))).status == 504
-        assert reached.is_set()
-        until.set()
-        assert await until_told(node, blob(digest)) == 200
-    [asked] = plain.record.of("blob", "GET")
-    assert asked.headers["range"] == f"bytes={4 * MIB}-"
 
 
 async def test_when_both_are_lost_their_places_are_given_back(
