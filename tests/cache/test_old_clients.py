@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
+from proxy.transport.verification import client_context
 from tests.cache.serving import BLOB, eventually
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte, Reply
@@ -29,7 +30,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
     """A listener's settings, and what nodes connect to it with."""
     if request.param == "plain":
         return {"address": "127.0.0.1:0"}, None
-    authority, nodes = trustme.CA(), ssl.create_default_context()
+    authority, nodes = trustme.CA(), client_context()
     authority.configure_trust(nodes)
     shown = authority.issue_cert("127.0.0.1")
     shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
