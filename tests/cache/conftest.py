@@ -1,8 +1,12 @@
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
+from proxy.transport.verification import client_context
 from tests.cache.serving import cached, descriptors, eventually, open_files
 from tests.fakes.client import NodeClient
 from tests.fakes.fixtures import image, logs, never, plain, second
@@ -37,3 +41,16 @@ async def node(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClien
     """A node in front of a proxy with an empty cache in front of the plain registry."""
     async with cached([plain.url], folder) as node:
         yield node
+
+
+@pytest.fixture(params=["plain", "tls"])
+def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], ssl.SSLContext | None]:
+    """A listener's settings, and what nodes connect to it with."""
+    if request.param == "plain":
+        return {"address": "127.0.0.1:0"}, None
+    authority, nodes = trustme.CA(), client_context()
+    authority.configure_trust(nodes)
+    shown = authority.issue_cert("127.0.0.1")
+    shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
+    files = {"certFile": str(tmp_path / "tls.pem"), "keyFile": str(tmp_path / "tls.pem")}
+    return {"address": "127.0.0.1:0", "tls": files}, nodes

@@ -13,14 +13,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-import trustme
 from aiohttp.http_writer import StreamWriter
 
 from proxy.demo.images import make_image
 from proxy.metrics import HTTP_ABORTED
 from proxy.oci.errors import BlobUnknown, RegistryError, UpstreamUnavailable
 from proxy.store.blobs import StoreError
-from proxy.transport.verification import client_context
 from tests.cache.serving import BLOB, cached, eventually, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import Written
@@ -51,19 +49,6 @@ ERRORS: tuple[Callable[[], BaseException], ...] = (
     lambda: aiohttp.ClientConnectionResetError("reset"),
     asyncio.CancelledError,
 )
-
-
-@pytest.fixture(params=["plain", "tls"])
-def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], ssl.SSLContext | None]:
-    """A listener's settings, and what nodes connect to it with."""
-    if request.param == "plain":
-        return {"address": "127.0.0.1:0"}, None
-    authority, nodes = trustme.CA(), client_context()
-    authority.configure_trust(nodes)
-    shown = authority.issue_cert("127.0.0.1")
-    shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
-    files = {"certFile": str(tmp_path / "tls.pem"), "keyFile": str(tmp_path / "tls.pem")}
-    return {"address": "127.0.0.1:0", "tls": files}, nodes
 
 
 @pytest.fixture(params=["stored", "streamed", "chunked", "whole"])

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
-from proxy.transport.verification import client_context
 from tests.cache.serving import BLOB, eventually
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte, Reply
@@ -23,19 +21,6 @@ from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(9 * MIB + 5, seed=211)
 WHOLE = b"".join(LARGE.pieces(0, LARGE.size))
-
-
-@pytest.fixture(params=["plain", "tls"])
-def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], ssl.SSLContext | None]:
-    """A listener's settings, and what nodes connect to it with."""
-    if request.param == "plain":
-        return {"address": "127.0.0.1:0"}, None
-    authority, nodes = trustme.CA(), client_context()
-    authority.configure_trust(nodes)
-    shown = authority.issue_cert("127.0.0.1")
-    shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
-    files = {"certFile": str(tmp_path / "tls.pem"), "keyFile": str(tmp_path / "tls.pem")}
-    return {"address": "127.0.0.1:0", "tls": files}, nodes
 
 
 @pytest.fixture(params=["uncached", "cached"])

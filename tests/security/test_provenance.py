@@ -1,7 +1,7 @@
 """Where clients have rights of their own, cached bytes count only for routes whose endpoints delivered them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,12 +72,27 @@ async def pair(folder: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
         ScriptedRegistry([], replace(rules, accounts=guests)) as hostile,
     ):
         hostile.library.repository(UPSTREAM)
-        registries = {
-            REG: {"endpoints": [private.url], "rewrites": list(REWRITES)},
-            OTHER: {"endpoints": [hostile.url], "rewrites": list(REWRITES)},
-        }
+        registries = routes({REG: [private], OTHER: [hostile]})
         async with cached([private.url], folder, registries=registries, **settings, **more) as node:
             yield Pair(private, hostile, node, (login(OWNER),) if owners else (), (login(GUEST),) if guests else ())
+
+
+def routes(servers: Mapping[str, Sequence[ScriptedRegistry]]) -> dict[str, Any]:
+    """The section `registries`: each name with its endpoints."""
+    return {
+        name: {"endpoints": [server.url for server in listed], "rewrites": list(REWRITES)}
+        for name, listed in servers.items()
+    }
+
+
+@asynccontextmanager
+async def two() -> AsyncIterator[tuple[ScriptedRegistry, ScriptedRegistry]]:
+    """Two registries that want no token."""
+    async with (
+        ScriptedRegistry([], Rules(dialect="none")) as one,
+        ScriptedRegistry([], Rules(dialect="none")) as other,
+    ):
+        yield one, other
 
 
 def told(digest: str, size: int) -> Reply:
@@ -197,16 +212,10 @@ async def test_a_download_in_flight_is_not_joined_from_another_registry(tmp_path
 async def test_who_delivers_it_is_served_from_the_cache_from_then_on(
     tmp_path: Path, content: Generated, restarted: bool
 ) -> None:
-    async with (
-        ScriptedRegistry([], Rules(dialect="none")) as one,
-        ScriptedRegistry([], Rules(dialect="none")) as other,
-    ):
+    async with two() as (one, other):
         digest = one.add_blob(UPSTREAM, content).digest
         other.add_blob(UPSTREAM, content)
-        registries = {
-            name: {"endpoints": [server.url], "rewrites": list(REWRITES)}
-            for name, server in ((REG, one), (OTHER, other))
-        }
+        registries = routes({REG: [one], OTHER: [other]})
         more: Mapping[str, Any] = {"registries": registries, "access": list(ALLOW)}
         async with cached([one.url], tmp_path / "cache", **more) as node:
             for name in (REG, OTHER):
@@ -228,17 +237,10 @@ async def _assert_hits(node: NodeClient, digest: str) -> None:
 
 async def test_a_body_of_two_origins_counts_only_where_both_belong(tmp_path: Path) -> None:
     """A hostile second endpoint delivers the tail: the first one has not shown that it holds the whole."""
-    async with (
-        ScriptedRegistry([], Rules(dialect="none")) as good,
-        ScriptedRegistry([], Rules(dialect="none")) as evil,
-    ):
+    async with two() as (good, evil):
         digest = good.add_blob(UPSTREAM, LARGE).digest
         evil.add_blob(UPSTREAM, LARGE)
-        registries = {
-            REG: {"endpoints": [good.url], "rewrites": list(REWRITES)},
-            OTHER: {"endpoints": [good.url, evil.url], "rewrites": list(REWRITES)},
-            "evil.example": {"endpoints": [evil.url], "rewrites": list(REWRITES)},
-        }
+        registries = routes({REG: [good], OTHER: [good, evil], "evil.example": [evil]})
         good.script(BLOB.nth(1), Cut(2 * MIB))
         async with cached([good.url], tmp_path / "cache", registries=registries, access=list(ALLOW)) as node:
             got = await node.get(blob(digest, registry=OTHER), keep_body=False)
@@ -254,17 +256,10 @@ async def test_a_body_of_two_origins_counts_only_where_both_belong(tmp_path: Pat
 @pytest.mark.parametrize("left", [3 * MIB, LARGE.size], ids=["a beginning", "all"])
 async def test_a_part_that_was_left_behind_counts_for_the_whole_route_alone(tmp_path: Path, left: int) -> None:
     """A writer that was killed may have had it from any endpoint of its route."""
-    async with (
-        ScriptedRegistry([], Rules(dialect="none")) as good,
-        ScriptedRegistry([], Rules(dialect="none")) as evil,
-    ):
+    async with two() as (good, evil):
         digest = good.add_blob(UPSTREAM, LARGE).digest
         evil.add_blob(UPSTREAM, LARGE)
-        registries = {
-            OTHER: {"endpoints": [evil.url, good.url], "rewrites": list(REWRITES)},
-            REG: {"endpoints": [good.url], "rewrites": list(REWRITES)},
-            "evil.example": {"endpoints": [evil.url], "rewrites": list(REWRITES)},
-        }
+        registries = routes({OTHER: [evil, good], REG: [good], "evil.example": [evil]})
         folder = tmp_path / "cache"
         domain = domain_name(frozenset(Origin.parse(server.url) for server in (good, evil)))
         async with cached([good.url], folder, registries=registries, access=list(ALLOW)) as node:
@@ -280,16 +275,10 @@ async def test_a_part_that_was_left_behind_counts_for_the_whole_route_alone(tmp_
 
 
 async def test_where_every_client_may_pull_everything_content_is_shared(tmp_path: Path) -> None:
-    async with (
-        ScriptedRegistry([], Rules(dialect="none")) as one,
-        ScriptedRegistry([], Rules(dialect="none")) as other,
-    ):
+    async with two() as (one, other):
         digest = one.add_blob(UPSTREAM, LARGE).digest
         other.add_blob(UPSTREAM, LARGE)
-        registries = {
-            name: {"endpoints": [server.url], "rewrites": list(REWRITES)}
-            for name, server in ((REG, one), (OTHER, other))
-        }
+        registries = routes({REG: [one], OTHER: [other]})
         async with cached([one.url], tmp_path / "cache", registries=registries) as node:
             assert way(await node.get(blob(digest), keep_body=False)) == "miss"
             got = await node.get(blob(digest, registry=OTHER), keep_body=False)
@@ -299,15 +288,9 @@ async def test_where_every_client_may_pull_everything_content_is_shared(tmp_path
 
 async def test_rules_that_come_with_a_reload_count_for_what_was_cached_before(tmp_path: Path) -> None:
     """What is delivered is recorded also while nobody needs to know."""
-    async with (
-        ScriptedRegistry([], Rules(dialect="none")) as one,
-        ScriptedRegistry([], Rules(dialect="none")) as other,
-    ):
+    async with two() as (one, other):
         digest = one.add_blob(UPSTREAM, LARGE).digest
-        registries = {
-            name: {"endpoints": [server.url], "rewrites": list(REWRITES)}
-            for name, server in ((REG, one), (OTHER, other))
-        }
+        registries = routes({REG: [one], OTHER: [other]})
         other.script(on("HEAD", "blob"), told(digest, LARGE.size))
         more: Mapping[str, Any] = {"registries": registries}
         async with cached([one.url], tmp_path / "cache", **more) as node:
