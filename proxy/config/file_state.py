@@ -11,7 +11,10 @@ FileState = tuple[int, int, int, int]
 
 def require_regular(file: str) -> None:
     """Raise OSError for what is no regular file, such as a pipe: reading it might never end."""
-    if not stat.S_ISREG(Path(file).stat().st_mode):
+    mode = Path(file).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is no regular file")
 
 

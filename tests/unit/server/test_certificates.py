@@ -75,7 +75,7 @@ def test_each_file_is_named_with_its_setting(tls: ListenerTls, setting: str, nam
     file.unlink()
     assert complaint(tls) == f"{setting}: cannot read {file}: No such file or directory"
     file.mkdir()
-    assert complaint(tls) == f"{setting}: cannot read {file}: it is no regular file"
+    assert complaint(tls) == f"{setting}: cannot read {file}: Is a directory"
     file.rmdir()
     for broken in (b"", b"canary", data[:100], data.replace(b"\n", b"\n!canary", 3)):
         file.write_bytes(broken)
