@@ -196,7 +196,7 @@ class BlobSources:
         """Whether the first bytes could be those of a manifest; layers do not begin so, and need not be waited for."""
         try:
             await self._as_own(
-                lambda: bool(progress.available) or progress.verified or progress.failure is not None,
+                lambda: bool(progress.available) or progress.has_ended,
                 route,
                 digest,
                 progress,
@@ -244,9 +244,7 @@ class BlobSources:
             return
         waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE)
         try:
-            await self._until(
-                lambda: progress.verified or progress.failure is not None, route, digest, progress, waiting
-            )
+            await self._until(lambda: progress.has_ended, route, digest, progress, waiting)
         except DeadlineExceeded:
             raise ServedElsewhere("another registry has not sent all of it in time") from None
 
@@ -279,7 +277,7 @@ class BlobSources:
         """Wait for all bytes of what is small, or could be a manifest, and look at them; whether they came."""
         try:
             await self._as_own(
-                lambda: progress.verified or progress.failure is not None or progress.available > SMALL,
+                lambda: progress.has_ended or progress.available > SMALL,
                 route,
                 digest,
                 progress,

@@ -98,7 +98,7 @@ class ManifestStore:
         try:
             if progress.size is None or progress.size > MANIFEST_LIMIT:
                 return None  # a blob: the beginning of it could pass for a manifest
-            while not progress.verified and progress.failure is None:
+            while not progress.has_ended:
                 await progress.changed()
             if progress.failure is not None or progress.content is None:
                 return None

@@ -88,6 +88,11 @@ class Progress:
         self.started.set()
         self._publish()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come: all of it is there and right, or it has failed."""
+        return self.verified or self.failure is not None
+
     async def changed(self, seconds: float | None = None) -> None:
         """Wait for the next change, for so many seconds at the most."""
         with contextlib.suppress(TimeoutError):

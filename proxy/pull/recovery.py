@@ -88,7 +88,7 @@ class Recovery:
                 await fresh.started.wait()
         except DeadlineExceeded:
             raise BodyBroken("the upstream has not begun to send it again in time") from None
-        while not fresh.verified and fresh.failure is None and (all_of_it or fresh.available < sent.offset):
+        while not fresh.has_ended and (all_of_it or fresh.available < sent.offset):
             await fresh.changed()
 
     async def _refuse_failed(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:

@@ -12,10 +12,10 @@ from proxy.auth import watched_file
 from proxy.transport.clock import Deadline
 from tests.fakes.canaries import OTHER_PASSWORD, PASSWORD, Written, basic
 from tests.fakes.client import WITHIN, Got, NodeClient
-from tests.fakes.proxy import LOGIN, manifest, settings, started
+from tests.fakes.proxy import manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import OWNER, PRIVATE, Header, login, scene
-from tests.security.test_clients import SCOPES, bearing, token_of, with_token
+from tests.security.test_clients import SCOPES, bearing, guarded, token_of, with_token
 
 pytestmark = pytest.mark.security
 
@@ -74,14 +74,6 @@ EMPTIED: Mapping[str, Callable[[Path], None]] = {
     "link-to-nothing": link_to_nothing,
 }
 """Ways in which a file comes to name nobody."""
-
-
-@asynccontextmanager
-async def guarded(registry: ScriptedRegistry, file: Path) -> AsyncIterator[NodeClient]:
-    """A proxy that asks for the users of a file."""
-    listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(file)}}
-    async with started(settings([registry.url], login=LOGIN, listeners=[listener])) as proxy:
-        yield proxy.node
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Small helpers of these tests."""
 
+from dataclasses import dataclass
+
 from proxy.auth.exchange import TokenRequest
 from proxy.auth.realm import judge_realm
 from proxy.config.address import Origin
@@ -10,6 +12,16 @@ ROBOT = Login("robot", LoginKind.PASSWORD, "robot", "s3cret")
 REFRESH = Login("refresh", LoginKind.IDENTITY_TOKEN, "", "s3cret-refresh")
 REPOSITORY = "team/app"
 SCOPE = f"repository:{REPOSITORY}:pull"
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that stands still until it is set; in seconds."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def token_request(

@@ -3,7 +3,6 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
@@ -14,6 +13,7 @@ from proxy.auth.htpasswd import CHECKS_AT_ONCE, WRONG_SECONDS, Htpasswd, TooMany
 from proxy.auth.htpasswd_file import NAME_LIMIT
 from proxy.auth.watched_file import LOOK_SECONDS
 from tests.unit.auth.hashing import Hashing
+from tests.unit.auth.support import Clock
 
 ALICE = "correct horse"
 BOB = "pässwörd"
@@ -24,14 +24,6 @@ HERE, THERE = "192.0.2.1", "192.0.2.2"
 def hashed(password: str, kind: str = "2y", cost: int = 4) -> str:
     value = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(cost)).decode()
     return f"${kind}${value.removeprefix('$2b$')}"
-
-
-@dataclass(slots=True)
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

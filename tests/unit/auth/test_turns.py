@@ -7,16 +7,9 @@ import pytest
 
 from proxy.auth import turns
 from proxy.auth.turns import FAILED_SECONDS, TooManyWaiting, Turns, client_of
+from tests.unit.auth.support import Clock
 
 HERE, THERE, ELSEWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
-
-
-@dataclass(slots=True)
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass(slots=True)

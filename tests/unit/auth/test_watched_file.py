@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.auth.watched_file import LOOK_SECONDS, PROBLEMS_SHOWN, FileKind, Parsed, WatchedFile, read_now
+from tests.unit.auth.support import Clock
 
 LIMIT = 100
 
@@ -25,14 +26,6 @@ def parse(content: bytes, file: str) -> Parsed[frozenset[str]]:
 
 NONE: frozenset[str] = frozenset()
 WORDS = FileKind("wordFile", "words", LIMIT, parse, NONE, "holds no word: write one", "there are no words")
-
-
-@dataclass(slots=True)
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass(slots=True)

@@ -26,10 +26,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def port() -> Iterator[int]:
-    """Where a proxy that is being stopped answers."""
-    with http.server.HTTPServer(("127.0.0.1", 0), _Handler) as server:
+@contextmanager
+def answering(handler: type[http.server.BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of a server with this handler."""
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -37,6 +39,13 @@ def port() -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where a proxy that is being stopped answers."""
+    with answering(_Handler) as port:
+        yield port
 
 
 def healthcheck(*arguments: str) -> Result:
@@ -106,17 +115,8 @@ class _Listener(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def listening(status: int, name: str, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """The port of something that answers nodes so."""
-    handler = type("Handler", (_Listener,), {"status": status, "name": name})
-    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(type("Handler", (_Listener,), {"status": status, "name": name}), tls) as port:
+        yield port
 
 
 @pytest.mark.parametrize(
