@@ -6,6 +6,7 @@ Blocking calls.
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from proxy.store.blobs import StoreError
@@ -45,13 +46,20 @@ def refuse_others(root: Path) -> None:
         raise StoreError(problem)
     for path, status in _made(root):
         if status.st_mode & stat.S_IWGRP:
-            path.chmod(stat.S_IMODE(status.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
+            with suppress(FileNotFoundError):
+                path.chmod(stat.S_IMODE(status.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
 
 
 def _made(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What a store has made in its directory; links are never followed: whoever opens one says so."""
+    """What a store has made in its directory; links are never followed: whoever opens one says so.
+
+    What is gone since it was listed is passed over: another process that starts may be moving an older store away.
+    """
     for path in sorted(path for pattern in NAMES for path in root.glob(pattern)):
-        status = path.lstat()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
         if not stat.S_ISLNK(status.st_mode):
             yield path, status
 

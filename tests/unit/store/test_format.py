@@ -1,4 +1,5 @@
 import fcntl
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from proxy.store.files import locked_file
 from proxy.store.format import FORMAT, Replaced, open_folder
 from proxy.store.layout import Layout
 from proxy.store.tidy import tidy
-from tests.unit.store.support import ended, made, modes, process, put_file, said
+from tests.unit.store.support import made, modes, process, put_file, said
 
 
 @pytest.mark.security
@@ -115,17 +116,18 @@ def test_of_many_processes_one_replaces_it(tmp_path: Path) -> None:
     put_file(layout, b"blob")
     (layout.root / "format").write_text("0")
     code = "from proxy.store.format import open_folder\nprint('ready', flush=True); input(); print(open_folder(layout))"
-    others = [process(code, layout.root) for _ in range(4)]
-    for other in others:
-        assert said(other) == "ready"
-    for other in others:
-        assert other.stdin is not None
-        other.stdin.write("\n")
-        other.stdin.flush()
-    assert sorted(said(other) for other in others) == sorted(
-        ["None", "None", "None", str(Replaced(layout.root / "emptied-format-0-1", is_kept=False))]
-    )
-    assert [ended(other) for other in others] == [0] * 4
+    with ExitStack() as stack:
+        others = [stack.enter_context(process(code, layout.root)) for _ in range(4)]
+        for other in others:
+            assert said(other) == "ready"
+        for other in others:
+            assert other.stdin is not None
+            other.stdin.write("\n")
+            other.stdin.flush()
+        assert sorted(said(other) for other in others) == sorted(
+            ["None", "None", "None", str(Replaced(layout.root / "emptied-format-0-1", is_kept=False))]
+        )
+        assert [other.wait(60) for other in others] == [0] * 4
     assert all(folder.is_dir() for folder in layout.folders)
 
 
