@@ -28,6 +28,7 @@ from proxy.store.blobs import StoreError
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
 from proxy.store.tags import Tags
+from proxy.store.threads import answered
 from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.upstream.ask import Ask
@@ -205,7 +206,7 @@ class BlobSources:
         except DeadlineExceeded:
             return True
         content = progress.content
-        return content is None or may_begin_manifest(await content.read(0, BEGINNING))
+        return content is None or may_begin_manifest(await answered(content.read(0, BEGINNING)))
 
     async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         is_foreign = progress.is_foreign(starter_of(route))
@@ -290,7 +291,7 @@ class BlobSources:
         if progress.failure is not None:
             return False
         if self._parts.kinds.known(digest) is None:
-            content = b"" if progress.content is None else await progress.content.read(0, SMALL)
+            content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
             self._parts.kinds.learn(digest, content)
         self.refuse_manifest(route, digest)
         return True

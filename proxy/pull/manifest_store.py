@@ -17,6 +17,7 @@ from proxy.store.eviction import Evictor
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
 from proxy.store.tags import RepositoryKey, Tags
+from proxy.store.threads import answered
 
 MEMORY = 16 * 1024 * 1024
 """Bytes of manifests that are kept in memory as well."""
@@ -102,7 +103,7 @@ class ManifestStore:
                 await progress.changed()
             if progress.failure is not None or progress.content is None:
                 return None
-            content = await progress.content.read(0, progress.size)
+            content = await answered(progress.content.read(0, progress.size))
             if len(content) != progress.size:
                 raise StoreError(f"the stored file of {digest} is shorter than it was")
         finally:

@@ -1,8 +1,11 @@
 """A manifest by tag or digest: fresh, confirmed, fetched, or stale while the upstream is in trouble."""
 
+import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cachetools import TTLCache
 
@@ -28,6 +31,7 @@ from proxy.pull.repository import Starter, repository_key, starter_of
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from proxy.store.threads import ANSWER_SECONDS
 from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
@@ -196,17 +200,27 @@ class Manifests:
         except _UNKNOWN as error:
             if known is None or not self._parts.cache.stale_if_denied:
                 self._negatives[starter_of(route), tag] = error.again()
-                await self._forget(key, tag)
+                await self._meanwhile(self._forget(key, tag))
             raise
         except Denied:
             if route.caller.login is None:
-                await self._note_refusal(key, tag)
+                await self._meanwhile(self._note_refusal(key, tag))
             raise
         entry = TagEntry(fetched.descriptor, time.time())
         await self._keep(key, fetched, (tag, entry))
         return entry
 
     async def _keep(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None = None) -> None:
+        await self._meanwhile(self._store(key, fetched, named))
+
+    async def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write to the store; one that hangs is not waited for, and gets what it is to have when it answers."""
+        task = self._parts.background.start(work)
+        _, late = await asyncio.wait([task], timeout=ANSWER_SECONDS)
+        if late:
+            _logger.warning("the disk of the cache does not answer: nobody waits for what is written")
+
+    async def _store(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None) -> None:
         """Store what was fetched; a store in trouble keeps nobody from pulling."""
         try:
             if fetched.content is not None:

@@ -4,8 +4,8 @@ Where there is a cache they are noted in its folder: the client that was cut may
 restart.
 """
 
-import asyncio
 import contextlib
+import functools
 import hashlib
 import time
 from pathlib import Path
@@ -15,7 +15,9 @@ from cachetools import TTLCache
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamUnavailable
 from proxy.oci.reference import Digest
+from proxy.store.blobs import StoreError
 from proxy.store.files import DIRECTORY_MODE, FILE_MODE
+from proxy.store.threads import LOOKUPS
 
 SUSPECT_SECONDS = 60.0
 """How long no part of a blob is served after wrong bytes of it went out."""
@@ -34,7 +36,8 @@ class Suspects:
         """Wrong bytes of the digest went out to a client that named this registry."""
         self._digests[registry, digest] = True
         if self._folder is not None:
-            await asyncio.to_thread(_note, self._folder, _name(registry, digest))
+            with contextlib.suppress(StoreError):  # a disk that hangs
+                await LOOKUPS.in_time(functools.partial(_note, self._folder, _name(registry, digest)))
 
     async def refuse_tail(self, registry: str, digest: Digest, wanted: ByteRange | None) -> None:
         """Refuse a range that begins later: joined to its bad beginning a good tail is of no use to the client."""
@@ -42,7 +45,8 @@ class Suspects:
             return
         suspect = (registry, digest) in self._digests
         if not suspect and self._folder is not None:
-            suspect = await asyncio.to_thread(_is_young, self._folder / _name(registry, digest))
+            with contextlib.suppress(StoreError):  # a disk that hangs: what this process knows is all that is known
+                suspect = await LOOKUPS.in_time(functools.partial(_is_young, self._folder / _name(registry, digest)))
         if suspect:
             reason = f"wrong bytes of {digest} went out: it is served from its beginning only, for a minute"
             raise UpstreamUnavailable(reason, retry_after=SUSPECT_SECONDS)

@@ -6,6 +6,7 @@ import logging
 from proxy.pull.manifest_store import ManifestStore
 from proxy.store.blobs import StoreError
 from proxy.store.opened import OpenedStore
+from proxy.store.threads import LOOKUPS
 
 WATCH_SECONDS = 1.0
 
@@ -14,16 +15,25 @@ _logger = logging.getLogger(__name__)
 
 async def watch_store(store: OpenedStore, manifests: ManifestStore) -> None:
     """Keep the gauges right, and forget what is remembered of files that `scope-proxy cache rm` has removed."""
-    seen = await asyncio.to_thread(store.layout.last_change)
+    seen = await _last_change(store)
     while True:
         try:
             await store.index.totals()  # sets the gauges
         except StoreError as error:
             _logger.debug("the store's size is not known: %s", error)
         await asyncio.sleep(WATCH_SECONDS)
-        changed = await asyncio.to_thread(store.layout.last_change)
-        if changed != seen:
+        changed = await _last_change(store)
+        if changed is not None and changed != seen:
             seen = changed
             store.tags.forget()
             store.blobs.provenance.forget()
             manifests.forget()
+
+
+async def _last_change(store: OpenedStore) -> float | None:
+    """When a command last changed the store; None where the disk does not answer."""
+    try:
+        return await LOOKUPS.in_time(store.layout.last_change)
+    except StoreError as error:
+        _logger.debug("whether the store was changed is not known: %s", error)
+        return None

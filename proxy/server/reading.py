@@ -1,9 +1,10 @@
 """Reading stored bytes: at once where the system holds them, else in a thread: the event loop waits for no disk."""
 
-import asyncio
+import functools
 import os
 
 from proxy.store.blobs import Content
+from proxy.store.threads import in_thread
 from proxy.store.trouble import translated
 
 PROBE_STEP = 1024 * 1024
@@ -41,7 +42,7 @@ class SpanReader:
         if missing == end:
             return True
         with translated("cannot read from the cache"):
-            return await asyncio.to_thread(_bring, descriptor, missing, end)
+            return await in_thread(functools.partial(_bring, descriptor, missing, end))
 
     def _at_once(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:
         """What can be read without waiting for a disk; None where nothing can, or the file system cannot tell."""

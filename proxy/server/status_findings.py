@@ -33,6 +33,7 @@ _UNKEPT = {
     "edquot": ("the disk quota is used up", "make room, or have the quota raised"),
     "erofs": ("the disk is read-only", "look at its mount and at the kernel's log"),
     "eio": ("the disk answers errors", "look at the kernel's log, and replace the disk"),
+    "timeout": ("the disk does not answer", "look at the disk, or at the network that it is behind"),
     "emfile": ("there are no file descriptors left", "raise the limit (ulimit -n, LimitNOFILE)"),
 }
 """What the reasons mean, and what to do."""

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from proxy.auth.watched_file import FileStatus
@@ -21,6 +22,7 @@ from proxy.server.status_findings import BY_LEVEL, judged, level_of
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index, Totals
 from proxy.store.ownership import exposure
+from proxy.store.threads import LOOKUPS
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.endpoints import Endpoints
 from proxy.version import VERSION
@@ -81,7 +83,7 @@ class Look:
         trouble, totals, exposed = "", None, None
 
         async def look() -> tuple[Totals, str | None]:
-            return await index.totals(), await asyncio.to_thread(exposure, Path(cache.path))
+            return await index.totals(), await LOOKUPS.in_time(partial(exposure, Path(cache.path)))
 
         try:
             async with asyncio.timeout(STORE_WAIT):

@@ -18,7 +18,7 @@ Origins = frozenset[Origin]
 class StoreError(Exception):
     """The store cannot do it: the disk is full or broken, or there are no file descriptors left.
 
-    `reason` is a word for the metrics: enospc, eio, erofs, edquot, emfile, other.
+    `reason` is a word for the metrics: enospc, eio, erofs, edquot, emfile, timeout (the disk does not answer), other.
     """
 
     def __init__(self, message: str, reason: str = "other") -> None:

@@ -18,7 +18,7 @@ from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import told
-from proxy.store.threads import to_the_end
+from proxy.store.threads import LOOKUPS, to_the_end
 from proxy.store.tidy import sweep
 from proxy.store.trouble import translated
 
@@ -140,7 +140,7 @@ class Evictor:
         """Bytes that are too many, for either bound."""
         totals = await self._index.totals()
         with translated("cannot see how full the disk is"):
-            free, flight = await asyncio.to_thread(_room, self._layout)
+            free, flight = await LOOKUPS.in_time(functools.partial(_room, self._layout))
         return _Excess(
             of_size=totals.bytes + totals.index + flight.expected + size - self._bounds.max_size,
             of_disk=flight.expected - flight.written + size + self._bounds.reserve_free - free,

@@ -1,6 +1,5 @@
 """Files that are read, written, and seen growing."""
 
-import asyncio
 import functools
 import logging
 import os
@@ -16,7 +15,7 @@ from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
 from proxy.store.provenance import Provenance, append_delivery
-from proxy.store.threads import to_the_end
+from proxy.store.threads import in_thread, to_the_end
 from proxy.store.trouble import translated
 from proxy.store.writeback import Writeback
 
@@ -38,7 +37,7 @@ class FileContent:
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
         with translated("cannot read from the cache"):
-            return await asyncio.to_thread(os.pread, self._descriptor, length, offset)
+            return await in_thread(functools.partial(os.pread, self._descriptor, length, offset))
 
     def fileno(self) -> int:
         """The open file."""

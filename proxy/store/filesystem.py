@@ -16,7 +16,7 @@ from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
 from proxy.store.provenance import Provenance, domain_name
 from proxy.store.small import SmallReader
-from proxy.store.threads import to_the_end
+from proxy.store.threads import LOOKUPS, to_the_end
 from proxy.store.trouble import translated
 
 _LIST_BATCH = 1000
@@ -42,7 +42,7 @@ class FilesystemStore:
     async def find(self, digest: Digest) -> FileContent | None:
         """The file of a digest; raises StoreError."""
         with translated("cannot open from the cache"):
-            content = await to_the_end(functools.partial(self._find, digest), _close)
+            content = await LOOKUPS.in_time(functools.partial(self._find, digest), _close)
         if content is not None:
             self._index.touch(digest)
         return content
@@ -51,13 +51,13 @@ class FilesystemStore:
         """Start to store a digest; None where somebody else does so now for the domain. Raises StoreError."""
         place = PartPlace(self._layout, digest, domain_name(domain))
         with translated("cannot write to the cache"):
-            return await to_the_end(functools.partial(self._begin, place), _leave)
+            return await LOOKUPS.in_time(functools.partial(self._begin, place), _leave)
 
     async def arriving(self, digest: Digest, domain: Origins | None = None) -> FileArriving | None:
         """The part file that another process writes now for the domain; raises StoreError."""
         place = PartPlace(self._layout, digest, domain_name(domain))
         with translated("cannot open from the cache"):
-            return await to_the_end(functools.partial(_arriving, place), _close)
+            return await LOOKUPS.in_time(functools.partial(_arriving, place), _close)
 
     async def remove(self, digest: Digest, content: Content | None = None) -> bool:
         """Drop a digest; with `content` only if that is what is stored now. Raises StoreError."""

@@ -30,6 +30,7 @@ from proxy.store.index_file import (
     size_and_time,
 )
 from proxy.store.layout import Layout, Link, digest_of
+from proxy.store.threads import TimedThreads
 from proxy.store.tidy import tidy
 from proxy.store.trouble import translated
 
@@ -71,6 +72,7 @@ class Index:
         self._layout = layout
         self.bounds = bounds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
+        self._answers = TimedThreads(self._thread, late_limit=1)
         self._file: IndexFile | None = None
         self._failed_at = -RETRY_SECONDS
         self._is_closed = False
@@ -109,7 +111,7 @@ class Index:
 
     async def add(self, digest: Digest) -> None:
         """Note that a digest is stored; raises StoreError."""
-        await self._run(self._note, {digest: time.time()})
+        await self._answer(self._note, {digest: time.time()})
 
     async def remove(self, digests: Iterable[Digest]) -> None:
         """Note that the files of these digests are gone; raises StoreError."""
@@ -117,7 +119,7 @@ class Index:
 
     async def totals(self) -> Totals:
         """How much is stored; raises StoreError."""
-        totals = await self._run(self._totals)
+        totals = await self._answer(self._totals)
         CACHE_BYTES.set(totals.bytes)
         CACHE_OBJECTS.set(totals.objects)
         return totals
@@ -134,12 +136,12 @@ class Index:
 
     async def link(self, repository: str, links: Iterable[Link]) -> None:
         """Note what a repository holds; raises StoreError."""
-        await self._run(self._link, [(repository, str(link.digest), link.kind) for link in links])
+        await self._answer(self._link, [(repository, str(link.digest), link.kind) for link in links])
 
     async def is_linked(self, repository: str, link: Link) -> bool:
         """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
         query = "SELECT 1 FROM links WHERE repository = ? AND digest = ? AND kind = ?"
-        return bool(await self._run(self._read, query, (repository, str(link.digest), link.kind)))
+        return bool(await self._answer(self._read, query, (repository, str(link.digest), link.kind)))
 
     async def unlink(self, repository: str) -> None:
         """Forget what a repository holds; raises StoreError."""
@@ -152,6 +154,13 @@ class Index:
             return await asyncio.get_running_loop().run_in_executor(
                 self._thread, partial(self._mended, work, *arguments)
             )
+
+    async def _answer(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        """As `_run`, for what a client waits for: raises StoreError as well where the answer does not come in time."""
+        if self._is_closed:
+            raise StoreError(f"{_TROUBLE}: it is closed")
+        with translated(_TROUBLE):
+            return await self._answers.in_time(partial(self._mended, work, *arguments))
 
     def _mended(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
         """Do it, and once more with an index built anew if it turns out to be damaged."""

@@ -5,7 +5,6 @@ was resumed at another endpoint. Lines are appended whole, so processes need no 
 Where clients have rights of their own, content counts only for routes that contain all origins of one delivery.
 """
 
-import asyncio
 import functools
 import hashlib
 import json
@@ -19,6 +18,7 @@ from proxy.oci.reference import Digest
 from proxy.store.blobs import Origins
 from proxy.store.files import FILE_MODE, make_folder, read_small
 from proxy.store.layout import Layout
+from proxy.store.threads import LOOKUPS
 from proxy.store.trouble import translated
 
 REMEMBERED = 200_000
@@ -43,7 +43,7 @@ class Provenance:
         if (digest, origins) in self._known:
             return True
         with translated("cannot read from the cache where content came from"):
-            deliveries = await asyncio.to_thread(read_deliveries, self._layout.provenance(digest))
+            deliveries = await LOOKUPS.in_time(functools.partial(read_deliveries, self._layout.provenance(digest)))
         is_covered = any(delivery <= origins for delivery in deliveries)
         if is_covered:
             self._known[digest, origins] = True
@@ -53,7 +53,7 @@ class Provenance:
         """Note a delivery; raises StoreError."""
         if (digest, origins) not in self._known:
             with translated("cannot write to the cache where content came from"):
-                await asyncio.to_thread(functools.partial(append_delivery, self._layout, digest, origins))
+                await LOOKUPS.in_time(functools.partial(append_delivery, self._layout, digest, origins))
             self.remember(digest, origins)
 
     def remember(self, digest: Digest, origins: Origins) -> None:

@@ -9,8 +9,10 @@ import os
 from collections.abc import Callable, Sequence
 
 from proxy.oci.reference import Digest
+from proxy.store.blobs import StoreError
 from proxy.store.files import open_regular
 from proxy.store.layout import Layout
+from proxy.store.threads import ANSWER_SECONDS, LOOKUPS
 
 SMALL_CONTENT = 64 * 1024
 """Bytes of the largest content that is read whole."""
@@ -36,7 +38,7 @@ class SmallReader:
         self._look: asyncio.TimerHandle | None = None
 
     async def read(self, digest: Digest) -> bytes | None:
-        """All bytes of a digest; None where nothing is stored, or more than is small. Raises OSError.
+        """All bytes of a digest; None where nothing is stored, or more than is small. Raises OSError, StoreError.
 
         A disk in trouble may give fewer: who asks knows how many there are.
         """
@@ -44,7 +46,14 @@ class SmallReader:
         future: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting.append((digest, future))
         self._call(loop)
-        return await future
+        late = loop.call_later(ANSWER_SECONDS, _expire, future)
+        try:
+            return await future
+        except BaseException:
+            self._waiting = [waiting for waiting in self._waiting if waiting[1] is not future]
+            raise
+        finally:
+            late.cancel()
 
     def _call(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have those who wait read for: with others who ask now, or where a turn is under way, soon after it."""
@@ -71,7 +80,7 @@ class SmallReader:
     def _start(self, loop: asyncio.AbstractEventLoop, turn: Sequence[_Waiting]) -> None:
         digests = tuple(dict.fromkeys(digest for digest, _ in turn))
         try:
-            done = loop.run_in_executor(None, _read_all, self._layout, digests)
+            done = loop.run_in_executor(LOOKUPS.executor, _read_all, self._layout, digests)
         except RuntimeError:  # the system has no further thread for us, or we stop
             done = loop.create_future()
             done.set_exception(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
@@ -88,6 +97,11 @@ class SmallReader:
                 self._begin(loop)
 
         return end
+
+
+def _expire(future: asyncio.Future[bytes | None]) -> None:
+    if not future.done():
+        future.set_exception(StoreError("the disk of the cache does not answer", "timeout"))
 
 
 def _hand_out(done: asyncio.Future[dict[Digest, _Read]], turn: Sequence[_Waiting]) -> None:

@@ -1,6 +1,5 @@
 """Tags with their age, and which repository holds which digest: small files, and the index for quick answers."""
 
-import asyncio
 import functools
 import json
 import math
@@ -17,7 +16,7 @@ from proxy.oci.reference import Digest, Tag
 from proxy.store.files import FILE_MODE, make_folder, read_small, replace
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind, links_of
-from proxy.store.threads import to_the_end
+from proxy.store.threads import LOOKUPS, to_the_end
 from proxy.store.trouble import translated
 
 TAG_FILE_LIMIT = 4096
@@ -73,7 +72,7 @@ class Tags:
         for _ in range(READS):
             changes = self._changes
             with translated("cannot read a tag from the cache"):
-                read = await asyncio.to_thread(read_tag, self._tag_file(key, tag))
+                read = await LOOKUPS.in_time(functools.partial(read_tag, self._tag_file(key, tag)))
             if changes == self._changes:  # nothing was noted while the file was read
                 self._learn(key, tag, read)
                 break

@@ -1,11 +1,101 @@
-"""Work in threads that outlives nobody: whoever is cancelled waits for its end first."""
+"""Threads of the store: its own, so that a disk that hangs takes none from DNS, secrets and passwords.
+
+What a client waits for has a bound, after which the pull passes the store by. What is written has none: a commit or a
+body that has begun waits for the disk, and whoever is cancelled waits for the end of such work first.
+"""
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from proxy.store.blobs import StoreError
+
+ANSWER_SECONDS = 2.0
+"""How long a client waits for an answer of the disk: to open, to look up, to read a manifest."""
+LOOKUP_THREADS = 8
+"""Threads for what a client waits for."""
+LATE_LIMIT = 4
+"""Lookups without an answer in time after which no other one is tried until one of them has ended."""
+WORK_THREADS = 16
+"""Threads for writing, and for reading bodies."""
+_HANGS = "the disk of the cache does not answer"
 
 _Result = TypeVar("_Result")
+
+
+class TimedThreads:
+    """Runs calls in threads of an executor, and waits for none of them longer than 2 s."""
+
+    def __init__(self, executor: Executor, late_limit: int) -> None:
+        self.executor = executor
+        self._late_limit = late_limit
+        self._late: set[Future[Any]] = set()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether so many calls are late that no other one is tried."""
+        return len(self._late) >= self._late_limit
+
+    async def in_time(self, work: Callable[[], _Result], undo: Callable[[_Result], None] | None = None) -> _Result:
+        """The result of `work`; raises StoreError where it does not come in time, and what `work` raises.
+
+        Whoever is late or cancelled leaves at once. The thread goes on, and `undo` gets what it returns.
+        """
+        if self.is_late:
+            raise StoreError(_HANGS, "timeout")
+        try:
+            call = self.executor.submit(work)
+        except RuntimeError as error:  # the system has no further thread for us, or we stop
+            raise StoreError(f"the cache cannot be used: {error}") from error
+        future = asyncio.wrap_future(call)
+        try:
+            await asyncio.wait([future], timeout=ANSWER_SECONDS)
+        except asyncio.CancelledError:
+            _leave(call, future, undo)
+            raise
+        if future.done():
+            return future.result()
+        if not _leave(call, future, undo):
+            self._late.add(call)
+            call.add_done_callback(self._late.discard)
+        raise StoreError(_HANGS, "timeout")
+
+
+LOOKUPS = TimedThreads(ThreadPoolExecutor(LOOKUP_THREADS, "store-lookup"), LATE_LIMIT)
+"""What looks things up in any store of this process."""
+_WORK = ThreadPoolExecutor(WORK_THREADS, "store-work")
+
+
+def _leave(call: Future[_Result], future: "asyncio.Future[_Result]", undo: Callable[[_Result], None] | None) -> bool:
+    """Take no result of a call; whether it was not even begun."""
+    is_cancelled = call.cancel()
+    future.cancel()
+    if not is_cancelled and undo is not None:
+        call.add_done_callback(functools.partial(_undo, undo))
+    return is_cancelled
+
+
+def _undo(undo: Callable[[_Result], None], call: Future[_Result]) -> None:
+    if not call.cancelled() and call.exception() is None:
+        with contextlib.suppress(RuntimeError):  # the program ends
+            _WORK.submit(undo, call.result())
+
+
+async def answered(work: Awaitable[_Result]) -> _Result:
+    """The result of something that can be cancelled at any time; raises StoreError where it does not come in time."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await work
+    except TimeoutError:
+        raise StoreError(_HANGS, "timeout") from None
+
+
+def in_thread(work: Callable[[], _Result]) -> "asyncio.Future[_Result]":
+    """The result of `work`, which may take any time; whoever is cancelled leaves the thread behind."""
+    return asyncio.get_running_loop().run_in_executor(_WORK, work)
 
 
 async def to_the_end(work: Callable[[], _Result], undo: Callable[[_Result], None] | None = None) -> _Result:
@@ -14,7 +104,7 @@ async def to_the_end(work: Callable[[], _Result], undo: Callable[[_Result], None
     A write that went on while its file is closed could hit another file that got the same descriptor, and an open
     file that nobody gets would stay open for good.
     """
-    future = asyncio.get_running_loop().run_in_executor(None, work)
+    future = in_thread(work)
     cancelled: asyncio.CancelledError | None = None
     try:
         return await asyncio.shield(future)

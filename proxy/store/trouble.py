@@ -17,7 +17,7 @@ _REASONS = {
     errno.EMFILE: "emfile",
     errno.ENFILE: "emfile",
 }
-REASONS = (*sorted(set(_REASONS.values())), "other")
+REASONS = (*sorted(set(_REASONS.values())), "timeout", "other")
 """Every reason that a StoreError can have."""
 
 

@@ -17,6 +17,7 @@ from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.tidy import sweep
+from tests.cache.serving import eventually
 from tests.unit.store.support import descriptors, made, modes, opened, put
 
 DATA = b"bytes of a layer" * 1000
@@ -267,14 +268,17 @@ async def test_a_cancelled_call_leaves_nothing_open(
     digest = DIGEST if call == "find" else Digest.of(b"x")
     holder = await store.begin(digest) if call == "arriving" else None
     before = descriptors()
-    begun, may_go_on = threading.Event(), threading.Event()
+    begun, may_go_on, has_ended = threading.Event(), threading.Event(), threading.Event()
     place = filesystem if call == "arriving" else store
     original = getattr(place, f"_{call}")
 
     def slow(wanted: object) -> object:
         begun.set()
         may_go_on.wait(10)
-        return original(wanted)
+        try:
+            return original(wanted)
+        finally:
+            has_ended.set()
 
     monkeypatch.setattr(place, f"_{call}", slow)
     async with asyncio.TaskGroup() as tasks:
@@ -283,7 +287,8 @@ async def test_a_cancelled_call_leaves_nothing_open(
         task.cancel()
         may_go_on.set()
     assert task.cancelled()
-    assert descriptors() == before
+    await asyncio.to_thread(has_ended.wait, 10)  # the call goes on without the one who has left it
+    await eventually(lambda: descriptors() == before)
     if holder is not None:
         await holder.abort()
         holder.close()

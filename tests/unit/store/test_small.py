@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxy.oci.reference import Digest
+from proxy.store import small
+from proxy.store.blobs import StoreError
 from proxy.store.layout import Layout
 from proxy.store.small import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
 from tests.unit.store.support import made
@@ -168,3 +170,18 @@ async def test_without_a_thread_everybody_is_told_and_later_ones_are_served(
         found = await asyncio.gather(*(reader.read(digest) for digest in digests * 5), return_exceptions=True)
     assert {getattr(error, "errno", None) for error in found} == {errno.EAGAIN}
     assert await asyncio.gather(*(reader.read(digest) for digest in digests)) == DATA
+
+
+async def test_a_disk_that_hangs_is_not_waited_for(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = stored(layout, b"small")
+    disk = SlowDisk(monkeypatch)
+    monkeypatch.setattr(small, "ANSWER_SECONDS", 0.05)
+    for _ in range(TURNS_LIMIT + 2):
+        with pytest.raises(StoreError, match="does not answer"):
+            await asyncio.wait_for(reader.read(digest), 10)
+    assert reader._waiting == []
+    monkeypatch.undo()
+    disk.may_go_on.set()
+    assert await reader.read(digest) == b"small"

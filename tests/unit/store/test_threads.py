@@ -1,9 +1,14 @@
 import asyncio
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from proxy.store.threads import to_the_end
+from proxy.store import threads
+from proxy.store.blobs import StoreError
+from proxy.store.threads import TimedThreads, answered, to_the_end
+from proxy.transport.singleflight import Background
 
 
 async def test_the_result_comes_back() -> None:
@@ -53,3 +58,82 @@ async def test_a_failure_after_the_cancelling_is_nobodys() -> None:
         task.cancel()
         may_end.set()
     assert task.cancelled()
+
+
+class HungCall:
+    """A call of a disk that does not answer before it may."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end, self.undone = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        self.may_end.wait(30)
+        return "opened"
+
+    def undo(self, result: str) -> None:
+        assert result == "opened"
+        self.undone.set()
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungCall]:
+    monkeypatch.setattr(threads, "ANSWER_SECONDS", 0.05)
+    call = HungCall()
+    yield call
+    call.may_end.set()
+
+
+@pytest.fixture
+def timed() -> Iterator[TimedThreads]:
+    made = TimedThreads(ThreadPoolExecutor(2), late_limit=1)
+    yield made
+    made.executor.shutdown(wait=False)
+
+
+async def test_a_call_that_is_late_is_left_and_undone(timed: TimedThreads, hung: HungCall) -> None:
+    with pytest.raises(StoreError, match="does not answer") as caught:
+        await timed.in_time(hung, hung.undo)
+    assert caught.value.reason == "timeout"
+    hung.may_end.set()
+    assert await asyncio.to_thread(hung.undone.wait, 10)
+
+
+async def test_nobody_waits_while_a_call_is_late(timed: TimedThreads, hung: HungCall) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreError, match="does not answer"):
+            await timed.in_time(hung)
+    begun: list[bool] = []
+    with pytest.raises(StoreError, match="does not answer"):
+        await timed.in_time(lambda: begun.append(True))
+    assert begun == []
+    hung.may_end.set()
+    async with asyncio.timeout(10):
+        while timed.is_late:  # noqa: ASYNC110 - a thread ends
+            await asyncio.sleep(0.01)
+    assert await timed.in_time(lambda: 5) == 5
+
+
+async def test_whoever_is_cancelled_leaves_at_once(timed: TimedThreads, hung: HungCall) -> None:
+    background = Background()
+    task = background.start(timed.in_time(hung, hung.undo))
+    assert await asyncio.to_thread(hung.begun.wait, 10)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert not hung.may_end.is_set()
+    hung.may_end.set()
+    assert await asyncio.to_thread(hung.undone.wait, 10)
+
+
+async def test_errors_of_a_call_that_is_in_time_come_back(timed: TimedThreads) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await timed.in_time(lambda: 1 // 0)
+    assert not timed.is_late
+
+
+async def test_what_can_be_cancelled_is_waited_for_as_long(hung: HungCall) -> None:
+    assert not hung.may_end.is_set()
+    with pytest.raises(StoreError, match="does not answer"):
+        await answered(asyncio.Event().wait())
+    assert await answered(asyncio.sleep(0, 5)) == 5
