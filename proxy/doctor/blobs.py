@@ -7,7 +7,7 @@ from proxy.doctor.manifests import Manifests
 from proxy.doctor.report import Check
 from proxy.doctor.subject import Pulled
 from proxy.doctor.trouble import TROUBLE, explain
-from proxy.oci.descriptor import contents_of
+from proxy.oci.descriptor import parse_manifest
 
 _FIRST_BYTE = "bytes=0-0"
 _OK = 200
@@ -19,7 +19,7 @@ async def check_blob(exam: Examination, pulled: Pulled, manifests: Manifests) ->
     journal = exam.journal
     chosen = None if manifests.image is None else smallest_blob(manifests.image)
     if chosen is None:
-        problem = "" if manifests.image is None else contents_of(manifests.image).problem
+        problem = "" if manifests.image is None else parse_manifest(manifests.image).contents.problem
         reason = f"the manifest cannot be read in one way only: {problem}" if problem else "the manifest names no blob"
         for check in (Check.RANGE, Check.REDIRECT):
             journal.skipped(check, reason)

@@ -8,7 +8,7 @@ from proxy.doctor.examination import Answer, Examination, Stopped
 from proxy.doctor.rates import check_rates
 from proxy.doctor.report import Check, Fact
 from proxy.doctor.subject import Pulled
-from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, contents_of, manifest_type
+from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, parse_manifest
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.upstream.client import REFUSED_HEAD
@@ -122,7 +122,7 @@ def _judge(exam: Examination, pulled: Pulled, got: Answer) -> tuple[str, Digest]
     if len(got.body) > MANIFEST_LIMIT:
         _tell_wrong(exam, f"what came is larger than {MANIFEST_LIMIT} bytes")
     try:
-        media_type = manifest_type(got.body, got.headers.get("Content-Type"))
+        media_type = parse_manifest(got.body).media_type(got.headers.get("Content-Type"))
     except UpstreamInvalid:  # its words may repeat what was sent
         _tell_wrong(exam, "what came is no manifest that can be passed on")
     asked = pulled.reference if isinstance(pulled.reference, Digest) else None
@@ -135,7 +135,7 @@ def _judge(exam: Examination, pulled: Pulled, got: Answer) -> tuple[str, Digest]
 
 async def _first_image(exam: Examination, pulled: Pulled, entered: Pass, index: bytes) -> bytes | None:
     """The first manifest that an index names; raises Stopped where other bytes come."""
-    first = next(iter(contents_of(index).manifests), None)
+    first = next(iter(parse_manifest(index).contents.manifests), None)
     if first is None:
         return None
     digest = first.digest

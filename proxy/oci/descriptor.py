@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.oci.errors import DigestInvalid, UpstreamInvalid
@@ -63,59 +63,83 @@ def media_type_of(content_type: str | None) -> str:
     return (content_type or "").split(";", 1)[0].strip().lower()
 
 
-def is_manifest(content: bytes) -> bool:
-    """Whether these bytes are a manifest or an index of any kind: such a digest is never served as a blob."""
-    try:
-        fields = json_object(content)
-    except RecursionError:
-        return True  # no honest blob is nested so deep, and a manifest could be
-    if fields is None:
-        return False
-    # containerd, being Go, reads `SchemaVersion` as well.
-    fields = {name.casefold(): value for name, value in fields.items()}
-    fields = {**fields, **{name: fields[name.casefold()] for name in _NAMES if name.casefold() in fields}}
-    return _declared_type(fields) is not None or _shape(fields) is not None
+@dataclass(frozen=True, slots=True)
+class ParsedManifest:
+    """What bytes are as a manifest, found out by parsing them once."""
 
-
-def manifest_type(content: bytes, content_type: str | None) -> str:
-    """The media type of a manifest: what its bytes declare, else the header, else its shape.
-
-    The bytes are covered by the digest and the header is not, so they win. Raises UpstreamInvalid for what is no
-    manifest, for one that is both an image and an index (CVE-2021-41190), and for schema 1.
-    """
-    header = media_type_of(content_type)
-    try:
-        fields = json_object(content)
-    except RecursionError:
-        fields = None
-    if fields is None:
-        raise UpstreamInvalid(f"the upstream sent no manifest: not a JSON object, Content-Type {header or 'missing'}")
-    if header in SCHEMA1_TYPES or "fsLayers" in fields:
-        raise UpstreamInvalid("the manifest is of schema 1, which is not supported: push the image again")
-    if "manifests" in fields and ("layers" in fields or "config" in fields):
-        raise UpstreamInvalid("the manifest is both an image and an index")
-    found = _declared_type(fields) or (header if header in MANIFEST_TYPES else None) or _shape(fields)
-    if found is None:
-        raise UpstreamInvalid(f"the upstream sent JSON that is no manifest, Content-Type {header or 'missing'}")
-    return found
-
-
-def contents_of(content: bytes) -> Contents:
-    """What a manifest holds, by the fields that its media type defines; any other content holds nothing.
+    is_manifest: bool
+    """Whether they are a manifest or an index of any kind: such a digest is never served as a blob."""
+    declared: str | None = None
+    """The media type that they declare, if it is one of a manifest."""
+    shape: str | None = None
+    """The media type that their fields tell of: OCI left the declaration out at first."""
+    contents: Contents = Contents()
+    """What the manifest holds, by the fields that its media type defines; any other content holds nothing.
 
     Not its subject, and no layer that is stored elsewhere (`urls`, non-distributable types): registries accept any
     digest there. Nothing either where two readers could differ in what the manifest says: a key that stands twice in
     any object (Go merges the two, Python keeps the last), or keys of the manifest or of a descriptor that differ by
     case only (Go reads both as the same field).
     """
+    _is_object: bool = False
+    _is_schema1: bool = False
+    _is_ambiguous: bool = False
+
+    @property
+    def own_type(self) -> str | None:
+        """The media type by the bytes alone; None for what is no manifest that is served."""
+        is_served = self._is_object and not (self._is_schema1 or self._is_ambiguous)
+        return (self.declared or self.shape) if is_served else None
+
+    def media_type(self, content_type: str | None) -> str:
+        """The media type: what the bytes declare, else the header, else their shape.
+
+        The bytes are covered by the digest and the header is not, so they win. Raises UpstreamInvalid for what is no
+        manifest, for one that is both an image and an index (CVE-2021-41190), and for schema 1.
+        """
+        header = media_type_of(content_type)
+        told = header or "missing"
+        if not self._is_object:
+            raise UpstreamInvalid(f"the upstream sent no manifest: not a JSON object, Content-Type {told}")
+        if header in SCHEMA1_TYPES or self._is_schema1:
+            raise UpstreamInvalid("the manifest is of schema 1, which is not supported: push the image again")
+        if self._is_ambiguous:
+            raise UpstreamInvalid("the manifest is both an image and an index")
+        found = self.declared or (header if header in MANIFEST_TYPES else None) or self.shape
+        if found is None:
+            raise UpstreamInvalid(f"the upstream sent JSON that is no manifest, Content-Type {told}")
+        return found
+
+
+def parse_manifest(content: bytes) -> ParsedManifest:
+    """Parse bytes that may be a manifest; raises nothing. Megabytes take tenths of a second."""
     try:
-        media_type = manifest_type(content, None)
-        fields = json_object(content, refuse_doubles=True)
+        document = _decoded(content)
+    except RecursionError:  # no honest blob is nested so deep, and a manifest could be
+        return ParsedManifest(is_manifest=True, contents=Contents(problem="it is nested too deep"))
+    if document is None:
+        return ParsedManifest(is_manifest=False, contents=Contents(problem="it is no JSON object"))
+    fields, has_doubles = document
+    # containerd, being Go, reads `SchemaVersion` as well.
+    folded = {name.casefold(): value for name, value in fields.items()}
+    as_go = {**folded, **{name: folded[name.casefold()] for name in _NAMES if name.casefold() in folded}}
+    parsed = ParsedManifest(
+        is_manifest=_declared_type(as_go) is not None or _shape(as_go) is not None,
+        declared=_declared_type(fields),
+        shape=_shape(fields),
+        _is_object=True,
+        _is_schema1="fsLayers" in fields,
+        _is_ambiguous="manifests" in fields and ("layers" in fields or "config" in fields),
+    )
+    return replace(parsed, contents=_contents(parsed, fields, has_doubles=has_doubles))
+
+
+def _contents(parsed: ParsedManifest, fields: dict[str, Any], *, has_doubles: bool) -> Contents:
+    try:
+        media_type = parsed.media_type(None)
     except UpstreamInvalid as error:
         return Contents(problem=error.reason)
-    except RecursionError:
-        return Contents(problem="it is nested too deep")
-    if fields is None:
+    if has_doubles:
         return Contents(problem="a key stands twice in one of its objects")
     if fields.get("mediaType") not in (None, "", media_type):
         return Contents(problem="its media type is unknown")
@@ -169,30 +193,32 @@ def _digest(text: object) -> Digest | None:
         return None
 
 
-def json_object(content: bytes, *, refuse_doubles: bool = False) -> dict[str, Any] | None:
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object in these bytes, as Go decodes it; None for anything else. Raises RecursionError."""
+    document = _decoded(content)
+    return None if document is None else document[0]
+
+
+def _decoded(content: bytes) -> tuple[dict[str, Any], bool] | None:
     """The JSON object in these bytes, as Go decodes it: UTF-8, with U+FFFD for what is not.
 
-    None for anything else, and with `refuse_doubles` for an object with a key that stands twice, at any depth.
+    Beside it, whether a key stands twice in any object, at any depth. None for bytes that are anything else.
     """
     if not content.lstrip(b" \t\r\n").startswith(b"{"):
         return None
+    has_doubles = False
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal has_doubles
+        fields = dict(pairs)
+        has_doubles |= len(fields) != len(pairs)
+        return fields
+
     try:
-        fields = json.loads(
-            content.decode("utf-8", "replace"),
-            parse_int=_number,
-            object_pairs_hook=_single_keys if refuse_doubles else None,
-        )
+        fields = json.loads(content.decode("utf-8", "replace"), parse_int=_number, object_pairs_hook=members)
     except ValueError:
         return None
-    return fields if isinstance(fields, dict) else None
-
-
-def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these members; raises ValueError where a key stands twice."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key stands twice")
-    return fields
+    return fields, has_doubles
 
 
 def _number(digits: str) -> int:
@@ -206,7 +232,7 @@ def _declared_type(fields: dict[str, Any]) -> str | None:
 
 
 def _shape(fields: dict[str, Any]) -> str | None:
-    """The type of a manifest that does not declare one: OCI left the field out at first."""
+    """The type of a manifest that does not declare one."""
     if fields.get("schemaVersion") == 1 and "fsLayers" in fields:
         return SCHEMA1_SIGNED
     if fields.get("schemaVersion") != 2:  # noqa: PLR2004 - the one version there is

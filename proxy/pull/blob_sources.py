@@ -17,6 +17,7 @@ from proxy.oci.request import Operation
 from proxy.pull.blob import Way
 from proxy.pull.downloads import Downloads
 from proxy.pull.kinds import Kinds, may_begin_manifest
+from proxy.pull.parsing import parse
 from proxy.pull.passthrough import SMALL, VERIFIED, PassThrough, told_size
 from proxy.pull.progress import RATE_SECONDS, Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.recovery import ATTEMPTS
@@ -292,7 +293,7 @@ class BlobSources:
             return False
         if self._parts.kinds.known(digest) is None:
             content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
-            self._parts.kinds.learn(digest, content)
+            self._parts.kinds.learn(digest, await parse(content))
         self.refuse_manifest(route, digest)
         return True
 

@@ -6,7 +6,7 @@ An answer under `/blobs/` for the digest of a manifest poisons the image stores 
 
 from cachetools import LRUCache
 
-from proxy.oci.descriptor import is_manifest
+from proxy.oci.descriptor import ParsedManifest
 from proxy.oci.reference import Digest
 
 REMEMBERED = 50_000
@@ -23,9 +23,9 @@ class Kinds:
         """Whether the digest is a manifest's; None where its bytes have not been seen."""
         return self._is_manifest.get(digest)
 
-    def learn(self, digest: Digest, content: bytes) -> bool:
-        """Whether these verified bytes are a manifest."""
-        found = self._is_manifest[digest] = is_manifest(content)
+    def learn(self, digest: Digest, parsed: ParsedManifest) -> bool:
+        """Remember what the verified bytes of a digest are; whether they are a manifest."""
+        found = self._is_manifest[digest] = parsed.is_manifest
         return found
 
     def learn_manifest(self, digest: Digest) -> None:

@@ -4,12 +4,20 @@ import logging
 from dataclasses import dataclass, field
 
 from proxy.config.address import Origin
-from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, manifest_type, media_type_of
+from proxy.oci.descriptor import (
+    ACCEPT,
+    MANIFEST_LIMIT,
+    MANIFEST_TYPES,
+    Descriptor,
+    ParsedManifest,
+    media_type_of,
+)
 from proxy.oci.errors import DigestInvalid, UpstreamDigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation
 from proxy.pull.bodies import content_length, read_whole
 from proxy.pull.kinds import Kinds
+from proxy.pull.parsing import examine
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.ask import Ask, Opened
@@ -27,6 +35,8 @@ class Fetched:
     content: bytes | None = field(repr=False)
     origin: Origin
     """The endpoint that has told or sent it."""
+    parsed: ParsedManifest | None = field(default=None, repr=False)
+    """What the bytes are, where they were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +92,13 @@ class ManifestFetcher:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""
         response = opened.response
         content = await read_whole(opened, MANIFEST_LIMIT, "manifest")
-        digest = _verified(opened, content, reference)
+        expected = _expected(opened, reference)
+        digest, parsed = await examine(content, expected.algorithm if expected else "sha256")
+        if expected is not None and digest != expected:
+            host = opened.target.endpoint.origin.authority
+            raise Wrong(f"{host} sent a manifest with digest {digest} for {expected}", UpstreamDigestInvalid)
         try:
-            media_type = manifest_type(content, response.headers.get("Content-Type"))
+            media_type = parsed.media_type(response.headers.get("Content-Type"))
         except UpstreamInvalid as error:
             raise Wrong(f"{opened.target.endpoint.origin.authority}: {error.reason}", type(error)) from None
         told = media_type_of(response.headers.get("Content-Type"))
@@ -93,18 +107,13 @@ class ManifestFetcher:
                 "%s calls a manifest %s that is %s", opened.target.endpoint.origin, told or "nothing", media_type
             )
         self._kinds.learn_manifest(digest)
-        return Fetched(Descriptor(media_type, digest, len(content)), content, opened.target.endpoint.origin)
+        found = Descriptor(media_type, digest, len(content))
+        return Fetched(found, content, opened.target.endpoint.origin, parsed)
 
 
-def _verified(opened: Opened, content: bytes, reference: Tag | Digest) -> Digest:
-    """The digest of the bytes, if it is the one asked for, or of a tag the one that the upstream tells."""
-    told = _told_digest(opened)
-    expected = reference if isinstance(reference, Digest) else told
-    actual = Digest.of(content, expected.algorithm if expected else "sha256")
-    if expected is not None and actual != expected:
-        host = opened.target.endpoint.origin.authority
-        raise Wrong(f"{host} sent a manifest with digest {actual} for {expected}", UpstreamDigestInvalid)
-    return actual
+def _expected(opened: Opened, reference: Tag | Digest) -> Digest | None:
+    """The digest that the bytes must have: the one asked for, or of a tag the one that the upstream tells, if any."""
+    return reference if isinstance(reference, Digest) else _told_digest(opened)
 
 
 def _described(opened: Opened, reference: Tag | Digest) -> Fetched | None:

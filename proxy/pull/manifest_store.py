@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor, contents_of, manifest_type
-from proxy.oci.errors import UpstreamInvalid
+from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor
 from proxy.oci.reference import Digest
 from proxy.pull.kinds import Kinds
 from proxy.pull.manifest_fetcher import Fetched
+from proxy.pull.parsing import parse
 from proxy.pull.repository import repository_key
 from proxy.pull.stored import Stored
 from proxy.routing.table import Route
@@ -64,14 +64,16 @@ class ManifestStore:
         known = self._tags.knows_link(repository_key(route), Link(digest, LinkKind.MANIFEST))
         return self._memory.get(digest) if known else None
 
-    async def keep(self, key: RepositoryKey, fetched: Fetched, content: bytes) -> None:
+    async def keep(self, key: RepositoryKey, fetched: Fetched) -> None:
         """Store a verified manifest, and note who has delivered it and what the repository holds by it.
 
+        One whose bytes alone do not tell its media type is not kept: the type is not stored beside them.
         Raises StoreError.
         """
-        found, origins = fetched.descriptor, frozenset({fetched.origin})
-        if not _is_readable_again(found, content):
+        found, content, parsed = fetched.descriptor, fetched.content, fetched.parsed
+        if content is None or parsed is None or parsed.own_type != found.media_type:
             return
+        origins = frozenset({fetched.origin})
         may_store = await self._evictor.make_room(len(content))
         ingest = await self._store.begin(found.digest, origins) if may_store else None
         if ingest is not None and ingest.size:  # an interrupted writer's: too small to go on with
@@ -90,7 +92,7 @@ class ManifestStore:
             finally:
                 ingest.close()
         self._remember(StoredManifest(found, content))
-        await self._tags.link_manifest(key, found.digest, contents_of(content))
+        await self._tags.link_manifest(key, found.digest, parsed.contents)
 
     async def _load(self, digest: Digest) -> StoredManifest | None:
         progress = await self._stored.open(digest)
@@ -108,10 +110,10 @@ class ManifestStore:
                 raise StoreError(f"the stored file of {digest} is shorter than it was")
         finally:
             progress.release()
-        try:
-            found = StoredManifest(Descriptor(manifest_type(content, None), digest, len(content)), content)
-        except UpstreamInvalid:
+        parsed = await parse(content)
+        if parsed.own_type is None:
             return None  # a blob: it is none under /manifests/
+        found = StoredManifest(Descriptor(parsed.own_type, digest, len(content)), content)
         self._remember(found)
         return found
 
@@ -119,11 +121,3 @@ class ManifestStore:
         self._kinds.learn_manifest(manifest.descriptor.digest)
         if len(manifest.content) <= MEMORY:
             self._memory[manifest.descriptor.digest] = manifest
-
-
-def _is_readable_again(found: Descriptor, content: bytes) -> bool:
-    """Whether the bytes alone tell the media type: it is not kept beside them."""
-    try:
-        return manifest_type(content, None) == found.media_type
-    except UpstreamInvalid:
-        return False

@@ -223,8 +223,7 @@ class Manifests:
     async def _store(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None) -> None:
         """Store what was fetched; a store in trouble keeps nobody from pulling."""
         try:
-            if fetched.content is not None:
-                await self._parts.store.keep(key, fetched, fetched.content)
+            await self._parts.store.keep(key, fetched)
             if named is not None:
                 await self._parts.tags.set(key, *named)
         except StoreError as error:

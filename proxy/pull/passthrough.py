@@ -18,6 +18,7 @@ from proxy.pull.blob import Blob, DigestMismatch
 from proxy.pull.bodies import content_length, read_at_most
 from proxy.pull.download import Hasher
 from proxy.pull.kinds import Kinds, may_begin_manifest
+from proxy.pull.parsing import examine
 from proxy.pull.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
@@ -120,16 +121,17 @@ class PassThrough:
         if len(beginning) > SMALL:
             return self._stream(wanted, opened, None, beginning)
         opened.close()
-        return self._small(wanted, opened, beginning)
+        return await self._small(wanted, opened, beginning)
 
-    def _small(self, wanted: _Wanted, opened: Opened, content: bytes) -> Blob:
+    async def _small(self, wanted: _Wanted, opened: Opened, content: bytes) -> Blob:
         """A whole blob in memory: verified, and refused if it is a manifest."""
         digest = wanted.digest
-        if Digest.of(content, digest.algorithm) != digest:
+        actual, parsed = await examine(content, digest.algorithm)
+        if actual != digest:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
             host = opened.target.endpoint.origin.authority
             raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
-        if self._kinds.learn(digest, content):
+        if self._kinds.learn(digest, parsed):
             self._refuse_manifest(wanted)
         span = wanted.range.resolve(len(content)) if wanted.range else None
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.oci.descriptor import INDEX_TYPES, contents_of, json_object
+from proxy.oci.descriptor import INDEX_TYPES, json_object, parse_manifest
 from proxy.oci.errors import ManifestUnknown, UpstreamInvalid
 from proxy.oci.reference import Digest, ImageReference
 from proxy.pull.blob import Way
@@ -39,7 +39,7 @@ class Prefetcher:
         top = await self._manifests.get(route, image.reference, None)
         pieces: dict[Digest, int] = {}
         async for manifest in self._images(route, top, platforms):
-            contents = contents_of(manifest.content or b"")
+            contents = parse_manifest(manifest.content or b"").contents
             if contents.problem:
                 raise UpstreamInvalid(f"the blobs of {manifest.descriptor.digest} are not known: {contents.problem}")
             # What a manifest says is stored elsewhere is never requested (CVE-2020-15157).

@@ -3,11 +3,12 @@
 A page that asks people to log in is answered with 200 as well.
 """
 
-from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, manifest_type, media_type_of
+from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, media_type_of
 from proxy.oci.errors import DigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation, RegistryRequest
 from proxy.pull.bodies import read_whole
+from proxy.pull.parsing import parse
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
 from proxy.upstream.ask import Ask, Opened
@@ -63,7 +64,8 @@ async def _is_proof(opened: Opened, ask: Ask) -> bool:
     if response.method == "HEAD":
         return False
     try:
-        manifest_type(await read_whole(opened, MANIFEST_LIMIT, "manifest"), response.headers.get("Content-Type"))
+        parsed = await parse(await read_whole(opened, MANIFEST_LIMIT, "manifest"))
+        parsed.media_type(response.headers.get("Content-Type"))
     except UpstreamInvalid as error:
         raise Wrong(f"{host}: {error.reason}") from None
     return True

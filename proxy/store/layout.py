@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from proxy.oci.descriptor import MANIFEST_LIMIT, Contents, contents_of
+from proxy.oci.descriptor import MANIFEST_LIMIT, Contents, parse_manifest
 from proxy.oci.errors import DigestInvalid
 from proxy.oci.reference import Digest
 from proxy.store.files import FILE_MODE, children, read_small
@@ -141,7 +141,7 @@ class Layout:
 
     def contents(self, manifest: Digest) -> Contents:
         """What a stored manifest holds; raises OSError."""
-        return contents_of(read_small(self.blob(manifest), MANIFEST_LIMIT) or b"")
+        return parse_manifest(read_small(self.blob(manifest), MANIFEST_LIMIT) or b"").contents
 
     def named_by(self, manifest: Digest) -> tuple[Digest, ...]:
         """The digests of all that a stored manifest holds; raises OSError."""

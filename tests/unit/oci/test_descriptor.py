@@ -14,10 +14,8 @@ from proxy.oci.descriptor import (
     SCHEMA1_SIGNED,
     Contents,
     Descriptor,
-    contents_of,
-    is_manifest,
-    manifest_type,
     media_type_of,
+    parse_manifest,
 )
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
@@ -33,8 +31,8 @@ def encoded(document: object) -> bytes:
 @pytest.mark.parametrize("declared", [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST, OCI_ARTIFACT])
 def test_the_declared_type_wins_over_the_header(declared: str) -> None:
     document = {"schemaVersion": 2, "mediaType": declared}
-    assert manifest_type(encoded(document), "text/plain") == declared
-    assert is_manifest(encoded(document))
+    assert parse_manifest(encoded(document)).media_type("text/plain") == declared
+    assert parse_manifest(encoded(document)).is_manifest
 
 
 @pytest.mark.parametrize(
@@ -51,8 +49,8 @@ def test_the_declared_type_wins_over_the_header(declared: str) -> None:
 def test_an_undeclared_type_is_that_of_the_header_or_the_shape(
     document: object, header: str | None, expected: str
 ) -> None:
-    assert manifest_type(encoded(document), header) == expected
-    assert manifest_type(b" \r\n\t" + encoded(document), header) == expected
+    assert parse_manifest(encoded(document)).media_type(header) == expected
+    assert parse_manifest(b" \r\n\t" + encoded(document)).media_type(header) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,17 +68,17 @@ def test_an_undeclared_type_is_that_of_the_header_or_the_shape(
 )
 def test_what_is_no_clear_manifest_is_refused(document: object) -> None:
     with pytest.raises(UpstreamInvalid):
-        manifest_type(encoded(document), None)
+        parse_manifest(encoded(document)).media_type(None)
 
 
 def test_schema_1_is_refused_by_its_header_with_advice() -> None:
     with pytest.raises(UpstreamInvalid, match="push the image again"):
-        manifest_type(encoded(IMAGE), SCHEMA1_SIGNED)
+        parse_manifest(encoded(IMAGE)).media_type(SCHEMA1_SIGNED)
 
 
 def test_a_web_page_in_place_of_a_manifest_is_named_by_its_type() -> None:
     with pytest.raises(UpstreamInvalid, match="text/html"):
-        manifest_type(b"<html>", "text/html; charset=utf-8")
+        parse_manifest(b"<html>").media_type("text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ def test_a_web_page_in_place_of_a_manifest_is_named_by_its_type() -> None:
     ],
 )
 def test_manifests_are_told_by_their_bytes(content: bytes) -> None:
-    assert is_manifest(content)
+    assert parse_manifest(content).is_manifest
 
 
 @pytest.mark.parametrize(
@@ -105,14 +103,14 @@ def test_manifests_are_told_by_their_bytes(content: bytes) -> None:
     [b"", b"\x1f\x8b\x08", b"{", b"[]", b"{}", encoded({"architecture": "amd64", "rootfs": {}})],
 )
 def test_configurations_and_layers_are_no_manifests(content: bytes) -> None:
-    assert not is_manifest(content)
+    assert not parse_manifest(content).is_manifest
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"{" + tail), st.text(max_size=20))
 def test_no_bytes_raise_anything_but_upstream_invalid(content: bytes, header: str) -> None:
-    assert is_manifest(content) in {True, False}
+    assert parse_manifest(content).is_manifest in {True, False}
     with pytest.raises(UpstreamInvalid):
-        manifest_type(content, header)
+        parse_manifest(content).media_type(header)
 
 
 @pytest.mark.parametrize(("header", "expected"), [(None, ""), ("", ""), (f" {BLOB.upper()} ; a=b", BLOB)])
@@ -168,7 +166,7 @@ ALL = {"config": named(ONE), "layers": [named(TWO)], "blobs": [named(THREE)]}
     ],
 )
 def test_only_the_fields_of_the_media_type_hold_content(document: object, expected: Contents) -> None:
-    assert contents_of(encoded(document)) == expected
+    assert parse_manifest(encoded(document)).contents == expected
 
 
 @pytest.mark.parametrize(
@@ -182,13 +180,13 @@ def test_only_the_fields_of_the_media_type_hold_content(document: object, expect
 )
 def test_a_manifest_with_a_key_that_stands_twice_holds_nothing(text: str) -> None:
     content = (text % (json.dumps(named(ONE)), json.dumps(named(TWO)))).encode()
-    assert is_manifest(content)
-    assert contents_of(content) == Contents()
+    assert parse_manifest(content).is_manifest
+    assert parse_manifest(content).contents == Contents()
 
 
 def test_bytes_that_are_no_utf_8_do_not_make_a_manifest_a_blob() -> None:
     """Go reads U+FFFD in their place: containerd takes such bytes as a manifest."""
-    assert is_manifest(encoded(IMAGE)[:-1] + b', "note": "\xff"}')
+    assert parse_manifest(encoded(IMAGE)[:-1] + b', "note": "\xff"}').is_manifest
 
 
 @given(
@@ -203,5 +201,5 @@ def test_bytes_that_are_no_utf_8_do_not_make_a_manifest_a_blob() -> None:
     )
 )
 def test_no_document_raises(document: object) -> None:
-    held = contents_of(encoded(document))
+    held = parse_manifest(encoded(document)).contents
     assert isinstance(held, Contents)
