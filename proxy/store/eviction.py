@@ -18,7 +18,8 @@ from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import told
-from proxy.store.threads import LOOKUPS, to_the_end
+from proxy.store.shared_scan import SharedScan
+from proxy.store.threads import to_the_end
 from proxy.store.tidy import sweep
 from proxy.store.trouble import translated
 
@@ -84,6 +85,7 @@ class Evictor:
         self._store = store
         self._bounds = bounds
         self._turn = asyncio.Lock()
+        self._room = SharedScan(functools.partial(_room, layout))
 
     async def make_room(self, size: int = 0) -> bool:
         """Evict until `size` further bytes fit beside all that is in flight; whether they do. Raises StoreError."""
@@ -140,7 +142,7 @@ class Evictor:
         """Bytes that are too many, for either bound."""
         totals = await self._index.totals()
         with translated("cannot see how full the disk is"):
-            free, flight = await LOOKUPS.in_time(functools.partial(_room, self._layout))
+            free, flight = await self._room.result()
         return _Excess(
             of_size=totals.bytes + totals.index + flight.expected + size - self._bounds.max_size,
             of_disk=flight.expected - flight.written + size + self._bounds.reserve_free - free,
