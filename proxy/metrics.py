@@ -104,8 +104,13 @@ HTTP_REJECTED = Counter(
 HTTP_CONNECTIONS = Gauge("scope_proxy_http_connections", "Connections of nodes", multiprocess_mode="livesum")
 HTTP_CONNECTIONS_REFUSED = Counter(
     "scope_proxy_http_connections_refused_total",
-    "Connections closed without an answer: limit, slow (no request came in time), handshake (TLS failed), "
-    "system (it had no descriptor or memory left)",
+    "Connections closed without an answer: limit (also idle ones that others replaced), slow (no request came in "
+    "time), heads (incomplete requests took too much memory), handshake (TLS failed), system (no descriptor or memory)",
+    ["reason"],
+)
+ADMIN_CONNECTIONS_REFUSED = Counter(
+    "scope_proxy_admin_connections_refused_total",
+    "Connections to the operator's ports closed without an answer: limit, slow, heads, system",
     ["reason"],
 )
 

@@ -6,7 +6,6 @@ hold up another one behind the same address.
 """
 
 import asyncio
-import ipaddress
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,14 +13,14 @@ from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
+from proxy.transport.fair import client_of
+
 MAX_WAITING = 1024
 """Checks that wait for their turn; a further one takes the place of the newest of the address with the most."""
 FAILED_SECONDS = 60.0
 """How long failed logins of an address and user name are counted after the last one."""
 FAILED_REMEMBERED = 4096
 """Most pairs of address and user name whose failed logins are counted."""
-IPV6_PREFIX = 64
-"""Bits of an IPv6 address that are one client's: the rest it chooses itself."""
 
 _Turn = asyncio.Future[None]
 
@@ -120,16 +119,3 @@ class Turns:
             del line.names[name]
         if not line.names:
             del self._lines[client]
-
-
-def client_of(address: str) -> str:
-    """What an address is told from others by: of IPv6 the network that one client has."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(ip) >> (128 - IPV6_PREFIX) << (128 - IPV6_PREFIX), IPV6_PREFIX)))

@@ -184,9 +184,11 @@ class Limits(Model):
     """How much clients may ask of a process at one time."""
 
     connections: Annotated[int, Field(ge=16, le=100_000, strict=True)] = 4096
-    """Connections to all listeners; further ones are closed at once."""
+    """Connections to all listeners. A further one replaces an idle one of the address that has the most; if none is
+    idle, it waits where its address has fewer than others, else it is closed."""
     requests: Annotated[int, Field(ge=8, le=100_000, strict=True)] = 2048
-    """Requests being answered; further ones get 503."""
+    """Requests being answered, at most seven eighths of the connections; further ones get 503, unless their address has
+    fewer than its share."""
 
 
 class Admin(Model):

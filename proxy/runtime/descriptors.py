@@ -20,9 +20,18 @@ def ensure_descriptors(connections: int) -> None:
             _logger.warning("the limit of open files stays at %d: %s", soft, error)
     if soft != resource.RLIM_INFINITY and soft < connections + RESERVED:
         _logger.warning(
-            "only %d files may be open, and limits.connections (%d) needs %d: raise the hard limit "
-            "(LimitNOFILE of systemd, ulimit -Hn), or lower limits.connections",
+            "only %d files may be open, and limits.connections (%d) needs %d: at most %d connections are accepted; "
+            "raise the hard limit (LimitNOFILE of systemd, ulimit -Hn), or lower limits.connections",
             soft,
             connections,
             connections + RESERVED,
+            connections_within(connections),
         )
+
+
+def connections_within(connections: int) -> int:
+    """How many connections are accepted at most: so many, or as many as leave descriptors for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, max(soft - RESERVED, soft // 2))

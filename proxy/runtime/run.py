@@ -18,18 +18,20 @@ from aiohttp import web
 from proxy.config.loaded import Loaded
 from proxy.config.model import Config
 from proxy.metrics import BUILD_INFO
+from proxy.runtime.descriptors import connections_within
 from proxy.runtime.generation import build_generation
 from proxy.runtime.lag import watch_lag
 from proxy.runtime.reload import Origin, Reloader
-from proxy.runtime.sockets import BACKLOG, Sockets, StartError, address_of, bind
+from proxy.runtime.sockets import Sockets, StartError, address_of, bind
 from proxy.runtime.stop import Stop
 from proxy.server.accepting import NodeSite
 from proxy.server.activity import Activity
-from proxy.server.admin import admin_app, metrics_app
+from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
 from proxy.server.connections import NodeServer
 from proxy.server.gates import Gates
 from proxy.server.refusals import Refusals
+from proxy.server.reserve import DescriptorReserve
 from proxy.server.status import ListenerStatus, Reload
 from proxy.server.status_look import Look, Snapshot
 from proxy.server.tls import listener_contexts, tls_problems
@@ -101,18 +103,24 @@ async def _open_doors(
     stack: AsyncExitStack, state: Running, sockets: Sockets, contexts: Sequence[ssl.SSLContext | None]
 ) -> None:
     """Listen for the operator, then for nodes."""
-    config = state.reloader.bound
-    refusals = Refusals()
+    config, refusals, reserve = state.reloader.bound, Refusals(), DescriptorReserve()
+    stack.callback(reserve.close)
+    gates = Gates.of(config.limits, connections_within(config.limits.connections))
+    times, is_ready = config.timeouts, lambda: state.ready
     if sockets.admin is not None:
         look = await stack.enter_async_context(_looking(state, config, refusals))
-        state.admin_address = await _listen_for_admin(stack, admin_app(lambda: state.ready, look), sockets.admin)
+        admin = admin_server(is_ready, look, times.request)
+        state.admin_address = await _listen_for_admin(stack, admin, sockets.admin, reserve)
     if sockets.metrics is not None:
-        state.metrics_address = await _listen_for_admin(stack, metrics_app(lambda: state.ready), sockets.metrics)
-    gates, times = Gates.of(config.limits), config.timeouts
+        metrics = metrics_server(is_ready, times.request)
+        state.metrics_address = await _listen_for_admin(stack, metrics, sockets.metrics, reserve)
     for number, (bound, context) in enumerate(zip(sockets.nodes, contexts, strict=True)):
         enter = functools.partial(state.reloader.enter, number)
         settings = NodeSettings(enter, gates, state.activity, times.client_stall, times.request, refusals)
-        state.addresses.append(await _listen(stack, node_server(settings), bound, times.shutdown_grace, context))
+        server, address = node_server(settings), address_of(bound)
+        runner = await _runner(stack, server, min(times.shutdown_grace, CUT_SECONDS))
+        await NodeSite(runner, server, bound, reserve, context).start()
+        state.addresses.append(address)
 
 
 @asynccontextmanager
@@ -194,26 +202,22 @@ async def _within(work: Callable[[], None], seconds: float) -> None:
     await asyncio.to_thread(thread.join, seconds)
 
 
-async def _listen(
-    stack: AsyncExitStack, server: NodeServer, bound: socket.socket, grace: float, tls: ssl.SSLContext | None
+async def _listen_for_admin(
+    stack: AsyncExitStack, server: NodeServer, bound: socket.socket, reserve: DescriptorReserve
 ) -> str:
-    """Serve nodes on a socket; its address."""
-    address = address_of(bound)
-    runner = web.ServerRunner(server, shutdown_timeout=min(grace, CUT_SECONDS))
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await NodeSite(runner, server, bound, tls).start()
-    return address
-
-
-async def _listen_for_admin(stack: AsyncExitStack, app: web.Application, bound: socket.socket) -> str:
     """Serve the operator on a socket; its address."""
     address = address_of(bound)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=ADMIN_GRACE)
+    runner = await _runner(stack, server, ADMIN_GRACE)
+    await NodeSite(runner, server, bound, reserve, is_privileged=True).start()
+    return address
+
+
+async def _runner(stack: AsyncExitStack, server: NodeServer, grace: float) -> web.ServerRunner:
+    """What ends the connections of a server, after so many seconds for requests in flight."""
+    runner = web.ServerRunner(server, shutdown_timeout=grace)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, bound, backlog=BACKLOG).start()
-    return address
+    return runner
 
 
 __all__ = ["Running", "StartError", "running", "serve"]

@@ -54,7 +54,8 @@ _UPSTREAM_CODES = {
 _VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
     metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch", "internal", "shutdown"),
     metrics.HTTP_REJECTED: REJECTIONS,
-    metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "handshake", "system"),
+    metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "heads", "handshake", "system"),
+    metrics.ADMIN_CONNECTIONS_REFUSED: ("limit", "slow", "heads", "system"),
     metrics.PROOFS: ("known", "given", "refused", "last", "unreachable", "overload"),
     metrics.CLIENT_SCOPES: ("kept", "merged", "dropped"),
     metrics.CLIENT_TOKENS: ("issued", "refused"),

@@ -1,35 +1,151 @@
-"""The operator's own ports: metrics and health, with the status page or without it."""
+"""The operator's ports: metrics and health, with the status page or without it; bounded as the listeners are."""
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from proxy.metrics import render
+from proxy.metrics import ADMIN_CONNECTIONS_REFUSED, render
+from proxy.server.connections import ConnectionBounds, NodeServer
+from proxy.server.framing import Malformed, NodeRequest, check_framing, error_of, has_body
+from proxy.server.gates import ConnectionLimit, Overloaded, RequestLimit, UnansweredBytes
 from proxy.server.status_look import Look
-from proxy.server.status_routes import status_routes
+from proxy.server.status_routes import Page, status_pages
+
+CONNECTIONS = 128
+"""Connections to each of the ports; from the half of it on none is kept after a response."""
+WAITING = 64
+"""Further ones that wait for a place."""
+REQUESTS = 16
+"""Pages being made and sent by each of the ports, those of health aside."""
+HEAD_LIMIT = 32 * 1024
+"""Bytes of an incomplete head."""
+UNANSWERED_LIMIT = 4 * 1024 * 1024
+"""Bytes of memory for incomplete requests, on all connections of one port together."""
+STALL = 30.0
+"""Seconds that a client may take to read a response."""
+
+_METHODS = (hdrs.METH_GET, hdrs.METH_HEAD)
+_logger = logging.getLogger(__name__)
 
 
-def admin_app(is_ready: Callable[[], bool], look: Look) -> web.Application:
-    """What `metrics_app` serves, and the status page."""
-    app = metrics_app(is_ready)
-    app.add_routes(status_routes(look))
-    return app
+def admin_server(is_ready: Callable[[], bool], look: Look, head_timeout: float) -> NodeServer:
+    """Serves what `metrics_server` serves, and the status page."""
+    return _server({**_metrics(), **status_pages(look)}, is_ready, head_timeout)
 
 
-def metrics_app(is_ready: Callable[[], bool]) -> web.Application:
-    """`/metrics`, `/healthz` (alive) and `/readyz` (serving; never an upstream's health), and nothing else."""
+def metrics_server(is_ready: Callable[[], bool], head_timeout: float) -> NodeServer:
+    """Serves `/metrics`, `/healthz` (alive) and `/readyz` (serving; never an upstream's health), and nothing else."""
+    return _server(_metrics(), is_ready, head_timeout)
 
-    async def metrics(request: web.Request) -> web.Response:
+
+def _server(pages: Mapping[str, Page], is_ready: Callable[[], bool], head_timeout: float) -> NodeServer:
+    connections = ConnectionLimit(CONNECTIONS, WAITING)
+    bounds = ConnectionBounds(
+        connections=connections,
+        unanswered=UnansweredBytes(UNANSWERED_LIMIT),
+        head_limit=HEAD_LIMIT,
+        head_timeout=head_timeout,
+        stall=STALL,
+        refused=ADMIN_CONNECTIONS_REFUSED,
+    )
+    app = AdminApp(_health(is_ready), pages, RequestLimit(REQUESTS), connections)
+    return NodeServer(app, bounds)
+
+
+def _metrics() -> Mapping[str, Page]:
+    async def metrics(request: web.BaseRequest) -> web.Response:
         page, media_type = await asyncio.to_thread(render, request.headers.get("Accept", ""))  # it reads files of /proc
         return web.Response(body=page, headers={"Content-Type": media_type})
 
-    async def healthy(_: web.Request) -> web.Response:
+    return {"/metrics": metrics}
+
+
+def _health(is_ready: Callable[[], bool]) -> Mapping[str, Page]:
+    async def healthy(_: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(_: web.BaseRequest) -> web.Response:
         return web.Response(text="ready\n") if is_ready() else web.Response(status=503, text="not serving\n")
 
-    app = web.Application()
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", ready)])
-    return app
+    return {"/healthz": healthy, "/readyz": ready}
+
+
+class AdminApp:
+    """Answers GET and HEAD of known paths; those of health also when pages get 503."""
+
+    def __init__(
+        self,
+        health: Mapping[str, Page],
+        pages: Mapping[str, Page],
+        requests: RequestLimit,
+        connections: ConnectionLimit,
+    ) -> None:
+        self._health = health
+        self._pages = pages
+        self._requests = requests
+        self._connections = connections
+
+    async def answer(self, request: NodeRequest) -> web.StreamResponse:
+        """The answer to a request."""
+        path = request.raw_path.partition("?")[0]
+        health = self._health.get(path)
+        if health is not None:
+            return await self._sent(request, health)
+        try:
+            self._requests.enter(request.client)
+        except Overloaded as error:
+            return await self._send(request, web.Response(status=error.status, text=f"{error.reason}\n"))
+        try:
+            return await self._sent(request, self._pages.get(path, _nothing))
+        finally:
+            self._requests.leave(request.client)
+
+    async def refuse(self, request: NodeRequest, error: BaseException) -> web.StreamResponse:
+        """The answer to what is no request."""
+        return await self._send(request, _refusal(error_of(error)))
+
+    async def _sent(self, request: NodeRequest, page: Page) -> web.StreamResponse:
+        return await self._send(request, await _made(request, page))
+
+    async def _send(self, request: NodeRequest, response: web.StreamResponse) -> web.StreamResponse:
+        """Send a response, and cut a client that does not read it."""
+        response.headers[hdrs.SERVER] = "scope-proxy"
+        if has_body(request) or self._connections.is_crowded:
+            response.force_close()
+        try:
+            async with asyncio.timeout(STALL):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass  # the client is gone
+        return response
+
+
+async def _made(request: NodeRequest, page: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> web.Response:
+    try:
+        check_framing(request)
+    except Malformed as error:
+        return _refusal(error)
+    if request.method not in _METHODS and page is not _nothing:
+        headers = {hdrs.ALLOW: ", ".join(_METHODS)}
+        return web.Response(status=405, text="only GET and HEAD are answered here\n", headers=headers)
+    try:
+        return await page(request)
+    except Exception:
+        _logger.exception("a bug: the page %s", request.path)
+        return web.Response(status=500, text="scope-proxy failed, see its log\n")
+
+
+async def _nothing(_: web.BaseRequest) -> web.Response:
+    return web.Response(status=404, text="there is nothing here\n")
+
+
+def _refusal(error: Malformed) -> web.Response:
+    response = web.Response(status=error.status, text=f"{error.reason}\n")
+    response.force_close()
+    return response

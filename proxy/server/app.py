@@ -16,6 +16,8 @@ from proxy.log import ACCESS, REQUEST_ID, AccessRecord
 from proxy.metrics import (
     HTTP_ABORTED,
     HTTP_BYTES,
+    HTTP_CONNECTIONS,
+    HTTP_CONNECTIONS_REFUSED,
     HTTP_DURATION,
     HTTP_FIRST_BYTE,
     HTTP_IN_FLIGHT,
@@ -26,14 +28,23 @@ from proxy.oci.errors import Denied, RegistryError
 from proxy.oci.request import RegistryRequest
 from proxy.server.activity import Activity
 from proxy.server.asked import Asked
-from proxy.server.connections import BODY_LIMIT, NodeServer
-from proxy.server.framing import BodyTooLarge, Malformed, NodeRequest, check_framing, error_of, has_body
+from proxy.server.connections import BODY_LIMIT, ConnectionBounds, NodeServer
+from proxy.server.framing import (
+    HEAD_LIMIT,
+    BodyTooLarge,
+    Malformed,
+    NodeRequest,
+    check_framing,
+    error_of,
+    has_body,
+)
 from proxy.server.gates import Gates
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import Refusals
 from proxy.server.rejections import count_rejection
 from proxy.server.responses import Responder
 from proxy.tracing import annotate, request_span, trace_id
+from proxy.transport.fair import CLIENT
 from proxy.transport.loop import note_via
 
 _REQUEST_ID_DIGITS = 16
@@ -92,8 +103,16 @@ class NodeSettings:
 
 def node_server(settings: NodeSettings) -> NodeServer:
     """What answers the connections of a listener."""
-    gate, head_timeout = settings.gates.connections, settings.request_timeout
-    return NodeServer(NodeApp(settings), gate, head_timeout=head_timeout, stall=settings.client_stall)
+    bounds = ConnectionBounds(
+        connections=settings.gates.connections,
+        unanswered=settings.gates.unanswered,
+        head_limit=HEAD_LIMIT,
+        head_timeout=settings.request_timeout,
+        stall=settings.client_stall,
+        refused=HTTP_CONNECTIONS_REFUSED,
+        open=HTTP_CONNECTIONS,
+    )
+    return NodeServer(NodeApp(settings), bounds)
 
 
 class NodeApp:
@@ -119,6 +138,7 @@ class NodeApp:
         self, request: NodeRequest, record: RequestRecord, refusal: RegistryError | None
     ) -> web.StreamResponse:
         REQUEST_ID.set(_request_id())
+        CLIENT.set(request.client)
         started = time.perf_counter()
         settings = self._settings
         responder = Responder(request, record, settings.client_stall, settings.gates.bodies, settings.activity)
@@ -155,8 +175,15 @@ class NodeApp:
 
     async def _answered(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:
         responder.close_after = has_body(request)  # where it ends is nothing that we rely upon
-        settings = self._settings
-        with settings.gates.requests, settings.activity, settings.enter() as door:
+        requests = self._settings.gates.requests
+        requests.enter(request.client)
+        try:
+            return await self._admitted(request, record, responder)
+        finally:
+            requests.leave(request.client)
+
+    async def _admitted(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:
+        with self._settings.activity, self._settings.enter() as door:
             check_framing(request)
             extra = door.extra.get(record.path)
             if extra is not None:

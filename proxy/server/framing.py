@@ -16,7 +16,7 @@ FIELD_LIMIT = 8 * 1024
 HEADERS_LIMIT = 128
 """Headers of one request."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a request's head that are read before it ends."""
+"""Bytes of a request's head that are read before it ends, from a client that pulls."""
 HOSTS_REMEMBERED = 128
 """Host headers, of `FIELD_LIMIT` bytes at the most, that are remembered as good or bad."""
 
@@ -54,6 +54,9 @@ class VersionUnsupported(Malformed):
 
 class NodeRequest(web.BaseRequest):
     """A request of a client; the answer is never written in another version of HTTP than 1.0 or 1.1."""
+
+    client = ""
+    """Whom it counts for, by the address of the connection; see `proxy/transport/fair.py`."""
 
     @property
     def version(self) -> tuple[int, int]:  # type: ignore[override] # a cached property there

@@ -7,7 +7,7 @@ resolves its name to this address could read what is shown, as it could read the
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -17,7 +17,10 @@ from proxy.server.status_explain import Box, explained
 from proxy.server.status_look import Look
 
 if TYPE_CHECKING:
-    from proxy.server.status_page import Page
+    from proxy.server.status_page import Page as StatusPage
+
+Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
+"""Makes the answer to GET and HEAD of one path."""
 
 STATUS = "/status"
 STATUS_JSON = "/status.json"
@@ -41,30 +44,26 @@ _FROM_STATUS = Links("status", "status.json", "status/explain")
 _FROM_EXPLAIN = Links("../status", "../status.json", "explain")
 
 
-def status_routes(look: Look) -> list[web.RouteDef]:
-    """The routes; each answers GET and HEAD alone."""
+def status_pages(look: Look) -> Mapping[str, Page]:
+    """What answers, by the path."""
     pages = _Pages(look)
-    return [
-        web.get(STATUS, pages.status),
-        web.get(STATUS_JSON, pages.status_json),
-        web.get(EXPLAIN, pages.explain),
-    ]
+    return {STATUS: pages.status, STATUS_JSON: pages.status_json, EXPLAIN: pages.explain}
 
 
 class _Pages:
     def __init__(self, look: Look) -> None:
         self._look = look
 
-    async def status(self, request: web.Request) -> web.Response:
+    async def status(self, request: web.BaseRequest) -> web.Response:
         """The page, or the same as JSON for who wants that."""
         return await self.status_json(request) if _wants_json(request) else await self._page(Box(), _FROM_STATUS)
 
-    async def status_json(self, _: web.Request) -> web.Response:
+    async def status_json(self, _: web.BaseRequest) -> web.Response:
         """The status as JSON."""
         status = await self._look.status()
         return _data(await asyncio.to_thread(status.as_dict))
 
-    async def explain(self, request: web.Request) -> web.Response:
+    async def explain(self, request: web.BaseRequest) -> web.Response:
         """The route of an image, in the page or as JSON; 400 where there is none."""
         image, client = request.query.get("image", ""), request.query.get("client", "")
         box = await asyncio.to_thread(explained, self._look.loaded, image, client)
@@ -79,14 +78,14 @@ class _Pages:
         return web.Response(status=code, text=text, content_type="text/html", charset="utf-8", headers=headers)
 
 
-def _loaded_page() -> "Page":
+def _loaded_page() -> "StatusPage":
     """The page, in memory from when somebody asks for it the first time; blocks."""
     from proxy.server.status_page import page  # noqa: PLC0415 - it loads Jinja, and most proxies are never looked at
 
     return page()
 
 
-def _wants_json(request: web.Request) -> bool:
+def _wants_json(request: web.BaseRequest) -> bool:
     accept = ",".join(request.headers.getall("Accept", []))
     return _JSON in accept and "text/html" not in accept
 

@@ -34,14 +34,14 @@ class Program:
         self, directory: Path, origin: str, folder: Path, cache: Mapping[str, object], workers: int = 1
     ) -> None:
         self.folder = folder
-        self.address, self._admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.address, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._directory = directory
         self._workers = workers
         self._process: Process | None = None
         document = settings(
             [origin],
             listeners=[{"address": self.address}],
-            admin={"address": self._admin},
+            admin={"address": self.admin},
             workers=workers,
             cache={"path": str(folder), "reserveFree": NO_RESERVE, **cache},
             log={"level": "warning"},
@@ -99,7 +99,7 @@ class Program:
 
     async def metric(self, name: str) -> float:
         """The sum of a metric over all its labels."""
-        page = await asyncio.to_thread(fetch, f"http://{self._admin}/metrics")
+        page = await asyncio.to_thread(fetch, f"http://{self.admin}/metrics")
         return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
 
     def stored(self, thing: Thing) -> Path:

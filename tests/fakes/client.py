@@ -79,16 +79,26 @@ class NodeClient:
         *,
         may_be_asked: bool = False,
         tls: ssl.SSLContext | None = None,
+        source: str | None = None,
     ) -> None:
         self.host, _, port = address.rpartition(":")
         self.port = int(port)
         self._budgets = budgets or Budgets()
         self._may_be_asked = may_be_asked
         self._tls = tls
+        self._source = source
 
     def over(self, tls: ssl.SSLContext) -> "NodeClient":
         """The same node, over TLS."""
-        return NodeClient(f"{self.host}:{self.port}", self._budgets, may_be_asked=self._may_be_asked, tls=tls)
+        return self._changed(tls, self._source)
+
+    def at(self, source: str) -> "NodeClient":
+        """A node at another address, such as 127.0.0.2."""
+        return self._changed(self._tls, source)
+
+    def _changed(self, tls: ssl.SSLContext | None, source: str | None) -> "NodeClient":
+        address = f"{self.host}:{self.port}"
+        return NodeClient(address, self._budgets, may_be_asked=self._may_be_asked, tls=tls, source=source)
 
     async def get(self, target: str, *headers: tuple[str, str], keep_body: bool = True) -> Got:
         """GET; without `keep_body` the bytes are counted and hashed only."""
@@ -131,18 +141,21 @@ class NodeClient:
         self, receive_buffer: int | None = None
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A connection on which nothing has been sent yet."""
-        reader, writer = await self._connect(receive_buffer)
+        reader, writer = await self.connect(receive_buffer)
         try:
             yield reader, writer
         finally:
             writer.close()
 
-    async def _connect(self, receive_buffer: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, receive_buffer: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection; the kernel takes so many bytes for a reader that does not read."""
+        local = None if self._source is None else (self._source, 0)
         if receive_buffer is None:
-            return await asyncio.open_connection(self.host, self.port, limit=2 * PIECE, ssl=self._tls)
+            return await asyncio.open_connection(self.host, self.port, limit=2 * PIECE, ssl=self._tls, local_addr=local)
         connection = socket.socket()
         try:
+            if local is not None:
+                connection.bind(local)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             connection.setblocking(False)
             await asyncio.get_running_loop().sock_connect(connection, (self.host, self.port))

@@ -1,4 +1,5 @@
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,13 +10,13 @@ from proxy.demo.images import Image
 from proxy.demo.rules import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import budgets, image, near_plain, never, plain, registry, store
+from tests.fakes.fixtures import budgets, image, near_plain, never, plain, registry, second, store
 from tests.fakes.proxy import ACCOUNT, LOGIN, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import PUBLIC, Canary, World, world_in_force
 from tests.security.tls import server_tls
 
-__all__ = ["budgets", "image", "near_plain", "never", "plain", "registry", "store"]
+__all__ = ["budgets", "image", "near_plain", "never", "plain", "registry", "second", "store"]
 
 HOST = "registry.example"
 """A registry on a public address, behind TLS."""
@@ -107,3 +108,12 @@ async def local(registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of the registry on loopback."""
     async with started(settings([registry.url], login=LOGIN)) as proxy:
         yield proxy.node
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many as the system lets this process have, for floods that it makes itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

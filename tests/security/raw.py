@@ -36,10 +36,13 @@ class RawAnswer:
 
 
 @asynccontextmanager
-async def connected(node: NodeClient) -> AsyncIterator[Connection]:
-    """A connection to the proxy."""
+async def connected(node: NodeClient, *pieces: bytes, receive_buffer: int | None = None) -> AsyncIterator[Connection]:
+    """A connection to the proxy, on which these are sent one after the other."""
     async with asyncio.timeout(WITHIN):
-        reader, writer = await asyncio.open_connection(node.host, node.port)
+        reader, writer = await node.connect(receive_buffer)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0)
     try:
         yield reader, writer
     finally:

@@ -109,7 +109,7 @@ async def test_hundreds_that_trickle_keep_nobody_from_pulling(plain: ScriptedReg
     assert metric(REFUSED, reason="slow") == before + 300
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once_over_all_listeners(plain: ScriptedRegistry) -> None:
+async def test_there_are_never_more_connections_than_the_limit_over_all_listeners(plain: ScriptedRegistry) -> None:
     before, refused = metric(OPEN), metric(REFUSED, reason="limit")
     listeners = [{"address": "127.0.0.1:0"}, {"address": "127.0.0.2:0"}]
     async with serving(plain, listeners=listeners) as node, AsyncExitStack() as stack:
@@ -117,12 +117,32 @@ async def test_connections_beyond_the_limit_are_closed_at_once_over_all_listener
         for connection in kept:
             assert await ping(connection) == 200
         assert metric(OPEN) == before + CONNECTIONS
-        assert await sent_raw(node, PING) == []
+        assert await ping(await stack.enter_async_context(connected(node))) == 200
+        assert metric(OPEN) == before + CONNECTIONS
         assert metric(REFUSED, reason="limit") == refused + 1
-        kept[0][1].close()
+        assert await until_end(kept[0][0]) == b""
+        kept[1][1].close()
         await eventually(lambda: metric(OPEN) == before + CONNECTIONS - 1)
         assert (await node.get("/v2/")).status == 200
+        assert metric(REFUSED, reason="limit") == refused + 1
     await eventually(lambda: metric(OPEN) == before)
+
+
+async def test_connections_beyond_the_limit_are_closed_where_all_are_being_answered(plain: ScriptedRegistry) -> None:
+    until, refused = asyncio.Event(), metric(REFUSED, reason="limit")
+    plain.script(on(kind="manifest"), Stall(BEFORE_HEADERS, until))
+    limits = {"connections": CONNECTIONS}
+    async with serving(plain, limits=limits) as node, asyncio.TaskGroup() as tasks:
+        few = CONNECTIONS // 8  # are never answered on, of one address
+        sources = ["127.0.0.1"] * (CONNECTIONS - few) + ["127.0.0.2"] * few
+        pulls = [tasks.create_task(node.at(source).get(manifest())) for source in sources]
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route="manifest") == CONNECTIONS)
+        assert await sent_raw(node, PING) == []
+        assert metric(REFUSED, reason="limit") == refused + 1
+        until.set()
+        for pull in pulls:
+            assert (await pull).status == 200
+        assert (await node.get("/v2/")).status == 200
 
 
 async def test_requests_beyond_the_limit_are_503_and_never_429(plain: ScriptedRegistry) -> None:

@@ -14,6 +14,7 @@ from proxy.server.activity import Activity
 from proxy.server.app import Door, NodeSettings, node_server
 from proxy.server.gates import Gates
 from proxy.server.record import RequestRecord
+from proxy.server.reserve import DescriptorReserve
 from proxy.server.responses import Responder
 from tests.fakes.client import NodeClient
 from tests.security.raw import sent_raw
@@ -39,13 +40,14 @@ async def ping(_: web.BaseRequest, __: RegistryRequest, ___: RequestRecord, resp
 async def served() -> AsyncIterator[NodeClient]:
     """A server that takes forms on one path and waits 200 ms for them."""
     door = Door(ping, {"/form": echo})
-    settings = NodeSettings(lambda: nullcontext(door), Gates.of(Limits()), Activity(), 10.0, 0.2)
+    gates, reserve = Gates.of(Limits(), 100), DescriptorReserve(0)
+    settings = NodeSettings(lambda: nullcontext(door), gates, Activity(), 10.0, 0.2)
     server = node_server(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await NodeSite(runner, server, listening).start()
+        await NodeSite(runner, server, listening, reserve).start()
         yield NodeClient(f"127.0.0.1:{listening.getsockname()[1]}")
     finally:
         await runner.cleanup()

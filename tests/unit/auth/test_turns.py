@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from proxy.auth import turns
-from proxy.auth.turns import FAILED_SECONDS, TooManyWaiting, Turns, client_of
+from proxy.auth.turns import FAILED_SECONDS, TooManyWaiting, Turns
 from tests.unit.auth.support import Clock
 
 HERE, THERE, ELSEWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -130,20 +130,3 @@ async def test_the_newest_of_the_address_with_the_most_is_refused(monkeypatch: p
         await queue.wait((ELSEWHERE, "d"))
         assert queue.refused == ["1b", "1b"]
         assert await queue.all(4) == ["1a", "2c", "3d", "1b"]
-
-
-@pytest.mark.parametrize(
-    ("address", "client"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::1", "::/64"),
-        ("", ""),
-        ("no address", "no address"),
-    ],
-)
-def test_a_client_is_an_address_or_the_network_that_it_has(address: str, client: str) -> None:
-    assert client_of(address) == client

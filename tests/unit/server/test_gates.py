@@ -1,28 +1,222 @@
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
-from proxy.server.gates import Gate, Gates, HeldBodies
+from proxy.server.gates import ConnectionLimit, Gates, HeldBodies, RequestLimit, UnansweredBytes
 
 FIRST, SECOND = b"a" * 60, b"b" * 60
+CLIENTS = "abcd"
 
 
-def test_a_gate_lets_so_many_in_and_others_when_they_have_left() -> None:
-    gate = Gate(2)
-    assert [gate.enter() for _ in range(3)] == [True, True, False]
-    gate.leave()
-    assert gate.enter()
+class Visitor:
+    """A connection, from when it has been accepted."""
+
+    def __init__(self, limit: ConnectionLimit, client: str) -> None:
+        self.client = client
+        self.state = "new"
+        self.is_unread = False
+        self._limit = limit
+
+    def come(self) -> str:
+        self._limit.admit(self)
+        return self.state
+
+    def open(self) -> None:
+        self.state = "open"
+        self._limit.enter(self)
+
+    def wait(self) -> None:
+        self.state = "waits"
+
+    def refuse(self) -> None:
+        self.state = "refused"
+
+    def close_if_idle(self) -> bool:
+        if not self.is_unread:
+            self.end("closed")
+        return not self.is_unread
+
+    def cut(self, reason: str) -> None:
+        self.state = reason
+
+    def end(self, state: str = "ended") -> None:
+        if self.state in {"open", "busy"}:
+            self.state = state
+            self._limit.leave(self)
+        elif self.state == "waits":
+            self._limit.withdraw(self)
+            self.state = state
+
+    def begin(self) -> None:
+        if self.state == "open":
+            self.state = "busy"
+            self._limit.set_busy(self)
+
+    def finish(self) -> None:
+        if self.state == "busy":
+            self.state = "open"
+            self._limit.set_idle(self)
 
 
-def test_a_place_is_given_back_whatever_happens() -> None:
-    gate = Gate(1)
-    with pytest.raises(LookupError), gate:
-        raise LookupError
-    with gate, pytest.raises(TooManyRequests) as caught, gate:
-        pass
+def come(limit: ConnectionLimit, clients: str) -> list[Visitor]:
+    found = [Visitor(limit, client) for client in clients]
+    for visitor in found:
+        visitor.come()
+    return found
+
+
+def states(visitors: list[Visitor]) -> list[str]:
+    return [visitor.state for visitor in visitors]
+
+
+def test_so_many_requests_get_in_and_others_when_they_have_left() -> None:
+    limit = RequestLimit(2)
+    limit.enter("a")
+    limit.enter("a")
+    with pytest.raises(TooManyRequests) as caught:
+        limit.enter("a")
     assert caught.value.retry_after
-    with gate:
-        assert not gate.enter()
+    limit.leave("a")
+    limit.enter("a")
+
+
+@given(st.lists(st.sampled_from(CLIENTS), max_size=60), st.integers(4, 12))
+def test_every_client_gets_its_share_of_requests_and_one_that_is_alone_gets_all(arrivals: list[str], most: int) -> None:
+    limit, inside = RequestLimit(most), dict.fromkeys(CLIENTS, 0)
+    for number, client in enumerate(arrivals):
+        try:
+            limit.enter(client)
+        except TooManyRequests:
+            assert sum(inside.values()) >= most
+        else:
+            inside[client] += 1
+            assert sum(inside.values()) <= most or inside[client] <= most // len([c for c in inside.values() if c])
+        if len(set(arrivals[: number + 1])) == 1:
+            assert inside[client] == min(number + 1, most)
+    for client in set(arrivals):
+        assert inside[client] >= min(arrivals.count(client), most // len(CLIENTS))
+    for client, count in inside.items():
+        for _ in range(count):
+            limit.leave(client)
+    for _ in range(most):
+        limit.enter("a")
+
+
+def test_an_idle_connection_of_whoever_has_the_most_gives_way() -> None:
+    limit = ConnectionLimit(4, 2)
+    first = come(limit, "aaab")
+    first[0].begin()
+    [other] = come(limit, "c")
+    assert states(first) == ["busy", "closed", "open", "open"]
+    assert other.state == "open"
+
+
+def test_who_has_as_many_as_anybody_gives_up_an_idle_one_of_its_own() -> None:
+    limit = ConnectionLimit(4, 2)
+    first = come(limit, "aabb")
+    come(limit, "a")
+    assert states(first) == ["closed", "open", "open", "open"]
+    first[1].begin()
+    first[1].finish()  # it is the youngest now
+    come(limit, "a")
+    assert first[1].state == "open"
+
+
+def test_where_all_are_busy_a_few_wait_until_one_is_not_first_who_has_the_fewest() -> None:
+    limit = ConnectionLimit(32, 2)
+    first = come(limit, "a" * 32)
+    for visitor in first:
+        visitor.begin()
+    waiting = come(limit, "aab")
+    assert states(waiting) == ["waits", "refused", "waits"]
+    assert states(come(limit, "a")) == ["refused"]
+    first[3].finish()
+    assert (first[3].state, states(waiting)) == ("closed", ["waits", "refused", "open"])
+    first[5].end()
+    assert states(waiting) == ["open", "refused", "open"]
+
+
+def test_what_a_client_has_not_read_is_not_taken_from_it() -> None:
+    limit = ConnectionLimit(2, 2)
+    first = come(limit, "aa")
+    first[0].is_unread = True
+    assert states(come(limit, "b")) == ["open"]
+    assert states(first) == ["open", "closed"]
+    [other] = come(limit, "a")
+    assert other.state == "waits"
+    first[0].end()
+    assert other.state == "open"
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(CLIENTS),
+        st.tuples(st.sampled_from(["begin", "finish", "end"]), st.integers(0, 60)),
+    ),
+    max_size=80,
+)
+
+
+@given(STEPS, st.integers(1, 20))
+def test_there_are_never_more_and_none_waits_where_there_is_room(steps: list[str | tuple[str, int]], most: int) -> None:
+    limit, visitors = ConnectionLimit(most, 2), list[Visitor]()
+    for step in steps:
+        if isinstance(step, str):
+            visitors += come(limit, step)
+        elif visitors:
+            act: dict[str, Callable[[Visitor], None]] = {
+                "begin": Visitor.begin,
+                "finish": Visitor.finish,
+                "end": Visitor.end,
+            }
+            act[step[0]](visitors[step[1] % len(visitors)])
+        inside = [visitor for visitor in visitors if visitor.state in {"open", "busy"}]
+        waiting = [visitor for visitor in visitors if visitor.state == "waits"]
+        assert len(inside) <= most
+        assert not waiting or len(inside) == most
+        assert len(waiting) <= 2
+        held = {client: sum(visitor.client == client for visitor in inside) for client in CLIENTS}
+        least = min((held[visitor.client] for visitor in waiting), default=most)
+        idle = {visitor.client for visitor in inside if visitor.state == "open"}
+        assert not [client for client in idle if held[client] > least + 1]  # it would have been closed
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=60))
+def test_unanswered_bytes_are_bounded_and_cost_whoever_has_sent_the_most(sent: list[tuple[int, int]]) -> None:
+    unanswered = UnansweredBytes(100)
+    visitors = [Visitor(ConnectionLimit(16, 2), "aaaaaaabbc"[number]) for number in range(10)]
+    held: dict[Visitor, int] = {}
+    for number, size in sent:
+        visitor = visitors[number]
+        if visitor.state == "heads":
+            continue
+        held[visitor] = held.get(visitor, 0) + size
+        unanswered.add(visitor, size)
+        while sum(held.values()) > 100:
+            sums = {one.client: sum(held[two] for two in held if two.client == one.client) for one in held}
+            most = {client for client in sums if sums[client] == max(sums.values())}
+            oldest = [next(one for one in held if one.client == client) for client in most]
+            cut = [one for one in oldest if one.state == "heads"]
+            assert cut
+            del held[cut[0]]
+        assert {one.state for one in held} <= {"new"}
+
+
+def test_bytes_that_are_answered_count_no_more() -> None:
+    unanswered, limit = UnansweredBytes(100), ConnectionLimit(16, 2)
+    first, second = Visitor(limit, "a"), Visitor(limit, "a")
+    unanswered.forget(first)
+    unanswered.add(first, 60)
+    unanswered.forget(first)
+    unanswered.add(second, 60)
+    unanswered.add(second, 40)
+    assert second.state == "new"
+    unanswered.add(second, 1)
+    assert second.state == "heads"
 
 
 def test_bytes_that_clients_share_are_held_once() -> None:
@@ -46,6 +240,17 @@ def test_bytes_are_held_until_the_last_client_has_them() -> None:
 
 
 def test_the_configuration_sets_the_limits() -> None:
-    gates = Gates.of(Limits(connections=16, requests=8))
-    assert sum(gates.connections.enter() for _ in range(20)) == 16
-    assert sum(gates.requests.enter() for _ in range(20)) == 8
+    gates = Gates.of(Limits(connections=100, requests=8), 16)
+    for _ in range(8):
+        gates.requests.enter("a")
+    with pytest.raises(TooManyRequests):
+        gates.requests.enter("a")
+    assert gates.connections.limit == 16
+
+
+def test_of_all_connections_some_are_not_answered_at_one_time() -> None:
+    gates = Gates.of(Limits(connections=16, requests=100), 16)
+    for _ in range(14):
+        gates.requests.enter("a")
+    with pytest.raises(TooManyRequests):
+        gates.requests.enter("a")

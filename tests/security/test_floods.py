@@ -1,0 +1,229 @@
+"""Floods at a proxy that runs as a program, as large as a client can make them: others are served, it stays small."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from proxy.demo.images import Image
+from tests.crash.program import Program, fetch
+from tests.fakes.blobs import MIB, Generated
+from tests.fakes.client import WITHIN, NodeClient
+from tests.fakes.interrupts import BEFORE_HEADERS, Stall
+from tests.fakes.matching import on
+from tests.fakes.proxy import NAME, REG, REWRITES, UPSTREAM, blob, layer_of, manifest
+from tests.fakes.registry import ScriptedRegistry
+from tests.real.processes import free_port
+from tests.real.proxy_process import Proxy
+from tests.security.peak import CENTRAL_MIB, NODE_MIB, Told, program, tell_peak
+from tests.security.prober import probing
+from tests.security.raw import Connection, connected
+from tests.security.smuggling import request
+from tests.security.test_admin_floods import status
+from tests.security.tls import listener_files
+
+pytestmark = [
+    pytest.mark.security,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("many_descriptors"),
+]
+
+FLOODER, OTHER = "127.0.0.2", "127.0.0.3"
+PING = request(start="GET /v2/ HTTP/1.1")
+HEALTH = request(start="GET /healthz HTTP/1.1")
+METRICS = request(start="GET /metrics HTTP/1.1")
+LARGE = Generated(64 * MIB, seed=64)
+PLACES = 4
+"""Requests that a host gets at one time."""
+FEW = 256
+"""Descriptors of a machine that has no more."""
+
+
+def head(size: int, start: str = "GET /v2/ HTTP/1.1") -> bytes:
+    """So many bytes of a head that does not end, in lines of 8,000 bytes."""
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 7990) for number in range(size // 8000))
+    return request(start=start)[:-2] + lines
+
+
+LINES = PING[:-2] + b"".join(b"x%d:\r\n" % number for number in range(120))
+TARGET = b"GET /v2/" + b"a" * 7000
+UNANSWERED = request(start=f"GET {manifest('unanswered')} HTTP/1.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A proxy that runs, and a flood that is under way."""
+
+    proxy: Proxy
+    registry: ScriptedRegistry
+    stack: AsyncExitStack
+
+    @property
+    def node(self) -> NodeClient:
+        return NodeClient(self.proxy.address)
+
+    @property
+    def admin(self) -> NodeClient:
+        return NodeClient(self.proxy.admin_url.removeprefix("http://"))
+
+    async def flood(self, to: NodeClient, count: int, *pieces: bytes, source: str = FLOODER) -> list[Connection]:
+        """So many connections, 100 at a time; each takes 4 KiB of what is sent to it."""
+        found: list[Connection] = []
+        while len(found) < count:
+            found += await asyncio.gather(*(self._connection(to.at(source), pieces) for _ in range(100)))
+        return found
+
+    async def _connection(self, node: NodeClient, pieces: tuple[bytes, ...]) -> Connection:
+        return await self.stack.enter_async_context(connected(node, *pieces, receive_buffer=4096))
+
+    async def probe(self, source: str = FLOODER) -> int:
+        """What a kubelet gets on a new connection; 0 for none."""
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(WITHIN), connected(self.admin.at(source), HEALTH) as connection:
+                return await status(connection)
+        return 0
+
+    async def pulls(self, *targets: str) -> list[int]:
+        """What another client gets."""
+        found = []
+        for target in targets:
+            try:
+                found.append((await self.node.at(OTHER).get(target)).status)
+            except (OSError, asyncio.IncompleteReadError):
+                found.append(0)
+        return found
+
+
+@asynccontextmanager
+async def scene(
+    registry: ScriptedRegistry, folder: Path, told: Told, most: float = NODE_MIB, **sections: object
+) -> AsyncIterator[Scene]:
+    entry = {"endpoints": [registry.url], "rewrites": list(REWRITES)}
+    settings = {"cache": {"path": str(folder / "cache"), "tagAge": "1h"}, "log": {"level": "error"}, **sections}
+    async with program({REG: entry}, told=told, most=most, **settings) as proxy, AsyncExitStack() as stack:
+        yield Scene(proxy, registry, stack)
+
+
+@pytest.mark.parametrize(
+    ("count", "pieces"),
+    [
+        (4000, (head(55_000),)),
+        (4000, (LINES,)),
+        (4000, (TARGET,)),
+        (1000, (head(8_000), *(b"Y-%d: %s\r\n" % (number, b"b" * 4000) for number in range(10)))),
+        (1000, (UNANSWERED, head(60_000) + b"\r\n", head(60_000) + b"\r\n", head(60_000))),
+    ],
+    ids=["long values", "many lines", "long targets", "many pieces", "behind others"],
+)
+async def test_heads_that_do_not_end(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, count: int, pieces: tuple[bytes, ...]
+) -> None:
+    targets = "/v2/", manifest(), blob(layer_of(image)[0])
+    async with scene(plain, tmp_path, record_property) as made:
+        assert await made.pulls(*targets) == [200] * 3
+        until = asyncio.Event()
+        plain.script(on(), Stall(BEFORE_HEADERS, until))
+        await made.flood(made.node, count, *pieces)
+        assert await made.pulls(*targets) == [200] * 3
+        assert await made.probe() == 200
+        until.set()
+
+
+TLS_FLOODS: dict[str, tuple[bytes, ...]] = {
+    "handshakes": (b"\x16\x03\x01\x02",),
+    "idle": (),
+    "half requests": (PING[:-2],),
+    "long values": (head(55_000),),
+    "many lines": (LINES,),
+    "kept": (PING,),
+}
+"""What comes on connections to a listener with TLS; handshakes are what comes in their place."""
+
+
+@pytest.mark.parametrize("what", TLS_FLOODS)
+async def test_with_tls(
+    plain: ScriptedRegistry, authority: trustme.CA, tmp_path: Path, record_property: Told, what: str
+) -> None:
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    tls, context = listener_files(authority, tmp_path)
+    node = NodeClient(f"127.0.0.1:{free_port()}")
+    listeners = [{"address": f"{node.host}:{node.port}", "tls": tls}]
+    async with scene(plain, tmp_path, record_property, CENTRAL_MIB, listeners=listeners) as made:
+        await made.flood(node if what == "handshakes" else node.over(context), 4000, *TLS_FLOODS[what])
+        assert (await node.over(context).at(OTHER).get("/v2/")).status == 200
+        assert await made.probe() == 200
+
+
+@pytest.mark.parametrize(
+    ("count", "pieces"),
+    [
+        (300, (head(950_000, "GET /metrics HTTP/1.1"),)),
+        (3000, (METRICS[:-2],)),
+        (3000, ()),
+        (1000, (METRICS,)),
+        (1000, (METRICS * 20,)),
+        (1000, (HEALTH,)),
+    ],
+    ids=["long heads", "half requests", "idle", "unread", "pipelined", "kept"],
+)
+async def test_at_the_operators_port(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, count: int, pieces: tuple[bytes, ...]
+) -> None:
+    async with scene(plain, tmp_path, record_property) as made:
+        async with probing(made.admin.host, made.admin.port, FLOODER) as found:
+            await made.flood(made.admin, count, *pieces)
+            assert await made.probe() == 200
+        assert found.keys() == {200}, found
+        assert await made.pulls("/v2/", manifest(), blob(layer_of(image)[0])) == [200] * 3
+
+
+@pytest.mark.parametrize(
+    "pieces", [(), (PING[:-2],), (PING,), (UNANSWERED,), (PING * 50,)], ids=["idle", "half", "kept", "stalled", "many"]
+)
+async def test_connections(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, pieces: tuple[bytes, ...]
+) -> None:
+    targets = "/v2/", manifest(), blob(layer_of(image)[0])
+    async with scene(plain, tmp_path, record_property) as made:
+        assert await made.pulls(*targets) == [200] * 3
+        until = asyncio.Event()
+        plain.script(on(), Stall(BEFORE_HEADERS, until))
+        await made.flood(made.node, 5000, *pieces)
+        assert await made.pulls(*targets) == [200] * 3
+        assert await made.probe() == 200
+        until.set()
+
+
+@pytest.mark.parametrize("what", ["idle", "half", "unread", "stalled", "of the operator's port"])
+async def test_without_descriptors(plain: ScriptedRegistry, tmp_path: Path, record_property: Told, what: str) -> None:
+    proxy = Program(tmp_path, plain.url, tmp_path / "cache", {})
+    await proxy.start(open_files=FEW)
+    node, admin = NodeClient(proxy.address), NodeClient(proxy.admin)
+    large, until = plain.add_blob(UPSTREAM, LARGE).digest, asyncio.Event()
+    sent = {"half": PING[:-2], "unread": request(start=f"GET {blob(large)} HTTP/1.1")}.get(what, b"")
+    try:
+        assert (await node.get(blob(large), keep_body=False)).sha256 == large
+        plain.script(on("HEAD"), Stall(BEFORE_HEADERS, until))
+        async with AsyncExitStack() as stack:
+            for number in range(2 * FEW):
+                if what == "stalled":
+                    sent = request(start=f"GET /v2/{NAME}/manifests/t{number}?ns={REG} HTTP/1.1")
+                to = admin if "operator" in what else node
+                await stack.enter_async_context(connected(to.at(FLOODER), sent, receive_buffer=4096))
+            for path in ("/healthz", "/readyz"):
+                found = 0
+                with contextlib.suppress(OSError):
+                    async with asyncio.timeout(10):
+                        found = len(await asyncio.to_thread(fetch, f"http://{proxy.admin}{path}"))
+                assert found
+        until.set()
+        tell_peak(proxy.running.pid, record_property, NODE_MIB)
+    finally:
+        assert await proxy.stop() == 0
