@@ -92,7 +92,8 @@ HTTP_IN_FLIGHT = Gauge(
 HTTP_BYTES = Counter("scope_proxy_http_response_bytes_total", "Bytes of bodies sent to nodes", ["route", "cache"])
 HTTP_ABORTED = Counter(
     "scope_proxy_http_aborted_total",
-    "Requests cut before the end of their answer: client_gone, upstream, store, digest_mismatch, internal, shutdown",
+    "Requests cut before the end of their answer: client_gone, slow_client, upstream, store, digest_mismatch, "
+    "internal, shutdown",
     ["reason"],
 )
 HTTP_REJECTED = Counter(

@@ -189,6 +189,9 @@ class Limits(Model):
     requests: Annotated[int, Field(ge=8, le=100_000, strict=True)] = 2048
     """Requests being answered, at most seven eighths of the connections; further ones get 503, unless their address has
     fewer than its share."""
+    min_read_rate: Rate = 16 << 10
+    """Bytes a second that a client has to read of a blob that passes through, over `timeouts.slowClient`: below that it
+    is cut while others wait for the host. Readers of content that is cached or being cached are never cut for that."""
 
 
 class Admin(Model):
@@ -216,6 +219,8 @@ class Timeouts(Model):
     one; also for TLS handshakes and for the bodies of requests for tokens."""
     client_stall: Wait = 300.0
     """Without progress of a client that reads a body, before its connection is cut."""
+    slow_client: Wait = 60.0
+    """Over how long `limits.minReadRate` is measured."""
     shutdown_grace: Duration = 30.0
     """For pulls in flight, after SIGTERM; a second signal ends it at once."""
     drain_idle: Duration = 3.0

@@ -31,6 +31,11 @@ def _nothing() -> None:
     """There is nothing to let go of."""
 
 
+def _never() -> bool:
+    """No upstream's place is held for the client."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """A blob, or a part of it, ready to be sent; `size` is that of the whole, None where nobody knows it."""
@@ -44,6 +49,8 @@ class Blob:
     content: bytes | None = field(default=None, repr=False)
     """All that is sent, where it is small and in memory: then `chunks` need not be asked."""
     close: Callable[[], None] = _nothing
+    reclaim: Callable[[], bool] = _never
+    """Whether the upstream's place that is held while the client reads must be released now, as others wait for it."""
     distrust: Callable[[], None] = _nothing
     """Tells that the stored bytes could not be sent: they are checked before they are served again."""
 

@@ -10,7 +10,7 @@ from proxy.oci.reference import Digest
 from proxy.pull.blob import Blob, Piece, Way
 from proxy.pull.blob_sources import BlobParts, BlobSources, OthersTrouble
 from proxy.pull.follow import follow
-from proxy.pull.passthrough import SMALL
+from proxy.pull.passthrough import SMALL, Passing
 from proxy.pull.progress import Progress
 from proxy.pull.recovery import Recovery
 from proxy.routing.table import Route
@@ -81,7 +81,8 @@ class Blobs:
             progress.release()
             return passed
         hold_all = self._parts.cache.delivery == "verified"
-        recover = self._recovery.of(route, digest)
+        passing = Passing()
+        recover = self._recovery.of(route, digest, passing)
         return Blob(
             digest,
             size,
@@ -89,6 +90,7 @@ class Blobs:
             lambda: follow(progress, first, last, recover, hold_all=hold_all),
             way=way,
             close=_closer(progress, way),
+            reclaim=passing.reclaim,
             distrust=lambda: self._parts.stored.distrust(digest),
         )
 

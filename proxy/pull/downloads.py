@@ -26,6 +26,7 @@ from proxy.store.eviction import Evictor
 from proxy.store.provenance import Provenance
 from proxy.store.trouble import note_unkept
 from proxy.transport.clock import Deadline
+from proxy.transport.fair import Requesters
 from proxy.transport.singleflight import Background
 from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first, refuse_shorter
@@ -94,7 +95,10 @@ class Downloads:
         progress = self._active.get((digest, domain))
         if progress is None:
             progress = self._active[digest, domain] = Progress(starter_of(route), route.origins)
+            progress.requesters = Requesters()
             self._background.start(self._run(progress, route, digest, domain))
+        if progress.requesters is not None:
+            progress.requesters.include(Requesters.current())
         return progress
 
     def serves_badly(self, progress: Progress, route: Route, digest: Digest) -> bool:
@@ -116,6 +120,8 @@ class Downloads:
         return None if shared is None or not self.serves_badly(shared, route, digest) else route.origins
 
     async def _run(self, progress: Progress, route: Route, digest: Digest, domain: Origins | None) -> None:
+        if progress.requesters is not None:
+            progress.requesters.bind()
         try:
             with DOWNLOADS.track_inprogress():
                 await self._while_wanted(progress, route, digest, domain)

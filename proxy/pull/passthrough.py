@@ -33,6 +33,19 @@ VERIFIED = 1024 * 1024
 """Blobs up to so many bytes are verified before their first byte; more, up to SMALL, only if they may be manifests."""
 
 
+class Passing:
+    """The body that a client reads straight from an upstream, once it does."""
+
+    __slots__ = ("body",)
+
+    def __init__(self) -> None:
+        self.body: ResumingBody | None = None
+
+    def reclaim(self) -> bool:
+        """Whether the place that it holds must be released now, as others wait for it."""
+        return self.body is not None and self.body.reclaim()
+
+
 @dataclass(frozen=True, slots=True)
 class Rest:
     """What a client still lacks: from `offset` to `last` (None: the end); `hasher` has all that was sent before."""
@@ -42,6 +55,7 @@ class Rest:
     offset: int
     last: int | None
     hasher: Hasher | None
+    passing: Passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +172,8 @@ class PassThrough:
                     async for chunk in checked:
                         yield chunk
 
-            return Blob(wanted.digest, span.size, span, verified, close=body.close)
-        return Blob(wanted.digest, span.size, span, body.chunks, close=body.close)
+            return Blob(wanted.digest, span.size, span, verified, close=body.close, reclaim=body.reclaim)
+        return Blob(wanted.digest, span.size, span, body.chunks, close=body.close, reclaim=body.reclaim)
 
     def _stream(self, wanted: _Wanted, opened: Opened, size: int | None, beginning: bytes) -> Blob:
         """A large blob, read from its start: hashed where all of it is sent, else cut to the range."""
@@ -174,7 +188,7 @@ class PassThrough:
                 async for chunk in part:
                     yield chunk
 
-        return Blob(wanted.digest, size, span, chunks, close=body.close)
+        return Blob(wanted.digest, size, span, chunks, close=body.close, reclaim=body.reclaim)
 
     async def _verified(
         self, wanted: _Wanted, chunks: AsyncGenerator[bytes, None], hasher: Hasher | None = None
@@ -211,6 +225,7 @@ class PassThrough:
             )
         except RegistryError as error:
             raise BodyBroken(f"{wanted.digest} broke off at byte {wanted.offset}: {error.reason}") from error
+        wanted.passing.body = body
         try:
             chunks = body.chunks()
             checked = chunks if wanted.hasher is None else self._verified(asked, chunks, wanted.hasher)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from proxy.pull.repository import Starter
 from proxy.store.blobs import Content, Origins
 from proxy.store.tags import RepositoryKey
+from proxy.transport.fair import Requesters
 
 HELD_BACK = 16 * 1024
 """Bytes at the end of what a client asked for that it gets only once the digest is right."""
@@ -45,6 +46,8 @@ class Progress:
         """Whether another process writes it: one that may be stopped, or wait for its disk without end."""
         self._window = (time.monotonic(), 0)
         self._rate: float | None = None
+        self.requesters: Requesters | None = None
+        """The clients that wait for a download."""
         self.content: Content | None = None
         self.size: int | None = None
         self.available = 0

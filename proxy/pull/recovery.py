@@ -8,7 +8,7 @@ from proxy.oci.reference import Digest
 from proxy.pull.blob import DigestMismatch, Way
 from proxy.pull.download import rehash
 from proxy.pull.follow import Recover, Sent, is_same
-from proxy.pull.passthrough import PassThrough, Rest
+from proxy.pull.passthrough import Passing, PassThrough, Rest
 from proxy.pull.progress import Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.repository import starter_of
 from proxy.pull.suspects import Suspects
@@ -35,8 +35,8 @@ class Recovery:
         self._suspects = suspects
         self._timeouts = timeouts
 
-    def of(self, route: Route, digest: Digest) -> Recover:
-        """The recovery of one client's pull."""
+    def of(self, route: Route, digest: Digest, passing: Passing) -> Recover:
+        """The recovery of one client's pull; `passing` gets the body that it reads straight from an upstream."""
         starter = starter_of(route)
 
         async def recover(failed: Progress, sent: Sent) -> Progress | AsyncGenerator[bytes, None]:
@@ -44,9 +44,9 @@ class Recovery:
             _logger.warning("%s failed at byte %d, going on elsewhere: %s", digest, sent.offset, failure)
             try:
                 if isinstance(failure, StoreError | WriterStalled):
-                    return await self._past_store(route, digest, failed, sent)
+                    return await self._past_store(route, digest, failed, sent, passing)
                 if isinstance(failure, ContentWrong | Abandoned) or failed.is_foreign(starter):
-                    return await self._afresh(route, digest, failed, sent)
+                    return await self._afresh(route, digest, failed, sent, passing)
             except StoreError as error:
                 failure = error
             raise BodyBroken(f"{digest} broke off at byte {sent.offset}: {failure}")
@@ -54,7 +54,7 @@ class Recovery:
         return recover
 
     async def _afresh(
-        self, route: Route, digest: Digest, failed: Progress, sent: Sent
+        self, route: Route, digest: Digest, failed: Progress, sent: Sent, passing: Passing
     ) -> Progress | AsyncGenerator[bytes, None]:
         """Another source; it is followed only where what was sent before is what it begins with."""
         for _ in range(ATTEMPTS):
@@ -62,14 +62,14 @@ class Recovery:
             try:
                 await self._wait(fresh, sent, all_of_it=isinstance(failed.failure, ContentWrong))
                 if isinstance(fresh.failure, StoreError | WriterStalled):
-                    return await self._past_store(route, digest, failed, sent)
+                    return await self._past_store(route, digest, failed, sent, passing)
                 if not isinstance(fresh.failure, Abandoned):
                     await self._compare(route, digest, failed, fresh, sent)
                     fresh.retain()
                     return fresh
             finally:
                 fresh.release()
-        return await self._past_store(route, digest, failed, sent)  # whoever fetches it keeps ending
+        return await self._past_store(route, digest, failed, sent, passing)  # whoever fetches it keeps ending
 
     async def _compare(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
         """Make sure that what has been sent is right; raises BodyBroken, DigestMismatch and StoreError."""
@@ -100,7 +100,7 @@ class Recovery:
         raise BodyBroken(str(fresh.failure)) from fresh.failure
 
     async def _past_store(
-        self, route: Route, digest: Digest, failed: Progress, sent: Sent
+        self, route: Route, digest: Digest, failed: Progress, sent: Sent, passing: Passing
     ) -> AsyncGenerator[bytes, None]:
         """The rest straight from the upstream; checked as a whole where the client gets the whole."""
         is_whole = sent.first == 0 and (failed.size is None or sent.last in (None, failed.size - 1))
@@ -113,4 +113,4 @@ class Recovery:
                 await rehash(failed.content, hasher, sent.offset)
         except (StoreError, ContentWrong) as error:
             raise BodyBroken(f"{digest} broke off at byte {sent.offset}: {error}") from error
-        return self._passthrough.rest(Rest(route, digest, sent.offset, sent.last, hasher))
+        return self._passthrough.rest(Rest(route, digest, sent.offset, sent.last, hasher, passing))

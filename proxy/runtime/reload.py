@@ -219,7 +219,7 @@ def needs_restart(bound: Config, wanted: Config) -> list[str]:
     if before.keys() != after.keys():
         found.append("addresses of listeners")
     found += [f"tls of {address}" for address in before.keys() & after.keys() if before[address] != after[address]]
-    times = ("request", "client_stall", "shutdown_grace", "drain_idle")
+    times = ("request", "client_stall", "slow_client", "shutdown_grace", "drain_idle")
     if any(getattr(bound.timeouts, name) != getattr(wanted.timeouts, name) for name in times):
         found.append("timeouts of clients and of the stop")
     return found

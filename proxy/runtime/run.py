@@ -30,6 +30,7 @@ from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
 from proxy.server.connections import NodeServer
 from proxy.server.gates import Gates
+from proxy.server.pace import ReadRate
 from proxy.server.refusals import Refusals
 from proxy.server.reserve import DescriptorReserve
 from proxy.server.status import ListenerStatus, Reload
@@ -107,6 +108,7 @@ async def _open_doors(
     stack.callback(reserve.close)
     gates = Gates.of(config.limits, connections_within(config.limits.connections))
     times, is_ready = config.timeouts, lambda: state.ready
+    rate = ReadRate(config.limits.min_read_rate, times.slow_client)
     if sockets.admin is not None:
         look = await stack.enter_async_context(_looking(state, config, refusals))
         admin = admin_server(is_ready, look, times.request)
@@ -116,7 +118,7 @@ async def _open_doors(
         state.metrics_address = await _listen_for_admin(stack, metrics, sockets.metrics, reserve)
     for number, (bound, context) in enumerate(zip(sockets.nodes, contexts, strict=True)):
         enter = functools.partial(state.reloader.enter, number)
-        settings = NodeSettings(enter, gates, state.activity, times.client_stall, times.request, refusals)
+        settings = NodeSettings(enter, gates, state.activity, times.client_stall, times.request, rate, refusals)
         server, address = node_server(settings), address_of(bound)
         runner = await _runner(stack, server, min(times.shutdown_grace, CUT_SECONDS))
         await NodeSite(runner, server, bound, reserve, context).start()

@@ -52,7 +52,15 @@ _UPSTREAM_CODES = {
     TOKEN: (200, 401, 403, 404, 500, 503),
 }
 _VALUES: dict[MetricWrapperBase, tuple[str, ...]] = {
-    metrics.HTTP_ABORTED: ("client_gone", "upstream", "store", "digest_mismatch", "internal", "shutdown"),
+    metrics.HTTP_ABORTED: (
+        "client_gone",
+        "slow_client",
+        "upstream",
+        "store",
+        "digest_mismatch",
+        "internal",
+        "shutdown",
+    ),
     metrics.HTTP_REJECTED: REJECTIONS,
     metrics.HTTP_CONNECTIONS_REFUSED: ("limit", "slow", "heads", "handshake", "system"),
     metrics.ADMIN_CONNECTIONS_REFUSED: ("limit", "slow", "heads", "system"),

@@ -39,6 +39,7 @@ from proxy.server.framing import (
     has_body,
 )
 from proxy.server.gates import Gates
+from proxy.server.pace import ReadRate
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import Refusals
 from proxy.server.rejections import count_rejection
@@ -97,6 +98,7 @@ class NodeSettings:
     activity: Activity
     client_stall: float
     request_timeout: float
+    read_rate: ReadRate
     refusals: Refusals = field(default_factory=Refusals)
     """Where errors are noted for the status page."""
 
@@ -141,7 +143,14 @@ class NodeApp:
         CLIENT.set(request.client)
         started = time.perf_counter()
         settings = self._settings
-        responder = Responder(request, record, settings.client_stall, settings.gates.bodies, settings.activity)
+        responder = Responder(
+            request,
+            record,
+            settings.client_stall,
+            settings.gates.bodies,
+            settings.activity,
+            read_rate=settings.read_rate,
+        )
         with request_span(request.headers, record.method):
             try:
                 return await self._with_errors(request, record, responder, refusal)

@@ -34,7 +34,7 @@ class RequestRecord:
     """When the first byte of the answer was ready to be sent, on the clock of `perf_counter`."""
     error: str = ""
     aborted: str = ""
-    """Why the request was cut: client_gone, upstream, store, digest_mismatch, internal, shutdown."""
+    """Why the request was cut: client_gone, slow_client, upstream, store, digest_mismatch, internal, shutdown."""
 
     @property
     def route(self) -> str:

@@ -19,6 +19,7 @@ from proxy.pull.progress import ContentSpan
 from proxy.server.activity import Activity
 from proxy.server.closing import end_properly, ends_with_connection, reset_on_close
 from proxy.server.gates import SMALL_BODY, HeldBodies
+from proxy.server.pace import ReadRate, SlowClientWatch
 from proxy.server.record import RequestRecord
 from proxy.server.sending import SpanSender
 from proxy.store.blobs import StoreError
@@ -46,12 +47,15 @@ class Responder:
         client_stall: float,
         bodies: HeldBodies,
         activity: Activity,
+        *,
+        read_rate: ReadRate,
     ) -> None:
         self._request = request
         self._record = record
         self._client_stall = client_stall
         self._bodies = bodies
         self._activity = activity
+        self._read_rate = read_rate
         self._begun: web.StreamResponse | None = None
         self.close_after = False
         """Whether the connection ends with the answer."""
@@ -110,22 +114,27 @@ class Responder:
             self._note_first_byte()
             return await self._held(206 if blob.span else 200, blob.content, headers)
         response = self._prepared(web.StreamResponse(status=206 if blob.span else 200), headers, blob.length)
+        watch = SlowClientWatch(self._request, self._read_rate, blob.reclaim)
         try:
             try:
-                await self._send_blob(response, blob)
+                await self._send_blob(response, blob, watch)
             finally:
+                watch.end()
                 blob.close()
         except StoreError as error:
             blob.distrust()
             self._cut("store", str(error))
         except Exception as error:  # noqa: BLE001 - the answer has begun
-            self._cut_for(error)
+            if watch.has_cut:
+                self._cut("slow_client", "")
+            else:
+                self._cut_for(error)
         except BaseException:  # CancelledError is how aiohttp tells that the connection was lost
-            self._cut(self._activity.reason_of_cut, "")
+            self._cut("slow_client" if watch.has_cut else self._activity.reason_of_cut, "")
             raise
         return response
 
-    async def _send_blob(self, response: web.StreamResponse, blob: Blob) -> None:
+    async def _send_blob(self, response: web.StreamResponse, blob: Blob, watch: SlowClientWatch) -> None:
         is_delimited_by_close = ends_with_connection(self._request, blob.length)
         if is_delimited_by_close:
             response.force_close()
@@ -139,6 +148,7 @@ class Responder:
                     await sender.send(piece)
                     self._record.sent += piece.length
                 else:
+                    watch.write(len(piece))
                     await self._write(response, piece)
         if blob.length is not None and self._record.sent != blob.length:
             raise BodyBroken(f"{self._record.sent} of {blob.length} bytes were sent")

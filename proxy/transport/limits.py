@@ -1,18 +1,21 @@
-"""How many requests a host gets at once: small ones ahead of large ones."""
+"""How many requests a host gets at once: small ones ahead of large ones, clients in turn."""
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from enum import IntEnum
 
 from proxy.metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_QUEUE, Bound
+from proxy.transport.fair import FairQueue, Requesters
 
 QUEUE_LIMIT = 1000
-"""Requests of one size that may wait for one host; further ones fail at once."""
+"""Requests of one size that may wait for one host. Beyond it one fails at once, of the client that has the most."""
 
 
 _IN_FLIGHT, _QUEUE = Bound(UPSTREAM_IN_FLIGHT), Bound(UPSTREAM_QUEUE)
+_Turn = asyncio.Future[str]
+"""What a waiting request waits for: the client that its place counts for."""
 
 
 class QueueFull(Exception):
@@ -26,48 +29,90 @@ class Size(IntEnum):
     LARGE = 1
 
 
+class Place:
+    """A place at a host; its holder must release it."""
+
+    __slots__ = ("_gate", "client", "is_reclaimed", "size")
+
+    def __init__(self, gate: "Gate", size: Size, client: str) -> None:
+        self._gate = gate
+        self.size = size
+        self.client = client
+        self.is_reclaimed = False
+        """Whether its holder has been told to release it."""
+
+    def reclaim(self) -> bool:
+        """Whether the holder must release it now: one place is reclaimed for each request that waits."""
+        return self._gate.reclaim(self)
+
+    def release(self) -> None:
+        """Give the place back and admit who waits."""
+        self._gate.release(self)
+
+
 class Gate:
     """Admits at most `limit` requests, large ones to three quarters of it; waiting small ones go first."""
 
     def __init__(self, limit: int) -> None:
         self._limits = {Size.SMALL: limit, Size.LARGE: max(limit * 3 // 4, 1)}
+        self._held: dict[Size, Counter[str]] = {size: Counter() for size in Size}
         self._busy = {Size.SMALL: 0, Size.LARGE: 0}
-        self._waiting: dict[Size, deque[asyncio.Future[None]]] = {Size.SMALL: deque(), Size.LARGE: deque()}
+        self._reclaimed = 0
+        self._waiting: dict[Size, FairQueue[_Turn]] = {size: FairQueue(QUEUE_LIMIT) for size in Size}
 
     def __repr__(self) -> str:
         """What the status shows."""
         waiting = sum(map(len, self._waiting.values()))
         return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {waiting} waiting"
 
-    async def acquire(self, size: Size) -> None:
+    async def acquire(self, size: Size) -> Place:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
-        if self._has_place(size) and not self._waiting[size]:
-            self._busy[size] += 1
-            return
-        if len(self._waiting[size]) >= QUEUE_LIMIT:
-            raise QueueFull(f"{QUEUE_LIMIT} requests already wait for this host")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[size].append(turn)
+        requesters = Requesters.current()
+        queue = self._waiting[size]
+        if self._has_place(size) and not queue:
+            client = next(iter(requesters))
+            self._count(size, client)
+            return Place(self, size, client)
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        refused = queue.push(turn, requesters)
+        if refused is not None and not refused.done():
+            refused.set_exception(QueueFull(f"{QUEUE_LIMIT} requests already wait for this host"))
         try:
-            await turn
+            with requesters.watched(lambda client: queue.join(turn, client)):
+                return Place(self, size, await turn)
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.release(size)  # admitted and cancelled in the same turn of the loop
-            else:
-                with suppress(ValueError):  # already taken out by a release
-                    self._waiting[size].remove(turn)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release(Place(self, size, turn.result()))  # admitted and cancelled in the same turn of the loop
             raise
+        finally:
+            queue.remove(turn)
 
-    def release(self, size: Size) -> None:
-        """Give the place back and admit who waits."""
-        self._busy[size] -= 1
-        for waiting_size in Size:
-            queue = self._waiting[waiting_size]
-            while queue and self._has_place(waiting_size):
-                turn = queue.popleft()
-                if not turn.done():
-                    self._busy[waiting_size] += 1
-                    turn.set_result(None)
+    def release(self, place: Place) -> None:
+        """Give a place back and admit who waits."""
+        self._busy[place.size] -= 1
+        self._reclaimed -= place.is_reclaimed
+        held = self._held[place.size]
+        held[place.client] -= 1
+        if not held[place.client]:
+            del held[place.client]
+        for size in Size:
+            while self._waiting[size] and self._has_place(size):
+                found = self._waiting[size].pop(self._held[size])
+                if found is not None and not found[0].done():
+                    turn, client = found
+                    self._count(size, client)
+                    turn.set_result(client)
+
+    def reclaim(self, place: Place) -> bool:
+        """Whether a place must be released, as more requests wait than places are reclaimed already."""
+        if not place.is_reclaimed and sum(map(len, self._waiting.values())) > self._reclaimed:
+            place.is_reclaimed = True
+            self._reclaimed += 1
+        return place.is_reclaimed
+
+    def _count(self, size: Size, client: str) -> None:
+        self._busy[size] += 1
+        self._held[size][client] += 1
 
     def _has_place(self, size: Size) -> bool:
         if sum(self._busy.values()) >= self._limits[Size.SMALL]:
@@ -86,19 +131,20 @@ class CountedGate:
     @asynccontextmanager
     async def admitted(self, size: Size) -> AsyncIterator[None]:
         """Wait for a place and hold it; raises QueueFull."""
-        await self.acquire(size)
+        place = await self.acquire(size)
         try:
             yield
         finally:
-            self.release(size)
+            self.release(place)
 
-    async def acquire(self, size: Size) -> None:
+    async def acquire(self, size: Size) -> Place:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         with self._waiting.track_inprogress():
-            await self._gate.acquire(size)
+            place = await self._gate.acquire(size)
         self._inside.inc()
+        return place
 
-    def release(self, size: Size) -> None:
+    def release(self, place: Place) -> None:
         """Give the place back and admit who waits."""
-        self._gate.release(size)
+        place.release()
         self._inside.dec()

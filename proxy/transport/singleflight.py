@@ -8,6 +8,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from proxy.transport.fair import Requesters
 from proxy.transport.upstream_time import UpstreamTime, context_of, joined
 
 _logger = logging.getLogger(__name__)
@@ -63,13 +64,14 @@ def _name(task: asyncio.Task[Any]) -> str:
 class _Flight(Generic[Result]):
     task: asyncio.Task[Result]
     time: UpstreamTime
+    requesters: Requesters
 
 
 class SingleFlight(Generic[Key, Result]):
     """Runs the work of a key once at a time; all who ask meanwhile get its result or its error.
 
     A waiter that is cancelled leaves the work running for the others, and for who comes next. While the work is with
-    an upstream, so are all who wait for it.
+    an upstream, so are all who wait for it; in fair queues it waits for the turn of any of them.
     """
 
     def __init__(self, background: Background) -> None:
@@ -101,10 +103,16 @@ class SingleFlight(Generic[Key, Result]):
     def _launched(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> _Flight[Result]:
         flight = self._flights.get(key)
         if flight is None:
-            time = UpstreamTime()
-            flight = self._flights[key] = _Flight(self._background.start_awaited(work(), context_of(time)), time)
+            flight = self._flights[key] = self._start(work)
             flight.task.add_done_callback(lambda ended: self._end(key, ended))
+        flight.requesters.include(Requesters.current())
         return flight
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> _Flight[Result]:
+        time, requesters = UpstreamTime(), Requesters()
+        context = context_of(time)
+        context.run(requesters.bind)
+        return _Flight(self._background.start_awaited(work(), context), time, requesters)
 
     def _end(self, key: Key, task: asyncio.Task[Result]) -> None:
         self._flights.pop(key, None)

@@ -42,6 +42,8 @@ class Opened:
     target: Target
     upstream: str
     release: Callable[[], None]
+    reclaim: Callable[[], bool]
+    """Whether the host's place that it holds must be released now, as others wait for it."""
     good_until: float = math.inf
     """Until when what the request was authorized by is good, on the monotonic clock."""
 

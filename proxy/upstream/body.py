@@ -78,6 +78,7 @@ class ResumingBody:
                 )
             else:
                 if self._last is None or self._offset > self._last:
+                    self.close()  # a client that reads the last bytes slowly holds up nobody
                     return
         raise BodyBroken(
             f"{self._source.ask.suffix} broke off at byte {self._offset}, after {RESUMES_LIMIT} attempts to go on"
@@ -86,6 +87,10 @@ class ResumingBody:
     def close(self) -> None:
         """Give the connection back."""
         self._opened.close()
+
+    def reclaim(self) -> bool:
+        """Whether the host's place that it holds must be released now, as others wait for it."""
+        return self._opened.reclaim()
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
         """Chunks of the current connection from the byte that is wanted next, never beyond the last one."""

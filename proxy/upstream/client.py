@@ -158,7 +158,8 @@ class UpstreamClient:
         except BaseException:
             sender.release()
             raise
-        return Opened(answer.followed.response, target, route.upstream, sender.release, answer.good_until)
+        response = answer.followed.response
+        return Opened(response, target, route.upstream, sender.release, sender.reclaim, answer.good_until)
 
     async def _authorized(self, route: Route, sender: Sender) -> Authorized:
         try:

@@ -10,7 +10,7 @@ from proxy.oci.request import NAMESPACE
 from proxy.routing.table import Route, Target
 from proxy.tracing import outgoing_context
 from proxy.transport.hedge import hedged
-from proxy.transport.limits import CountedGate, Size
+from proxy.transport.limits import CountedGate, Place
 from proxy.transport.loop import via
 from proxy.transport.redirect import Followed, follow
 from proxy.transport.session import Outgoing, Sessions
@@ -33,16 +33,13 @@ class Sender:
         self._route = route
         self._patience = patience
         self._gate = CountedGate(sessions.gate(target.endpoint.origin), route.upstream)
-        self._held: Size | None = None
-        """The size of the place that is held; the request may have become another one since."""
+        self._place: Place | None = None
 
     async def __call__(self, authorization: str | None) -> Followed:
         """The answer at the end of the redirects; raises what `follow` raises, and QueueFull."""
         self.release()
         self.waits_for = Waiting.PLACE
-        size = self.ask.size
-        await self._gate.acquire(size)
-        self._held = size
+        self._place = await self._gate.acquire(self.ask.size)
         self.waits_for = Waiting.ANSWER
         try:
             answer = await self._answer(self._outgoing(authorization))
@@ -57,9 +54,13 @@ class Sender:
 
     def release(self) -> None:
         """Give the place back, if it is held."""
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._gate.release(held)
+        if self._place is not None:
+            place, self._place = self._place, None
+            self._gate.release(place)
+
+    def reclaim(self) -> bool:
+        """Whether the place must be released now, as others wait for it."""
+        return self._place is not None and self._place.reclaim()
 
     async def _answer(self, outgoing: Outgoing) -> Followed:
         """The answer to the request, or where that takes longer than the patience, to a second one."""

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from asyncio import FIRST_COMPLETED
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 import trustme
 
 from proxy.demo.images import Image
+from proxy.transport.limits import QUEUE_LIMIT
 from tests.crash.program import Program, fetch
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import NAME, REG, REWRITES, UPSTREAM, blob, layer_of, manifest
+from tests.fakes.proxy import NAME, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.processes import free_port
 from tests.real.proxy_process import Proxy
@@ -26,6 +28,8 @@ from tests.security.prober import probing
 from tests.security.raw import Connection, connected
 from tests.security.smuggling import request
 from tests.security.test_admin_floods import status
+from tests.security.test_fair_queues import FLOODS as QUEUED
+from tests.security.test_fair_queues import place
 from tests.security.tls import listener_files
 
 pytestmark = [
@@ -199,6 +203,61 @@ async def test_connections(
         assert await made.pulls(*targets) == [200] * 3
         assert await made.probe() == 200
         until.set()
+
+
+@pytest.mark.parametrize("what", ["manifests by tag", "heads", "blobs", "lists of tags", "referrers"])
+async def test_requests_of_one_host(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, what: str
+) -> None:
+    method, target = QUEUED[what]
+    inside = PLACES * 3 // 4 if what == "blobs" else PLACES
+    hosts = {authority(plain.url): {"maxConnections": PLACES}}
+    times = {"manifest": "2m", "blob": "2m"}
+    until = asyncio.Event()
+    plain.script(on().times(inside), Stall(BEFORE_HEADERS, until))
+    async with (
+        scene(plain, tmp_path, record_property, hosts=hosts, timeouts=times) as made,
+        asyncio.TaskGroup() as tasks,
+    ):
+        answers = []
+        for number in range(QUEUE_LIMIT + 1000):
+            sent = request(start=f"{method} {target(number)} HTTP/1.1")
+            connection = await made.stack.enter_async_context(connected(made.node.at(FLOODER), sent))
+            answers.append(tasks.create_task(connection[0].readline()))
+        await ended(answers, 1000 - inside)  # as the queue is full
+        wanted = blob(layer_of(image)[0]) if what == "blobs" else manifest()
+        pulling = tasks.create_task(made.pulls(wanted))
+        await ended(answers, 1000 - inside + 1)  # as one has made room for the other client
+        until.set()
+        assert await pulling == [200]
+        assert place(plain, wanted) <= 2 * inside  # those that had places, and as many in turn
+        for answer in answers:
+            answer.cancel()
+
+
+async def ended(answers: Sequence["asyncio.Task[bytes]"], count: int) -> None:
+    """Wait until so many requests have been answered; the flood has as long as its requests may wait."""
+    async with asyncio.timeout(100):
+        while (done := sum(answer.done() for answer in answers)) < count:
+            await asyncio.wait([answer for answer in answers if not answer.done()], return_when=FIRST_COMPLETED)
+    assert done == count
+
+
+@pytest.mark.parametrize("what", ["passing through", "a range", "cached", "a cached range", "being cached"])
+async def test_clients_that_do_not_read(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, what: str
+) -> None:
+    large = plain.add_blob(UPSTREAM, LARGE).digest
+    is_passing = what in {"passing through", "a range"}
+    cache = {"path": str(tmp_path / "cache"), "reserveFree": "900Ti" if is_passing else "1Mi"}
+    times = {"drainIdle": "0s", "slowClient": "2s", "blob": "30s"}
+    async with scene(plain, tmp_path, record_property, cache=cache, timeouts=times) as made:
+        if "cached" in what and what != "being cached":
+            assert await made.pulls(blob(large)) == [200]
+        ranged = ("Range: bytes=0-",) if "range" in what else ()
+        await made.flood(made.node, 400, request(*ranged, start=f"GET {blob(large)} HTTP/1.1"))
+        assert await made.pulls("/v2/", blob(layer_of(image)[0])) == [200] * 2
+        assert await made.probe() == 200
 
 
 @pytest.mark.parametrize("what", ["idle", "half", "unread", "stalled", "of the operator's port"])

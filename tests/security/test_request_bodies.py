@@ -13,6 +13,7 @@ from proxy.server.accepting import NodeSite
 from proxy.server.activity import Activity
 from proxy.server.app import Door, NodeSettings, node_server
 from proxy.server.gates import Gates
+from proxy.server.pace import ReadRate
 from proxy.server.record import RequestRecord
 from proxy.server.reserve import DescriptorReserve
 from proxy.server.responses import Responder
@@ -41,7 +42,7 @@ async def served() -> AsyncIterator[NodeClient]:
     """A server that takes forms on one path and waits 200 ms for them."""
     door = Door(ping, {"/form": echo})
     gates, reserve = Gates.of(Limits(), 100), DescriptorReserve(0)
-    settings = NodeSettings(lambda: nullcontext(door), gates, Activity(), 10.0, 0.2)
+    settings = NodeSettings(lambda: nullcontext(door), gates, Activity(), 10.0, 0.2, ReadRate(1.0, 60.0))
     server = node_server(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     runner = web.ServerRunner(server, shutdown_timeout=1.0)

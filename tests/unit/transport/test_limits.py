@@ -4,7 +4,8 @@ import random
 import pytest
 
 from proxy.transport import limits
-from proxy.transport.limits import CountedGate, Gate, QueueFull, Size
+from proxy.transport.fair import CLIENT, Requesters
+from proxy.transport.limits import CountedGate, Gate, Place, QueueFull, Size
 from tests.fakes.proxy import metric
 
 SMALL, LARGE = Size.SMALL, Size.LARGE
@@ -17,12 +18,14 @@ class Visitors:
     def __init__(self, gate: Gate, group: asyncio.TaskGroup) -> None:
         self.gate = gate
         self.inside: list[str] = []
+        self.refused: list[str] = []
         self._group = group
         self._leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def come(self, name: str, size: Size) -> None:
+    async def come(self, name: str, size: Size, client: str = "") -> None:
         self._leave[name] = asyncio.Event()
+        CLIENT.set(client)
         self.tasks[name] = self._group.create_task(self._visit(name, size))
         await settle()
 
@@ -31,9 +34,12 @@ class Visitors:
         await settle()
 
     async def _visit(self, name: str, size: Size) -> None:
-        async with CountedGate(self.gate, UPSTREAM).admitted(size):
-            self.inside.append(name)
-            await self._leave[name].wait()
+        try:
+            async with CountedGate(self.gate, UPSTREAM).admitted(size):
+                self.inside.append(name)
+                await self._leave[name].wait()
+        except QueueFull:
+            self.refused.append(name)
 
 
 async def settle() -> None:
@@ -47,11 +53,10 @@ async def is_free(gate: Gate, limit: int) -> bool:
     if repr(gate) != f"0 of {limit} in flight, 0 waiting":
         return False
     async with asyncio.timeout(10):
-        for _ in range(limit):
-            await gate.acquire(SMALL)
+        places = [await gate.acquire(SMALL) for _ in range(limit)]
     full = repr(gate) == f"{limit} of {limit} in flight, 0 waiting"
-    for _ in range(limit):
-        gate.release(SMALL)
+    for place in places:
+        place.release()
     return full
 
 
@@ -132,12 +137,12 @@ async def test_an_error_inside_gives_the_place_back() -> None:
 
 async def test_who_is_admitted_and_cancelled_at_once_gives_the_place_on() -> None:
     gate = Gate(1)
-    await gate.acquire(SMALL)
+    first = await gate.acquire(SMALL)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         await visitors.come("second", SMALL)
         await visitors.come("third", SMALL)
-        gate.release(SMALL)  # admits the second, which has not run yet
+        first.release()  # admits the second, which has not run yet
         visitors.tasks["second"].cancel()
         await settle()
         assert visitors.inside == ["third"]
@@ -196,3 +201,86 @@ async def test_who_is_inside_and_who_waits_is_counted_for_the_upstream() -> None
         assert counted() == (1, 0)
         await visitors.go("second")
     assert counted() == (0, 0)
+
+
+async def test_clients_are_admitted_in_turn_and_each_ones_requests_in_order() -> None:
+    gate = Gate(1)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name, client in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c")):
+            await visitors.come(name, SMALL, client)
+        for _ in range(6):
+            await visitors.go(visitors.inside[-1])
+        assert visitors.inside == ["a1", "a2", "b1", "c1", "a3", "b2"]
+    assert await is_free(gate, 1)
+
+
+async def test_a_client_that_holds_places_waits_for_those_that_hold_none() -> None:
+    gate = Gate(2)
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name, client in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("c1", "c")):
+            await visitors.come(name, SMALL, client)
+        await visitors.go("a1")
+        await visitors.go("b1")  # a2 goes on for long
+        assert visitors.inside == ["a1", "a2", "b1", "c1"]
+        for name in ("a2", "c1", "a3"):
+            await visitors.go(name)
+    assert await is_free(gate, 2)
+
+
+@pytest.mark.parametrize("size", Size)
+async def test_a_full_queue_admits_a_client_that_has_less_of_it(size: Size) -> None:
+    gate = Gate(1)
+    flood = [f"a{number}" for number in range(limits.QUEUE_LIMIT + 1)]
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name in flood:
+            await visitors.come(name, size, "a")
+        for name in ("b1", "b2"):
+            await visitors.come(name, size, "b")
+        assert visitors.refused == [flood[-1], flood[-2]]
+        await visitors.come("a", size, "a")
+        assert visitors.refused[2:] == ["a"]
+        served = [flood[0], flood[1], "b1", flood[2], "b2", *flood[3:-2]]
+        for name in served:
+            await visitors.go(name)
+    assert visitors.inside == served
+    assert await is_free(gate, 1)
+
+
+async def test_work_that_is_shared_has_the_turns_of_all_who_wait_for_it() -> None:
+    gate = Gate(1)
+    requesters = Requesters("a")
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        for name in ("a1", "a2", "a3"):
+            await visitors.come(name, SMALL, "a")
+        requesters.bind()
+        await visitors.come("shared", SMALL)
+        requesters.include(Requesters("b"))
+        await visitors.go("a1")
+        await visitors.go("a2")
+        assert visitors.inside == ["a1", "a2", "shared"]
+        for name in ("shared", "a3"):
+            await visitors.go(name)
+    assert await is_free(gate, 1)
+
+
+async def test_one_place_is_reclaimed_for_each_request_that_waits() -> None:
+    gate = Gate(3)
+    places: list[Place] = [await gate.acquire(SMALL) for _ in range(3)]
+    assert [place.reclaim() for place in places] == [False, False, False]
+    async with asyncio.TaskGroup() as group:
+        visitors = Visitors(gate, group)
+        await visitors.come("waits", SMALL)
+        assert [place.reclaim() for place in places] == [True, False, False]
+        assert places[0].reclaim()  # it stays so
+        places[0].release()
+        await settle()
+        assert visitors.inside == ["waits"]
+        assert [place.reclaim() for place in places[1:]] == [False, False]
+        await visitors.go("waits")
+    for place in places[1:]:
+        place.release()
+    assert await is_free(gate, 3)
