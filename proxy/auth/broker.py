@@ -46,7 +46,7 @@ class NoLogin(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """Who asks for a token and for what: one target of one upstream, with one credential."""
 
     target: Target
@@ -96,7 +96,7 @@ class Broker:
         self._failures = Failures()
         self._renewals: TTLCache[GrantKey, bool] = TTLCache(GRANTS_LIMIT, RENEWAL_SECONDS)
 
-    async def remembered(self, asker: Asker) -> Authorization | None:
+    async def remembered(self, asker: Requester) -> Authorization | None:
         """What the host is known to want; None where it has not been asked yet and may want nothing.
 
         Raises as `answer` does.
@@ -107,7 +107,7 @@ class Broker:
         challenge = self._challenges.get(asker.learned_key)
         return None if challenge is None else await self._authorize(asker, challenge)
 
-    async def answer(self, asker: Asker, challenge: Challenge) -> Authorization:
+    async def answer(self, asker: Requester, challenge: Challenge) -> Authorization:
         """Answer a challenge, and remember it.
 
         Raises RealmRefused, TokenRefused, TokenUnavailable and NoLogin.
@@ -123,7 +123,7 @@ class Broker:
             if current is not None and current.fetched_at == authorization.fetched_at:
                 del self._grants[authorization.key]
 
-    async def _authorize(self, asker: Asker, challenge: Challenge, *, fresh: bool = False) -> Authorization:
+    async def _authorize(self, asker: Requester, challenge: Challenge, *, fresh: bool = False) -> Authorization:
         if challenge.scheme == BASIC:
             return _basic(asker)
         request = self._request(asker, challenge, count=fresh)
@@ -190,7 +190,7 @@ class Broker:
             return "get" if configured == "get" else "post"
         return self._methods.get(request.realm_origin)
 
-    def _request(self, asker: Asker, challenge: Challenge, *, count: bool) -> TokenRequest:
+    def _request(self, asker: Requester, challenge: Challenge, *, count: bool) -> TokenRequest:
         trusted = frozenset(Origin.parse(realm) for realm in self._config.host(asker.host).realms)
         try:
             url, realm_origin = judge_realm(challenge.realm, asker.host, trusted)
@@ -217,7 +217,7 @@ def _count_failure(request: TokenRequest, error: TokenRefused | TokenUnavailable
     _TOKENS[request.upstream, "denied" if isinstance(error, TokenRefused) else "error"].inc()
 
 
-def _basic(asker: Asker) -> Authorization:
+def _basic(asker: Requester) -> Authorization:
     if asker.login.kind is not LoginKind.PASSWORD:
         raise NoLogin(
             f"{asker.host.authority} asks for a user name and password and there is none: "

@@ -15,7 +15,7 @@ from proxy.auth.grant import Grant, TokenInvalid
 from proxy.config.address import Origin
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
-from proxy.transport.limits import CountedGate, QueueFull, Size
+from proxy.transport.limits import CountedHostLimit, QueueFull, Size
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
 from proxy.transport.trouble import connection_trouble, is_own_limit, refused_address
@@ -79,7 +79,7 @@ class TokenRequest:
 async def exchange(sessions: Sessions, request: TokenRequest, method: Method) -> Grant:
     """Ask once; raises TokenRefused and TokenUnavailable. Redirects are not followed."""
     asked_at = time.monotonic()
-    gate = CountedGate(sessions.gate(request.realm_origin), request.upstream)
+    gate = CountedHostLimit(sessions.gate(request.realm_origin), request.upstream)
     with measured() as spent:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):

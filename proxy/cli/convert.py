@@ -10,7 +10,7 @@ from proxy.config.base import exact_origin
 from proxy.config.errors import ConfigError
 from proxy.config.source import read_source
 from proxy.convert.conversion import convert as converted
-from proxy.convert.parts import CHANGES_NAME, Part, in_the_way, node_diff, parts, tree, write
+from proxy.convert.parts import CHANGES_NAME, OutputPart, in_the_way, node_diff, parts, tree, write
 from proxy.convert.result import Conversion, Settings
 
 EXIT_QUESTIONS = 1
@@ -79,16 +79,16 @@ def _convert(file: Path, settings: Settings) -> tuple[Conversion, str]:
         raise click.exceptions.Exit(EXIT_CONFIG) from None
 
 
-def _deliver(conversion: Conversion, made: tuple[Part, ...], output: Path | None, *, force: bool) -> None:
+def _deliver(conversion: Conversion, made: tuple[OutputPart, ...], output: Path | None, *, force: bool) -> None:
     if output is None:
         for part in made:
             click.echo(f"---\n# {part.name}: {part.title}\n{part.text}", nl=False)
         return
     lines = "".join(f"{change}\n" for change in conversion.changes)
-    _write(output, (*made, Part(CHANGES_NAME, "what changed and why", lines)), force=force)
+    _write(output, (*made, OutputPart(CHANGES_NAME, "what changed and why", lines)), force=force)
 
 
-def _write(folder: Path, made: tuple[Part, ...], *, force: bool) -> None:
+def _write(folder: Path, made: tuple[OutputPart, ...], *, force: bool) -> None:
     """Write all parts, or none where something is in the way."""
     taken = [] if force else in_the_way(folder, made)
     for path in taken:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy.cli.threads import threads_or_exit
-from proxy.demo.story import CASES, Case, Outcome, Stage, pull_directly, pull_through_proxy, stage
+from proxy.demo.story import CASES, Case, Stage, StageResult, pull_directly, pull_through_proxy, stage
 
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
@@ -51,7 +51,7 @@ async def _interrupted() -> None:
     await stop.wait()
 
 
-def _print_case(console: Console, case: Case, direct: Outcome, proxied: Outcome) -> None:
+def _print_case(console: Console, case: Case, direct: StageResult, proxied: StageResult) -> None:
     console.rule(f"[bold]{case.image}[/bold]", align="left")
     console.print(f"rule on the node, then in the proxy: {case.pattern} -> {case.replacement}", markup=False)
     console.print("\n1. An unpatched node rewrites by itself and asks the registry, with good credentials:")
@@ -63,13 +63,13 @@ def _print_case(console: Console, case: Case, direct: Outcome, proxied: Outcome)
     console.print(f"   {verdict}\n", style="green" if proxied.exact else "red", markup=False)
 
 
-def _print_steps(console: Console, outcome: Outcome) -> None:
+def _print_steps(console: Console, outcome: StageResult) -> None:
     for step in outcome.steps:
         line = _LONG_DIGEST.sub(r"\1...", unquote(step.line))
         console.print(f"   {line}  {step.status}", markup=False)
 
 
-def _print_summary(console: Console, pairs: list[tuple[Case, Outcome, Outcome]], *, good: bool) -> None:
+def _print_summary(console: Console, pairs: list[tuple[Case, StageResult, StageResult]], *, good: bool) -> None:
     console.rule("[bold]What the token server was asked[/bold]", align="left")
     for case, direct, proxied in pairs:
         table = Table(title=case.image, title_justify="left", title_style="bold", expand=True)
@@ -81,7 +81,7 @@ def _print_summary(console: Console, pairs: list[tuple[Case, Outcome, Outcome]],
     console.print(verdict, style="bold green" if good else "bold red")
 
 
-def _told(outcome: Outcome) -> str:
+def _told(outcome: StageResult) -> str:
     requests = ("\n".join((*asked.scopes, f"  {asked.method}: {asked.status}")) for asked in outcome.asked)
     return "\n\n".join(requests) or "nothing"
 

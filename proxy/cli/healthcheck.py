@@ -10,7 +10,7 @@ from proxy.config.base import exact_origin, listen_address
 from proxy.config.errors import ConfigError
 from proxy.config.model import Admin
 from proxy.config.validate_listeners import split_address
-from proxy.nodes.probe import Answer
+from proxy.nodes.probe import Probed
 from proxy.nodes.probe import ask as ask_listener
 
 WITHIN = 2.0
@@ -58,7 +58,7 @@ def _check_listener(url: str) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--proxy") from None
     answer = ask_listener(origin, verify=False)  # as the kubelet's probes: whether it serves, not who it is
-    if answer is not Answer.OURS:
+    if answer is not Probed.OURS:
         click.echo(f"scope-proxy: {origin}/v2/: {answer}", err=True)
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
 

@@ -18,7 +18,7 @@ from proxy.config.registries_node import render_node
 from proxy.nodes.authority import read_authority
 from proxy.nodes.probe import usable, wait
 from proxy.nodes.runtime import NodeError, advice, detect
-from proxy.nodes.tree import Entry, State, Tree
+from proxy.nodes.tree import State, Tree, TreeEntry
 
 EXIT_NOT_RIGHT = 1
 """Exit status when the node does not ask as it should: a file in the way, no proxy, a folder that cannot be written."""
@@ -218,7 +218,7 @@ def _stopping() -> threading.Event:
     return stopping
 
 
-def _show(entries: list[Entry]) -> None:
+def _show(entries: list[TreeEntry]) -> None:
     for entry in entries:
         told = entry.change or str(entry.state)
         why = f" (was {entry.state})" if entry.change and entry.state is not State.LEFT_OVER else ""

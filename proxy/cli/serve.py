@@ -20,7 +20,7 @@ from proxy.metrics import FOLDER_VARIABLE, shared_folder
 from proxy.runtime.descriptors import ensure_descriptors
 from proxy.runtime.files import stamps
 from proxy.runtime.preflight import preflight
-from proxy.runtime.reload import Origin
+from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
 from proxy.runtime.workers import serve_with_workers
@@ -64,7 +64,7 @@ def serve(
     with threads_or_exit():
         _check_parser(allowed=allow_python_parser)
         ensure_descriptors(loaded.config.limits.connections)
-        origin = Origin(lambda: _again(source, addresses), (source.path,), seen)
+        origin = ConfigSource(lambda: _again(source, addresses), (source.path,), seen)
         if loaded.config.workers > 1:
             _serve_with_workers(loaded, origin)
         else:
@@ -90,7 +90,7 @@ def _check_parser(*, allowed: bool) -> None:
     _logger.warning("%s, as --allow-python-parser allows", what)
 
 
-def _serve_with_workers(loaded: Loaded, origin: Origin) -> None:
+def _serve_with_workers(loaded: Loaded, origin: ConfigSource) -> None:
     """Start anew with a folder for the workers' counts: the metrics library looks for it only when it is imported."""
     if FOLDER_VARIABLE in os.environ:
         try:

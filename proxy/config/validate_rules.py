@@ -22,7 +22,7 @@ _NUMBER_FIRST = re.compile(r"([0-9]+)(\w*[A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _Checked:
     rule: RewriteRule
     path: KeyPath
 
@@ -48,9 +48,9 @@ def compare_rules(
     return _check_overlaps(rules, tried, findings)
 
 
-def _compiled(path: KeyPath, rewrites: Sequence[Rewrite]) -> list[_Placed]:
+def _compiled(path: KeyPath, rewrites: Sequence[Rewrite]) -> list[_Checked]:
     return [
-        _Placed(RewriteRule.compile(rewrite.pattern, rewrite.replacement), (*path, index))
+        _Checked(RewriteRule.compile(rewrite.pattern, rewrite.replacement), (*path, index))
         for index, rewrite in enumerate(rewrites)
     ]
 
@@ -80,7 +80,7 @@ def _unknown_group(rule: RewriteRule, reference: Reference) -> str:
     return f"{reference} refers to a group that the pattern does not have: nothing would stand there"
 
 
-def _check_overlaps(rules: Sequence[_Placed], tried: Sequence[str], findings: Findings) -> bool:
+def _check_overlaps(rules: Sequence[_Checked], tried: Sequence[str], findings: Findings) -> bool:
     """Report rules that change what an earlier one changes: only the first one does. Whether there are any."""
     found = False
     changed = [{sample for sample in tried if placed.rule.apply(sample) != sample} for placed in rules]
@@ -94,7 +94,7 @@ def _check_overlaps(rules: Sequence[_Placed], tried: Sequence[str], findings: Fi
     return found
 
 
-def _report_overlap(later: _Placed, earlier: _Placed, sample: str, findings: Findings, *, hidden: bool) -> None:
+def _report_overlap(later: _Checked, earlier: _Checked, sample: str, findings: Findings, *, hidden: bool) -> None:
     where = findings.positions.at(*earlier.path)
     message = f"{sample!r} fits this rule and the one at {where}, which comes first and wins"
     if hidden:
@@ -103,7 +103,7 @@ def _report_overlap(later: _Placed, earlier: _Placed, sample: str, findings: Fin
         findings.info(later.path, message)
 
 
-def _check_idempotence(rules: Sequence[_Placed], tried: Sequence[str], findings: Findings) -> None:
+def _check_idempotence(rules: Sequence[_Checked], tried: Sequence[str], findings: Findings) -> None:
     """Report rules whose result is changed again: a node that still rewrites would have it changed twice."""
     reported: set[KeyPath] = set()
     for sample in tried:
@@ -119,7 +119,7 @@ def _check_idempotence(rules: Sequence[_Placed], tried: Sequence[str], findings:
         )
 
 
-def _rewrite(rules: Sequence[_Placed], repository: str) -> tuple[_Placed | None, str]:
+def _rewrite(rules: Sequence[_Checked], repository: str) -> tuple[_Checked | None, str]:
     for placed in rules:
         changed = placed.rule.apply(repository)
         if changed != repository:

@@ -10,7 +10,7 @@ from proxy.config.registries_keys import right_name
 from proxy.config.registries_node import ca_lines, endpoint_lines, node_settings, render_node, yaml_key
 from proxy.config.yaml_nodes import compose
 from proxy.config.yaml_values import read_document
-from proxy.convert.node_lines import Entry, entries, is_block, is_plain
+from proxy.convert.node_lines import LineEntry, entries, is_block, is_plain
 
 HEADER = "# Pulls go through scope-proxy: rewrites and credentials are in its configuration."
 _ADDED = "# Pulled directly until now, with the credentials or certificates that stood under configs."
@@ -85,7 +85,7 @@ class _Editor:
             edited += self.lines[sections[-1].end :]
         return [*_trimmed(edited), *ca_lines(self.new.proxies, self.new.ca_file)]
 
-    def _mirrors(self, section: Entry) -> list[str]:
+    def _mirrors(self, section: LineEntry) -> list[str]:
         edited = [section.lines[0]]
         mirrors = section.entries(self.lines)
         known = {mirror.name for mirror in mirrors}
@@ -105,7 +105,7 @@ class _Editor:
                 edited += endpoint_lines(f"{indent}  ", self.new.proxies)
         return edited
 
-    def _mirror(self, mirror: Entry, name: str) -> list[str]:
+    def _mirror(self, mirror: LineEntry, name: str) -> list[str]:
         """One mirror: its key and endpoints with their comments; everything else goes."""
         inner = mirror.entries(self.lines)
         old = next((entry for entry in inner if entry.name == "endpoint"), None)

@@ -7,7 +7,7 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LineEntry:
     """One key of a mapping in block style, with the lines that belong to it."""
 
     name: str
@@ -47,7 +47,7 @@ class Entry:
         """The value, if it is a mapping in block style."""
         return self.value if isinstance(self.value, MappingNode) and is_block(self.value) else None
 
-    def entries(self, lines: list[str]) -> list["Entry"]:
+    def entries(self, lines: list[str]) -> list["LineEntry"]:
         """The entries of its own; none where the value is not a mapping in block style."""
         return [] if self.block is None else list(entries(lines, self.block, self.key.start_mark.line + 1))
 
@@ -62,11 +62,11 @@ def is_block(node: Node) -> bool:
     return isinstance(node, CollectionNode) and not node.flow_style
 
 
-def entries(lines: list[str], mapping: MappingNode, first: int) -> Iterator[Entry]:
+def entries(lines: list[str], mapping: MappingNode, first: int) -> Iterator[LineEntry]:
     """The entries of a mapping in block style; `first` is the line at which its first gap begins."""
     for key, value in mapping.value:
         start, end = key.start_mark.line, max(last_line(value), key.end_mark.line)
-        yield Entry(str(key.value), key, value, tuple(lines[first:start]), tuple(lines[start : end + 1]))
+        yield LineEntry(str(key.value), key, value, tuple(lines[first:start]), tuple(lines[start : end + 1]))
         first = end + 1
 
 

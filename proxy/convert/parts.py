@@ -20,7 +20,7 @@ _OPEN_MODE, _SECRET_MODE = 0o644, 0o600
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OutputPart:
     """One text, under the name that its file has."""
 
     name: str
@@ -29,22 +29,22 @@ class Part:
     mode: int = _OPEN_MODE
 
 
-def parts(conversion: Conversion, *, values: bool) -> tuple[Part, ...]:
+def parts(conversion: Conversion, *, values: bool) -> tuple[OutputPart, ...]:
     """All that is YAML; `values`: the chart's values in place of the configuration."""
     config = (
-        Part("values.yaml", "values of the chart", render_values(conversion.config, conversion.secrets))
+        OutputPart("values.yaml", "values of the chart", render_values(conversion.config, conversion.secrets))
         if values
-        else Part("config.yaml", "the proxy's configuration", render_config(conversion.config))
+        else OutputPart("config.yaml", "the proxy's configuration", render_config(conversion.config))
     )
-    node = Part(NODE_NAME, "the node's new registries.yaml", conversion.node)
-    secret = Part(SECRETS_NAME, "apply it, and keep it nowhere", render_secrets(conversion.secrets), _SECRET_MODE)
+    node = OutputPart(NODE_NAME, "the node's new registries.yaml", conversion.node)
+    secret = OutputPart(SECRETS_NAME, "apply it, and keep it nowhere", render_secrets(conversion.secrets), _SECRET_MODE)
     return (config, *((secret,) if conversion.secrets else ()), node)
 
 
-def tree(config: Config, proxies: Sequence[str], instance: str) -> tuple[Part, ...]:
+def tree(config: Config, proxies: Sequence[str], instance: str) -> tuple[OutputPart, ...]:
     """A `hosts.toml` for each registry, for containerd without k3s."""
     return tuple(
-        Part(f"{hosts.folder}/{HOSTS_FILE}", hosts.registry, hosts.render(Mark(instance, made_folder=True)))
+        OutputPart(f"{hosts.folder}/{HOSTS_FILE}", hosts.registry, hosts.render(Mark(instance, made_folder=True)))
         for hosts in plan(config, proxies)
     )
 
@@ -55,13 +55,13 @@ def node_diff(old: str, new: str, file: str) -> str:
     return "".join(f"{line}\n" for line in difflib.unified_diff(before, after, file, f"{file} (new)", lineterm=""))
 
 
-def in_the_way(folder: Path, written: Iterable[Part]) -> list[Path]:
+def in_the_way(folder: Path, written: Iterable[OutputPart]) -> list[Path]:
     """Files that are there already and say something else."""
     paths = [(folder / part.name, part.text) for part in written]
     return [path for path, text in paths if os.path.lexists(path) and not _says(path, text)]
 
 
-def write(folder: Path, part: Part) -> Path:
+def write(folder: Path, part: OutputPart) -> Path:
     """Write one part, whole or not at all; OSError if that is not possible."""
     path = folder / part.name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from proxy.demo.content import NOTHING, Bytes, Content
+from proxy.demo.content import NOTHING, BodyContent, Bytes
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -17,7 +17,7 @@ class Answer:
 
     status: int
     headers: Headers = ()
-    content: Content = NOTHING
+    content: BodyContent = NOTHING
     start: int = 0
     stop: int | None = None  # None: to the end of the content
     reason: str = ""
@@ -56,7 +56,7 @@ class Answer:
         return b"".join(self.content.pieces(self.start, self.end))
 
 
-def body_answer(status: int, content: Content, media_type: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+def body_answer(status: int, content: BodyContent, media_type: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """An answer that sends a whole body and says how long it is."""
     lines = (("Content-Type", media_type), ("Content-Length", str(content.size)), *headers)
     return Answer(status, lines, content)

@@ -8,7 +8,7 @@ PIECE = 256 * 1024
 """Bytes handed out at once: enough to be fast, little enough to stop between two of them."""
 
 
-class Content(Protocol):
+class BodyContent(Protocol):
     """A body of known size that can be read from any place."""
 
     @property

@@ -29,7 +29,7 @@ def sha256(data: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Descriptor:
+class ImageDescriptor:
     """Media type, digest and size of a manifest or blob."""
 
     media_type: str
@@ -54,9 +54,9 @@ class Image:
     platforms: tuple["Image", ...] = field(default=(), repr=False)
     platform: str = "linux/amd64"
 
-    def descriptor(self) -> Descriptor:
+    def descriptor(self) -> ImageDescriptor:
         """What an index or a tag would say of this image."""
-        return Descriptor(self.media_type, self.digest, len(self.manifest))
+        return ImageDescriptor(self.media_type, self.digest, len(self.manifest))
 
 
 def make_layer(files: Mapping[str, bytes]) -> tuple[bytes, str]:
@@ -84,8 +84,8 @@ def make_config(platform: str, diff_ids: Iterable[str]) -> bytes:
 
 
 def make_manifest(
-    config: Descriptor,
-    layers: Iterable[Descriptor],
+    config: ImageDescriptor,
+    layers: Iterable[ImageDescriptor],
     *,
     docker: bool = False,
     extra: Mapping[str, Any] | None = None,
@@ -116,8 +116,8 @@ def make_image(
     layer, diff_id = make_layer(content)
     config = make_config(platform, [diff_id])
     manifest, media_type = make_manifest(
-        Descriptor(DOCKER_CONFIG if docker else OCI_CONFIG, sha256(config), len(config)),
-        [Descriptor(DOCKER_LAYER if docker else OCI_LAYER, sha256(layer), len(layer))],
+        ImageDescriptor(DOCKER_CONFIG if docker else OCI_CONFIG, sha256(config), len(config)),
+        [ImageDescriptor(DOCKER_LAYER if docker else OCI_LAYER, sha256(layer), len(layer))],
         docker=docker,
         extra=extra,
     )

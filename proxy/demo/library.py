@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.demo.content import Bytes, Content
+from proxy.demo.content import BodyContent, Bytes
 from proxy.demo.images import Image
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class HeldManifest:
     """A stored manifest."""
 
     digest: str
@@ -22,11 +22,11 @@ class Manifest:
 class Repository:
     """One repository; tags point at digests."""
 
-    manifests: dict[str, Manifest] = field(default_factory=dict)
+    manifests: dict[str, HeldManifest] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    blobs: dict[str, Content] = field(default_factory=dict)
+    blobs: dict[str, BodyContent] = field(default_factory=dict)
 
-    def find(self, reference: str) -> Manifest | None:
+    def find(self, reference: str) -> HeldManifest | None:
         """The manifest that a tag or digest names."""
         return self.manifests.get(self.tags.get(reference, reference))
 
@@ -59,7 +59,7 @@ class Library:
     def add(self, image: Image) -> None:
         """Hold an image, its platforms and its blobs; an equal tag moves."""
         repository = self.repository(image.repository)
-        repository.manifests[image.digest] = Manifest(image.digest, image.media_type, Bytes(image.manifest))
+        repository.manifests[image.digest] = HeldManifest(image.digest, image.media_type, Bytes(image.manifest))
         repository.blobs |= {digest: Bytes(data) for digest, data in image.blobs.items()}
         if image.tag:
             repository.tags[image.tag] = image.digest

@@ -9,7 +9,7 @@ import aiohttp
 
 from proxy.demo.node_auth import NodeAuth
 from proxy.demo.node_http import BLOB_CAP, MANIFEST_CAP, HostError, NodeHttp
-from proxy.demo.node_values import Login, Pull, PullFailed, Reply, Target
+from proxy.demo.node_values import NodeLogin, Pull, PullFailed, PullTarget, Reply
 
 MAX_RESPONSES = 6
 """Answers to one request before containerd gives a host up."""
@@ -23,7 +23,7 @@ ACCEPT = (
 USER_AGENT = "containerd/1.7.22"
 
 
-async def pull(target: Target, login: Login | None = None) -> Pull:
+async def pull(target: PullTarget, login: NodeLogin | None = None) -> Pull:
     """Pull one image from one host; raises PullFailed with containerd's words and the steps so far.
 
     Without a challenge no token is asked for and no credential is sent, as containerd does.
@@ -35,7 +35,7 @@ async def pull(target: Target, login: Login | None = None) -> Pull:
 
 
 class _Node:
-    def __init__(self, http: NodeHttp, target: Target, login: Login | None) -> None:
+    def __init__(self, http: NodeHttp, target: PullTarget, login: NodeLogin | None) -> None:
         self._http = http
         self._target = target
         self._login = login

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from proxy.demo.challenge import NodeChallenge, read_challenges
 from proxy.demo.node_http import HostError, NodeHttp
-from proxy.demo.node_values import Login, Reply
+from proxy.demo.node_values import NodeLogin, Reply
 
 CLIENT_ID = "containerd-client"
 
@@ -16,7 +16,7 @@ _GET_AFTER = frozenset({400, 401, 404})
 class NodeAuth:
     """The authorizer of one phase (resolve or fetch): containerd builds a new one for each."""
 
-    def __init__(self, http: NodeHttp, original: str, login: Login | None) -> None:
+    def __init__(self, http: NodeHttp, original: str, login: NodeLogin | None) -> None:
         self._http = http
         self._own_scope = f"repository:{original}:pull"  # of the name in the image, whatever stands on the wire
         self._login = login
@@ -81,7 +81,7 @@ class NodeAuth:
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(pairs)}"
         return await self._http.get_token(url, {"Authorization": self._basic()} if self._login else {}, scopes)
 
-    async def _post(self, challenge: NodeChallenge, scopes: tuple[str, ...], login: Login) -> Reply:
+    async def _post(self, challenge: NodeChallenge, scopes: tuple[str, ...], login: NodeLogin) -> Reply:
         form = {"client_id": CLIENT_ID, "scope": " ".join(scopes), "service": challenge.get("service")}
         if login.username:
             form |= {"grant_type": "password", "username": login.username, "password": login.secret}

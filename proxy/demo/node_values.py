@@ -8,7 +8,7 @@ from multidict import CIMultiDictProxy
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class NodeLogin:
     """The credential a node holds; with an empty user name the secret is an identity token."""
 
     username: str
@@ -16,7 +16,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PullTarget:
     """One image and the host to pull it from."""
 
     endpoint: str  # base address; without a path `/v2` is added, any other path replaces it (`override_path`)

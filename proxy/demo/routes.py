@@ -5,7 +5,7 @@ import re
 from urllib.parse import urlencode
 
 from proxy.demo.answer import Answer, body_answer, error_answer, json_answer
-from proxy.demo.content import Content
+from proxy.demo.content import BodyContent
 from proxy.demo.images import OCI_INDEX
 from proxy.demo.library import Repository
 from proxy.demo.record import Call
@@ -31,7 +31,7 @@ def blob(call: Call, repository: Repository) -> Answer:
     return content_answer(call, content, headers)
 
 
-def content_answer(call: Call, content: Content, headers: list[tuple[str, str]]) -> Answer:
+def content_answer(call: Call, content: BodyContent, headers: list[tuple[str, str]]) -> Answer:
     """The content, or the part of it that `Range` asks for: 200, 206 or 416."""
     whole = body_answer(200, content, "application/octet-stream", [("Accept-Ranges", "bytes"), *headers])
     match = _RANGE.fullmatch(call.header("Range"))

@@ -11,7 +11,7 @@ from proxy.config.load import load_config
 from proxy.config.loaded import Loaded
 from proxy.demo.images import Image, demo_images
 from proxy.demo.node import pull
-from proxy.demo.node_values import Login, Pull, PullFailed, Step, Target
+from proxy.demo.node_values import NodeLogin, Pull, PullFailed, PullTarget, Step
 from proxy.demo.rules import Account, Rules
 from proxy.demo.strict_registry import StrictRegistry
 from proxy.runtime.run import running
@@ -69,7 +69,7 @@ CASES = (
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
+class RequestedScopes:
     """What the token server was asked, and what it answered."""
 
     method: str
@@ -78,11 +78,11 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StageResult:
     """How one pull went: what the token server was asked, and whether every byte is right."""
 
     steps: tuple[Step, ...]
-    asked: tuple[TokenRequest, ...]
+    asked: tuple[RequestedScopes, ...]
     error: str
     exact: bool
     received: int
@@ -124,18 +124,18 @@ def configuration(registry_url: str, port: int) -> str:
     )
 
 
-async def pull_directly(here: Stage, case: Case) -> Outcome:
+async def pull_directly(here: Stage, case: Case) -> StageResult:
     """An unpatched node that rewrites by itself, with good credentials."""
-    target = Target(here.registry.url, case.registry, case.repository, case.tag, rewritten=case.rewritten)
-    return await _pull(here, case, target, Login(USER, PASSWORD))
+    target = PullTarget(here.registry.url, case.registry, case.repository, case.tag, rewritten=case.rewritten)
+    return await _pull(here, case, target, NodeLogin(USER, PASSWORD))
 
 
-async def pull_through_proxy(here: Stage, case: Case) -> Outcome:
+async def pull_through_proxy(here: Stage, case: Case) -> StageResult:
     """The same node with no rewrite and no credentials, pointed at the proxy."""
-    return await _pull(here, case, Target(here.proxy_url, case.registry, case.repository, case.tag), None)
+    return await _pull(here, case, PullTarget(here.proxy_url, case.registry, case.repository, case.tag), None)
 
 
-async def _pull(here: Stage, case: Case, target: Target, login: Login | None) -> Outcome:
+async def _pull(here: Stage, case: Case, target: PullTarget, login: NodeLogin | None) -> StageResult:
     before = len(here.registry.record.tokens)
     pulled: Pull | None = None
     steps: tuple[Step, ...] = ()
@@ -149,9 +149,9 @@ async def _pull(here: Stage, case: Case, target: Target, login: Login | None) ->
     except TimeoutError:
         error = f"the pull took more than {PULL_TIMEOUT:.0f} s"
     seen = here.registry.record.tokens[before:]
-    asked = tuple(TokenRequest(item.method, item.scopes, item.status) for item in seen)
+    asked = tuple(RequestedScopes(item.method, item.scopes, item.status) for item in seen)
     exact = pulled is not None and is_exact(case, pulled)
-    return Outcome(steps, asked, error, exact, pulled.received if pulled else 0)
+    return StageResult(steps, asked, error, exact, pulled.received if pulled else 0)
 
 
 def is_exact(case: Case, pulled: Pull) -> bool:

@@ -16,7 +16,7 @@ _CODES = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN"}
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class IssuedToken:
     """What a token allows, and until when."""
 
     number: int  # 1 for the first token
@@ -36,7 +36,7 @@ class TokenIssuer:
         self.rules = rules
         self._repositories = repositories
         self._clock = clock
-        self._grants: dict[str, Grant] = {}
+        self._grants: dict[str, IssuedToken] = {}
 
     def answer(self, call: Call) -> Answer:
         """The answer to a token request."""
@@ -50,14 +50,14 @@ class TokenIssuer:
             return error_answer(401, "UNAUTHORIZED", "authentication required", [challenge])
         return self._judge(call, account)
 
-    def grant(self, token: str) -> Grant | None:
+    def grant(self, token: str) -> IssuedToken | None:
         """What a token allows now; None when it is unknown, revoked or expired."""
         grant = self._grants.get(token)
         return grant if grant is not None and self._clock() < grant.expires else None
 
     def revoke_all(self) -> None:
         """Make every token so far worthless."""
-        self._grants = {token: Grant(grant.number, grant.scopes, 0.0) for token, grant in self._grants.items()}
+        self._grants = {token: IssuedToken(grant.number, grant.scopes, 0.0) for token, grant in self._grants.items()}
 
     def number(self, token: str) -> int:
         """The number of a token, even of one that is dead; 0 for one that was never issued."""
@@ -81,7 +81,7 @@ class TokenIssuer:
     def _issue(self, scopes: frozenset[str]) -> Answer:
         token = secrets.token_urlsafe(24)
         life = DEFAULT_LIFE if self.rules.expires_in is None else self.rules.expires_in
-        self._grants[token] = Grant(len(self._grants) + 1, scopes, self._clock() + life)
+        self._grants[token] = IssuedToken(len(self._grants) + 1, scopes, self._clock() + life)
         document: dict[str, object] = dict.fromkeys(self.rules.fields, token)
         if self.rules.expires_in is not None:
             document["expires_in"] = self.rules.expires_in

@@ -2,8 +2,8 @@
 
 from proxy.config.address import Origin
 from proxy.doctor.blob_choice import smallest_blob
-from proxy.doctor.examination import Answer, Examination
-from proxy.doctor.manifests import Manifests
+from proxy.doctor.examination import Examination, Response
+from proxy.doctor.manifests import ManifestChecks
 from proxy.doctor.report import Check
 from proxy.doctor.subject import Pulled
 from proxy.doctor.trouble import TROUBLE, explain
@@ -14,7 +14,7 @@ _OK = 200
 _PARTIAL = 206
 
 
-async def check_blob(exam: Examination, pulled: Pulled, manifests: Manifests) -> None:
+async def check_blob(exam: Examination, pulled: Pulled, manifests: ManifestChecks) -> None:
     """Ask for the first byte, and follow where the registry redirects to, as a pull does."""
     journal = exam.journal
     chosen = None if manifests.image is None else smallest_blob(manifests.image)
@@ -45,7 +45,7 @@ def _tell_trouble(exam: Examination, error: BaseException) -> None:
         journal.skipped(Check.REDIRECT, "not reached: the blob cannot be had")
 
 
-def _tell_redirect(exam: Examination, answer: Answer) -> None:
+def _tell_redirect(exam: Examination, answer: Response) -> None:
     host = exam.subject.host
     if not answer.elsewhere:
         exam.journal.passed(Check.REDIRECT, f"{host} serves blobs itself", target=None)
@@ -55,7 +55,7 @@ def _tell_redirect(exam: Examination, answer: Answer) -> None:
     exam.journal.passed(Check.REDIRECT, seen, target=str(target))
 
 
-def _tell_range(exam: Examination, answer: Answer, size: int) -> None:
+def _tell_range(exam: Examination, answer: Response, size: int) -> None:
     journal, status = exam.journal, answer.status
     who = "the server that it sends us to" if answer.elsewhere else exam.subject.host
     if status == _PARTIAL and len(answer.body) == 1:

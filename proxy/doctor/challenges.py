@@ -1,6 +1,6 @@
 """What the endpoint wants to be shown: the challenges of `/v2/` and of the repository."""
 
-from proxy.doctor.examination import Answer, Examination, Stopped
+from proxy.doctor.examination import Examination, Response, Stopped
 from proxy.doctor.report import Check
 from proxy.doctor.subject import Pulled
 from proxy.oci.challenge import BASIC, Challenge, choose_challenge, parse_challenges
@@ -15,7 +15,7 @@ _SERVER_ERROR = 500
 _WHAT_IS_THERE = "check the endpoint's URL: its path must be the registry's API root"
 
 
-def check_ping(exam: Examination, answer: Answer) -> Challenge | None:
+def check_ping(exam: Examination, answer: Response) -> Challenge | None:
     """Judge the answer to `/v2/`; its challenge, if it has one."""
     journal, host, status = exam.journal, exam.subject.host, answer.status
     challenge = choose_challenge(parse_challenges(answer.challenges))

@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An answer, read as far as it may be."""
 
     status: int
@@ -72,7 +72,7 @@ class Examination:
 
     async def ask(
         self, method: str, url: URL, headers: Mapping[str, str] | None = None, *, limit: int = BODY_LIMIT
-    ) -> Answer:
+    ) -> Response:
         """Ask the endpoint and follow its redirects; of the body one byte more than `limit` is read at the most.
 
         Raises what is in TROUBLE.
@@ -86,9 +86,9 @@ class Examination:
         response = followed.response
         # What another server wants is nothing to us: no credential of ours is for it.
         challenges = () if followed.elsewhere else tuple(response.headers.getall("WWW-Authenticate", []))
-        return Answer(response.status, response.headers, challenges, body, response.url, followed.elsewhere, at)
+        return Response(response.status, response.headers, challenges, body, response.url, followed.elsewhere, at)
 
-    async def ask_for(self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Answer:
+    async def ask_for(self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
         """The same for one check: trouble is its failure; raises Stopped."""
         try:
             return await self.ask(method, url, headers, limit=limit)

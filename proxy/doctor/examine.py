@@ -14,7 +14,7 @@ from proxy.doctor.reach import check_endpoint, check_resolution
 from proxy.doctor.realms import check_realm
 from proxy.doctor.referrers import check_referrers
 from proxy.doctor.report import Check
-from proxy.doctor.scopes import Asker
+from proxy.doctor.scopes import ScopeChecks
 from proxy.doctor.subject import Pulled
 from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
@@ -48,7 +48,7 @@ async def _passes(exam: Examination, pulled: Pulled, ping: Challenge | None, log
         _skip(exam, _OF_TOKENS, "the registry asks for no login")
         return [Pass("no credentials", None)]
     if challenge.scheme != BASIC:
-        asker = Asker(exam, check_realm(exam, challenge), pulled.target)
+        asker = ScopeChecks(exam, check_realm(exam, challenge), pulled.target)
         return [Pass(held.login.name, held.header) for held in await asker.check(logins)]
     _skip(exam, _OF_TOKENS, "the registry takes the password itself (Basic)")
     if not passwords:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from proxy.doctor.examination import Answer, Examination, Stopped
+from proxy.doctor.examination import Examination, Response, Stopped
 from proxy.doctor.rates import check_rates
 from proxy.doctor.report import Check, Fact
 from proxy.doctor.subject import Pulled
@@ -35,7 +35,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifests:
+class ManifestChecks:
     """What was pulled, and by which pass."""
 
     entered: Pass
@@ -44,7 +44,7 @@ class Manifests:
     """The manifest that names blobs; of an index its first one. None where there is none."""
 
 
-async def check_manifests(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> Manifests:
+async def check_manifests(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> ManifestChecks:
     """Ask by HEAD, then by GET; raises Stopped where the image is not to be had."""
     entered, head = await _check_head(exam, pulled, passes)
     got = await _get(exam, pulled, entered, str(pulled.reference))
@@ -58,10 +58,10 @@ async def check_manifests(exam: Examination, pulled: Pulled, passes: Sequence[Pa
     seen = f"{kind}, {len(got.body)} bytes, right by its digest; {gets} GET, which registries count as pulls"
     facts: dict[str, Fact] = {"digest": str(digest), "mediaType": media_type, "bytes": len(got.body), "pulls": gets}
     exam.journal.passed(Check.GET, seen, **facts)
-    return Manifests(entered, digest, image)
+    return ManifestChecks(entered, digest, image)
 
 
-async def _check_head(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> tuple[Pass, Answer]:
+async def _check_head(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> tuple[Pass, Response]:
     """Go through the passes as a pull does: the next one after a refusal."""
     refused: list[tuple[Pass, int]] = []
     for each in passes:
@@ -83,7 +83,7 @@ def _tell_refused(exam: Examination, refused: Sequence[tuple[Pass, int]], *, oth
         told(Check.HEAD, seen, "check the password, and the right to pull the repository", status=status)
 
 
-def _tell_head(exam: Examination, entered: Pass, answer: Answer) -> None:
+def _tell_head(exam: Examination, entered: Pass, answer: Response) -> None:
     journal, host, status = exam.journal, exam.subject.host, answer.status
     seen = f"{host} answers {status} with {entered.name}"
     if status == _OK and _DIGEST in answer.headers:
@@ -107,7 +107,7 @@ def _advice(exam: Examination, status: int) -> str:
     return "too many requests: configure an account, or wait" if status == _TOO_MANY else "look at the registry's logs"
 
 
-async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str) -> Answer:
+async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str) -> Response:
     headers = {"Accept": ACCEPT, **entered.headers}
     answer = await exam.ask_for(Check.GET, "GET", pulled.url(f"manifests/{reference}"), headers, MANIFEST_LIMIT)
     if answer.status != _OK:
@@ -117,7 +117,7 @@ async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str)
     return answer
 
 
-def _judge(exam: Examination, pulled: Pulled, got: Answer) -> tuple[str, Digest]:
+def _judge(exam: Examination, pulled: Pulled, got: Response) -> tuple[str, Digest]:
     """The media type and digest of what came; raises Stopped where it is not what was asked for."""
     if len(got.body) > MANIFEST_LIMIT:
         _tell_wrong(exam, f"what came is larger than {MANIFEST_LIMIT} bytes")

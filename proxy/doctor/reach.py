@@ -8,7 +8,7 @@ from proxy.config.address import Origin
 from proxy.doctor.certificate import check_certificate
 from proxy.doctor.challenges import check_ping
 from proxy.doctor.clock import check_clock
-from proxy.doctor.examination import Answer, Examination, Stopped
+from proxy.doctor.examination import Examination, Response, Stopped
 from proxy.doctor.report import Check
 from proxy.doctor.trouble import TROUBLE, Trouble, explain
 from proxy.oci.challenge import Challenge
@@ -62,7 +62,7 @@ async def _addresses(origin: Origin) -> list[str]:
     return list(dict.fromkeys(result["host"] for result in results))
 
 
-def _tell_connection(exam: Examination, answer: Answer) -> None:
+def _tell_connection(exam: Examination, answer: Response) -> None:
     origin = exam.subject.origin
     forward = exam.proxies.proxy_for(origin)
     way = f" through the forward proxy {forward.url}" if forward is not None else ""

@@ -1,7 +1,7 @@
 """Whether the registry lists what refers to a manifest: signatures, bills of materials."""
 
 from proxy.doctor.examination import Examination
-from proxy.doctor.manifests import Manifests
+from proxy.doctor.manifests import ManifestChecks
 from proxy.doctor.report import Check
 from proxy.doctor.subject import Pulled
 from proxy.doctor.trouble import TROUBLE, explain
@@ -11,7 +11,7 @@ _OK = 200
 _ABSENT = frozenset({400, 404, 405, 406, 501})
 
 
-async def check_referrers(exam: Examination, pulled: Pulled, manifests: Manifests) -> None:
+async def check_referrers(exam: Examination, pulled: Pulled, manifests: ManifestChecks) -> None:
     """Ask for the referrers of the manifest."""
     journal, host = exam.journal, exam.subject.host
     try:

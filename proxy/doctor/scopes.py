@@ -28,7 +28,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class ScopeChecks:
     """Asks one token server for scopes of one repository."""
 
     exam: Examination

@@ -18,7 +18,7 @@ _PRODUCT = "scope-proxy"
 _ANSWERS = {200, 401}  # 401 where clients have to authenticate
 
 
-class Answer(StrEnum):
+class Probed(StrEnum):
     """What answers at an address."""
 
     OURS = "scope-proxy answers"
@@ -26,7 +26,7 @@ class Answer(StrEnum):
     NOTHING = "nothing answers"
 
 
-def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Answer:
+def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Probed:
     """Ask once, without any forward proxy; `ca` is the authority of an https address, in PEM.
 
     Nothing secret is sent: who only wants to know whether something serves may do without `verify`.
@@ -38,28 +38,28 @@ def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Answer:
         response = connection.getresponse()
         ours = response.status in _ANSWERS and response.headers.get("Server") == _PRODUCT
     except ssl.SSLCertVerificationError:
-        return Answer.OTHER
+        return Probed.OTHER
     except OSError:
-        return Answer.NOTHING
+        return Probed.NOTHING
     except http.client.HTTPException:
-        return Answer.OTHER
+        return Probed.OTHER
     else:
-        return Answer.OURS if ours else Answer.OTHER
+        return Probed.OURS if ours else Probed.OTHER
     finally:
         connection.close()
 
 
-def usable(answers: Sequence[Answer]) -> bool:
+def usable(answers: Sequence[Probed]) -> bool:
     """Whether a node may be pointed there: one answers, and none of the others is somebody else."""
-    return Answer.OURS in answers and Answer.OTHER not in answers
+    return Probed.OURS in answers and Probed.OTHER not in answers
 
 
-def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, Answer]:
+def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, Probed]:
     """Ask until the addresses can be used, at the most `timeout` seconds; the last answers."""
     return _repeat(lambda: {url: ask(url, ca) for url in urls}, timeout, stopping)
 
 
-def _repeat(question: Callable[[], dict[str, Answer]], timeout: float, stopping: threading.Event) -> dict[str, Answer]:
+def _repeat(question: Callable[[], dict[str, Probed]], timeout: float, stopping: threading.Event) -> dict[str, Probed]:
     deadline = time.monotonic() + timeout
     while True:
         answers = question()

@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """One registry of the tree; `change` is what has been done about it."""
 
     registry: str
@@ -54,19 +54,19 @@ class Tree:
     ca: str | None = None
     """The authority of the proxies, in PEM."""
 
-    def compare(self, wanted: Sequence[NodeHosts]) -> list[Entry]:
+    def compare(self, wanted: Sequence[NodeHosts]) -> list[TreeEntry]:
         """Look, and change nothing; OSError if that is not possible."""
         if not self.path.is_dir():
-            return [Entry(hosts.registry, State.MISSING) for hosts in wanted]
+            return [TreeEntry(hosts.registry, State.MISSING) for hosts in wanted]
         return [*(self._compare(hosts) for hosts in wanted), *self._left_over(wanted)]
 
-    def apply(self, wanted: Sequence[NodeHosts]) -> list[Entry]:
+    def apply(self, wanted: Sequence[NodeHosts]) -> list[TreeEntry]:
         """Make the tree what it should be; what is not ours stays. OSError if that is not possible."""
         self._make()
         with self._locked():
             return [*(self._apply(hosts) for hosts in wanted), *map(self._remove, self._left_over(wanted))]
 
-    def remove(self) -> list[Entry]:
+    def remove(self) -> list[TreeEntry]:
         """Take away all that is ours; OSError if that is not possible."""
         if self.path.parent.is_dir():
             sweep(self.path.parent)
@@ -100,15 +100,15 @@ class Tree:
         entries = sorted(os.scandir(self.path), key=lambda entry: entry.name)
         return [Path(entry.path) for entry in entries if _is_folder(entry)]
 
-    def _compare(self, hosts: NodeHosts) -> Entry:
+    def _compare(self, hosts: NodeHosts) -> TreeEntry:
         found = look(self.path / hosts.folder, self.instance)
         foreign = found.foreign or self._other_name(hosts)
         if foreign is not None:
-            return Entry(hosts.registry, State.FOREIGN, foreign)
+            return TreeEntry(hosts.registry, State.FOREIGN, foreign)
         if found.mark is None:
-            return Entry(hosts.registry, State.MISSING)
+            return TreeEntry(hosts.registry, State.MISSING)
         is_same = found.hosts == self._text(hosts, found.mark.made_folder) and found.ca == self._ca_text(hosts)
-        return Entry(hosts.registry, State.IN_SYNC if is_same else State.DRIFTED)
+        return TreeEntry(hosts.registry, State.IN_SYNC if is_same else State.DRIFTED)
 
     def _other_name(self, hosts: NodeHosts) -> str | None:
         """Why a folder under the other name that containerd knows for a port is in the way."""
@@ -117,7 +117,7 @@ class Tree:
             return None
         return f"{other} is not of scope-proxy, and hosts.toml in {hosts.folder} would hide it"
 
-    def _apply(self, hosts: NodeHosts) -> Entry:
+    def _apply(self, hosts: NodeHosts) -> TreeEntry:
         entry = self._compare(hosts)
         if entry.state in {State.IN_SYNC, State.FOREIGN}:
             return entry
@@ -127,7 +127,7 @@ class Tree:
             self._write(folder, hosts, found)
         else:
             place_folder(folder, self._files(hosts))
-        return Entry(entry.registry, entry.state, change="written")
+        return TreeEntry(entry.registry, entry.state, change="written")
 
     def _write(self, folder: Path, hosts: NodeHosts, found: Found) -> None:
         """Write into a folder that is there: the authority before the file that names it."""
@@ -151,13 +151,15 @@ class Tree:
             return None
         return f"{Mark(self.instance)}\n{self.ca}"
 
-    def _left_over(self, wanted: Sequence[NodeHosts]) -> list[Entry]:
+    def _left_over(self, wanted: Sequence[NodeHosts]) -> list[TreeEntry]:
         known = {hosts.folder for hosts in wanted}
         others = [folder for folder in self._folders() if folder.name not in known]
         found = [(folder.name, look(folder, self.instance)) for folder in others]
-        return [Entry(name, State.LEFT_OVER) for name, each in found if each.mark is not None or each.ca is not None]
+        return [
+            TreeEntry(name, State.LEFT_OVER) for name, each in found if each.mark is not None or each.ca is not None
+        ]
 
-    def _remove(self, entry: Entry) -> Entry:
+    def _remove(self, entry: TreeEntry) -> TreeEntry:
         folder = self.path / entry.registry
         found = look(folder, self.instance)
         if found.alone and found.mark is not None and found.mark.made_folder:
@@ -167,7 +169,7 @@ class Tree:
                 take_file(folder / HOSTS_FILE)
             if found.ca is not None:
                 take_file(folder / CA_FILE)
-        return Entry(entry.registry, entry.state, change="removed")
+        return TreeEntry(entry.registry, entry.state, change="removed")
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -13,7 +13,7 @@ Piece = bytes | ContentSpan
 """What is sent: bytes in memory, or bytes where they lie."""
 
 
-class Way(StrEnum):
+class CacheResult(StrEnum):
     """The five ways in which a pull is served."""
 
     HIT = "hit"
@@ -45,7 +45,7 @@ class Blob:
     span: Span | None
     """The part that is sent; None for all."""
     chunks: Callable[[], AsyncGenerator[Piece, None]]
-    way: Way = Way.BYPASS
+    way: CacheResult = CacheResult.BYPASS
     content: bytes | None = field(default=None, repr=False)
     """All that is sent, where it is small and in memory: then `chunks` need not be asked."""
     close: Callable[[], None] = _nothing

@@ -14,7 +14,7 @@ from proxy.oci.errors import (
 )
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
-from proxy.pull.blob import Way
+from proxy.pull.blob import CacheResult
 from proxy.pull.downloads import Downloads
 from proxy.pull.kinds import Kinds, may_begin_manifest
 from proxy.pull.parsing import parse
@@ -74,7 +74,7 @@ class BlobSources:
     def __init__(self, parts: BlobParts) -> None:
         self._parts = parts
 
-    async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, Way]:
+    async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, CacheResult]:
         """Where the bytes come from, once that is known to be allowed, to be released by who gets it.
 
         Raises RegistryError, StoreError and OthersTrouble.
@@ -105,20 +105,22 @@ class BlobSources:
             raise OthersTrouble(str(failure))
         raise self._told(route, digest, failure)
 
-    async def find(self, route: Route, digest: Digest, *, is_own: bool = False) -> tuple[Progress, Way]:
+    async def find(self, route: Route, digest: Digest, *, is_own: bool = False) -> tuple[Progress, CacheResult]:
         """What is stored or on its way, begun if need be, to be released by who gets it; raises StoreError.
 
         With `is_own` no download of another registry.
         """
         stored = await self._stored(route, digest)
         if stored is not None:
-            return stored, Way.HIT
-        way = Way.MISS if self._parts.downloads.active(route, digest, is_own=is_own) is None else Way.JOIN
+            return stored, CacheResult.HIT
+        way = (
+            CacheResult.MISS if self._parts.downloads.active(route, digest, is_own=is_own) is None else CacheResult.JOIN
+        )
         progress = self._parts.downloads.start(route, digest, is_own=is_own)
         progress.retain()
         return progress, way
 
-    async def find_own(self, route: Route, digest: Digest) -> tuple[Progress, Way]:
+    async def find_own(self, route: Route, digest: Digest) -> tuple[Progress, CacheResult]:
         """As `find`, for a client that is being sent the content: another registry's only once it is verified."""
         progress, way = await self.find(route, digest)
         if progress.verified or progress.origins <= route.origins:

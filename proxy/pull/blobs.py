@@ -7,7 +7,7 @@ from proxy.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
-from proxy.pull.blob import Blob, Piece, Way
+from proxy.pull.blob import Blob, CacheResult, Piece
 from proxy.pull.blob_sources import BlobParts, BlobSources, OthersTrouble
 from proxy.pull.follow import follow
 from proxy.pull.passthrough import SMALL, Passing
@@ -70,7 +70,12 @@ class Blobs:
             raise
 
     async def _blob(
-        self, route: Route, digest: Digest, wanted: ByteRange | None, source: tuple[Progress, Way], deadline: Deadline
+        self,
+        route: Route,
+        digest: Digest,
+        wanted: ByteRange | None,
+        source: tuple[Progress, CacheResult],
+        deadline: Deadline,
     ) -> Blob:
         progress, way = source
         size = progress.size
@@ -120,12 +125,12 @@ def _small_blob(digest: Digest, content: bytes, wanted: ByteRange | None) -> Blo
     async def chunks() -> AsyncGenerator[Piece, None]:
         yield part
 
-    return Blob(digest, len(content), span, chunks, Way.HIT, part)
+    return Blob(digest, len(content), span, chunks, CacheResult.HIT, part)
 
 
-def _closer(progress: Progress, way: Way) -> Callable[[], None]:
+def _closer(progress: Progress, way: CacheResult) -> Callable[[], None]:
     """Lets go of what a client read, and counts those who wait behind somebody else's download."""
-    if way is not Way.JOIN:
+    if way is not CacheResult.JOIN:
         return progress.release
     COALESCED_WAITERS.inc()
 

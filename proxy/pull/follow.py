@@ -14,7 +14,7 @@ RECOVERIES_LIMIT = 3
 
 
 @dataclass(slots=True)
-class Sent:
+class SentBytes:
     """The part that a client wants, and how far it has got; `last` is None for the end."""
 
     first: int
@@ -27,7 +27,7 @@ class Sent:
         return self.last is not None and self.offset > self.last
 
 
-Recover = Callable[[Progress, Sent], Awaitable[Progress | AsyncGenerator[bytes, None]]]
+Recover = Callable[[Progress, SentBytes], Awaitable[Progress | AsyncGenerator[bytes, None]]]
 """Finds another source when one fails: progress to follow from the same offset, retained, or the rest itself."""
 
 
@@ -35,7 +35,7 @@ async def follow(
     progress: Progress, first: int, last: int | None, recover: Recover, *, hold_all: bool
 ) -> AsyncGenerator[Piece, None]:
     """The pieces from `first` to `last`, as they may be sent; raises what `recover` raises."""
-    sent = Sent(first, last, first)
+    sent = SentBytes(first, last, first)
     progress.retain()
     recoveries = 0
     try:

@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass, field
 
 from proxy.oci.descriptor import Descriptor
-from proxy.pull.blob import Way
+from proxy.pull.blob import CacheResult
 
 ACCEPTS_REMEMBERED = 128
 """Accept headers whose meaning is remembered, each with one media type; requests have headers of a bounded size."""
@@ -19,7 +19,7 @@ class Manifest:
 
     descriptor: Descriptor
     content: bytes | None = field(repr=False)
-    way: Way = Way.BYPASS
+    way: CacheResult = CacheResult.BYPASS
     age: float | None = None
 
 

@@ -23,7 +23,7 @@ from proxy.oci.errors import (
     UpstreamUnavailable,
 )
 from proxy.oci.reference import Digest, Tag
-from proxy.pull.blob import Way
+from proxy.pull.blob import CacheResult
 from proxy.pull.manifest import Manifest, accepts
 from proxy.pull.manifest_fetcher import Budget, Fetched, ManifestFetcher
 from proxy.pull.manifest_store import ManifestStore
@@ -92,10 +92,10 @@ class Manifests:
                 return None
             age = _age(known)
             if head:
-                return Manifest(known.descriptor, None, Way.HIT, age)
+                return Manifest(known.descriptor, None, CacheResult.HIT, age)
             digest = known.descriptor.digest
         stored = self._parts.store.remembered(route, digest)
-        return None if stored is None else Manifest(stored.descriptor, stored.content, Way.HIT, age)
+        return None if stored is None else Manifest(stored.descriptor, stored.content, CacheResult.HIT, age)
 
     async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
         deadline = Deadline.after(self._parts.timeouts.manifest)
@@ -121,7 +121,7 @@ class Manifests:
             # A narrow client does not decide what others get, and gets what it can read.
             deadline = Deadline.after(self._parts.timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=head)
-        age = _age(entry) if way in (Way.HIT, Way.STALE) else None
+        age = _age(entry) if way in (CacheResult.HIT, CacheResult.STALE) else None
         if head:
             return Manifest(found, None, way, age)
         try:
@@ -130,16 +130,16 @@ class Manifests:
             # The tag has just moved, or the upstream tells a digest in its HEAD that it does not serve by.
             deadline = Deadline.after(self._parts.timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=False)
-        way = way if way is Way.STALE or manifest.way is Way.HIT else manifest.way
+        way = way if way is CacheResult.STALE or manifest.way is CacheResult.HIT else manifest.way
         return Manifest(manifest.descriptor, manifest.content, way, age)
 
     async def _by_digest(self, route: Route, digest: Digest) -> Manifest:
         stored = await self._parts.store.find(route, digest)
         if stored is not None:
-            return Manifest(stored.descriptor, stored.content, Way.HIT)
+            return Manifest(stored.descriptor, stored.content, CacheResult.HIT)
         flight = (starter_of(route), digest)
         self._refuse_negative(*flight)
-        way = Way.JOIN if self._fetches.is_flying(flight) else Way.MISS
+        way = CacheResult.JOIN if self._fetches.is_flying(flight) else CacheResult.MISS
         fetched = await self._fetches.run(flight, lambda: self._fetch(route, digest))
         return Manifest(fetched.descriptor, fetched.content, way)
 
@@ -152,22 +152,22 @@ class Manifests:
         await self._keep(repository_key(route), fetched)
         return fetched
 
-    async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, Way]:
+    async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, CacheResult]:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
         key = repository_key(route)
         known = self._parts.tags.remembered(key, tag)
         if known is None or not self._is_young(known):  # another worker may have learned more since
             known = await self._parts.tags.find(key, tag, anew=True)
         if known is not None and self._is_young(known):
-            return known, Way.HIT
+            return known, CacheResult.HIT
         flight = (starter_of(route), tag)
         self._refuse_negative(*flight)
         if known is None:
-            way = Way.JOIN if self._resolves.is_flying(flight) else Way.MISS
+            way = CacheResult.JOIN if self._resolves.is_flying(flight) else CacheResult.MISS
             return await self._resolves.run(flight, lambda: self._ask(route, tag, None)), way
         return await self._confirm(route, tag, known)
 
-    async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, Way]:
+    async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
         """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
         cache, starter = self._parts.cache, starter_of(route)
         is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
@@ -188,9 +188,9 @@ class Manifests:
                 raise
             reason = error.reason
         else:
-            return entry, Way.HIT if entry.descriptor.digest == known.descriptor.digest else Way.MISS
+            return entry, CacheResult.HIT if entry.descriptor.digest == known.descriptor.digest else CacheResult.MISS
         _logger.warning("%s:%s of %s is served stale: %s", route.repository, tag, route.registry, reason)
-        return known, Way.STALE
+        return known, CacheResult.STALE
 
     async def _ask(self, route: Route, tag: Tag, known: Descriptor | None) -> TagEntry:
         """Ask the upstream, by HEAD where that tells enough: registries count GETs."""

@@ -8,7 +8,7 @@ from typing import Any
 from proxy.oci.descriptor import INDEX_TYPES, json_object, parse_manifest
 from proxy.oci.errors import ManifestUnknown, UpstreamInvalid
 from proxy.oci.reference import Digest, ImageReference
-from proxy.pull.blob import Way
+from proxy.pull.blob import CacheResult
 from proxy.pull.blobs import Blobs
 from proxy.pull.manifest import Manifest
 from proxy.pull.manifests import Manifests
@@ -48,7 +48,7 @@ class Prefetcher:
         yield Progressed(done, total, fetched)
         for digest in pieces:
             blob = await self._blobs.get(route, digest, None)
-            is_new = blob.way is not Way.HIT
+            is_new = blob.way is not CacheResult.HIT
             try:
                 async with aclosing(blob.chunks()) as chunks:
                     async for piece in chunks:

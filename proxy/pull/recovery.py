@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from proxy.config.model import Timeouts
 from proxy.oci.reference import Digest
-from proxy.pull.blob import DigestMismatch, Way
+from proxy.pull.blob import CacheResult, DigestMismatch
 from proxy.pull.download import rehash
-from proxy.pull.follow import Recover, Sent, is_same
+from proxy.pull.follow import Recover, SentBytes, is_same
 from proxy.pull.passthrough import Passing, PassThrough, Rest
 from proxy.pull.progress import Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.repository import starter_of
@@ -22,7 +22,7 @@ ATTEMPTS = 3
 
 _logger = logging.getLogger(__name__)
 
-Find = Callable[[Route, Digest], Awaitable[tuple[Progress, Way]]]
+Find = Callable[[Route, Digest], Awaitable[tuple[Progress, CacheResult]]]
 """Gives what is stored or on its way, begun if need be, to be released by who gets it; raises StoreError."""
 
 
@@ -39,7 +39,7 @@ class Recovery:
         """The recovery of one client's pull; `passing` gets the body that it reads straight from an upstream."""
         starter = starter_of(route)
 
-        async def recover(failed: Progress, sent: Sent) -> Progress | AsyncGenerator[bytes, None]:
+        async def recover(failed: Progress, sent: SentBytes) -> Progress | AsyncGenerator[bytes, None]:
             failure = failed.failure
             _logger.warning("%s failed at byte %d, going on elsewhere: %s", digest, sent.offset, failure)
             try:
@@ -54,7 +54,7 @@ class Recovery:
         return recover
 
     async def _afresh(
-        self, route: Route, digest: Digest, failed: Progress, sent: Sent, passing: Passing
+        self, route: Route, digest: Digest, failed: Progress, sent: SentBytes, passing: Passing
     ) -> Progress | AsyncGenerator[bytes, None]:
         """Another source; it is followed only where what was sent before is what it begins with."""
         for _ in range(ATTEMPTS):
@@ -71,7 +71,7 @@ class Recovery:
                 fresh.release()
         return await self._past_store(route, digest, failed, sent, passing)  # whoever fetches it keeps ending
 
-    async def _compare(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
+    async def _compare(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: SentBytes) -> None:
         """Make sure that what has been sent is right; raises BodyBroken, DigestMismatch and StoreError."""
         await self._refuse_failed(route, digest, failed, fresh, sent)
         if None not in (failed.size, fresh.size) and failed.size != fresh.size:
@@ -81,7 +81,7 @@ class Recovery:
             await self._suspects.add(route.registry, digest)
             raise DigestMismatch(f"wrong bytes of {digest} had been sent, {sent.offset - sent.first} of them")
 
-    async def _wait(self, fresh: Progress, sent: Sent, *, all_of_it: bool) -> None:
+    async def _wait(self, fresh: Progress, sent: SentBytes, *, all_of_it: bool) -> None:
         """Until there is enough to compare with, or it fails too; raises BodyBroken where it does not begin in time."""
         try:
             async with Deadline.after(self._timeouts.blob).enforced():
@@ -91,7 +91,9 @@ class Recovery:
         while not fresh.has_ended and (all_of_it or fresh.available < sent.offset):
             await fresh.changed()
 
-    async def _refuse_failed(self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: Sent) -> None:
+    async def _refuse_failed(
+        self, route: Route, digest: Digest, failed: Progress, fresh: Progress, sent: SentBytes
+    ) -> None:
         if fresh.failure is None:
             return
         if isinstance(failed.failure, ContentWrong) and sent.offset > sent.first:
@@ -100,7 +102,7 @@ class Recovery:
         raise BodyBroken(str(fresh.failure)) from fresh.failure
 
     async def _past_store(
-        self, route: Route, digest: Digest, failed: Progress, sent: Sent, passing: Passing
+        self, route: Route, digest: Digest, failed: Progress, sent: SentBytes, passing: Passing
     ) -> AsyncGenerator[bytes, None]:
         """The rest straight from the upstream; checked as a whole where the client gets the whole."""
         is_whole = sent.first == 0 and (failed.size is None or sent.last in (None, failed.size - 1))

@@ -45,7 +45,7 @@ _UNRULED = AccessDecision(allowed=True, place="", text="no access rules")
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _OrderedRule:
     rule: AccessRule
     place: str
 
@@ -65,7 +65,7 @@ class AccessRules:
     """The access rules of a configuration."""
 
     def __init__(self, config: Config, places: Places) -> None:
-        self._rules = tuple(_Placed(rule, places.at("access", index)) for index, rule in enumerate(config.access))
+        self._rules = tuple(_OrderedRule(rule, places.at("access", index)) for index, rule in enumerate(config.access))
         self._place = places.at("access")
         self._aliases = Aliases(config, places, _denied_registries(config, self._rules))
         self._names: LRUCache[tuple[str, str], tuple[Name, ...]] = LRUCache(REMEMBERED)
@@ -104,7 +104,7 @@ class AccessRules:
         detail = {"asked": image, "client": client, "hint": f"scope-proxy explain {image} --client {_quoted(client)}"}
         raise AccessDenied(_reason(client, image, decision), detail=detail)
 
-    def _match(self, placed: _Placed, route: Route) -> Name | None:
+    def _match(self, placed: _OrderedRule, route: Route) -> Name | None:
         """The name of the route that the rule is for."""
         asked = Name(route.registry, route.repository)
         if _is_for(placed.rule, asked):
@@ -122,7 +122,7 @@ class AccessRules:
         return names
 
 
-def _denied_registries(config: Config, rules: Iterable[_Placed]) -> list[str]:
+def _denied_registries(config: Config, rules: Iterable[_OrderedRule]) -> list[str]:
     """The registries whose repositories are denied; for a pattern of names that are not configured, one such name."""
     patterns = [pattern.lower() for rule in rules if rule.names_repositories for pattern in rule.rule.registries]
     named = [name for name in config.registries if any(covers(pattern, name) for pattern in patterns)]

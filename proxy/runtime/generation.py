@@ -8,7 +8,7 @@ from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.clients import build_clients, clients_path
 from proxy.runtime.files import Stamps, tls_stamps
-from proxy.runtime.parts import Part, part_for
+from proxy.runtime.parts import SharedPart, part_for
 from proxy.server.app import Door
 from proxy.server.handlers import Handler
 from proxy.store.opened import OpenedStore, opened_store
@@ -21,8 +21,8 @@ class Generation:
         self,
         loaded: Loaded,
         doors: tuple[Door, ...],
-        engine_part: Part[Engine],
-        store_part: Part[OpenedStore] | None,
+        engine_part: SharedPart[Engine],
+        store_part: SharedPart[OpenedStore] | None,
         *,
         certificates: Stamps,
         client_files: ClientFiles,
@@ -97,7 +97,7 @@ def _engine_key(config: Config, certificates: Stamps) -> object:
     return config.hosts, config.docker_config_files, config.cache, config.timeouts, certificates
 
 
-async def _store_part(config: Config, before: Generation | None) -> Part[OpenedStore] | None:
+async def _store_part(config: Config, before: Generation | None) -> SharedPart[OpenedStore] | None:
     cache = config.cache
     if cache is None:
         return None

@@ -17,14 +17,14 @@ from proxy.runtime.client_files import ClientFiles
 from proxy.server.own_credentials import OwnPasswords, OwnTokens
 from proxy.server.token import TOKEN_PATH, TokenEndpoint
 from proxy.server.token_handler import TokenHandler
-from proxy.server.users import Certificates, KnownClients, Passwords, Way
+from proxy.server.users import Certificates, KnownClients, LoginMethod, Passwords
 
 _Opened = TypeVar("_Opened")
 
 
 def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownClients:
     """Users of a file, certificates, or either; reads files, so it blocks. Raises SettingError."""
-    ways: list[Way] = []
+    ways: list[LoginMethod] = []
     if "certificate" in clients.auth:
         ways.append(Certificates(clients.subjects))
     if "basic" in clients.auth:

@@ -7,7 +7,7 @@ from typing import Generic, Self, TypeVar
 Value = TypeVar("Value")
 
 
-class Part(Generic[Value]):
+class SharedPart(Generic[Value]):
     """Something that was opened, and how many hold it."""
 
     def __init__(self, key: object, value: Value, stack: AsyncExitStack) -> None:
@@ -40,9 +40,9 @@ class Part(Generic[Value]):
 
 
 async def part_for(
-    key: object, current: Part[Value] | None, context: Callable[[], AbstractAsyncContextManager[Value]]
-) -> Part[Value]:
+    key: object, current: SharedPart[Value] | None, context: Callable[[], AbstractAsyncContextManager[Value]]
+) -> SharedPart[Value]:
     """The current part where nothing has changed that it is made of, held once more; else a new one."""
     if current is not None and current.key == key:
         return current.hold()
-    return await Part.open(key, context())
+    return await SharedPart.open(key, context())

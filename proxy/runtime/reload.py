@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ConfigSource:
     """Where the configuration comes from: how it is read again, and the files that are watched.
 
     `load` blocks, and raises ConfigError and ValueError.
@@ -82,7 +82,7 @@ class _InUse:
 class Reloader:
     """The configuration in force."""
 
-    def __init__(self, first: Generation, bound: Config, origin: Origin | None) -> None:
+    def __init__(self, first: Generation, bound: Config, origin: ConfigSource | None) -> None:
         self.current = first
         self.last: LastReload | None = None
         self._origin = origin

@@ -21,7 +21,7 @@ from proxy.metrics import BUILD_INFO
 from proxy.runtime.descriptors import connections_within
 from proxy.runtime.generation import build_generation
 from proxy.runtime.lag import watch_lag
-from proxy.runtime.reload import Origin, Reloader
+from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.runtime.sockets import Sockets, StartError, address_of, bind
 from proxy.runtime.stop import Stop
 from proxy.server.accepting import NodeSite
@@ -69,7 +69,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, sockets: Sockets | None = None, origin: Origin | None = None, bound: Config | None = None
+    loaded: Loaded, sockets: Sockets | None = None, origin: ConfigSource | None = None, bound: Config | None = None
 ) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
@@ -160,7 +160,7 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
 
 
 async def serve(
-    loaded: Loaded, sockets: Sockets | None = None, origin: Origin | None = None, bound: Config | None = None
+    loaded: Loaded, sockets: Sockets | None = None, origin: ConfigSource | None = None, bound: Config | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, and then until nodes have got what they were pulling; raises StartError.
 

@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from proxy import metrics
 from proxy.config.model import Config
 from proxy.oci.request import Operation
-from proxy.pull.blob import Way
+from proxy.pull.blob import CacheResult
 from proxy.routing.rewrite import rule_label
 from proxy.runtime.gone import forget_the_gone
 from proxy.server.rejections import REJECTIONS
@@ -120,12 +120,12 @@ def _prepare_requests() -> None:
         _touch(metrics.HTTP_REQUESTS, ((route, str(code)) for code in codes))
     _touch(metrics.HTTP_IN_FLIGHT, ((operation,) for operation in Operation))
     nothing = [(route, "") for route in (Operation.PING, *CONTENT, *LISTS, *OTHER_ROUTES)]
-    served = [(Operation.MANIFEST, way) for way in Way]
-    served += [(Operation.BLOB, way) for way in Way if way is not Way.STALE]
+    served = [(Operation.MANIFEST, way) for way in CacheResult]
+    served += [(Operation.BLOB, way) for way in CacheResult if way is not CacheResult.STALE]
     _touch(metrics.HTTP_FIRST_BYTE, served)
     _touch(metrics.HTTP_DURATION, [*nothing, *served])
     _touch(metrics.HTTP_BYTES, [*nothing, *served])
-    _touch(metrics.CACHE_REQUESTS, product(("tag", "manifest", "blob"), Way))
+    _touch(metrics.CACHE_REQUESTS, product(("tag", "manifest", "blob"), CacheResult))
 
 
 def _prepare_upstream(upstream: str) -> None:

@@ -15,7 +15,7 @@ from proxy.config.loaded import Loaded
 from proxy.metrics import forget_process
 from proxy.runtime.files import Stamps, stamps, tls_files, tls_stamps
 from proxy.runtime.preflight import preflight
-from proxy.runtime.reload import LOOK_SECONDS, Origin, refuse_closed
+from proxy.runtime.reload import LOOK_SECONDS, ConfigSource, refuse_closed
 from proxy.runtime.run import serve
 from proxy.runtime.sockets import Sockets, StartError, bind
 from proxy.runtime.threads import threads_needed, why_refused
@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 class Supervisor:
     """Starts workers, replaces those that die, and passes SIGTERM on."""
 
-    def __init__(self, loaded: Loaded, sockets: Sockets, origin: Origin) -> None:
+    def __init__(self, loaded: Loaded, sockets: Sockets, origin: ConfigSource) -> None:
         self._loaded = loaded
         self._bound = loaded.config
         self._problems: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def _end_with_parent(parent: int) -> bool:
     return os.getppid() == parent
 
 
-def serve_with_workers(loaded: Loaded, origin: Origin) -> None:
+def serve_with_workers(loaded: Loaded, origin: ConfigSource) -> None:
     """Serve a configuration with all its workers; raises StartError."""
     sockets = bind(loaded.config)
     try:

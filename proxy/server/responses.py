@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.oci.descriptor import BLOB
 from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsupported
-from proxy.pull.blob import Blob, DigestMismatch, Way
+from proxy.pull.blob import Blob, CacheResult, DigestMismatch
 from proxy.pull.manifest import Manifest
 from proxy.pull.progress import ContentSpan
 from proxy.server.activity import Activity
@@ -71,7 +71,7 @@ class Responder:
         headers: Mapping[str, str],
         *,
         length: int | None = None,
-        way: Way | None = None,
+        way: CacheResult | None = None,
     ) -> web.StreamResponse:
         """An answer of 200; without content it has the headers of a HEAD, `length` among them.
 
@@ -191,7 +191,7 @@ class Responder:
             self._record.sent += len(piece)
             await self._taken()
 
-    def _note_way(self, way: Way) -> None:
+    def _note_way(self, way: CacheResult) -> None:
         self._record.cache = way.value
 
     def _note_first_byte(self) -> None:
@@ -258,7 +258,7 @@ def manifest_headers(manifest: Manifest) -> dict[str, str]:
     }
     if manifest.age is not None:
         headers["Age"] = str(int(manifest.age))
-    if manifest.way is Way.STALE:
+    if manifest.way is CacheResult.STALE:
         headers["Warning"] = '110 scope-proxy "Response is Stale"'
     return headers
 

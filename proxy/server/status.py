@@ -22,7 +22,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Notice:
     """Something that a person should know first, and what to do about it."""
 
     level: Level
@@ -186,7 +186,7 @@ class Status:
     """The files by which clients are known (`htpasswdFile`, `tokenKeyFile`)."""
     level: Level = Level.OK
     """The worst of the findings."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Notice, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry
 from prometheus_client.samples import Sample
 
-from proxy.pull.blob import Way
+from proxy.pull.blob import CacheResult
 from proxy.server.status import Certificate, Figures, ScopeFigures, TokenFigures, Unkept
 
-SAVING = (Way.HIT, Way.JOIN, Way.STALE)
+SAVING = (CacheResult.HIT, CacheResult.JOIN, CacheResult.STALE)
 """Ways of serving for which no upstream sends anything anew."""
 _PREFIX = "scope_proxy_"
 
@@ -44,9 +44,9 @@ def figures(samples: Samples) -> Figures:
     """What was counted."""
     codes = samples.by("http_requests_total", "code")
     ways = samples.by("cache_requests_total", "result")
-    served = {way.value: ways.get(way.value, 0) for way in Way}
+    served = {way.value: ways.get(way.value, 0) for way in CacheResult}
     sent = samples.by("http_response_bytes_total", "cache")
-    content = {way.value: sent.get(way.value, 0) for way in Way}
+    content = {way.value: sent.get(way.value, 0) for way in CacheResult}
     return Figures(
         requests=sum(codes.values()),
         refused=sum(count for code, count in codes.items() if code.startswith("4")),

@@ -7,8 +7,8 @@ from proxy.auth.watched_file import FileStatus
 from proxy.server.status import (
     Certificate,
     EndpointStatus,
-    Finding,
     Level,
+    Notice,
     Process,
     Reload,
     Status,
@@ -74,85 +74,83 @@ def judged(status: Status) -> Status:
     return replace(status, findings=ordered, level=ordered[0].level if ordered else Level.OK)
 
 
-def _of_process(process: Process) -> Iterator[Finding]:
+def _of_process(process: Process) -> Iterator[Notice]:
     if process.draining:
-        yield Finding(Level.WARNING, "It is stopping: pulls in flight are finished.", "Nothing, if you stopped it.")
+        yield Notice(Level.WARNING, "It is stopping: pulls in flight are finished.", "Nothing, if you stopped it.")
     elif not process.ready:
-        yield Finding(Level.BAD, "It does not serve nodes yet.", "Wait a moment; if it stays so, look at its log.")
+        yield Notice(Level.BAD, "It does not serve nodes yet.", "Wait a moment; if it stays so, look at its log.")
 
 
-def _of_upstreams(upstreams: Iterable[UpstreamStatus]) -> Iterator[Finding]:
+def _of_upstreams(upstreams: Iterable[UpstreamStatus]) -> Iterator[Notice]:
     for upstream in upstreams:
         advice = _DOCTOR.format(name=upstream.name if upstream.name != "*" else "HOST")
         for endpoint in filter(_refuses, upstream.endpoints):
             times = f"{endpoint.health.refusals} times in a row"
-            yield Finding(
-                upstream.level, f"{upstream.name} answers, but {times} not as asked: {_why(endpoint)}", advice
-            )
+            yield Notice(upstream.level, f"{upstream.name} answers, but {times} not as asked: {_why(endpoint)}", advice)
         down = [endpoint for endpoint in upstream.endpoints if _is_down(endpoint)]
         if down and upstream.level is Level.BAD:
-            yield Finding(Level.BAD, f"Pulls from {upstream.name} fail: {_why(down[0])}", advice)
+            yield Notice(Level.BAD, f"Pulls from {upstream.name} fail: {_why(down[0])}", advice)
         elif down:
-            yield Finding(Level.WARNING, f"{upstream.name}: others serve, one endpoint fails: {_why(down[0])}", advice)
+            yield Notice(Level.WARNING, f"{upstream.name}: others serve, one endpoint fails: {_why(down[0])}", advice)
 
 
 def _why(endpoint: EndpointStatus) -> str:
     return endpoint.health.error or f"{endpoint.url} failed"
 
 
-def _of_store(store: StoreFill | None) -> Iterator[Finding]:
+def _of_store(store: StoreFill | None) -> Iterator[Notice]:
     if store is not None and store.trouble:
         text = f"The cache cannot be used, pulls pass through: {store.trouble}"
-        yield Finding(Level.WARNING, text, f"Look at the disk of {store.path}: room, rights, errors.")
+        yield Notice(Level.WARNING, text, f"Look at the disk of {store.path}: room, rights, errors.")
     if store is not None and store.exposure:
-        yield Finding(Level.WARNING, f"{store.exposure}.", f"{EXPOSURE_ADVICE[0].upper()}{EXPOSURE_ADVICE[1:]}.")
+        yield Notice(Level.WARNING, f"{store.exposure}.", f"{EXPOSURE_ADVICE[0].upper()}{EXPOSURE_ADVICE[1:]}.")
 
 
-def _of_unkept(status: Status) -> Iterator[Finding]:
+def _of_unkept(status: Status) -> Iterator[Notice]:
     store, unkept = status.store, status.unkept
     if store is None or store.trouble or unkept is None or status.at - unkept.at > UNKEPT_SECONDS:
         return
     why, advice = _UNKEPT.get(unkept.reason, _UNKEPT_OTHER)
     text = f"Nothing is kept, pulls pass through: {why}"
-    yield Finding(Level.WARNING, text, f"The disk of {store.path}: {advice}. Storing begins again by itself.")
+    yield Notice(Level.WARNING, text, f"The disk of {store.path}: {advice}. Storing begins again by itself.")
 
 
-def _of_reload(reload: Reload | None) -> Iterator[Finding]:
+def _of_reload(reload: Reload | None) -> Iterator[Notice]:
     if reload is not None and reload.problems:
         text = f"The new configuration cannot be used, the old one stays in force: {reload.problems[0]}"
-        yield Finding(Level.WARNING, text, "Run scope-proxy check: it prints all errors.")
+        yield Notice(Level.WARNING, text, "Run scope-proxy check: it prints all errors.")
 
 
-def _of_waiting(settings: Sequence[str]) -> Iterator[Finding]:
+def _of_waiting(settings: Sequence[str]) -> Iterator[Notice]:
     if settings:
         text = f"The configuration was read again, and of these settings the old values hold: {', '.join(settings)}"
-        yield Finding(Level.WARNING, text, "Restart scope-proxy: they hold from the next start on.")
+        yield Notice(Level.WARNING, text, "Restart scope-proxy: they hold from the next start on.")
 
 
-def _of_tls(problems: Iterable[str]) -> Iterator[Finding]:
+def _of_tls(problems: Iterable[str]) -> Iterator[Notice]:
     for problem in problems:
         text = f"Changed files of a listener cannot be used, what was loaded before stays in use: {problem}"
-        yield Finding(Level.WARNING, text, "Put files in place that fit each other: they are loaded without a restart.")
+        yield Notice(Level.WARNING, text, "Put files in place that fit each other: they are loaded without a restart.")
 
 
-def _of_client_files(files: Iterable[FileStatus]) -> Iterator[Finding]:
+def _of_client_files(files: Iterable[FileStatus]) -> Iterator[Notice]:
     for file in files:
         if file.trouble and not file.count:
             text = f"Nobody can use what {file.setting} is for: {file.trouble}"
-            yield Finding(Level.BAD, text, "Put a good file in its place: it is read again within a second.")
+            yield Notice(Level.BAD, text, "Put a good file in its place: it is read again within a second.")
         elif file.trouble:
             text = f"{file.setting} is not read again, what it said before counts: {file.trouble}"
-            yield Finding(Level.WARNING, text, "Look at the disk, and at the limit of descriptors (ulimit -n).")
+            yield Notice(Level.WARNING, text, "Look at the disk, and at the limit of descriptors (ulimit -n).")
         for problem in file.problems:
             text = f"A line of {file.setting} does not count, the others do: {problem}"
-            yield Finding(Level.WARNING, text, "Correct the line: the file is read again within a second.")
+            yield Notice(Level.WARNING, text, "Correct the line: the file is read again within a second.")
 
 
-def _of_certificates(certificates: Iterable[Certificate], now: float) -> Iterator[Finding]:
+def _of_certificates(certificates: Iterable[Certificate], now: float) -> Iterator[Notice]:
     for certificate in certificates:
         left = certificate.ends_at - now
         if left <= 0:
-            yield Finding(Level.BAD, f"The certificate of {certificate.setting} has ended.", "Put a new one in place.")
+            yield Notice(Level.BAD, f"The certificate of {certificate.setting} has ended.", "Put a new one in place.")
         elif left < SOON_SECONDS:
             text = f"The certificate of {certificate.setting} ends in {left / 86400:.0f} days."
-            yield Finding(Level.WARNING, text, "Put a new one in place: it is loaded without a restart.")
+            yield Notice(Level.WARNING, text, "Put a new one in place: it is loaded without a restart.")

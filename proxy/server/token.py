@@ -19,7 +19,7 @@ from proxy.oci.errors import Denied, RegistryError, RegistryUnknown
 from proxy.oci.scope import Scope, inward_scopes
 from proxy.routing.table import Route, RouteTable
 from proxy.server.clients import NoTokens
-from proxy.server.token_request import TokenAsk, TokenRequest, parse_token_request
+from proxy.server.token_request import ClientTokenRequest, TokenAsk, parse_token_request
 
 SERVICE = "scope-proxy"
 """The service of a challenge that names no registry, such as that of `/v2/`."""
@@ -48,7 +48,7 @@ class TokenEndpoint:
         self._life = int(clients.token_life)
         self._now = now
 
-    async def respond(self, request: TokenRequest) -> TokenAnswer:
+    async def respond(self, request: ClientTokenRequest) -> TokenAnswer:
         """The answer to a request for a token, to be sent as JSON; raises RegistryError."""
         try:
             return await self.answer(parse_token_request(request))

@@ -7,7 +7,7 @@ from aiohttp import web
 from proxy.server.record import RequestRecord
 from proxy.server.responses import Responder
 from proxy.server.token import TokenEndpoint
-from proxy.server.token_request import TokenRequest
+from proxy.server.token_request import ClientTokenRequest
 
 _HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"}
 """RFC 6749, section 5.1: nobody on the way keeps a token."""
@@ -24,7 +24,7 @@ class TokenHandler:
     ) -> web.StreamResponse:
         """A token, or why there is none; raises RegistryError."""
         record.operation = "token"
-        asked = TokenRequest(
+        asked = ClientTokenRequest(
             request.method,
             tuple(request.query.items()),
             request.headers.getall("Authorization", []),

@@ -33,7 +33,7 @@ Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
+class ClientTokenRequest:
     """A request for a token, as it arrived; `authorization` has all lines of that header."""
 
     method: str
@@ -52,7 +52,7 @@ class TokenAsk:
     scopes: tuple[str, ...]
 
 
-def parse_token_request(request: TokenRequest) -> TokenAsk:
+def parse_token_request(request: ClientTokenRequest) -> TokenAsk:
     """Read a request for a token.
 
     Raises Unsupported for another method, NameInvalid for what is malformed or ambiguous, and Unauthorized for an
@@ -111,7 +111,7 @@ def _limited(fields: Pairs) -> Pairs:
     return fields
 
 
-def _form(request: TokenRequest) -> Pairs:
+def _form(request: ClientTokenRequest) -> Pairs:
     if request.content_type.partition(";")[0].strip().lower() != FORM_TYPE:
         raise NameInvalid(f"a token is asked for with a form of type {FORM_TYPE}")
     if len(request.form) > FORM_LIMIT:

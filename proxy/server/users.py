@@ -18,7 +18,7 @@ RETRY_AFTER = 1.0
 _ASKED = "this listener serves the users that it knows: send user and password"
 
 
-class Way(Protocol):
+class LoginMethod(Protocol):
     """One way in which a client can be known."""
 
     async def name(self, request: web.BaseRequest) -> str | None:
@@ -73,7 +73,7 @@ class Certificates:
 class KnownClients:
     """Clients that are known in one of several ways."""
 
-    def __init__(self, ways: tuple[Way, ...], *, takes_passwords: bool) -> None:
+    def __init__(self, ways: tuple[LoginMethod, ...], *, takes_passwords: bool) -> None:
         self._ways = ways
         self._takes_passwords = takes_passwords
 

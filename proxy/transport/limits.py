@@ -29,12 +29,12 @@ class Size(IntEnum):
     LARGE = 1
 
 
-class Place:
+class HostPlace:
     """A place at a host; its holder must release it."""
 
     __slots__ = ("_gate", "client", "is_reclaimed", "size")
 
-    def __init__(self, gate: "Gate", size: Size, client: str) -> None:
+    def __init__(self, gate: "HostLimit", size: Size, client: str) -> None:
         self._gate = gate
         self.size = size
         self.client = client
@@ -50,7 +50,7 @@ class Place:
         self._gate.release(self)
 
 
-class Gate:
+class HostLimit:
     """Admits at most `limit` requests, large ones to three quarters of it; waiting small ones go first."""
 
     def __init__(self, limit: int) -> None:
@@ -65,29 +65,31 @@ class Gate:
         waiting = sum(map(len, self._waiting.values()))
         return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {waiting} waiting"
 
-    async def acquire(self, size: Size) -> Place:
+    async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         requesters = Requesters.current()
         queue = self._waiting[size]
         if self._has_place(size) and not queue:
             client = next(iter(requesters))
             self._count(size, client)
-            return Place(self, size, client)
+            return HostPlace(self, size, client)
         turn: _Turn = asyncio.get_running_loop().create_future()
         refused = queue.push(turn, requesters)
         if refused is not None and not refused.done():
             refused.set_exception(QueueFull(f"{QUEUE_LIMIT} requests already wait for this host"))
         try:
             with requesters.watched(lambda client: queue.join(turn, client)):
-                return Place(self, size, await turn)
+                return HostPlace(self, size, await turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(Place(self, size, turn.result()))  # admitted and cancelled in the same turn of the loop
+                self.release(
+                    HostPlace(self, size, turn.result())
+                )  # admitted and cancelled in the same turn of the loop
             raise
         finally:
             queue.remove(turn)
 
-    def release(self, place: Place) -> None:
+    def release(self, place: HostPlace) -> None:
         """Give a place back and admit who waits."""
         self._busy[place.size] -= 1
         self._reclaimed -= place.is_reclaimed
@@ -103,7 +105,7 @@ class Gate:
                     self._count(size, client)
                     turn.set_result(client)
 
-    def reclaim(self, place: Place) -> bool:
+    def reclaim(self, place: HostPlace) -> bool:
         """Whether a place must be released, as more requests wait than places are reclaimed already."""
         if not place.is_reclaimed and sum(map(len, self._waiting.values())) > self._reclaimed:
             place.is_reclaimed = True
@@ -120,10 +122,10 @@ class Gate:
         return size is Size.SMALL or self._busy[Size.LARGE] < self._limits[Size.LARGE]
 
 
-class CountedGate:
+class CountedHostLimit:
     """A gate as one upstream goes through it: its requests that wait and that are inside are counted."""
 
-    def __init__(self, gate: Gate, upstream: str) -> None:
+    def __init__(self, gate: HostLimit, upstream: str) -> None:
         self._gate = gate
         self._waiting = _QUEUE[upstream,]
         self._inside = _IN_FLIGHT[upstream,]
@@ -137,14 +139,14 @@ class CountedGate:
         finally:
             self.release(place)
 
-    async def acquire(self, size: Size) -> Place:
+    async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         with self._waiting.track_inprogress():
             place = await self._gate.acquire(size)
         self._inside.inc()
         return place
 
-    def release(self, place: Place) -> None:
+    def release(self, place: HostPlace) -> None:
         """Give the place back and admit who waits."""
         place.release()
         self._inside.dec()

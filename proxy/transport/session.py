@@ -22,7 +22,7 @@ from proxy.config.model import Config, Tls
 from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
 from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
 from proxy.transport.forward_proxy import ForwardProxies
-from proxy.transport.limits import Gate
+from proxy.transport.limits import HostLimit
 from proxy.transport.resolving import NameLookups
 from proxy.transport.upstream_time import Attempt, at_upstream
 from proxy.transport.verification import client_context
@@ -80,7 +80,7 @@ class Sessions:
         self._tls = tls
         self._proxies = proxies
         self._sessions: dict[_Pool, aiohttp.ClientSession] = {}  # upstreams are configured, so there are few
-        self._gates: LRUCache[Origin, Gate] = LRUCache(_GATES_LIMIT)
+        self._gates: LRUCache[Origin, HostLimit] = LRUCache(_GATES_LIMIT)
         self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_GATES_LIMIT, DNS_SECONDS)
         self._lookups = NameLookups()
 
@@ -97,11 +97,11 @@ class Sessions:
         host = self._config.host(upstream)
         return str(origin) in (*host.realms, *host.redirects)
 
-    def gate(self, origin: Origin) -> Gate:
+    def gate(self, origin: Origin) -> HostLimit:
         """How many requests the origin gets at once."""
         if origin not in self._gates:
-            self._gates[origin] = Gate(self._config.host(origin).max_connections)
-        gate: Gate = self._gates[origin]
+            self._gates[origin] = HostLimit(self._config.host(origin).max_connections)
+        gate: HostLimit = self._gates[origin]
         return gate
 
     async def request(self, outgoing: Outgoing) -> aiohttp.ClientResponse:

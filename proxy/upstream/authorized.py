@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 from cachetools import LRUCache, TTLCache
 
-from proxy.auth.broker import Asker, Authorization, Broker, NoLogin
+from proxy.auth.broker import Authorization, Broker, NoLogin, Requester
 from proxy.auth.credentials.chain import CredentialChain
 from proxy.auth.credentials.source import CredentialError
 from proxy.auth.exchange import TokenRefused, TokenUnavailable
@@ -107,17 +107,17 @@ class Authorizer:
         _logger.info("refused (%s): %s", ", ".join(asker.login.name for asker in askers), "; ".join(refusals))
         raise Refused(refusals[0], meaning)
 
-    def _note_success(self, asker: Asker) -> None:
+    def _note_success(self, asker: Requester) -> None:
         if asker.is_client:
             self._failed_logins.clear(asker)
         else:
             self._worked[asker.learned_key] = asker.identity
 
-    async def _askers(self, target: Target, route: Route) -> list[Asker]:
+    async def _askers(self, target: Target, route: Route) -> list[Requester]:
         caller = route.caller
         if caller.login is not None:
-            return [Asker(target, route.upstream, caller.login, caller.identity, caller.proofs.age, is_client=True)]
-        return [Asker(target, route.upstream, login, login.identity) for login in await self._logins(target)]
+            return [Requester(target, route.upstream, caller.login, caller.identity, caller.proofs.age, is_client=True)]
+        return [Requester(target, route.upstream, login, login.identity) for login in await self._logins(target)]
 
     async def _logins(self, target: Target) -> list[Login]:
         origin = target.endpoint.origin
@@ -128,7 +128,7 @@ class Authorizer:
         worked = self._worked.get((origin, target.repository))
         return sorted(logins, key=lambda login: login.identity != worked)
 
-    async def _send_as(self, asker: Asker, send: Send) -> Authorized | _Refusal:
+    async def _send_as(self, asker: Requester, send: Send) -> Authorized | _Refusal:
         """One credential: what is remembered, else the challenge; a dead grant is replaced once."""
         used = await self._broker.remembered(asker)
         answer = await send(used.header if used else None)
@@ -150,7 +150,7 @@ class Authorizer:
         answer = await send(authorization.header)
         return await _refusal(answer) or Authorized(answer, authorization.expires_at)
 
-    async def _answer(self, asker: Asker, response: aiohttp.ClientResponse) -> Authorization | None:
+    async def _answer(self, asker: Requester, response: aiohttp.ClientResponse) -> Authorization | None:
         """An authorization for a refused request; None where the endpoint does not say what it wants."""
         challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
         if challenge is None:
@@ -187,13 +187,13 @@ def _says_expired(text: str) -> bool:
     return any(word in text.lower() for word in _EXPIRED)
 
 
-def _advice(asker: Asker, error: Exception) -> str:
+def _advice(asker: Requester, error: Exception) -> str:
     if asker.is_client and isinstance(error, NoLogin):
         return f"{asker.host.authority} asks for a user name and password"
     return str(error)
 
 
-def _told(asker: Asker, reason: str) -> str:
+def _told(asker: Requester, reason: str) -> str:
     who = f"as {asker.login.name}" if asker.is_client else "with the configured credentials"  # whose name is no node's
     if asker.login.kind is LoginKind.ANONYMOUS:
         who = "without credentials"

@@ -6,7 +6,7 @@ that has worked lately is never held back. An anonymous request guesses no passw
 
 from cachetools import TTLCache
 
-from proxy.auth.broker import Asker
+from proxy.auth.broker import Requester
 from proxy.config.address import Origin
 from proxy.oci.login import LoginKind
 
@@ -29,29 +29,29 @@ class FailedLogins:
         self._failed: TTLCache[_Key, tuple[int, str]] = TTLCache(REMEMBERED, FAILED_SECONDS)
         self._worked: TTLCache[_Key, bool] = TTLCache(REMEMBERED, TRUST_SECONDS)
 
-    def refusal(self, asker: Asker) -> str | None:
+    def refusal(self, asker: Requester) -> str | None:
         """What the credential was refused with, where it is not tried now; it names nothing that was asked for."""
         count, reason = self._failed.get(_key(asker), (0, ""))
         return reason if count >= FAILED_LIMIT and _is_counted(asker) else None
 
-    def add(self, asker: Asker, reason: str) -> None:
+    def add(self, asker: Requester, reason: str) -> None:
         """The credential was refused."""
         key = _key(asker)
         if _is_counted(asker) and key not in self._worked:
             count, _ = self._failed.get(key, (0, ""))
             self._failed[key] = count + 1, reason
 
-    def clear(self, asker: Asker) -> None:
+    def clear(self, asker: Requester) -> None:
         """The credential has worked."""
         if _is_counted(asker):
             self._worked[_key(asker)] = True
             self._failed.pop(_key(asker), None)
 
 
-def _is_counted(asker: Asker) -> bool:
+def _is_counted(asker: Requester) -> bool:
     """Whether a client has shown a credential."""
     return asker.is_client and asker.login.kind is not LoginKind.ANONYMOUS
 
 
-def _key(asker: Asker) -> _Key:
+def _key(asker: Requester) -> _Key:
     return asker.host, asker.identity

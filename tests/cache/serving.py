@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from proxy.demo.content import Content
+from proxy.demo.content import BodyContent
 from tests.fakes.client import WITHIN, Got, NodeClient, read_answer, read_head
 from tests.fakes.matching import on
 from tests.fakes.proxy import settings, started
@@ -33,7 +33,7 @@ async def cached(
         yield proxy.node
 
 
-def whole(content: Content) -> bytes:
+def whole(content: BodyContent) -> bytes:
     """All bytes of some content."""
     return b"".join(content.pieces(0, content.size))
 

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.demo.content import Bytes
 from proxy.demo.images import OCI_INDEX, OCI_MANIFEST, Image, make_image, sha256
-from proxy.demo.library import Manifest
+from proxy.demo.library import HeldManifest
 from tests.cache.serving import cached
 from tests.fakes.blobs import MIB
 from tests.fakes.changes import DropHeader
@@ -33,7 +33,7 @@ def padded(plain: ScriptedRegistry, image: Image) -> str:
     index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
     held = plain.library.repository(UPSTREAM)
     held.tags["index"] = sha256(index)
-    held.manifests[sha256(index)] = Manifest(sha256(index), OCI_INDEX, Bytes(index))
+    held.manifests[sha256(index)] = HeldManifest(sha256(index), OCI_INDEX, Bytes(index))
     return digest
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from proxy.demo.content import Content
+from proxy.demo.content import BodyContent
 from proxy.demo.images import Image
 from proxy.demo.record import Call
 from proxy.demo.wire import Wire
@@ -24,7 +24,7 @@ class Thing:
 
     target: str
     digest: str
-    content: Content
+    content: BodyContent
 
     @property
     def size(self) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from proxy.demo.content import PIECE, Content
-from proxy.demo.images import OCI_CONFIG, Descriptor, Image, make_config, make_image, make_manifest, sha256
+from proxy.demo.content import PIECE, BodyContent
+from proxy.demo.images import OCI_CONFIG, Image, ImageDescriptor, make_config, make_image, make_manifest, sha256
 
 MIB = 1024 * 1024
 _LINE = 4096
@@ -32,7 +32,7 @@ class Generated:
             yield b"".join(lines)[at - first * _LINE : end - first * _LINE]
 
 
-def digest_of(content: Content) -> str:
+def digest_of(content: BodyContent) -> str:
     """The sha256 digest of a body, read piece by piece."""
     state = hashlib.sha256()
     for piece in content.pieces(0, content.size):
@@ -40,10 +40,10 @@ def digest_of(content: Content) -> str:
     return f"sha256:{state.hexdigest()}"
 
 
-def image_of_layers(repository: str, tag: str, *layers: Descriptor) -> Image:
+def image_of_layers(repository: str, tag: str, *layers: ImageDescriptor) -> Image:
     """An image whose layers were added to the registry by `add_blob`; it cannot be unpacked, only pulled."""
     config = make_config("linux/amd64", [layer.digest for layer in layers])
-    descriptor = Descriptor(OCI_CONFIG, sha256(config), len(config))
+    descriptor = ImageDescriptor(OCI_CONFIG, sha256(config), len(config))
     manifest, media_type = make_manifest(descriptor, layers)
     return Image(repository, tag, manifest, media_type, sha256(manifest), {sha256(config): config})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from proxy.demo.answer import Answer, Headers, body_answer, error_answer, json_answer
-from proxy.demo.content import Bytes, Content
+from proxy.demo.content import BodyContent, Bytes
 from proxy.demo.record import Call
 from proxy.demo.routes import slice_answer
 
@@ -91,7 +91,7 @@ class DropHeader(Change):
 class Body(Change):
     """Another body with its own length; the other headers stay, also the digest."""
 
-    content: bytes | Content
+    content: bytes | BodyContent
 
     def apply(self, call: Call, answer: Answer) -> Answer:  # noqa: ARG002 - one shape for all
         content = Bytes(self.content) if isinstance(self.content, bytes) else self.content
@@ -103,7 +103,7 @@ class Body(Change):
 class FlippedByte:
     """A body with one byte turned over."""
 
-    inner: Content
+    inner: BodyContent
     at: int
 
     @property

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 
 from proxy.demo.answer import Answer, body_answer
-from proxy.demo.content import Bytes, Content
+from proxy.demo.content import BodyContent, Bytes
 from proxy.demo.library import Library
 from proxy.demo.record import Call, Kind
 from proxy.demo.routes import content_answer
@@ -18,10 +18,10 @@ class ObjectStore(ScriptedServer):
         super().__init__()
         self.signs_head = signs_head
         self.strict = strict
-        self._signed: dict[str, Content] = {}
+        self._signed: dict[str, BodyContent] = {}
         self._numbers = itertools.count(1)
 
-    def sign(self, content: Content) -> str:
+    def sign(self, content: BodyContent) -> str:
         """A new address for this content."""
         signature = f"signature-{next(self._numbers)}"
         self._signed[signature] = content

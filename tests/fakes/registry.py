@@ -3,8 +3,8 @@
 from typing import Literal
 
 from proxy.demo.answer import Answer, error_answer
-from proxy.demo.content import Content
-from proxy.demo.images import Descriptor
+from proxy.demo.content import BodyContent
+from proxy.demo.images import ImageDescriptor
 from proxy.demo.record import Call
 from proxy.demo.strict_registry import StrictRegistry
 from tests.fakes.blobs import digest_of
@@ -18,11 +18,13 @@ class ScriptedRegistry(ScriptedServer, StrictRegistry):
 
     _dead_token: DeadToken = "error"
 
-    def add_blob(self, repository: str, content: Content, media_type: str = "application/octet-stream") -> Descriptor:
+    def add_blob(
+        self, repository: str, content: BodyContent, media_type: str = "application/octet-stream"
+    ) -> ImageDescriptor:
         """Hold a blob that need not fit in memory."""
         digest = digest_of(content)
         self.library.repository(repository).blobs[digest] = content
-        return Descriptor(media_type, digest, content.size)
+        return ImageDescriptor(media_type, digest, content.size)
 
     def revoke_tokens(self, shown_as: DeadToken = "error") -> None:
         """Make all tokens so far worthless, and from now on answer dead tokens in this way.

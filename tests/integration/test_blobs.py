@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.demo.content import Content
+from proxy.demo.content import BodyContent
 from proxy.demo.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
@@ -25,7 +25,7 @@ class Held:
     data: bytes
 
 
-def whole(content: Content) -> bytes:
+def whole(content: BodyContent) -> bytes:
     return b"".join(content.pieces(0, content.size))
 
 

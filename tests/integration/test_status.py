@@ -18,7 +18,7 @@ import trustme
 from proxy.config.load import load_config
 from proxy.demo.images import Image
 from proxy.metrics import CACHE_WRITE_ERROR_AT
-from proxy.runtime.reload import Origin
+from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import running
 from proxy.server import tls as reloading
 from proxy.store.trouble import REASONS
@@ -280,7 +280,7 @@ async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.Mo
 async def test_settings_that_wait_for_a_restart_are_told(registry: ScriptedRegistry, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps(settings([registry.url])))
-    origin = Origin(lambda: load_config(file), (), (), watches=False)
+    origin = ConfigSource(lambda: load_config(file), (), (), watches=False)
     async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
         assert state.admin_address is not None
         admin = NodeClient(state.admin_address)
@@ -347,7 +347,7 @@ async def test_a_configuration_that_is_not_taken_is_told_with_its_places(
 ) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps(settings([registry.url])))
-    origin = Origin(lambda: load_config(file), (), (), watches=False)
+    origin = ConfigSource(lambda: load_config(file), (), (), watches=False)
     async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
         assert state.admin_address is not None
         admin = NodeClient(state.admin_address)

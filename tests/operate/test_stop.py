@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from proxy.demo.content import Content
+from proxy.demo.content import BodyContent
 from proxy.demo.images import Image
 from proxy.runtime.stop import AGAIN_SECONDS
 from tests.cache.serving import reading, rest_of
@@ -29,7 +29,7 @@ PAUSE = 0.3
 """Seconds between two requests of one pull, as a node unpacks what it has got."""
 
 
-async def pull(program: Program, image: Image, layers: Mapping[str, Content], slowness: float) -> list[str]:
+async def pull(program: Program, image: Image, layers: Mapping[str, BodyContent], slowness: float) -> list[str]:
     """A node's pull, on a connection for each request, at the node's own speed; what went wrong."""
     wrong = []
     for target, digest in [(manifest(), image.digest), *((blob(digest), digest) for digest in layers)]:

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.demo.content import Bytes
 from proxy.demo.images import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, make_image, sha256
-from proxy.demo.library import Manifest
+from proxy.demo.library import HeldManifest
 from proxy.demo.rules import Rules
 from proxy.oci.descriptor import DOCKER_LIST, OCI_ARTIFACT
 from tests.cache.serving import cached
@@ -126,7 +126,7 @@ def publish(registry: ScriptedRegistry, name: str, repository: str = "team/app")
     media_type, text = CRAFTED[name]
     content = text.encode()
     held = registry.library.repository(repository)
-    held.manifests[sha256(content)] = Manifest(sha256(content), media_type, Bytes(content))
+    held.manifests[sha256(content)] = HeldManifest(sha256(content), media_type, Bytes(content))
     held.tags["crafted"] = sha256(content)
     return sha256(content)
 
@@ -168,7 +168,7 @@ async def test_what_is_served_as_a_manifest_is_never_a_blob(plain: ScriptedRegis
     """Go reads U+017F as an s; and a registry may take by its Content-Type what does not look like a manifest."""
     content = text.encode()
     held = plain.library.repository("team/app")
-    held.manifests[sha256(content)] = Manifest(sha256(content), OCI_INDEX, Bytes(content))
+    held.manifests[sha256(content)] = HeldManifest(sha256(content), OCI_INDEX, Bytes(content))
     held.blobs[sha256(content)] = Bytes(content)
     async with cached([plain.url], tmp_path / "cache") as node:
         assert (await node.get(manifest(sha256(content)))).status == 200
@@ -183,7 +183,7 @@ async def test_an_index_opens_manifests_and_no_blobs(plain: ScriptedRegistry, tm
     entries = [_CLAIMED_MANIFEST, {**_CLAIMED_MANIFEST, "digest": sha256(SECRET)}]
     content = _document(OCI_INDEX, manifests=entries).encode()
     held = plain.library.repository("team/app")
-    held.manifests[sha256(content)] = Manifest(sha256(content), OCI_INDEX, Bytes(content))
+    held.manifests[sha256(content)] = HeldManifest(sha256(content), OCI_INDEX, Bytes(content))
     held.tags["crafted"] = sha256(content)
     async with cached([plain.url], tmp_path / "cache") as node:
         assert (await node.get(blob(sha256(SECRET), "library/secret"))).body == SECRET

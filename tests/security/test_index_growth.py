@@ -7,7 +7,7 @@ import pytest
 
 from proxy.demo.content import Bytes
 from proxy.demo.images import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, sha256
-from proxy.demo.library import Manifest
+from proxy.demo.library import HeldManifest
 from tests.cache.serving import cached, way
 from tests.fakes.blobs import Generated
 from tests.fakes.client import NodeClient
@@ -26,7 +26,7 @@ def publish(registry: ScriptedRegistry, number: int, count: int, field: str = "l
     fields = {"manifests": named} if field == "manifests" else {"config": named[0], field: named}
     content = json.dumps({"schemaVersion": 2, "mediaType": media_type, **fields}, separators=(",", ":")).encode()
     held = registry.library.repository(UPSTREAM)
-    held.manifests[sha256(content)] = Manifest(sha256(content), media_type, Bytes(content))
+    held.manifests[sha256(content)] = HeldManifest(sha256(content), media_type, Bytes(content))
     return sha256(content)
 
 
@@ -66,7 +66,7 @@ async def test_their_blobs_are_confirmed_by_the_upstream(
     layer = {"mediaType": OCI_LAYER, "size": content.size, "digest": digest}
     more = [{"mediaType": OCI_LAYER, "size": 1, "digest": sha256(b"%d" % at)} for at in range(999)]
     text = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": layer, "layers": more}).encode()
-    held.manifests[sha256(text)] = Manifest(sha256(text), OCI_MANIFEST, Bytes(text))
+    held.manifests[sha256(text)] = HeldManifest(sha256(text), OCI_MANIFEST, Bytes(text))
     cache = {} if limit is None else {"maxManifestDigests": int(limit)}
     async with cached([plain.url], tmp_path / "cache", cache=cache) as node:
         assert (await node.get(blob(digest, "library/other"))).status == 200

@@ -11,8 +11,8 @@ import pytest
 
 from proxy.config.address import Origin
 from proxy.demo.content import Bytes
-from proxy.demo.images import OCI_INDEX, OCI_MANIFEST, Descriptor, Image, make_image, sha256
-from proxy.demo.library import Manifest
+from proxy.demo.images import OCI_INDEX, OCI_MANIFEST, Image, ImageDescriptor, make_image, sha256
+from proxy.demo.library import HeldManifest
 from proxy.demo.rules import Account, Rules
 from proxy.oci.reference import Digest
 from proxy.store.layout import Layout
@@ -103,7 +103,7 @@ def told(digest: str, size: int) -> Reply:
 def publish(registry: ScriptedRegistry, image: Image) -> None:
     """Put a manifest into the hostile registry, without what it names."""
     held = registry.library.repository(UPSTREAM)
-    held.manifests[image.digest] = Manifest(image.digest, image.media_type, Bytes(image.manifest))
+    held.manifests[image.digest] = HeldManifest(image.digest, image.media_type, Bytes(image.manifest))
     held.tags[image.tag] = image.digest
 
 
@@ -117,7 +117,7 @@ async def claim_by_head(scene: Pair, digest: str, size: int) -> None:
 
 async def claim_by_manifest(scene: Pair, digest: str, size: int) -> None:
     """Serve a manifest whose layer it is."""
-    made = image_of_layers(UPSTREAM, "claim", Descriptor("application/octet-stream", digest, size))
+    made = image_of_layers(UPSTREAM, "claim", ImageDescriptor("application/octet-stream", digest, size))
     publish(scene.hostile, made)
     assert (await scene.node.get(manifest("claim", registry=OTHER), *scene.attacker)).status == 200
 

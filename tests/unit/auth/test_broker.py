@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.auth.broker import Asker, Broker, NoLogin
+from proxy.auth.broker import Broker, NoLogin, Requester
 from proxy.auth.exchange import TokenRefused
 from proxy.auth.realm import RealmRefused
 from proxy.config.address import EndpointAddress
@@ -39,7 +39,7 @@ async def made(rules: Rules = STRICT, settings: str = "") -> AsyncIterator[tuple
 
 def asker(
     registry: ScriptedRegistry, login: Login = ROBOT, repository: str = REPOSITORY, mode: str = "computed"
-) -> Asker:
+) -> Requester:
     target = Target(
         endpoint=EndpointAddress.parse(registry.url),
         path=repository,
@@ -49,7 +49,7 @@ def asker(
         rewriting=Rewriting(repository, None, ""),
         place="",
     )
-    return Asker(target, "upstream", login, login.identity)
+    return Requester(target, "upstream", login, login.identity)
 
 
 def challenge(registry: ScriptedRegistry, scope: str | None = SCOPE, **parameters: str) -> Challenge:

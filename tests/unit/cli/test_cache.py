@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from proxy.cli.main import main
 from proxy.demo.content import Bytes
 from proxy.demo.images import Image, demo_images, sha256
-from proxy.demo.library import Manifest
+from proxy.demo.library import HeldManifest
 from proxy.demo.rules import Rules
 from proxy.demo.strict_registry import StrictRegistry
 from proxy.store import eviction
@@ -148,7 +148,7 @@ def test_bytes_that_are_no_utf_8_keep_no_image_out(config: Path, registry: Stric
 
 def _publish(registry: StrictRegistry, image: Image, content: bytes) -> None:
     held = registry.library.repository(image.repository)
-    held.manifests[sha256(content)] = Manifest(sha256(content), image.media_type, Bytes(content))
+    held.manifests[sha256(content)] = HeldManifest(sha256(content), image.media_type, Bytes(content))
     held.tags["odd"] = sha256(content)
 
 

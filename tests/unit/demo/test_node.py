@@ -2,7 +2,7 @@ import pytest
 
 from proxy.demo.images import Image, demo_images, make_image
 from proxy.demo.node import pull
-from proxy.demo.node_values import Login, PullFailed, Target
+from proxy.demo.node_values import NodeLogin, PullFailed, PullTarget
 from proxy.demo.rules import Account, Rules
 from proxy.demo.strict_registry import StrictRegistry
 from tests.fakes.changes import Challenge, DropHeader, FlipByte, Redirect, Reply
@@ -14,12 +14,12 @@ ORIGINAL = "cp/se-data-center-edge/mini-test"
 REWRITTEN = "se-next-gen-docker-local/mini-test"
 BOTH = (f"repository:{ORIGINAL}:pull", f"repository:{REWRITTEN}:pull")
 ROBOT = Rules(accounts=(Account("robot", "hunter2"),))
-LOGIN = Login("robot", "hunter2")
+LOGIN = NodeLogin("robot", "hunter2")
 
 
-def target(registry: StrictRegistry, image: Image | None = None, *, original: str = ORIGINAL) -> Target:
+def target(registry: StrictRegistry, image: Image | None = None, *, original: str = ORIGINAL) -> PullTarget:
     found = image or demo_images()[0]
-    return Target(registry.url, "cp.icr.io", original, found.tag, rewritten=found.repository)
+    return PullTarget(registry.url, "cp.icr.io", original, found.tag, rewritten=found.repository)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ async def test_a_prefix_mirror_fails_too() -> None:
     image = make_image("project/library/app", "1")
     async with StrictRegistry([image]) as registry:
         with pytest.raises(PullFailed):
-            await pull(Target(f"{registry.url}/v2/project", "docker.io", "library/app", "1"))
+            await pull(PullTarget(f"{registry.url}/v2/project", "docker.io", "library/app", "1"))
         scopes = ("repository:library/app:pull", "repository:project/library/app:pull")
         assert registry.record.tokens[0].scopes == scopes
 
 
 @pytest.mark.parametrize("image", demo_images(), ids=lambda image: image.repository)
 @pytest.mark.parametrize("login", [None, LOGIN])
-async def test_a_tolerant_registry_is_pulled_byte_by_byte(image: Image, login: Login | None) -> None:
+async def test_a_tolerant_registry_is_pulled_byte_by_byte(image: Image, login: NodeLogin | None) -> None:
     rules = Rules(refuse=None, accounts=ROBOT.accounts if login else ())
     async with StrictRegistry(demo_images(), rules) as registry:
         result = await pull(target(registry, image), login)
@@ -102,7 +102,7 @@ async def test_basic_registries() -> None:
     async with StrictRegistry(demo_images(), Rules(dialect="basic", accounts=ROBOT.accounts)) as registry:
         assert (await pull(target(registry), LOGIN)).received > 0
         with pytest.raises(PullFailed, match="no basic auth credentials"):
-            await pull(target(registry), Login("", "identity"))
+            await pull(target(registry), NodeLogin("", "identity"))
         with pytest.raises(PullFailed, match="401 Unauthorized"):
             await pull(target(registry))
 
@@ -145,7 +145,7 @@ async def test_the_reason_phrase_is_what_the_user_sees() -> None:
 async def test_an_unknown_image_is_not_found() -> None:
     async with StrictRegistry(demo_images(), Rules(dialect="none")) as registry:
         with pytest.raises(PullFailed, match=r"cp.icr.io/cp/none:1: not found"):
-            await pull(Target(registry.url, "cp.icr.io", "cp/none", "1"))
+            await pull(PullTarget(registry.url, "cp.icr.io", "cp/none", "1"))
 
 
 async def test_wrong_bytes_and_short_bodies_fail() -> None:
@@ -181,5 +181,5 @@ async def test_nobody_listens() -> None:
     async with StrictRegistry() as registry:
         url = registry.url
     with pytest.raises(PullFailed, match="failed to do request") as failure:
-        await pull(Target(url, "cp.icr.io", ORIGINAL, "1"))
+        await pull(PullTarget(url, "cp.icr.io", ORIGINAL, "1"))
     assert failure.value.step is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.nodes.authority import read_authority
-from proxy.nodes.probe import Answer, ask, usable, wait
+from proxy.nodes.probe import Probed, ask, usable, wait
 from tests.fakes.certificates import GO_ACCEPTS, GO_REFUSES, GO_REFUSES_NAMES, Subject
 from tests.unit.nodes.support import CA
 
@@ -61,38 +61,38 @@ def other() -> Iterator[str]:
 
 
 def test_only_a_scope_proxy_is_taken_for_one(ours: str, ours_with_clients: str, other: str) -> None:
-    assert [ask(url) for url in (ours, ours_with_clients)] == [Answer.OURS, Answer.OURS]
-    assert ask(other) is Answer.OTHER
-    assert ask(NOTHING) is Answer.NOTHING
-    assert ask(ours.replace("http:", "https:")) is Answer.NOTHING
+    assert [ask(url) for url in (ours, ours_with_clients)] == [Probed.OURS, Probed.OURS]
+    assert ask(other) is Probed.OTHER
+    assert ask(NOTHING) is Probed.NOTHING
+    assert ask(ours.replace("http:", "https:")) is Probed.NOTHING
 
 
 @pytest.mark.parametrize("certificates", GO_ACCEPTS)
 def test_a_certificate_that_the_node_will_accept_is_accepted(tmp_path: Path, certificates: str) -> None:
     chain = GO_ACCEPTS[certificates](Subject("127.0.0.1"))
     with serving("scope-proxy", 200, chain.server(tmp_path)) as url:
-        assert ask(url, chain.trusted_pem) is Answer.OURS
+        assert ask(url, chain.trusted_pem) is Probed.OURS
 
 
 @pytest.mark.parametrize("certificates", GO_REFUSES | GO_REFUSES_NAMES)
 def test_a_certificate_that_the_node_will_refuse_is_not_ours(tmp_path: Path, certificates: str) -> None:
     chain = (GO_REFUSES | GO_REFUSES_NAMES)[certificates](Subject("127.0.0.1"))
     with serving("scope-proxy", 200, chain.server(tmp_path)) as url:
-        assert ask(url, chain.trusted_pem) is Answer.OTHER
+        assert ask(url, chain.trusted_pem) is Probed.OTHER
 
 
 def test_a_node_is_pointed_at_what_answers_and_never_at_somebody_else() -> None:
-    assert usable([Answer.OURS, Answer.NOTHING])
-    assert not usable([Answer.NOTHING])
-    assert not usable([Answer.OURS, Answer.OTHER])
+    assert usable([Probed.OURS, Probed.NOTHING])
+    assert not usable([Probed.NOTHING])
+    assert not usable([Probed.OURS, Probed.OTHER])
 
 
 def test_waiting_ends_with_the_first_answer_or_with_patience(ours: str) -> None:
-    assert wait([ours, NOTHING], None, 60, threading.Event()) == {ours: Answer.OURS, NOTHING: Answer.NOTHING}
-    assert wait([NOTHING], None, 0, threading.Event()) == {NOTHING: Answer.NOTHING}
+    assert wait([ours, NOTHING], None, 60, threading.Event()) == {ours: Probed.OURS, NOTHING: Probed.NOTHING}
+    assert wait([NOTHING], None, 0, threading.Event()) == {NOTHING: Probed.NOTHING}
     stopping = threading.Event()
     stopping.set()
-    assert wait([NOTHING], None, 3600, stopping) == {NOTHING: Answer.NOTHING}
+    assert wait([NOTHING], None, 3600, stopping) == {NOTHING: Probed.NOTHING}
 
 
 def test_an_authority_is_certificates_and_no_key(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.hosts_toml import CA_FILE, Mark
-from proxy.nodes.tree import TREE_MARK, Entry, State, Tree
+from proxy.nodes.tree import TREE_MARK, State, Tree, TreeEntry
 from tests.unit.nodes.support import CA, PROXY, SECURE, hosts, snapshot
 
 
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
     return tree
 
 
-def states(entries: list[Entry]) -> dict[str, State]:
+def states(entries: list[TreeEntry]) -> dict[str, State]:
     return {entry.registry: entry.state for entry in entries}
 
 

@@ -11,7 +11,7 @@ import pytest
 from proxy.auth.htpasswd import Htpasswd
 from proxy.config.load import load_config
 from proxy.runtime.client_files import ClientFiles
-from proxy.runtime.reload import Origin
+from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import running
 from tests.fakes.canaries import basic
 from tests.fakes.client import NodeClient
@@ -52,7 +52,7 @@ async def test_a_right_password_stays_known_when_the_configuration_is_read_again
     listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(users)}}
     configuration = settings(["http://127.0.0.1:1"], listeners=[listener])
     file.write_text(json.dumps(configuration))
-    origin = Origin(lambda: load_config(file), (), (), watches=False)
+    origin = ConfigSource(lambda: load_config(file), (), (), watches=False)
     async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
         node = NodeClient(state.addresses[0], may_be_asked=True)
         assert (await node.get("/v2/", ALICE)).status == 200

@@ -14,7 +14,7 @@ from proxy.config.loaded import Loaded
 from proxy.runtime import reload
 from proxy.runtime.files import stamps
 from proxy.runtime.generation import build_generation
-from proxy.runtime.reload import Origin, Reloader
+from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.transport.singleflight import Background
 from tests.cache.serving import eventually
 from tests.fakes.proxy import settings
@@ -81,7 +81,7 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     loaded = await asyncio.to_thread(made.load)
     made.loads = 0
     reloader = Reloader(
-        await build_generation(loaded, loaded.config), loaded.config, Origin(made.load, made.files, seen)
+        await build_generation(loaded, loaded.config), loaded.config, ConfigSource(made.load, made.files, seen)
     )
     watchers = Background()
     watchers.start(reloader.watch())

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.server.status import Certificate, Finding, Level, Reload, Status, StoreFill, Unkept, UpstreamStatus
+from proxy.server.status import Certificate, Level, Notice, Reload, Status, StoreFill, Unkept, UpstreamStatus
 from proxy.server.status_findings import REFUSALS, SOON_SECONDS, UNKEPT_SECONDS, judged, level_of
 from proxy.server.status_page import headline
 from proxy.store.trouble import REASONS
@@ -14,7 +14,7 @@ from tests.unit.server.statuses import NOW, process, status, upstream
 DOWN = (EndpointState.FAILING, EndpointState.COOLING, EndpointState.RESTING)
 
 
-def only(made: Status) -> Finding:
+def only(made: Status) -> Notice:
     (found,) = judged(made).findings
     return found
 

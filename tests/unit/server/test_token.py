@@ -19,7 +19,7 @@ from proxy.oci.errors import Denied, NameInvalid, RegistryError, Unauthorized
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 from proxy.routing.table import RouteTable
 from proxy.server.token import BearerError, TokenAnswer, TokenEndpoint, binding
-from proxy.server.token_request import TokenAsk, TokenRequest
+from proxy.server.token_request import ClientTokenRequest, TokenAsk
 from tests.unit.routing.support import table
 
 KEY = "sealing-key-of-the-tests-0123456789"
@@ -142,7 +142,7 @@ async def test_a_post_with_both_scopes_in_one_field(keys: KeyFile) -> None:
         "scope": "repository:cpopen/app:pull repository:prefix/app:pull",
     }
     issued = counted("scope_proxy_client_tokens_total", result="issued")
-    request = TokenRequest("POST", (), (), "application/x-www-form-urlencoded", urlencode(fields).encode())
+    request = ClientTokenRequest("POST", (), (), "application/x-www-form-urlencoded", urlencode(fields).encode())
     payload = opened(await endpoint(keys).respond(request))
     assert (payload.login, payload.bindings) == (ROBOT, (Binding("icr.io", "hub/prefix/app"),))
     assert counted("scope_proxy_client_tokens_total", result="issued") == issued + 1
@@ -151,12 +151,14 @@ async def test_a_post_with_both_scopes_in_one_field(keys: KeyFile) -> None:
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
-        (TokenRequest("GET", (), ("Bearer canary",)), Unauthorized),
-        (TokenRequest("GET", (), ("Basic canary!",)), NameInvalid),
-        (TokenRequest("POST", (), (), "application/json", b"{}"), NameInvalid),
+        (ClientTokenRequest("GET", (), ("Bearer canary",)), Unauthorized),
+        (ClientTokenRequest("GET", (), ("Basic canary!",)), NameInvalid),
+        (ClientTokenRequest("POST", (), (), "application/json", b"{}"), NameInvalid),
     ],
 )
-async def test_what_is_refused_is_counted(keys: KeyFile, request_: TokenRequest, error: type[RegistryError]) -> None:
+async def test_what_is_refused_is_counted(
+    keys: KeyFile, request_: ClientTokenRequest, error: type[RegistryError]
+) -> None:
     refused = counted("scope_proxy_client_tokens_total", result="refused")
     with pytest.raises(error):
         await endpoint(keys).respond(request_)
@@ -167,7 +169,7 @@ async def test_a_credential_that_fits_into_no_header_is_told_the_way_out(keys: K
     secret = "".join(f"{number * number:x}" for number in range(3000))
     encoded = base64.b64encode(f"robot:{secret}".encode()).decode()
     with pytest.raises(Denied, match="challenge: basic") as refused:
-        await endpoint(keys).respond(TokenRequest("GET", (), (f"Basic {encoded[: 16 * 1000]}",)))
+        await endpoint(keys).respond(ClientTokenRequest("GET", (), (f"Basic {encoded[: 16 * 1000]}",)))
     assert refused.value.reason_phrase == refused.value.reason
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.oci.errors import NameInvalid, Unauthorized, Unsupported
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
-from proxy.server.token_request import TokenAsk, TokenRequest, parse_token_request
+from proxy.server.token_request import ClientTokenRequest, TokenAsk, parse_token_request
 
 ROBOT = Login("robot", LoginKind.PASSWORD, "robot", "p:w")
 REFRESH = Login("identity token", LoginKind.IDENTITY_TOKEN, "", "refresh")
@@ -20,14 +20,14 @@ ONE, TWO = "repository:prefix/app:pull", "repository:app:pull"
 
 
 def get(*query: tuple[str, str], authorization: tuple[str, ...] = ()) -> TokenAsk:
-    return parse_token_request(TokenRequest("GET", query, authorization))
+    return parse_token_request(ClientTokenRequest("GET", query, authorization))
 
 
 def post(
     *fields: tuple[str, str], raw: bytes | None = None, kind: str = FORM, authorization: tuple[str, ...] = ()
 ) -> TokenAsk:
     form = urlencode(fields).encode() if raw is None else raw
-    return parse_token_request(TokenRequest("POST", (), authorization, kind, form))
+    return parse_token_request(ClientTokenRequest("POST", (), authorization, kind, form))
 
 
 def test_containerd_without_a_credential() -> None:
@@ -186,18 +186,18 @@ def test_queries_have_limits(query: list[tuple[str, str]]) -> None:
 def test_credentials_in_a_query_are_not_read() -> None:
     query = (("grant_type", "password"), ("username", "u"), ("password", "canary"), ("refresh_token", "canary"))
     assert get(*query).login == ANONYMOUS
-    asked = parse_token_request(TokenRequest("POST", query, (), FORM, b""))
+    asked = parse_token_request(ClientTokenRequest("POST", query, (), FORM, b""))
     assert asked == TokenAsk(ANONYMOUS, None, ())
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "get", ""])
 def test_other_methods_are_not_served(method: str) -> None:
     with pytest.raises(Unsupported):
-        parse_token_request(TokenRequest(method))
+        parse_token_request(ClientTokenRequest(method))
 
 
 def test_a_request_shows_no_secret() -> None:
-    request = TokenRequest("POST", (), ("Basic canary",), FORM, b"password=canary")
+    request = ClientTokenRequest("POST", (), ("Basic canary",), FORM, b"password=canary")
     assert "canary" not in repr(request)
     assert "p:w" not in repr(get(authorization=BASIC))
 

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.transport import limits
 from proxy.transport.fair import CLIENT, Requesters
-from proxy.transport.limits import CountedGate, Gate, Place, QueueFull, Size
+from proxy.transport.limits import CountedHostLimit, HostLimit, HostPlace, QueueFull, Size
 from tests.fakes.proxy import metric
 
 SMALL, LARGE = Size.SMALL, Size.LARGE
@@ -15,7 +15,7 @@ UPSTREAM = "limited.example"
 class Visitors:
     """Tasks that hold a place of a gate until they are told to go."""
 
-    def __init__(self, gate: Gate, group: asyncio.TaskGroup) -> None:
+    def __init__(self, gate: HostLimit, group: asyncio.TaskGroup) -> None:
         self.gate = gate
         self.inside: list[str] = []
         self.refused: list[str] = []
@@ -35,7 +35,7 @@ class Visitors:
 
     async def _visit(self, name: str, size: Size) -> None:
         try:
-            async with CountedGate(self.gate, UPSTREAM).admitted(size):
+            async with CountedHostLimit(self.gate, UPSTREAM).admitted(size):
                 self.inside.append(name)
                 await self._leave[name].wait()
         except QueueFull:
@@ -48,7 +48,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def is_free(gate: Gate, limit: int) -> bool:
+async def is_free(gate: HostLimit, limit: int) -> bool:
     """Whether all places can be had, and no more."""
     if repr(gate) != f"0 of {limit} in flight, 0 waiting":
         return False
@@ -61,7 +61,7 @@ async def is_free(gate: Gate, limit: int) -> bool:
 
 
 async def test_small_ones_go_ahead_of_large_ones_that_waited_longer() -> None:
-    gate = Gate(2)
+    gate = HostLimit(2)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         await visitors.come("blob 1", LARGE)
@@ -83,7 +83,7 @@ async def test_small_ones_go_ahead_of_large_ones_that_waited_longer() -> None:
 
 @pytest.mark.parametrize(("limit", "large"), [(1, 1), (2, 1), (4, 3), (32, 24)])
 async def test_large_ones_leave_a_quarter_free(limit: int, large: int) -> None:
-    gate = Gate(limit)
+    gate = HostLimit(limit)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for number in range(limit):
@@ -99,7 +99,7 @@ async def test_large_ones_leave_a_quarter_free(limit: int, large: int) -> None:
 
 async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "QUEUE_LIMIT", 2)
-    gate = Gate(1)
+    gate = HostLimit(1)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name in ("inside", "waiting 1", "waiting 2"):
@@ -117,7 +117,7 @@ async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.Monk
 
 async def test_many_blobs_that_wait_keep_no_manifest_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "QUEUE_LIMIT", 1)
-    gate = Gate(1)
+    gate = HostLimit(1)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name, size in (("inside", SMALL), ("blob", LARGE), ("manifest", SMALL)):
@@ -128,15 +128,15 @@ async def test_many_blobs_that_wait_keep_no_manifest_out(monkeypatch: pytest.Mon
 
 
 async def test_an_error_inside_gives_the_place_back() -> None:
-    gate = Gate(1)
+    gate = HostLimit(1)
     with pytest.raises(ValueError, match="broken"):
-        async with CountedGate(gate, UPSTREAM).admitted(LARGE):
+        async with CountedHostLimit(gate, UPSTREAM).admitted(LARGE):
             raise ValueError("broken")
     assert await is_free(gate, 1)
 
 
 async def test_who_is_admitted_and_cancelled_at_once_gives_the_place_on() -> None:
-    gate = Gate(1)
+    gate = HostLimit(1)
     first = await gate.acquire(SMALL)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
@@ -155,12 +155,12 @@ async def test_who_is_admitted_and_cancelled_at_once_gives_the_place_on() -> Non
 async def test_no_place_is_lost_however_many_waiters_are_cancelled(seed: int) -> None:
     choice = random.Random(seed)  # noqa: S311 - a repeatable test, no secret
     limit = choice.choice([1, 2, 3, 8])
-    gate = Gate(limit)
+    gate = HostLimit(limit)
     inside = {SMALL: 0, LARGE: 0}
     most = {SMALL: 0, LARGE: 0}
 
     async def visit(size: Size) -> None:
-        async with CountedGate(gate, UPSTREAM).admitted(size):
+        async with CountedHostLimit(gate, UPSTREAM).admitted(size):
             inside[size] += 1
             most[size] = max(most[size], inside[size])
             assert sum(inside.values()) <= limit
@@ -190,7 +190,7 @@ def counted() -> tuple[float, float]:
 
 async def test_who_is_inside_and_who_waits_is_counted_for_the_upstream() -> None:
     assert counted() == (0, 0)
-    gate = Gate(1)
+    gate = HostLimit(1)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name in ("first", "second", "third"):
@@ -204,7 +204,7 @@ async def test_who_is_inside_and_who_waits_is_counted_for_the_upstream() -> None
 
 
 async def test_clients_are_admitted_in_turn_and_each_ones_requests_in_order() -> None:
-    gate = Gate(1)
+    gate = HostLimit(1)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name, client in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c")):
@@ -216,7 +216,7 @@ async def test_clients_are_admitted_in_turn_and_each_ones_requests_in_order() ->
 
 
 async def test_a_client_that_holds_places_waits_for_those_that_hold_none() -> None:
-    gate = Gate(2)
+    gate = HostLimit(2)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name, client in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("c1", "c")):
@@ -231,7 +231,7 @@ async def test_a_client_that_holds_places_waits_for_those_that_hold_none() -> No
 
 @pytest.mark.parametrize("size", Size)
 async def test_a_full_queue_admits_a_client_that_has_less_of_it(size: Size) -> None:
-    gate = Gate(1)
+    gate = HostLimit(1)
     flood = [f"a{number}" for number in range(limits.QUEUE_LIMIT + 1)]
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
@@ -250,7 +250,7 @@ async def test_a_full_queue_admits_a_client_that_has_less_of_it(size: Size) -> N
 
 
 async def test_work_that_is_shared_has_the_turns_of_all_who_wait_for_it() -> None:
-    gate = Gate(1)
+    gate = HostLimit(1)
     requesters = Requesters("a")
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
@@ -268,8 +268,8 @@ async def test_work_that_is_shared_has_the_turns_of_all_who_wait_for_it() -> Non
 
 
 async def test_one_place_is_reclaimed_for_each_request_that_waits() -> None:
-    gate = Gate(3)
-    places: list[Place] = [await gate.acquire(SMALL) for _ in range(3)]
+    gate = HostLimit(3)
+    places: list[HostPlace] = [await gate.acquire(SMALL) for _ in range(3)]
     assert [place.reclaim() for place in places] == [False, False, False]
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
