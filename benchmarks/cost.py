@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.process import CLIENT_CORE, Started, pinned
-from proxy.demo.images import make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.app_thread import entered
 from tests.real.processes import answers, free_port

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.process import resident
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.tokens import Account, Rules
 from tests.fakes.blobs import Generated, image_of_layers
 from tests.fakes.registry import ScriptedRegistry
 

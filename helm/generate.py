@@ -15,10 +15,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, BeforeValidator
 from ruamel.yaml import YAML
 
-from proxy.config.base import as_list
+from proxy.config.base import as_list, parse_duration, parse_rate, parse_size
 from proxy.config.listener import Clients
 from proxy.config.model import Config
-from proxy.config.units import parse_duration, parse_rate, parse_size
 
 CHART = Path(__file__).parent / "scope-proxy"
 BEGIN, END = "<!-- Values: made by helm/generate.py from values.yaml -->", "<!-- End of values -->"

@@ -1,31 +1,49 @@
 """`scope-proxy cache`: look into the cache and care for it, beside a running proxy."""
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from proxy.cli.late import LateGroup
-from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
-from proxy.cli.progress import counted
-from proxy.cli.threads import threads_or_exit
-from proxy.config.loaded import Loaded
+from proxy.cli.main import LateGroup
+from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.config.base import parse_size
+from proxy.config.load import Loaded
 from proxy.config.model import Cache
-from proxy.config.units import parse_size
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, ImageReference, Tag
 from proxy.pull.repository import keys_of
 from proxy.routing.table import RouteTable
 from proxy.store.blobs import StoreError
-from proxy.store.catalog import content_of, forget_manifest, in_use, stored_tags
 from proxy.store.eviction import Obstacle
+from proxy.store.maintenance import verify_all
 from proxy.store.opened import OpenedStore, opened_store
-from proxy.store.tags import RepositoryKey
-from proxy.store.verify import verify_all
+from proxy.store.tags import RepositoryKey, content_of, forget_manifest, in_use, stored_tags
+
+
+def bars() -> Progress:
+    """Bars on standard error; silent where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
+    console = Console(stderr=True)
+    return Progress(
+        *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()
+    )
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """One bar over so many bytes; gives a function that advances it."""
+    with bars() as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda amount: progress.update(task, advance=amount)
+
 
 EXIT_FAILED = 1
 """Exit status when something could not be done, or was found to be wrong."""

@@ -8,17 +8,13 @@ from pathlib import Path
 import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
-from proxy.config.effective import render_effective
-from proxy.config.findings import Findings
-from proxy.config.loaded import Loaded
-from proxy.config.secrets_check import check_secrets
+from proxy.config.errors import Findings
+from proxy.config.load import Loaded, check_secrets, render_effective
 from proxy.runtime.client_files import warn_of_lines
 from proxy.runtime.preflight import preflight
-from proxy.server.certificates import judge
-from proxy.server.tls import tls_path
-from proxy.store.format import store_problem
+from proxy.server.listener.tls import judge, tls_path
+from proxy.store.format import EXPOSURE_ADVICE, exposure, store_problem
 from proxy.store.layout import Layout
-from proxy.store.ownership import EXPOSURE_ADVICE, exposure
 from proxy.transport.forward_proxy import ForwardProxies
 
 EXIT_WARNINGS = 1

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.options import EXIT_CONFIG, PROBLEMS_SHOWN
-from proxy.cli.urls import proxy_options
+from proxy.cli.options import EXIT_CONFIG, PROBLEMS_SHOWN, proxy_options
 from proxy.config.base import exact_origin
 from proxy.config.errors import ConfigError
-from proxy.config.source import read_source
-from proxy.convert.conversion import convert as converted
-from proxy.convert.parts import CHANGES_NAME, OutputPart, in_the_way, node_diff, parts, tree, write
-from proxy.convert.result import Conversion, Settings
+from proxy.config.files import read_source
+from proxy.k3s.conversion import convert as converted
+from proxy.k3s.parts import CHANGES_NAME, OutputPart, in_the_way, node_diff, parts, tree, write
+from proxy.k3s.result import Conversion, Settings
 
 EXIT_QUESTIONS = 1
 """Exit status when it is converted and the operator is asked something, or when a file is in the way."""

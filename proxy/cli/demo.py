@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from proxy.cli.threads import threads_or_exit
+from proxy.cli.options import threads_or_exit
 from proxy.demo.story import CASES, Case, Stage, StageResult, pull_directly, pull_through_proxy, stage
 
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")

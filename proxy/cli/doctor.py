@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.options import EXIT_CONFIG, configuration_options, exit_with, source_of
-from proxy.cli.threads import threads_or_exit
-from proxy.config.loaded import Loaded
-from proxy.doctor.choose import HostUnknown, choose
+from proxy.cli.options import EXIT_CONFIG, configuration_options, exit_with, source_of, threads_or_exit
+from proxy.config.load import Loaded
 from proxy.doctor.report import Check, HostReport, Outcome, Report
 from proxy.doctor.run import examine_all
-from proxy.doctor.subject import Subject
+from proxy.doctor.subject import HostUnknown, Subject, choose
 from proxy.oci.errors import RegistryError
 from proxy.runtime.preflight import preflight
 

@@ -7,10 +7,9 @@ import click
 
 from proxy.cli.options import configuration_options, source_of
 from proxy.oci.errors import RegistryError
+from proxy.oci.login import ANONYMOUS_NAME
 from proxy.oci.reference import ImageReference
-from proxy.routing.caller import ANONYMOUS_NAME
-from proxy.routing.explain import Explanation, explain_image
-from proxy.routing.explain_text import explanation_lines
+from proxy.routing.explain import Explanation, explain_image, explanation_lines
 
 _COLOURS = {"good": "green", "bad": "red", "doubtful": "yellow"}
 

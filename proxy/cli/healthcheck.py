@@ -7,9 +7,9 @@ import click
 
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.base import exact_origin, listen_address
+from proxy.config.checks.listeners import split_address
 from proxy.config.errors import ConfigError
 from proxy.config.model import Admin
-from proxy.config.validate_listeners import split_address
 from proxy.nodes.probe import Probed
 from proxy.nodes.probe import ask as ask_listener
 

@@ -1,12 +1,34 @@
-"""The command tree."""
+"""The command tree. Each command is imported when it is run: it loads what it needs, and nothing of the others."""
 
+import importlib
 import io
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
-from proxy.cli.late import LateGroup
 from proxy.version import VERSION
+
+
+class LateGroup(click.Group):
+    """A group whose commands are named by their modules: there a command has the name that people type."""
+
+    def __init__(self, *arguments: Any, modules: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(ctx), *self._modules})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; None where there is none."""
+        if cmd_name not in self._modules:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        return command
+
 
 COMMANDS = ("serve", "check", "explain", "doctor", "cache", "demo", "healthcheck", "convert", "node")
 """Each of them has a module of its name."""

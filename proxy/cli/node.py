@@ -9,13 +9,11 @@ from typing import Any
 
 import click
 
-from proxy.cli.options import EXIT_CONFIG, Command, configuration_options, source_of
-from proxy.cli.urls import proxy_options
+from proxy.cli.options import EXIT_CONFIG, Command, configuration_options, proxy_options, source_of
 from proxy.config.errors import ConfigError
-from proxy.config.hosts_toml import NodeHosts, checked_instance, plan
-from proxy.config.loaded import Loaded
-from proxy.config.registries_node import render_node
-from proxy.nodes.authority import read_authority
+from proxy.config.load import Loaded
+from proxy.nodes.found import read_authority
+from proxy.nodes.node_config import NodeHosts, checked_instance, plan, render_node
 from proxy.nodes.probe import usable, wait
 from proxy.nodes.runtime import NodeError, advice, detect
 from proxy.nodes.tree import State, Tree, TreeEntry

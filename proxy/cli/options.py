@@ -1,17 +1,19 @@
-"""What the commands share: where the configuration is, and how its errors are shown."""
+"""What commands share: the options for the configuration and the proxy's address, and how errors are printed."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from proxy.config.base import exact_origin
 from proxy.config.errors import ConfigError
-from proxy.config.load import load_config
-from proxy.config.loaded import Loaded
-from proxy.config.registries_yaml import import_registries
+from proxy.config.load import Loaded, load_config
+from proxy.k3s.registries_yaml import import_registries
+from proxy.runtime.sockets import StartError, threads_needed
 
 DEFAULT_CONFIG = "/etc/scope-proxy/config.yaml"
 EXIT_CONFIG = 2
@@ -72,3 +74,41 @@ def source_of(config: Path | None, registries: Path | None) -> Source:
             raise click.UsageError("give --config or --registries, not both")
         return Source(registries, is_registries=True)
     return Source(config or Path(DEFAULT_CONFIG), is_registries=False)
+
+
+PROXY_DEFAULT = "http://127.0.0.1:5000"
+
+
+def proxy_options(command: Command) -> Command:
+    """The option `--proxy`, which may be repeated; the command gets `proxy`, at least one URL without a path."""
+    return click.option(
+        "--proxy",
+        multiple=True,
+        default=(PROXY_DEFAULT,),
+        show_default=True,
+        metavar="URL",
+        callback=_origins,
+        help="Where the node finds the proxy; more than one are asked in order.",
+    )(command)
+
+
+def _origins(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(exact_origin(value) for value in values))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+EXIT_START = 1
+"""Exit status when the configuration is right and the program cannot start."""
+
+
+@contextmanager
+def threads_or_exit() -> Iterator[None]:
+    """A block with threads, which every event loop needs; StartError ends the command with status 1 and one line."""
+    try:
+        with threads_needed():
+            yield
+    except StartError as error:
+        click.echo(f"scope-proxy: {error}", err=True)
+        raise click.exceptions.Exit(EXIT_START) from None

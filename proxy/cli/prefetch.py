@@ -6,15 +6,13 @@ from pathlib import Path
 import click
 from rich.progress import Progress, TaskID
 
-from proxy.cli.cache import EXIT_FAILED, human
-from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
-from proxy.cli.progress import bars
-from proxy.cli.threads import threads_or_exit
-from proxy.config.loaded import Loaded
+from proxy.cli.cache import EXIT_FAILED, bars, human
+from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.config.load import Loaded
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
-from proxy.pull.blobs import Blobs
-from proxy.pull.manifests import Manifests
+from proxy.pull.blobs.service import Blobs
+from proxy.pull.manifests.service import Manifests
 from proxy.pull.prefetch import Prefetcher
 from proxy.runtime.assemble import assembled
 from proxy.upstream.body import BodyBroken

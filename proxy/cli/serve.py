@@ -11,18 +11,15 @@ from pathlib import Path
 import click
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.cli.options import Source, configuration_options, exit_with, source_of
-from proxy.cli.threads import threads_or_exit
-from proxy.config.loaded import Loaded
-from proxy.config.override import Addresses, with_addresses
-from proxy.log import set_up_logging
-from proxy.metrics import FOLDER_VARIABLE, shared_folder
-from proxy.runtime.descriptors import ensure_descriptors
-from proxy.runtime.files import stamps
+from proxy.cli.options import Source, configuration_options, exit_with, source_of, threads_or_exit
+from proxy.config.load import Addresses, Loaded, with_addresses
+from proxy.observe.log import set_up_logging
+from proxy.observe.metrics import FOLDER_VARIABLE, shared_folder
+from proxy.runtime.generation import stamps
 from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import serve as run
-from proxy.runtime.sockets import StartError
+from proxy.runtime.sockets import StartError, ensure_descriptors
 from proxy.runtime.workers import serve_with_workers
 
 _logger = logging.getLogger("proxy")

@@ -1,13 +1,87 @@
-"""What all sections of the configuration are made of."""
+"""What all sections of the configuration are made of: strict models, durations and sizes with a unit."""
 
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from proxy.config.address import Origin
-from proxy.config.units import Duration
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+MAX_SECONDS = 365 * 86400.0
+"""No duration is longer: it would be a slip."""
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of a duration such as `30s` or `1h30m`; raises ValueError for a bare number or an unknown unit."""
+    if not isinstance(value, str) or not _WHOLE.fullmatch(value):
+        raise ValueError("a duration needs a unit, such as 500ms, 30s, 5m or 1h")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value))
+    if seconds > MAX_SECONDS:
+        raise ValueError("a duration is at most 365d")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as the configuration would write it, in the largest unit that stays exact."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds / _SECONDS[unit])}{unit}"
+    return f"{round(seconds * 1000)}ms"
+
+
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")
+]
+"""Seconds; written with a unit."""
+
+_BYTES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(Ki|Mi|Gi|Ti)")
+
+
+def parse_size(value: object) -> int:
+    """Bytes of a size such as `10Gi`; raises ValueError for a bare number or an unknown unit."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a size needs a unit, such as 512Mi, 10Gi or 1Ti")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def format_size(size: int) -> str:
+    """A size as the configuration would write it, in the largest unit that stays exact."""
+    for unit in ("Ti", "Gi", "Mi"):
+        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size / _BYTES['Ki']:g}Ki"
+
+
+_RATE = "/s"
+
+
+def parse_rate(value: object) -> int:
+    """Bytes a second of a rate such as `64Ki/s`; raises ValueError for a bare number or an unknown unit."""
+    if not isinstance(value, str) or not value.endswith(_RATE):
+        raise ValueError("a rate needs a unit, such as 16Ki/s or 1Mi/s")
+    try:
+        return parse_size(value.removesuffix(_RATE))
+    except ValueError:
+        raise ValueError("a rate needs a unit, such as 16Ki/s or 1Mi/s") from None
+
+
+def format_rate(rate: int) -> str:
+    """A rate as the configuration would write it."""
+    return f"{format_size(rate)}{_RATE}"
+
+
+Rate = Annotated[int, BeforeValidator(parse_rate), PlainSerializer(format_rate, return_type=str, when_used="json")]
+"""Bytes a second; written with a unit."""
+
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str, when_used="json")]
+"""Bytes; written with a unit."""
+
 
 Wait = Annotated[Duration, Field(gt=0)]
 """Seconds, more than none."""

@@ -1,8 +1,13 @@
-"""What is wrong with a configuration, and where."""
+"""What is wrong with a configuration, where it stands, and how it is named in messages."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
+
+from pydantic.alias_generators import to_camel
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,3 +68,126 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(sorted(set(problems)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+_HARMLESS = re.compile(r"(?:https?://)?[A-Za-z0-9_*][A-Za-z0-9_.*-]{0,80}(?::[0-9]{1,5})?(?:/[A-Za-z0-9_./-]{0,80})?")
+_K3S_NAMES = {
+    "mirrors": "registries",
+    "mirror": "registries",
+    "configs": "hosts",
+    "config": "hosts",
+    "endpoint": "endpoints",
+    "rewrite": "rewrites",
+    "auth": "credentials",
+    "auths": "hosts",
+    "skip_verify": "insecureSkipVerify",
+    "ca": "caFile",
+}
+
+
+def quoted_key(key: str) -> str:
+    """A key in quotes; "(not shown)" if it does not look like one, for it may be a misplaced password."""
+    return repr(key) if _HARMLESS.fullmatch(key) else "(not shown)"
+
+
+def suggestion(key: str, known: Collection[str]) -> str | None:
+    """The known key that was probably meant: the k3s name of it, its snake_case, or a slip of the keyboard."""
+    for candidate in (_K3S_NAMES.get(key), to_camel(key.replace("-", "_")), _K3S_NAMES.get(key.lower())):
+        if candidate is not None and candidate in known:
+            return candidate
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(key.lower()[:80], lower, n=1, cutoff=0.6)
+    return lower[close[0]] if close else None
+
+
+def unknown_key(key: str, known: Collection[str], *, secret: bool) -> str:
+    """The message for an unknown key; where secrets stand, the key itself is not repeated unless it is a near miss."""
+    meant = suggestion(key, known)
+    if meant is not None and _HARMLESS.fullmatch(key):
+        return f"unknown key {key!r}: did you mean {meant!r}?"
+    if ":" in key:
+        return "unknown key (not shown): is a space missing after the colon?"
+    name = "(not shown)" if secret else quoted_key(key)
+    return f"unknown key {name}: known here are {', '.join(sorted(known))}"
+
+
+KeyPath = tuple[str | int, ...]
+"""A way through mappings (by key) and lists (by index)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a key (or the item of a list) stands, and where its value begins."""
+
+    key: Position
+    value: Position
+
+
+class Positions:
+    """Maps a key path such as `("registries", "icr.io", "rewrites", 0)` to its place in the file."""
+
+    def __init__(self, file: str, places: Mapping[KeyPath, Place]) -> None:
+        self.file = file
+        self._places = MappingProxyType(dict(places))
+
+    def at(self, *path: str | int) -> str:
+        """`file:line:column` of a key or list item; of the nearest parent if the file does not have it."""
+        return str(self.key(*path))
+
+    def key(self, *path: str | int) -> Position:
+        """The position of a key or list item, else of the nearest parent."""
+        place = self._find(path)
+        return Position(self.file) if place is None else place.key
+
+    def value(self, *path: str | int) -> Position:
+        """The position of a value, else of the nearest parent's key."""
+        place = self._places.get(self._written(path))
+        return self.key(*path) if place is None else place.value
+
+    def has(self, *path: str | int) -> bool:
+        """Whether the file itself has this key or item."""
+        return self._written(path) in self._places
+
+    def _find(self, path: KeyPath) -> Place | None:
+        written = self._written(path)
+        for length in range(len(written), 0, -1):
+            if written[:length] in self._places:
+                return self._places[written[:length]]
+        return None
+
+    def _written(self, path: KeyPath) -> KeyPath:
+        """The path as the file has it: where one value stands for a list of one, index 0 is left out."""
+        written: KeyPath = ()
+        for step in path:
+            alone = step == 0 and (*written, 0) not in self._places
+            written = written if alone else (*written, step)
+        return written
+
+
+@dataclass(slots=True)
+class Findings:
+    """Problems and notes, each placed by the key path it is about."""
+
+    positions: Positions
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def error(self, path: KeyPath, message: str) -> None:
+        """Report what makes the configuration unusable."""
+        self.problems.append(Problem(self.positions.value(*path), message))
+
+    def warning(self, path: KeyPath, message: str) -> None:
+        """Report what is probably not meant."""
+        self.notes.append(Note("warning", self.positions.value(*path), message))
+
+    def info(self, path: KeyPath, message: str) -> None:
+        """Report what is good to know."""
+        self.notes.append(Note("info", self.positions.value(*path), message))
+
+    def warning_at_key(self, path: KeyPath, message: str) -> None:
+        """Report a key that is probably not meant."""
+        self.notes.append(Note("warning", self.positions.key(*path), message))
+
+    def sorted_notes(self) -> tuple[Note, ...]:
+        """Every note once, by position."""
+        return tuple(sorted(dict.fromkeys(self.notes), key=lambda note: (note.position, note.severity, note.message)))

@@ -14,12 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config.access import AccessRule
 from proxy.config.address import EndpointAddress, Origin, canonical_registry
-from proxy.config.base import Model, Wait, as_list, exact_origin, listen_address
-from proxy.config.listener import Listener
-from proxy.config.rewrite_rule import RewriteRule
-from proxy.config.units import Duration, Rate, Size
+from proxy.config.base import Duration, Model, Rate, Size, Wait, as_list, exact_origin, listen_address
+from proxy.config.listener import AccessRule, Listener
+from proxy.rules.rewrite_rule import RewriteRule
 
 ANY = "*"
 """The entry of `registries` and `hosts` that stands for every name without an entry of its own."""

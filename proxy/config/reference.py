@@ -9,10 +9,9 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from proxy.config.base import Model
+from proxy.config.base import Model, format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
 from proxy.config.model import Config
-from proxy.config.sections import section_in, settings
-from proxy.config.units import format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
+from proxy.config.reading.shape import section_in, settings
 
 _UNITS: Mapping[str, tuple[Callable[[object], float], Callable[[Any], str]]] = {
     "duration": (parse_duration, format_duration),

@@ -7,14 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.config.load import load_config
-from proxy.config.loaded import Loaded
-from proxy.demo.images import Image, demo_images
-from proxy.demo.node import pull
-from proxy.demo.node_values import NodeLogin, Pull, PullFailed, PullTarget, Step
-from proxy.demo.rules import Account, Rules
-from proxy.demo.strict_registry import StrictRegistry
+from proxy.config.load import Loaded, load_config
 from proxy.runtime.run import running
+from proxy.testbed.images import Image, demo_images
+from proxy.testbed.node import pull
+from proxy.testbed.node_values import NodeLogin, Pull, PullFailed, PullTarget, Step
+from proxy.testbed.strict_registry import StrictRegistry
+from proxy.testbed.tokens import Account, Rules
 
 USER = "robot"
 PASSWORD = "demo-password"

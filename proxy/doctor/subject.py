@@ -1,13 +1,16 @@
-"""What is examined: one endpoint, and with an image one repository of it."""
+"""What is examined: one endpoint, and with an image one repository of it; chosen by an image, a registry or a host."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from yarl import URL
 
-from proxy.config.address import EndpointAddress, Origin
-from proxy.oci.reference import Digest, Tag
+from proxy.config.address import EndpointAddress, Origin, default_endpoint
+from proxy.config.load import Loaded
+from proxy.config.model import ANY
+from proxy.oci.reference import Digest, ImageReference, Tag
 from proxy.oci.request import NAMESPACE
-from proxy.routing.table import Target
+from proxy.routing.table import RouteTable, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,62 @@ class Subject:
         segments = self.address.root.strip("/").split("/")
         kept = segments[: segments.index("v2") + 1] if "v2" in segments else segments
         return URL(f"{self.origin}/{'/'.join(kept)}/", encoded=True)
+
+
+class HostUnknown(Exception):
+    """The configuration has no such endpoint; the message names those that it has."""
+
+
+def choose(loaded: Loaded, argument: str | None) -> tuple[Subject, ...]:
+    """The endpoints to examine, each once.
+
+    No other host than those of the configuration is ever meant: an entry `"*"` of `hosts` would have its credentials
+    sent to whatever was mistyped. Raises HostUnknown, and RegistryError for an image that cannot be pulled.
+    """
+    subjects = tuple(_subjects(loaded))
+    if argument is None:
+        return _each_once(subjects)
+    named = argument.removesuffix("/").lower()
+    meant = tuple(subject for subject in subjects if named in _names(subject))
+    if meant:
+        return _each_once(meant)
+    if _is_host(named):
+        known = ", ".join(dict.fromkeys(subject.host for subject in subjects)) or "none"
+        raise HostUnknown(f"the configuration has no endpoint at {argument[:100]!r}; its endpoints: {known}")
+    return _of_image(loaded, ImageReference.parse(argument))
+
+
+def _subjects(loaded: Loaded) -> Iterator[Subject]:
+    for name, entry in loaded.config.registries.items():
+        for index, endpoint in enumerate(entry.endpoints):
+            place = loaded.positions.at("registries", name, "endpoints", index)
+            yield Subject(endpoint.address, name, place)
+        if not entry.endpoints and name != ANY:
+            yield Subject(default_endpoint(name), name, loaded.positions.at("registries", name))
+
+
+def _names(subject: Subject) -> frozenset[str]:
+    """What people may call an endpoint: its registry, its host with or without the port, its URL."""
+    origin = subject.origin
+    hosts = (origin.authority, origin.host, f"{origin.authority_host}:{origin.port}")
+    return frozenset((subject.upstream, *hosts, str(origin), str(subject.address)))
+
+
+def _is_host(name: str) -> bool:
+    """Whether it cannot be an image: a URL, or a host name alone (`alpine:3.20` is an image, `quay.io` a host)."""
+    return "://" in name or ("/" not in name and ("." in name.partition(":")[0] or name.startswith("localhost")))
+
+
+def _each_once(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
+    first: dict[str, Subject] = {}
+    for subject in subjects:
+        first.setdefault(str(subject.ping), subject)
+    return tuple(first.values())
+
+
+def _of_image(loaded: Loaded, image: ImageReference) -> tuple[Subject, ...]:
+    route = RouteTable(loaded.config, loaded.positions).resolve(image.repository, namespace=image.registry)
+    return tuple(
+        Subject(target.endpoint, route.upstream, target.place, Pulled(target, image.reference))
+        for target in route.targets
+    )

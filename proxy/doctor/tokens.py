@@ -1,29 +1,100 @@
-"""Asking a token server for any scopes: what a pull never does, and a strict server is known by.
-
-A pull goes through `auth/exchange.py`, which can ask for nothing but one scope.
-"""
+"""The token server: judged before anything is sent to it, then requested for any scopes, and what its tokens grant."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from proxy.auth.exchange import (
+from yarl import URL
+
+from proxy.auth.outward.exchange import (
     BODY_LIMIT,
     CLIENT_ID,
     TIMEOUT_SECONDS,
+    Grant,
     Method,
+    TokenInvalid,
     TokenRefused,
     basic_authorization,
     other_method_may_work,
 )
-from proxy.auth.grant import Grant, TokenInvalid
-from proxy.doctor.examination import Examination, read
-from proxy.doctor.realms import TokenServer
+from proxy.auth.outward.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
+from proxy.config.address import Origin
+from proxy.doctor.examination import Examination, Stopped, read
+from proxy.doctor.report import Check
+from proxy.oci.challenge import Challenge
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
 from proxy.transport.session import Outgoing
+
+
+def granted_actions(token: str, repository: str) -> frozenset[str] | None:
+    """The actions that a JWT grants for a repository; None for a token that cannot be read."""
+    claims = _claims(token)
+    access = claims.get("access") if claims is not None else None
+    if not isinstance(access, list):
+        return None
+    entries = (entry for entry in access if isinstance(entry, dict) and entry.get("name") == repository)
+    listed = (entry.get("actions") for entry in entries)
+    return frozenset(str(action) for actions in listed if isinstance(actions, list) for action in actions)
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    """The claims of a JWT (RFC 7519): the second of its three parts."""
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - header, claims, signature
+        return None
+    padded = parts[1] + "=" * (-len(parts[1]) % 4)
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(padded))
+    except (ValueError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenServer:
+    """A token server that is trusted."""
+
+    url: URL
+    origin: Origin
+    service: str | None
+    challenge: Challenge
+
+
+def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
+    """The token server of a Bearer challenge; raises Stopped where it is not trusted."""
+    journal, upstream = exam.journal, exam.subject.origin
+    trusted = frozenset(Origin.parse(realm) for realm in exam.host.realms)
+    named = challenge.realm.partition("?")[0]
+    try:
+        url, origin = judge_realm(challenge.realm, upstream, trusted)
+    except RealmRefused as error:
+        seen = f"{exam.subject.host} names the token server {named}, which is not trusted: nothing was sent to it"
+        advice = f"if it is the right one, {error.line}" if error.line else f"have the registry mended: {error}"
+        journal.failed(Check.REALM, seen, advice, realm=named)
+        raise Stopped("not reached: the token server is not trusted, and nothing was sent to it") from error
+    why = _why(origin, upstream, trusted)
+    if upstream.scheme == "https" and origin.scheme == "http":
+        advice = "have it name an https address: passwords go there unencrypted"
+        journal.warned(Check.REALM, f"the token server {origin} is trusted ({why}) and plain HTTP", advice, realm=named)
+    else:
+        journal.passed(Check.REALM, f"the token server {origin} is trusted: {why}", realm=named)
+    return TokenServer(url, origin, challenge.service, challenge)
+
+
+def _why(origin: Origin, upstream: Origin, trusted: frozenset[Origin]) -> str:
+    if origin == upstream:
+        return "it is the registry's own origin"
+    return "it is listed in realms" if origin in trusted else f"it is built in for {_built_in(origin)}"
+
+
+def _built_in(origin: Origin) -> str:
+    return next(upstream.authority for upstream, realm in BUILT_IN_REALMS.items() if realm == origin)
+
 
 OK = 200
 

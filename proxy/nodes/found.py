@@ -5,8 +5,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.config.hosts_toml import CA_FILE, HOSTS_FILE, Mark
 from proxy.nodes.files import is_temporary
+from proxy.nodes.node_config import CA_FILE, HOSTS_FILE, Mark
 
 MAX_FILE_SIZE = 1 << 20
 """Bytes of a file that is looked at; a larger one is not ours."""
@@ -92,3 +92,16 @@ def _whose(text: str | None, mark: Mark | None) -> str:
 def _certificates(names: set[str]) -> str | None:
     held = sorted(name for name in names if name.endswith(_CERTIFICATES))
     return f"it holds {held[0]}, which containerd uses as long as there is no {HOSTS_FILE}" if held else None
+
+
+def read_authority(path: Path) -> str:
+    """The text of a file of certificates; raises ValueError, for a key above all: it must not go to nodes."""
+    try:
+        text = read(path.resolve())  # Kubernetes mounts files as symbolic links
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if text is None or "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError(f"{path} is not a file of certificates in PEM")
+    if "PRIVATE KEY" in text:
+        raise ValueError(f"{path} holds a private key: nodes need certificates only")
+    return text

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from proxy.config.hosts_toml import CA_FILE, HOSTS_FILE, Mark, NodeHosts
 from proxy.nodes.files import is_temporary, place_folder, sweep, take_file, take_folder, write_file
 from proxy.nodes.found import Found, look
+from proxy.nodes.node_config import CA_FILE, HOSTS_FILE, Mark, NodeHosts
 
 TREE_MARK = ".scope-proxy"
 """File in a tree that was made by us as a whole; containerd looks for names of registries only."""

@@ -1,4 +1,4 @@
-"""A login as the token specification knows it: a user with a password, an identity token, or nobody."""
+"""A login as the token specification knows it, and who pulls, as far as routes and rights are concerned."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -34,3 +34,40 @@ class Login:
 
 
 ANONYMOUS = Login("no credentials", LoginKind.ANONYMOUS)
+
+
+ANONYMOUS_NAME = "anonymous"
+"""The name of a client that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProofPolicy:
+    """How long the upstream's yes to a client's own credential holds, in seconds."""
+
+    age: float
+    last_age: float
+    """While the upstream cannot be asked; 0 for not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client: its name for people and access rules, and its own credential where that is used upstream."""
+
+    name: str = ANONYMOUS_NAME
+    login: Login | None = None
+    """What the upstream judges; None where the proxy's own credentials are used."""
+    proofs: ProofPolicy = ProofPolicy(60.0, 0.0)
+    bound: frozenset[tuple[str, str]] | None = None
+    """The registries with their upstream repositories that its token is for; None where it has none."""
+
+    @property
+    def identity(self) -> str:
+        """By which grants, proofs, flights and negative answers are kept apart.
+
+        All who use the proxy's credentials are one; a client's own is never one with the same that is configured.
+        """
+        return "" if self.login is None else f"client {self.login.identity}"
+
+
+PROXY = Caller()
+"""A client that pulls with the credentials of the configuration."""

@@ -1,13 +1,31 @@
-"""Which digests are manifests: those are never served as blobs.
+"""Manifests are parsed once, and which digests are manifests is remembered: those are never served as blobs."""
 
-An answer under `/blobs/` for the digest of a manifest poisons the image stores of older containerd versions for good
-(containerd 13007, 10136). What a digest is never changes, so it is remembered.
-"""
+import asyncio
 
 from cachetools import LRUCache
 
-from proxy.oci.descriptor import ParsedManifest
+from proxy.oci.descriptor import ParsedManifest, parse_manifest
 from proxy.oci.reference import Digest
+
+IN_LOOP = 256 * 1024
+"""Bytes up to which no thread is needed: what images have, and milliseconds of parsing at the most."""
+
+
+async def parse(content: bytes) -> ParsedManifest:
+    """What some bytes are as a manifest."""
+    return parse_manifest(content) if len(content) <= IN_LOOP else await asyncio.to_thread(parse_manifest, content)
+
+
+async def examine(content: bytes, algorithm: str) -> tuple[Digest, ParsedManifest]:
+    """The digest of some bytes, and what they are as a manifest."""
+    if len(content) <= IN_LOOP:
+        return _examine(content, algorithm)
+    return await asyncio.to_thread(_examine, content, algorithm)
+
+
+def _examine(content: bytes, algorithm: str) -> tuple[Digest, ParsedManifest]:
+    return Digest.of(content, algorithm), parse_manifest(content)
+
 
 REMEMBERED = 50_000
 """Most digests whose kind is remembered."""

@@ -14,12 +14,12 @@ from proxy.oci.descriptor import OCI_INDEX
 from proxy.oci.errors import NameInvalid
 from proxy.oci.reference import Digest
 from proxy.oci.request import NAMESPACE, Operation
-from proxy.pull.bodies import read_whole
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
-from proxy.upstream.ask import Ask, Opened
+from proxy.upstream.body import read_whole
 from proxy.upstream.client import UpstreamClient
-from proxy.upstream.failure import Wrong
+from proxy.upstream.errors import Wrong
+from proxy.upstream.send import Ask, Opened
 
 LIST_LIMIT = 8 * 1024 * 1024
 """Largest list of an upstream in bytes."""

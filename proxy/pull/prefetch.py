@@ -8,10 +8,10 @@ from typing import Any
 from proxy.oci.descriptor import INDEX_TYPES, json_object, parse_manifest
 from proxy.oci.errors import ManifestUnknown, UpstreamInvalid
 from proxy.oci.reference import Digest, ImageReference
-from proxy.pull.blob import CacheResult
-from proxy.pull.blobs import Blobs
-from proxy.pull.manifest import Manifest
-from proxy.pull.manifests import Manifests
+from proxy.pull.blobs.live import CacheResult
+from proxy.pull.blobs.service import Blobs
+from proxy.pull.manifests.fetch import Manifest
+from proxy.pull.manifests.service import Manifests
 from proxy.routing.table import Route, RouteTable
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from proxy.oci.login import ANONYMOUS
-from proxy.routing.caller import PROXY, Caller
+from proxy.oci.login import ANONYMOUS, PROXY, Caller
 from proxy.routing.table import Route
 from proxy.store.tags import RepositoryKey
 

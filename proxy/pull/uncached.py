@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 from proxy.config.model import Timeouts
-from proxy.metrics import CACHE_REQUESTS, Bound
+from proxy.observe.metrics import CACHE_REQUESTS, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.reference import Digest, Tag
-from proxy.pull.blob import Blob
-from proxy.pull.manifest import Manifest
-from proxy.pull.manifest_fetcher import Budget, Fetched, ManifestFetcher
-from proxy.pull.passthrough import PassThrough
+from proxy.pull.blobs.live import Blob
+from proxy.pull.blobs.passthrough import PassThrough
+from proxy.pull.manifests.fetch import Budget, Fetched, Manifest, ManifestFetcher
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 

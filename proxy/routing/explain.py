@@ -1,15 +1,16 @@
-"""The whole decision about one image, in words: what `scope-proxy explain` prints."""
+"""The whole decision about one image, as values and in words: what `scope-proxy explain` and the status page print."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from proxy.config.address import Origin
-from proxy.config.credential_names import credential_names
+from proxy.config.credentials import credential_names
 from proxy.config.model import Config
+from proxy.oci.login import ANONYMOUS_NAME
 from proxy.oci.reference import ImageReference
 from proxy.oci.scope import Scope
 from proxy.routing.access import AccessDecision, AccessRules
-from proxy.routing.caller import ANONYMOUS_NAME
 from proxy.routing.table import Places, RouteTable, Target
 
 
@@ -84,3 +85,47 @@ def _node_scopes(original: str, challenged: str) -> tuple[str, ...]:
 def _credentials(config: Config, origin: Origin, repository: str) -> str:
     names = credential_names(config, origin, repository)
     return ", then ".join(names) if names else "none: the pull is anonymous"
+
+
+LABEL_WIDTH = 26
+"""Columns of the labels."""
+
+Style = Callable[[str, str], str]
+"""Dresses a text by its tone: `title`, `good`, `bad` or `doubtful`."""
+
+
+def plain(text: str, _: str) -> str:
+    """No dress."""
+    return text
+
+
+def explanation_lines(explanation: Explanation, style: Style = plain) -> Iterator[str]:
+    """The lines, without line ends."""
+    yield style(explanation.image, "title")
+    for line in explanation.trace:
+        yield f"  {line}"
+    if explanation.access.place:
+        yield f"  {_access(explanation, style)}"
+    for number, endpoint in enumerate(explanation.endpoints, start=1):
+        yield f"endpoint {number} of {len(explanation.endpoints)}"
+        for label, value in _rows(endpoint, style):
+            yield f"  {label:<{LABEL_WIDTH}}{value}".rstrip()
+
+
+def _access(explanation: Explanation, style: Style) -> str:
+    decision = explanation.access
+    verdict = style("may pull", "good") if decision.allowed else style("may not pull", "bad")
+    return f"{explanation.client} {verdict}: {decision.text} ({decision.place})"
+
+
+def _rows(endpoint: EndpointExplanation, style: Style) -> tuple[tuple[str, str], ...]:
+    return (
+        ("URL", f"{endpoint.url}  ({endpoint.place})"),
+        ("rewrite", endpoint.rule),
+        ("request", endpoint.request),
+        ("scope asked", style(endpoint.scope, "good")),
+        ("credential", endpoint.credential),
+        ("unpatched containerd would ask", ""),
+        ("  rewriting on the node", style("  ".join(endpoint.unpatched_rewriting), "doubtful")),
+        ("  not rewriting", style("  ".join(endpoint.unpatched_plain), "doubtful")),
+    )

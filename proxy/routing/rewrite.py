@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.config.rewrite_rule import RewriteRule, join_path
 from proxy.oci.errors import Denied
+from proxy.rules.rewrite_rule import RewriteRule, join_path
 
 LABEL_LIMIT = 120
 """Characters of a rule's pattern that its metric shows."""

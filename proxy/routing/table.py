@@ -7,11 +7,11 @@ from cachetools import LRUCache
 
 from proxy.config.address import EndpointAddress, Origin, canonical_registry, default_endpoint
 from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
-from proxy.config.rewrite_rule import RewriteRule
 from proxy.oci.errors import RegistryUnknown
+from proxy.oci.login import PROXY, Caller
 from proxy.oci.reference import canonical_repository, check_repository
-from proxy.routing.caller import PROXY, Caller
 from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
+from proxy.rules.rewrite_rule import RewriteRule
 
 REMEMBERED = 4096
 """Routes that are remembered: they depend on nothing but the configuration and what is asked."""

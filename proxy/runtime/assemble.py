@@ -7,37 +7,34 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.auth.broker import Broker
-from proxy.auth.credentials.chain import CredentialChain
-from proxy.auth.credentials.dockerconfig import DockerConfigSource
-from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.static import StaticSource
-from proxy.config.loaded import Loaded
+from proxy.auth.outward.broker import Broker
+from proxy.auth.outward.credential_chain import CredentialChain, StaticSource
+from proxy.auth.outward.credentials import DockerConfigSource, HelperSource
+from proxy.config.credentials import SecretReader
+from proxy.config.load import Loaded
 from proxy.config.model import Config
-from proxy.config.secrets import SecretReader
-from proxy.pull.blob_sources import BlobParts
-from proxy.pull.blobs import Blobs
-from proxy.pull.downloads import Downloads, DownloadSettings
+from proxy.pull.blobs.downloads import Downloads, DownloadSettings
+from proxy.pull.blobs.passthrough import PassThrough
+from proxy.pull.blobs.service import Blobs
+from proxy.pull.blobs.sources import BlobParts
+from proxy.pull.blobs.stored import Stored, Verified
+from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds
 from proxy.pull.listing import Listings
-from proxy.pull.manifest_fetcher import ManifestFetcher
-from proxy.pull.manifest_store import ManifestStore
-from proxy.pull.manifests import ManifestParts, Manifests
-from proxy.pull.passthrough import PassThrough
+from proxy.pull.manifests.fetch import ManifestFetcher
+from proxy.pull.manifests.service import ManifestParts, Manifests
+from proxy.pull.manifests.store import ManifestStore
 from proxy.pull.rights import Rights
-from proxy.pull.stored import Stored
-from proxy.pull.suspects import Suspects
 from proxy.pull.uncached import UncachedBlobs, UncachedManifests
-from proxy.pull.verified import Verified
 from proxy.routing.access import AccessRules
 from proxy.routing.table import RouteTable
-from proxy.runtime.watch import watch_store
+from proxy.runtime.upkeep import watch_store
 from proxy.server.handlers import BlobSource, ManifestSource, Pulls
 from proxy.store.opened import OpenedStore, opened_store
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.session import Sessions, load_tls
 from proxy.transport.singleflight import Background
-from proxy.upstream.authorized import Authorizer
+from proxy.upstream.authorize import Authorizer
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
 

@@ -5,10 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from proxy.auth.watched_file import FileKind, FileStatus, WatchedFile, read_now
-from proxy.config.findings import Findings
-from proxy.config.loaded import Loaded
-from proxy.config.positions import KeyPath
+from proxy.auth.inward.watched_file import FileKind, FileStatus, WatchedFile, read_now
+from proxy.config.errors import Findings, KeyPath
+from proxy.config.load import Loaded
 
 
 def warn_of_lines(loaded: Loaded, findings: Findings) -> None:
@@ -30,13 +29,13 @@ def _warn(findings: Findings, path: KeyPath, kind: FileKind[Any], file: str) -> 
 
 
 def _users() -> FileKind[Any]:
-    from proxy.auth.htpasswd_file import USERS  # noqa: PLC0415 - as below
+    from proxy.auth.inward.htpasswd import USERS  # noqa: PLC0415 - as below
 
     return USERS
 
 
 def _keys() -> FileKind[Any]:
-    from proxy.auth.key_file import KEYS  # noqa: PLC0415 - it loads a library that most configurations do not need
+    from proxy.auth.inward.sealed_tokens import KEYS  # noqa: PLC0415 - it loads a library that most configurations do not need
 
     return KEYS
 

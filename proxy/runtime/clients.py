@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from proxy.config.errors import KeyPath
 from proxy.config.listener import Clients
-from proxy.config.positions import KeyPath
 from proxy.routing.table import RouteTable
 from proxy.runtime.client_files import ClientFiles
 from proxy.server.app import RawHandler
-from proxy.server.clients import ClientCheck, Everybody
+from proxy.server.clients.checks import ClientCheck, Everybody
 
 
 @dataclass(frozen=True, slots=True)

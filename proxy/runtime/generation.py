@@ -1,17 +1,84 @@
-"""One configuration in force: what answers each listener by it, and who still uses it."""
+"""One configuration in force: the parts that it uses, what answers each listener by it, and who still uses it."""
 
 import asyncio
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Generic, Self, TypeVar
 
-from proxy.config.loaded import Loaded
+from proxy.config.files import FileState, state_of
+from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.clients import build_clients, clients_path
-from proxy.runtime.files import Stamps, tls_stamps
-from proxy.runtime.parts import SharedPart, part_for
 from proxy.server.app import Door
 from proxy.server.handlers import Handler
 from proxy.store.opened import OpenedStore, opened_store
+
+Stamps = tuple[FileState | None, ...]
+"""What tells one state of some files from another; None for one that is not there."""
+
+
+def stamps(paths: Iterable[str | os.PathLike[str]]) -> Stamps:
+    """The state of files; links are followed, as Kubernetes swaps them. Blocks."""
+    return tuple(state_of(path) for path in paths)
+
+
+def tls_stamps(config: Config) -> Stamps:
+    """The state of the certificates that are used towards upstreams; blocks."""
+    return stamps(tls_files(config))
+
+
+def tls_files(config: Config) -> tuple[str, ...]:
+    """The files of certificates and keys under `hosts`."""
+    sections = [host.tls for host in config.hosts.values()]
+    files = [file for tls in sections for file in (tls.ca_file, tls.cert_file, tls.key_file) if file is not None]
+    return tuple(dict.fromkeys(files))
+
+
+Value = TypeVar("Value")
+
+
+class SharedPart(Generic[Value]):
+    """Something that was opened, and how many hold it."""
+
+    def __init__(self, key: object, value: Value, stack: AsyncExitStack) -> None:
+        self.key = key
+        self.value = value
+        self._stack = stack
+        self._holders = 1
+
+    @classmethod
+    async def open(cls, key: object, context: AbstractAsyncContextManager[Value]) -> Self:
+        """Enter the context; who opens it holds it. Raises what the context raises."""
+        stack = AsyncExitStack()
+        return cls(key, await stack.enter_async_context(context), stack)
+
+    def hold(self) -> Self:
+        """One more holds it."""
+        self._holders += 1
+        return self
+
+    @property
+    def is_held_once(self) -> bool:
+        """Whether it closes with its next release."""
+        return self._holders == 1
+
+    async def release(self) -> None:
+        """One fewer holds it; the last one closes it."""
+        self._holders -= 1
+        if not self._holders:
+            await self._stack.aclose()
+
+
+async def part_for(
+    key: object, current: SharedPart[Value] | None, context: Callable[[], AbstractAsyncContextManager[Value]]
+) -> SharedPart[Value]:
+    """The current part where nothing has changed that it is made of, held once more; else a new one."""
+    if current is not None and current.key == key:
+        return current.hold()
+    return await SharedPart.open(key, context())
 
 
 class Generation:

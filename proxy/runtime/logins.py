@@ -7,17 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from proxy.auth.htpasswd import Htpasswd
-from proxy.auth.key_file import KeyFile
-from proxy.config.errors import SettingError
+from proxy.auth.inward.htpasswd import Htpasswd
+from proxy.auth.inward.sealed_tokens import KeyFile
+from proxy.config.errors import KeyPath, SettingError
 from proxy.config.listener import Clients
-from proxy.config.positions import KeyPath
 from proxy.routing.table import RouteTable
 from proxy.runtime.client_files import ClientFiles
-from proxy.server.own_credentials import OwnPasswords, OwnTokens
-from proxy.server.token import TOKEN_PATH, TokenEndpoint
-from proxy.server.token_handler import TokenHandler
-from proxy.server.users import Certificates, KnownClients, LoginMethod, Passwords
+from proxy.server.clients.known_clients import Certificates, KnownClients, LoginMethod, Passwords
+from proxy.server.clients.own_credentials import OwnPasswords, OwnTokens
+from proxy.server.clients.token_endpoint import TOKEN_PATH, TokenEndpoint, TokenHandler
 
 _Opened = TypeVar("_Opened")
 

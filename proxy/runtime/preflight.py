@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from proxy.config.errors import Problem, SettingError
-from proxy.config.loaded import Loaded
+from proxy.config.load import Loaded
 from proxy.config.model import Config, Tls
+from proxy.observe.tracing import TracingError, check_tracing
 from proxy.routing.table import RouteTable
 from proxy.runtime.clients import build_clients, clients_path
-from proxy.server.tls import build_context, tls_path
-from proxy.tracing import TracingError, check_tracing
+from proxy.server.listener.tls import build_context, tls_path
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.session import host_contexts
 from proxy.version import VERSION

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.config.errors import ConfigError
-from proxy.config.loaded import Loaded
+from proxy.config.load import Loaded
 from proxy.config.model import Config
-from proxy.log import set_up_logging
-from proxy.metrics import CONFIG_RELOADS, CONFIG_SUCCESSFUL
-from proxy.runtime.files import Stamps, stamps, tls_files
-from proxy.runtime.generation import Generation, build_generation
+from proxy.observe.log import set_up_logging
+from proxy.observe.metrics import CONFIG_RELOADS, CONFIG_SUCCESSFUL
+from proxy.runtime.generation import Generation, Stamps, build_generation, stamps, tls_files
 from proxy.runtime.preflight import preflight
 from proxy.runtime.series import note_config_success, prepare_series
 from proxy.server.app import Door
-from proxy.server.tls import verify_mode
+from proxy.server.listener.tls import verify_mode
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
 

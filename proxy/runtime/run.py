@@ -15,28 +15,26 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from proxy.config.loaded import Loaded
+from proxy.config.load import Loaded
 from proxy.config.model import Config
-from proxy.metrics import BUILD_INFO
-from proxy.runtime.descriptors import connections_within
+from proxy.observe.metrics import BUILD_INFO
+from proxy.observe.tracing import TracingError, set_up_tracing
 from proxy.runtime.generation import build_generation
-from proxy.runtime.lag import watch_lag
 from proxy.runtime.reload import ConfigSource, Reloader
-from proxy.runtime.sockets import Sockets, StartError, address_of, bind
+from proxy.runtime.sockets import Sockets, StartError, address_of, bind, connections_within
 from proxy.runtime.stop import Stop
-from proxy.server.accepting import NodeSite
-from proxy.server.activity import Activity
+from proxy.runtime.upkeep import watch_lag
 from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
-from proxy.server.connections import NodeServer
-from proxy.server.gates import Gates
+from proxy.server.listener.accept import DescriptorReserve, NodeSite
+from proxy.server.listener.connection import NodeServer
+from proxy.server.listener.limits import Gates
+from proxy.server.listener.tls import listener_contexts, tls_problems
 from proxy.server.pace import ReadRate
+from proxy.server.record import Activity
 from proxy.server.refusals import Refusals
-from proxy.server.reserve import DescriptorReserve
-from proxy.server.status import ListenerStatus, Reload
-from proxy.server.status_look import Look, Snapshot
-from proxy.server.tls import listener_contexts, tls_problems
-from proxy.tracing import TracingError, set_up_tracing
+from proxy.server.status.look import Look, Snapshot
+from proxy.server.status.values import ListenerStatus, Reload
 from proxy.transport.singleflight import Background
 from proxy.transport.verification import verify_as_go
 from proxy.version import VERSION

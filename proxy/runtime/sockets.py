@@ -1,12 +1,51 @@
-"""The sockets that the program listens on, bound before anything else: several workers share them."""
+"""What the program needs of the system: sockets, descriptors, threads."""
 
+import ctypes
+import errno
+import logging
 import os
+import resource
 import socket
-from collections.abc import Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from proxy.config.model import Config
+
+RESERVED = 512
+"""Descriptors for what are no connections of clients: files of the cache, connections to registries, the log."""
+
+_logger = logging.getLogger(__name__)
+
+
+def ensure_descriptors(connections: int) -> None:
+    """Raise the limit of open files as far as it goes, and warn where it is too low for so many connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError) as error:
+            _logger.warning("the limit of open files stays at %d: %s", soft, error)
+    if soft != resource.RLIM_INFINITY and soft < connections + RESERVED:
+        _logger.warning(
+            "only %d files may be open, and limits.connections (%d) needs %d: at most %d connections are accepted; "
+            "raise the hard limit (LimitNOFILE of systemd, ulimit -Hn), or lower limits.connections",
+            soft,
+            connections,
+            connections + RESERVED,
+            connections_within(connections),
+        )
+
+
+def connections_within(connections: int) -> int:
+    """How many connections are accepted at most: so many, or as many as leave descriptors for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, max(soft - RESERVED, soft // 2))
+
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -70,3 +109,65 @@ def _bind(address: str) -> socket.socket:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise StartError(f"cannot listen on {address}: {reason}") from error
+
+
+CLONE3 = 435
+"""Number of the system call (Linux): the same on every architecture but alpha and mips."""
+
+_PYTHON_SAYS = "can't start new thread"
+_BY_CLONE3 = (
+    "the seccomp profile answers clone3 with EPERM, and glibc falls back to clone only on ENOSYS. The default profile "
+    "of containerd before 1.4.10 (1.5: before 1.5.6) and of docker before 20.10.10 does so. Update the container "
+    "runtime, or run without a profile: in the chart podSecurityContext.seccompProfile.type: Unconfined, which the "
+    "namespace has to admit (pod-security.kubernetes.io/enforce: privileged); in docker --security-opt "
+    "seccomp=unconfined"
+)
+_BY_CLONE = (
+    "the system answers clone with EPERM: a seccomp profile or a security module forbids threads. Allow the system "
+    "calls clone and clone3"
+)
+_BY_LIMIT = (
+    "a limit on processes and threads is reached (EAGAIN). Raise the limit of the pod (podPidsLimit of the kubelet), "
+    "of the container (--pids-limit), of the unit (TasksMax) or of the user (ulimit -u)"
+)
+
+
+@contextmanager
+def threads_needed() -> Iterator[None]:
+    """Start one thread before the block, which starts more; raises StartError where one of them cannot start."""
+    error = _start_thread()
+    if error:
+        raise StartError(f"cannot start a thread: {why_refused(error)}")
+    try:
+        yield
+    except RuntimeError as failure:
+        if _PYTHON_SAYS not in str(failure):
+            raise
+        # Python tells no error number. One thread could start, so it is not forbidden.
+        raise StartError(f"cannot start another thread: {_BY_LIMIT}") from failure
+
+
+def why_refused(error: int) -> str:
+    """Why the system starts no thread or process, by its error number, and what to do."""
+    if error == errno.EPERM:
+        return _BY_CLONE3 if _clone3_is_forbidden() else _BY_CLONE
+    return _BY_LIMIT if error == errno.EAGAIN else os.strerror(error)
+
+
+def _start_thread() -> int:
+    """Start a thread and wait until it has ended; 0, or the error number that Python's RuntimeError leaves out."""
+    system = ctypes.CDLL(None)
+    thread = ctypes.c_ulong()
+    error = int(system.pthread_create(ctypes.byref(thread), None, system.getpid, None))
+    if not error:
+        system.pthread_join(thread, None)
+    return error
+
+
+def _clone3_is_forbidden() -> bool:
+    """Whether clone3 fails with EPERM before the kernel has looked at its arguments: these start nothing."""
+    if sys.platform != "linux":
+        return False
+    system = ctypes.CDLL(None, use_errno=True)
+    system.syscall(ctypes.c_long(CLONE3), None, ctypes.c_size_t(0))
+    return ctypes.get_errno() == errno.EPERM

@@ -5,7 +5,7 @@ import logging
 import time
 
 from proxy.config.model import Timeouts
-from proxy.server.activity import Activity
+from proxy.server.record import Activity
 
 AGAIN_SECONDS = 1.0
 """How long after a signal another one is the same one."""

@@ -11,14 +11,13 @@ from dataclasses import replace
 from types import FrameType
 
 from proxy.config.errors import ConfigError
-from proxy.config.loaded import Loaded
-from proxy.metrics import forget_process
-from proxy.runtime.files import Stamps, stamps, tls_files, tls_stamps
+from proxy.config.load import Loaded
+from proxy.observe.metrics import forget_process
+from proxy.runtime.generation import Stamps, stamps, tls_files, tls_stamps
 from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import LOOK_SECONDS, ConfigSource, refuse_closed
 from proxy.runtime.run import serve
-from proxy.runtime.sockets import Sockets, StartError, bind
-from proxy.runtime.threads import threads_needed, why_refused
+from proxy.runtime.sockets import Sockets, StartError, bind, threads_needed, why_refused
 
 PR_SET_PDEATHSIG = 1
 """Number of the prctl call (Linux)."""

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
-from proxy.metrics import ADMIN_CONNECTIONS_REFUSED, render
-from proxy.server.connections import ConnectionBounds, NodeServer
-from proxy.server.framing import Malformed, NodeRequest, check_framing, error_of, has_body
-from proxy.server.gates import ConnectionLimit, Overloaded, RequestLimit, UnansweredBytes
-from proxy.server.status_look import Look
-from proxy.server.status_routes import Page, status_pages
+from proxy.observe.metrics import ADMIN_CONNECTIONS_REFUSED, render
+from proxy.server.listener.connection import ConnectionBounds, NodeServer
+from proxy.server.listener.framing import Malformed, NodeRequest, check_framing, error_of, has_body
+from proxy.server.listener.limits import ConnectionLimit, Overloaded, RequestLimit, UnansweredBytes
+from proxy.server.status.look import Look
+from proxy.server.status.routes import Page, status_pages
 
 CONNECTIONS = 128
 """Connections to each of the ports; from the half of it on none is kept after a response."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import hdrs, web
+from cachetools import LRUCache
 
-from proxy.log import ACCESS, REQUEST_ID, AccessRecord
-from proxy.metrics import (
+from proxy.observe.log import ACCESS, REQUEST_ID, AccessRecord
+from proxy.observe.metrics import (
     HTTP_ABORTED,
     HTTP_BYTES,
     HTTP_CONNECTIONS,
@@ -24,12 +25,11 @@ from proxy.metrics import (
     HTTP_REQUESTS,
     Bound,
 )
-from proxy.oci.errors import Denied, RegistryError
-from proxy.oci.request import RegistryRequest
-from proxy.server.activity import Activity
-from proxy.server.asked import Asked
-from proxy.server.connections import BODY_LIMIT, ConnectionBounds, NodeServer
-from proxy.server.framing import (
+from proxy.observe.tracing import annotate, request_span, trace_id
+from proxy.oci.errors import Denied, NameInvalid, RegistryError
+from proxy.oci.request import RegistryRequest, parse_request
+from proxy.server.listener.connection import BODY_LIMIT, ConnectionBounds, NodeServer
+from proxy.server.listener.framing import (
     HEAD_LIMIT,
     BodyTooLarge,
     Malformed,
@@ -38,15 +38,44 @@ from proxy.server.framing import (
     error_of,
     has_body,
 )
-from proxy.server.gates import Gates
+from proxy.server.listener.limits import Gates
 from proxy.server.pace import ReadRate
-from proxy.server.record import RequestRecord
-from proxy.server.refusals import Refusals
-from proxy.server.rejections import count_rejection
-from proxy.server.responses import Responder
-from proxy.tracing import annotate, request_span, trace_id
-from proxy.transport.fair import CLIENT
-from proxy.transport.loop import note_via
+from proxy.server.record import Activity, RequestRecord
+from proxy.server.refusals import Refusals, count_rejection
+from proxy.server.respond import Responder
+from proxy.transport.fair_queue import CLIENT
+from proxy.transport.redirect import note_via
+
+REMEMBERED = 4096
+"""Targets whose meaning is remembered."""
+TARGET_REMEMBERED = 512
+"""Characters of the longest target that is: a name, a digest and `ns=` fit, and all of them have a bound together."""
+
+
+class Asked:
+    """Reads targets; what comes of one depends on nothing but itself and the method, so it is remembered."""
+
+    def __init__(self) -> None:
+        self._known: LRUCache[tuple[str, str], tuple[str, RegistryRequest]] = LRUCache(REMEMBERED)
+
+    def path(self, request: NodeRequest) -> str:
+        """The path that is asked for, percent signs decoded; for people and for what is no part of the API."""
+        known = self._known.get((request.method, request.raw_path))
+        return request.path if known is None else known[0]
+
+    def of(self, request: NodeRequest) -> RegistryRequest:
+        """What is asked; raises Unsupported, NameInvalid and DigestInvalid."""
+        method, target = request.method, request.raw_path
+        known = self._known.get((method, target))
+        if known is None:
+            asked = parse_request(method, target.partition("?")[0], request.query.items())
+            known = request.path, asked
+            if len(target) <= TARGET_REMEMBERED:
+                self._known[method, target] = known
+        if request.body_exists:
+            raise NameInvalid("a pull has no body")
+        return known[1]
+
 
 _REQUEST_ID_DIGITS = 16
 _REQUEST_IDS_DRAWN = 256

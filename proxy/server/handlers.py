@@ -5,21 +5,21 @@ from typing import Protocol
 
 from aiohttp import web
 
-from proxy.metrics import REWRITES, Bound
+from proxy.observe.metrics import REWRITES, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, TooManyRequests, UpstreamUnavailable
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation, RegistryRequest
-from proxy.pull.blob import Blob
+from proxy.pull.blobs.live import Blob
 from proxy.pull.listing import Listing, Listings, link_header
-from proxy.pull.manifest import Manifest
+from proxy.pull.manifests.fetch import Manifest
 from proxy.pull.rights import Rights
 from proxy.routing.access import AccessRules
 from proxy.routing.table import Route, RouteTable
-from proxy.server.clients import ClientCheck
+from proxy.server.clients.checks import ClientCheck
 from proxy.server.record import RequestRecord
-from proxy.server.responses import Responder, blob_headers, manifest_headers
-from proxy.upstream.failure import ASKED, LocalLimit, asked_detail
+from proxy.server.respond import Responder, blob_headers, manifest_headers
+from proxy.upstream.errors import ASKED, LocalLimit, asked_detail
 
 NAMESPACE_HEADER = "OCI-Namespace"
 

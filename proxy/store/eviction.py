@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from proxy.metrics import CACHE_EVICTIONS
+from proxy.observe.metrics import CACHE_EVICTIONS
+from proxy.store.disk import to_the_end, translated
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import told
+from proxy.store.maintenance import sweep
 from proxy.store.shared_scan import SharedScan
-from proxy.store.threads import to_the_end
-from proxy.store.tidy import sweep
-from proxy.store.trouble import translated
 
 LOW_WATER = 0.95
 """Share of the bound that eviction goes down to, so that it does not run for every blob."""

@@ -10,14 +10,12 @@ from pathlib import Path
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Arrival, Origins, StoreError
-from proxy.store.files import make_folder, sync_folder, write_at
+from proxy.store.disk import in_thread, to_the_end, translated
+from proxy.store.files import Writeback, make_folder, sync_folder, write_at
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
 from proxy.store.provenance import Provenance, append_delivery
-from proxy.store.threads import in_thread, to_the_end
-from proxy.store.trouble import translated
-from proxy.store.writeback import Writeback
 
 _logger = logging.getLogger(__name__)
 

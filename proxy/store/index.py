@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from proxy.metrics import CACHE_BYTES, CACHE_OBJECTS
+from proxy.observe.metrics import CACHE_BYTES, CACHE_OBJECTS
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
+from proxy.store.disk import TimedThreads, translated
 from proxy.store.format import open_folder
 from proxy.store.index_file import (
     INSERT_LINK,
@@ -30,9 +31,7 @@ from proxy.store.index_file import (
     size_and_time,
 )
 from proxy.store.layout import Layout, Link, digest_of
-from proxy.store.threads import TimedThreads
-from proxy.store.tidy import tidy
-from proxy.store.trouble import translated
+from proxy.store.maintenance import tidy
 
 TOUCH_SECONDS = 10.0
 """How often the times of use are written, all at once."""

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.config.model import Cache
-from proxy.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS
+from proxy.observe.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS
 from proxy.store.blobs import StoreError
+from proxy.store.disk import translated
 from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.format import open_folder
 from proxy.store.index import Index
 from proxy.store.index_file import IndexBounds
 from proxy.store.layout import Layout
+from proxy.store.maintenance import sweep
 from proxy.store.tags import Tags
-from proxy.store.tidy import sweep
-from proxy.store.trouble import translated
 
 _logger = logging.getLogger(__name__)
 _open: list[Layout] = []  # two while a reload goes from one to another

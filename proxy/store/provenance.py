@@ -16,10 +16,9 @@ from cachetools import LRUCache
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Origins
+from proxy.store.disk import LOOKUPS, translated
 from proxy.store.files import FILE_MODE, make_folder, read_small
 from proxy.store.layout import Layout
-from proxy.store.threads import LOOKUPS
-from proxy.store.trouble import translated
 
 REMEMBERED = 200_000
 """Deliveries that are remembered without their file."""

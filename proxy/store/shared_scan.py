@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from proxy.store.threads import LOOKUPS, answered
+from proxy.store.disk import LOOKUPS, answered
 
 Found = TypeVar("Found")
 

@@ -4,20 +4,19 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cachetools import LRUCache
 
 from proxy.oci.descriptor import Contents, Descriptor
-from proxy.oci.errors import RegistryError
+from proxy.oci.errors import NameInvalid, RegistryError
 from proxy.oci.reference import Digest, Tag
+from proxy.store.disk import LOOKUPS, to_the_end, translated
 from proxy.store.files import FILE_MODE, make_folder, read_small, replace
 from proxy.store.index import Index
-from proxy.store.layout import Layout, Link, LinkKind, links_of
-from proxy.store.threads import LOOKUPS, to_the_end
-from proxy.store.trouble import translated
+from proxy.store.layout import Layout, Link, LinkKind, links_of, repository_key_of
 
 TAG_FILE_LIMIT = 4096
 REMEMBERED_TAGS = 20_000
@@ -180,3 +179,76 @@ def read_tag(path: Path) -> TagEntry | None:
     # A time to come, of a clock that was wrong, would be fresh until then.
     is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
     return TagEntry(descriptor, confirmed, refused) if is_sound else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTag:
+    """A tag that is known, and where."""
+
+    key: RepositoryKey
+    tag: Tag
+    entry: TagEntry
+
+    def __str__(self) -> str:
+        """The image as its upstream knows it."""
+        return f"{self.key.registry}/{self.key.repositories[0]}:{self.tag}"
+
+
+def stored_tags(layout: Layout) -> Iterator[StoredTag]:
+    """Every tag of every repository; what cannot be read is passed over."""
+    for folder, key in _repositories(layout):
+        for file in sorted(_children(folder / "tags")):
+            try:
+                tag = Tag.parse(file.name)
+            except NameInvalid:
+                continue
+            entry = read_tag(file)
+            if entry is not None:
+                yield StoredTag(key, tag, entry)
+
+
+def content_of(layout: Layout, manifest: Digest) -> Iterator[Digest]:
+    """A manifest and all that it names, down through the manifests of an index, as far as they are stored."""
+    seen: set[Digest] = set()
+    waiting = [manifest]
+    while waiting:
+        digest = waiting.pop()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        yield digest
+        waiting += layout.named_by(digest)
+
+
+def in_use(layout: Layout, leaving: Iterable[Digest]) -> set[Digest]:
+    """The digests that the known manifests name, those that are leaving excepted."""
+    gone = set(leaving)
+    used: set[Digest] = set()
+    for folder, _ in _repositories(layout):
+        for digest in layout.marked(folder):
+            if digest not in gone:
+                used |= {digest, *layout.named_by(digest)}
+    return used
+
+
+def forget_manifest(layout: Layout, key: RepositoryKey, digest: Digest) -> None:
+    """Take the mark away that a repository holds a manifest; raises OSError."""
+    marker = layout.repository(str(key)) / "manifests" / str(digest).replace(":", "-")
+    marker.unlink(missing_ok=True)
+
+
+def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
+    for folder in sorted(layout.repositories.glob("*/*")):
+        text = repository_key_of(folder)
+        try:
+            registry, *repositories = json.loads(text or "")
+        except (ValueError, TypeError):
+            continue
+        yield folder, RepositoryKey(str(registry), tuple(map(str, repositories)))
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
-from proxy.metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_QUEUE, Bound
-from proxy.transport.fair import FairQueue, Requesters
+from proxy.observe.metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_QUEUE, Bound
+from proxy.transport.fair_queue import FairQueue, Requesters
 
 QUEUE_LIMIT = 1000
 """Requests of one size that may wait for one host. Beyond it one fails at once, of the client that has the most."""

@@ -1,12 +1,38 @@
-"""Following redirects by hand: credentials go to the exact origin only, and not every target is fit."""
+"""Following redirects by hand: credentials go to the exact origin only; requests that come back to us are noticed."""
 
+import secrets
+from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Final
 
 import aiohttp
 from yarl import URL
 
 from proxy.config.address import Origin
 from proxy.transport.session import Outgoing, Sessions
+
+INSTANCE: Final = f"scope-proxy-{secrets.token_hex(6)}"
+"""A name for this installation of listeners; workers that are forked share it."""
+VIA_LIMIT = 1024
+"""Characters of Via that are sent on; who has more proxies in a row has a loop."""
+
+RECEIVED_VIA: Final[ContextVar[str]] = ContextVar("received_via", default="")
+"""What the request that is being answered has come through."""
+
+
+def note_via(lines: Iterable[str]) -> bool:
+    """Remember what a request has come through; whether this proxy is in it, or too much is."""
+    received = ", ".join(lines)
+    RECEIVED_VIA.set(received)
+    return INSTANCE in received or len(received) > VIA_LIMIT
+
+
+def via() -> str:
+    """The Via header of a request to an upstream (RFC 9110, section 7.6.3)."""
+    received = RECEIVED_VIA.get()
+    return f"{received}, 1.1 {INSTANCE}" if received else f"1.1 {INSTANCE}"
+
 
 REDIRECTS_LIMIT = 5
 """Most redirects of one request."""

@@ -1,8 +1,11 @@
-"""When to try again, and how long to wait before."""
+"""When to try again: after which pause, and once more while the first request still waits."""
 
+import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
 
 ROUNDS = 3
 """Times that the endpoints are gone through for one request."""
@@ -28,3 +31,70 @@ def parse_retry_after(header: str | None, now: datetime | None = None) -> float 
         moment = moment.replace(tzinfo=UTC)
     seconds = (moment - (now or datetime.now(UTC))).total_seconds()
     return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+
+
+Result = TypeVar("Result")
+
+
+async def hedged(
+    first: Callable[[], Awaitable[Result]],
+    second: Callable[[], Awaitable[Result]],
+    after: float,
+    discard: Callable[[Result], Any],
+) -> Result:
+    """The result of whichever ends first; the second one begins if there is none `after` so many seconds.
+
+    The other one is cancelled, or its result given to `discard`. The first one is not given up: what it waits for may
+    be on its way. Raises what the last one raises, once both have failed.
+    """
+    race = _Race[Result]()
+    try:
+        await race.run(first, second, after)
+    except BaseException:
+        for result in race.results:
+            discard(result)
+        raise
+    for late in race.results[1:]:
+        discard(late)
+    if race.results:
+        return race.results[0]
+    raise race.failures[-1] if race.failures else asyncio.CancelledError
+
+
+class _Race(Generic[Result]):
+    """Attempts, and what came of them."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.failures: list[Exception] = []
+        self._running = 0
+        self._decided = asyncio.Event()
+
+    async def run(
+        self, first: Callable[[], Awaitable[Result]], second: Callable[[], Awaitable[Result]], after: float
+    ) -> None:
+        """Until one attempt has a result, or none is left."""
+        async with asyncio.TaskGroup() as tasks:
+            attempts = [self._begin(tasks, first)]
+            try:
+                async with asyncio.timeout(after):
+                    await self._decided.wait()
+            except TimeoutError:
+                attempts.append(self._begin(tasks, second))
+                await self._decided.wait()
+            for attempt in attempts:
+                attempt.cancel()
+
+    def _begin(self, tasks: asyncio.TaskGroup, work: Callable[[], Awaitable[Result]]) -> asyncio.Task[None]:
+        self._running += 1
+        return tasks.create_task(self._attempt(work))
+
+    async def _attempt(self, work: Callable[[], Awaitable[Result]]) -> None:
+        try:
+            self.results.append(await work())
+        except Exception as error:  # noqa: BLE001 - raised by the caller, unless the other attempt has a result
+            self.failures.append(error)
+        finally:
+            self._running -= 1
+            if self.results or not self._running:
+                self._decided.set()

@@ -17,14 +17,13 @@ from yarl import URL
 
 from proxy.config.address import Origin
 from proxy.config.errors import SettingError
-from proxy.config.file_state import require_regular
+from proxy.config.files import require_regular
 from proxy.config.model import Config, Tls
-from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
-from proxy.transport.addresses import JudgingResolver, Network, judge, literal_address, network_of
+from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
+from proxy.transport.addresses import JudgingResolver, NameLookups, Network, judge, literal_address, network_of
+from proxy.transport.clock import Attempt, at_upstream
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.limits import HostLimit
-from proxy.transport.resolving import NameLookups
-from proxy.transport.upstream_time import Attempt, at_upstream
 from proxy.transport.verification import client_context
 from proxy.version import USER_AGENT
 

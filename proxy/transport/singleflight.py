@@ -8,8 +8,8 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from proxy.transport.fair import Requesters
-from proxy.transport.upstream_time import UpstreamTime, context_of, joined
+from proxy.transport.clock import UpstreamTime, context_of, joined
+from proxy.transport.fair_queue import Requesters
 
 _logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A body that goes on after a break: what was cut or stalls is asked for again from where it ended."""
+"""Bodies of answers: read whole with a cap, or resumed after a break where they ended."""
 
 import asyncio
 import logging
@@ -8,19 +8,45 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
-from proxy.metrics import UPSTREAM_BYTES, UPSTREAM_RESUMES, Bound
+from proxy.observe.metrics import UPSTREAM_BYTES, UPSTREAM_RESUMES, Bound
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RegistryError
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
-from proxy.upstream.ask import Ask, Opened
 from proxy.upstream.client import UpstreamClient
-from proxy.upstream.failure import Wrong
+from proxy.upstream.errors import Wrong
+from proxy.upstream.send import Ask, Opened
+
+_BYTES = Bound(UPSTREAM_BYTES)
+
+
+async def read_whole(opened: Opened, limit: int, what: str) -> bytes:
+    """The body of an answer, which is closed then; raises Wrong where it has more than `limit` bytes."""
+    body = await read_at_most(opened, limit)
+    if len(body) > limit:
+        raise Wrong(f"{opened.target.endpoint.origin.authority} sent a {what} of more than {limit} bytes")
+    opened.close()
+    return body
+
+
+async def read_at_most(opened: Opened, limit: int) -> bytes:
+    """The beginning of a body: the whole of it where it has at most `limit` bytes, else some more than that."""
+    body = bytearray()
+    while len(body) <= limit and (chunk := await opened.response.content.readany()):
+        _BYTES[opened.upstream,].inc(len(chunk))
+        body += chunk
+    return bytes(body)
+
+
+def content_length(opened: Opened) -> int | None:
+    """The length that the answer's header tells, in bytes; None where it tells none."""
+    text = opened.response.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
 
 RESUMES_LIMIT = 3
 """Times that one body is gone on with."""
 
-_BYTES = Bound(UPSTREAM_BYTES)
 _logger = logging.getLogger(__name__)
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
-from proxy.metrics import (
+from proxy.observe.metrics import (
     UPSTREAM_ERRORS,
     UPSTREAM_LAST_SUCCESS,
     UPSTREAM_RATE_LIMITED,
@@ -17,21 +17,30 @@ from proxy.metrics import (
     UPSTREAM_UP,
     Bound,
 )
+from proxy.observe.tracing import span
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
-from proxy.tracing import span
-from proxy.transport.clock import Deadline
+from proxy.transport.clock import Deadline, UpstreamTime, at_upstream, measured
 from proxy.transport.redirect import Followed
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.transport.session import Sessions
-from proxy.transport.upstream_time import UpstreamTime, at_upstream, measured
-from proxy.upstream.ask import FIRST_BYTE, Ask, Opened
-from proxy.upstream.authorized import Authorized, Authorizer, read_error
+from proxy.upstream.authorize import Authorized, Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
-from proxy.upstream.failure import EndpointFailure, Failed, NotThere, Refused, Unavailable, Wrong, verdict
-from proxy.upstream.sender import Sender
-from proxy.upstream.trouble import TROUBLE, Spent, Waiting, translate
+from proxy.upstream.errors import (
+    TROUBLE,
+    EndpointFailure,
+    Failed,
+    NotThere,
+    Refused,
+    Spent,
+    Unavailable,
+    Waiting,
+    Wrong,
+    translate,
+    verdict,
+)
+from proxy.upstream.send import FIRST_BYTE, Ask, Opened, Sender
 
 REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
 """What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""

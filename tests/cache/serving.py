@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from proxy.demo.content import BodyContent
+from proxy.testbed.answer import BodyContent
 from tests.fakes.client import WITHIN, Got, NodeClient, read_answer, read_head
 from tests.fakes.matching import on
 from tests.fakes.proxy import settings, started

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.cache.serving import BLOB, cached, eventually, way
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply

@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 from aiohttp.http_writer import StreamWriter
 
-from proxy.demo.images import make_image
-from proxy.metrics import HTTP_ABORTED
+from proxy.observe.metrics import HTTP_ABORTED
 from proxy.oci.errors import BlobUnknown, RegistryError, UpstreamUnavailable
 from proxy.store.blobs import StoreError
+from proxy.testbed.images import make_image
 from tests.cache.serving import BLOB, cached, eventually, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import Written

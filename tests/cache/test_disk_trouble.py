@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.cache.serving import BLOB, cached, eventually, stored_file, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader
@@ -179,7 +179,7 @@ async def test_a_disk_without_room_costs_no_second_request(plain: ScriptedRegist
 async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
     plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.pull.downloads.RECHECK_STEP", MIB)
+    monkeypatch.setattr("proxy.pull.blobs.downloads.RECHECK_STEP", MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB, DropHeader("Content-Length"))
     before = writes()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import OCI_INDEX, OCI_MANIFEST, Image, make_image, sha256
-from proxy.demo.library import HeldManifest
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import OCI_INDEX, OCI_MANIFEST, Image, make_image, sha256
+from proxy.testbed.library import HeldManifest
 from tests.cache.serving import cached
 from tests.fakes.blobs import MIB
 from tests.fakes.changes import DropHeader

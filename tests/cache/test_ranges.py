@@ -74,7 +74,7 @@ async def test_parallel_open_ended_ranges_of_a_cold_blob_cost_one_download(
 async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(
     node: NodeClient, plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.pull.blobs.FAR_AHEAD", 2 * MIB)
+    monkeypatch.setattr("proxy.pull.blobs.service.FAR_AHEAD", 2 * MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(MIB, until))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image, make_image
+from proxy.testbed.images import Image, make_image
 from tests.cache.serving import BLOB, cached, reading, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply

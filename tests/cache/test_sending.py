@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server import buffers
-from proxy.server.buffers import LOCAL_BUFFER
-from proxy.server.reading import SpanReader
-from proxy.server.sending import SpanSender
+from proxy.server.listener import connection as buffers
+from proxy.server.listener.connection import LOCAL_BUFFER
+from proxy.server.send import SpanReader, SpanSender
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of, stored_file
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.answer import Answer
-from proxy.demo.images import Image, make_image
-from proxy.demo.record import Call
-from proxy.demo.rules import Rules
+from proxy.testbed.answer import Answer
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.record import Call
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached, way
 from tests.fakes.changes import Change, DropHeader, Reply
 from tests.fakes.client import NodeClient

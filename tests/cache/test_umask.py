@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.cache.serving import BLOB, cached
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import FlipByte

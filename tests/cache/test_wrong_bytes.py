@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import Image
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import Image
 from tests.cache.serving import BLOB, HELD_BACK, cached, reading, rest_of, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte, Reply

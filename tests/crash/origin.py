@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from proxy.demo.content import BodyContent
-from proxy.demo.images import Image
-from proxy.demo.record import Call
-from proxy.demo.wire import Wire
+from proxy.testbed.answer import BodyContent
+from proxy.testbed.images import Image
+from proxy.testbed.record import Call
+from proxy.testbed.server import Wire
 from tests.fakes.blobs import Generated
 from tests.fakes.interrupts import Stall
 from tests.fakes.matching import on

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import make_image
+from proxy.testbed.images import make_image
 from tests.crash.lab import KIB, TIMEOUT, Lab
 from tests.crash.origin import Thing
 from tests.crash.program import Program

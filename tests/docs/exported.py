@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-from proxy import metrics
+from proxy.observe import metrics
 
 FOREIGN = {
     "container_cpu_usage_seconds_total",

@@ -8,8 +8,7 @@ import pytest
 
 from proxy.cli.cache import cache
 from proxy.cli.main import main
-from proxy.cli.options import EXIT_CONFIG
-from proxy.cli.threads import EXIT_START
+from proxy.cli.options import EXIT_CONFIG, EXIT_START
 from tests.docs.pages import section, text_of
 
 PAGE = "docs/commands.md"

@@ -6,9 +6,9 @@ from proxy.config.base import Model
 from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
 from proxy.config.model import Config
+from proxy.config.reading.shape import section_in, settings
 from proxy.config.reference import MARKER, render_reference
-from proxy.config.registries_yaml import parse_registries
-from proxy.config.sections import section_in, settings
+from proxy.k3s.registries_yaml import parse_registries
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 HEAD, _, GENERATED = PAGE.partition(MARKER)

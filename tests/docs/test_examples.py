@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from proxy.cli.main import main
 from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
-from proxy.config.registries_yaml import parse_registries
+from proxy.k3s.registries_yaml import parse_registries
 from tests.docs.pages import ROOT, Block, blocks, pages
 
 EXAMPLES = [block for page in pages() for block in blocks(page, "yaml", "toml", "json")]

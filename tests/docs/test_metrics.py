@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.runtime.series import ERRORS
-from proxy.server.rejections import REJECTIONS
+from proxy.server.refusals import REJECTIONS
 from tests.docs.exported import program
 from tests.docs.pages import named, pages, section, text_of
 

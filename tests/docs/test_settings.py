@@ -11,7 +11,7 @@ import yaml
 
 from proxy.config.base import Model
 from proxy.config.model import Config
-from proxy.config.sections import is_collection, section_in, settings
+from proxy.config.reading.shape import is_collection, section_in, settings
 from tests.docs.pages import ROOT, code, named, pages
 
 OTHERS = {"imagePullSecret", "podPidsLimit", "requestId"}

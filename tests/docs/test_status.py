@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any, get_args, get_type_hints
 
-from proxy.server.status import Level, Status
+from proxy.server.status.values import Level, Status
 from proxy.upstream.endpoints import EndpointState
 from tests.docs.pages import text_of
 

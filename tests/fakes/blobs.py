@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from proxy.demo.content import PIECE, BodyContent
-from proxy.demo.images import OCI_CONFIG, Image, ImageDescriptor, make_config, make_image, make_manifest, sha256
+from proxy.testbed.answer import PIECE, BodyContent
+from proxy.testbed.images import OCI_CONFIG, Image, ImageDescriptor, make_config, make_image, make_manifest, sha256
 
 MIB = 1024 * 1024
 _LINE = 4096

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from proxy.demo.answer import Answer, Headers, body_answer, error_answer, json_answer
-from proxy.demo.content import BodyContent, Bytes
-from proxy.demo.record import Call
-from proxy.demo.routes import slice_answer
+from proxy.testbed.answer import Answer, BodyContent, Bytes, Headers, body_answer, error_answer, json_answer
+from proxy.testbed.record import Call
+from proxy.testbed.routes import slice_answer
 
 
 class Change(ABC):

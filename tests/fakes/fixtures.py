@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from proxy.demo.answer import Answer
-from proxy.demo.wire import Wire
+from proxy.testbed.answer import Answer
+from proxy.testbed.server import Wire
 
 BEFORE_HEADERS = -1
 AT_END = 1 << 62

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from proxy.demo.record import Call, Kind
+from proxy.testbed.record import Call, Kind
 
 
 def _always(_call: Call) -> bool:

@@ -3,11 +3,10 @@
 import itertools
 from collections.abc import Callable
 
-from proxy.demo.answer import Answer, body_answer
-from proxy.demo.content import BodyContent, Bytes
-from proxy.demo.library import Library
-from proxy.demo.record import Call, Kind
-from proxy.demo.routes import content_answer
+from proxy.testbed.answer import Answer, BodyContent, Bytes, body_answer
+from proxy.testbed.library import Library
+from proxy.testbed.record import Call, Kind
+from proxy.testbed.routes import content_answer
 from tests.fakes.scripted import ScriptedServer
 
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from prometheus_client import REGISTRY
 
 from proxy.config.load import parse_config
-from proxy.demo.images import Image
-from proxy.demo.rules import Account
 from proxy.runtime.run import running
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Account
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
 from tests.fakes.client import Budgets, NodeClient
 

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from proxy.demo.answer import Answer, error_answer
-from proxy.demo.content import BodyContent
-from proxy.demo.images import ImageDescriptor
-from proxy.demo.record import Call
-from proxy.demo.strict_registry import StrictRegistry
+from proxy.testbed.answer import Answer, BodyContent, error_answer
+from proxy.testbed.images import ImageDescriptor
+from proxy.testbed.record import Call
+from proxy.testbed.strict_registry import StrictRegistry
 from tests.fakes.blobs import digest_of
 from tests.fakes.scripted import ScriptedServer
 

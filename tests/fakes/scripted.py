@@ -5,9 +5,8 @@ from functools import cached_property
 
 from aiohttp import web
 
-from proxy.demo.record import Call, seen
-from proxy.demo.server import RecordingServer
-from proxy.demo.wire import Wire
+from proxy.testbed.record import Call, seen
+from proxy.testbed.server import RecordingServer, Wire
 from tests.fakes.changes import Change
 from tests.fakes.interrupts import Interrupt, deliver
 from tests.fakes.matching import Match

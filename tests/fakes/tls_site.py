@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server import tls as reloading
+from proxy.server.listener import tls as reloading
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import LOGIN, settings, started
 from tests.fakes.registry import ScriptedRegistry

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from proxy.demo.answer import Answer, json_answer
-from proxy.demo.record import Call, Kind
+from proxy.testbed.answer import Answer, json_answer
+from proxy.testbed.record import Call, Kind
 from tests.fakes.scripted import ScriptedServer
 
 PUBLIC = "93.184.216.34"

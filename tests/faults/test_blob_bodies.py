@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Body, DropHeader, FlipByte, Gzip, IgnoreRange, Reply, SetHeader, ShiftRange
 from tests.fakes.client import Got, NodeClient

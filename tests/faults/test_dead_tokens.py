@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Rules
 from tests.fakes.changes import Challenge, Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
@@ -47,7 +47,7 @@ async def test_a_refused_head_tells_not_why_so_an_old_token_is_replaced(
 ) -> None:
     assert (await node.head(manifest())).status == 200
     registry.revoke_tokens(shown_as)
-    monkeypatch.setattr("proxy.upstream.authorized.SURELY_ALIVE", 0.0)
+    monkeypatch.setattr("proxy.upstream.authorize.SURELY_ALIVE", 0.0)
     assert (await node.head(manifest())).status == 200
     assert len(registry.record.tokens) == 2
 

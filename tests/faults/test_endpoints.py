@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.changes import FlipByte, Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Stall

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from proxy.demo.images import Image
 from proxy.oci.errors import Denied
-from proxy.transport.loop import INSTANCE
+from proxy.testbed.images import Image
+from proxy.transport.redirect import INSTANCE
 from tests.fakes.changes import Redirect, Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall

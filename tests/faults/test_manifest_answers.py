@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, make_image
+from proxy.testbed.images import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, make_image
 from tests.fakes.blobs import MIB, image_with_manifest_of
 from tests.fakes.changes import Body, DropHeader, FlipByte, Gzip, Reply, SetHeader
 from tests.fakes.client import NodeClient

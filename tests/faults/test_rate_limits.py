@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from proxy.upstream import endpoints
 from proxy.upstream.endpoints import LONGEST_REST
 from tests.fakes.blobs import MIB, Generated

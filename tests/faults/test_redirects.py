@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import Image
-from proxy.demo.record import Call
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import Image
+from proxy.testbed.record import Call
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Redirect, Reply
 from tests.fakes.client import NodeClient

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Cut, Stall

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Rules
 from tests.fakes.changes import Redirect, Reply, TokenFields
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Stall

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import NAME, REG, REWRITES, settings, started
 from tests.fakes.registry import ScriptedRegistry

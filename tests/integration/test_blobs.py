@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.demo.content import BodyContent
-from proxy.demo.images import Image
+from proxy.testbed.answer import BodyContent
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.demo.images import Image
-from proxy.demo.record import Kind
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image
+from proxy.testbed.record import Kind
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import eventually
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import Written

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Account, Rules
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD, basic
 from tests.fakes.changes import Challenge, Reply
 from tests.fakes.client import NodeClient

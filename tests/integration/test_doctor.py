@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.demo.images import Image, make_index
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image, make_index
+from proxy.testbed.tokens import Rules
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
 from tests.fakes.changes import Challenge, DropHeader, FlipByte, IgnoreRange, Redirect, Reply, SetHeader
 from tests.fakes.doctor import Diagnosis, diagnosed, run

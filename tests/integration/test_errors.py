@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.demo.images import Image
 from proxy.oci import errors
+from proxy.testbed.images import Image
 from tests.fakes.canaries import Written
 from tests.fakes.changes import FlipByte, Reply
 from tests.fakes.client import NodeClient
@@ -114,7 +114,7 @@ async def test_a_bug_of_ours_is_500_with_the_request_id_that_the_log_has(
     def broken(*_: object) -> None:
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr("proxy.pull.parsing.parse_manifest", broken)
+    monkeypatch.setattr("proxy.pull.kinds.parse_manifest", broken)
     got = await node.get(manifest())
     assert (got.status, got.code) == (500, "UNKNOWN")
     assert "unforeseen" not in got.reason + got.body.decode()

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.demo.images import OCI_INDEX, Image, make_artifact, make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import OCI_INDEX, Image, make_artifact, make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.changes import Reply, SetHeader
 from tests.fakes.client import Got, NodeClient
 from tests.fakes.matching import on

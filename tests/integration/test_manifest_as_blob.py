@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import Image, make_artifact, make_image, make_index
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import Image, make_artifact, make_image, make_index
 from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.matching import on

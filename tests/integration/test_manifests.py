@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.demo.images import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, make_image, make_index
+from proxy.testbed.images import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, make_image, make_index
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import REG, UPSTREAM, manifest
 from tests.fakes.registry import ScriptedRegistry

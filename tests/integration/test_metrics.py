@@ -9,9 +9,9 @@ import trustme
 from cryptography import x509
 from prometheus_client import REGISTRY
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Rules
-from proxy.metrics import UPSTREAM_UP, forget, known
+from proxy.observe.metrics import UPSTREAM_UP, forget, known
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.matching import on

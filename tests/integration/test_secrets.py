@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.canaries import PASSWORD, Written, assert_no_secret, basic, metrics
 from tests.fakes.changes import Redirect
 from tests.fakes.client import NodeClient

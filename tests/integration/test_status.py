@@ -16,12 +16,12 @@ import pytest
 import trustme
 
 from proxy.config.load import load_config
-from proxy.demo.images import Image
-from proxy.metrics import CACHE_WRITE_ERROR_AT
+from proxy.observe.metrics import CACHE_WRITE_ERROR_AT
 from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import running
-from proxy.server import tls as reloading
-from proxy.store.trouble import REASONS
+from proxy.server.listener import tls as reloading
+from proxy.store.disk import REASONS
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import assert_no_secret
 from tests.fakes.changes import FlipByte, Reply

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.demo.images import Image
 from proxy.runtime.run import StartError
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import Written
 from tests.fakes.client import WITHIN, NodeClient, read_answer

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.canaries import INBOUND, basic
 from tests.fakes.changes import Reply
 from tests.fakes.client import WITHIN, NodeClient

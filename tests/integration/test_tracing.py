@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from proxy import tracing
+from proxy.observe import tracing
 from tests.fakes.blobs import Generated
 from tests.fakes.client import NodeClient, read_answer
 from tests.fakes.proxy import LOGIN, blob, manifest, settings, started

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Account, Rules
 from tests.crash.program import PROGRAM, fetch
 from tests.fakes.client import WITHIN, NodeClient
 from tests.fakes.proxy import UPSTREAM, authority, settings

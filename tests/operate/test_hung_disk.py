@@ -11,7 +11,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import basic
 from tests.fakes.client import WITHIN, Got, NodeClient

@@ -16,7 +16,7 @@ from tests.real.proxy_process import PROJECT_ROOT
 NAMED = re.compile(r"^import '([\w.]+)' # ", re.MULTILINE)
 """What `-v` has Python write of every module when it has been loaded."""
 PROGRAM = (sys.executable, "-v", "-m", "proxy")
-ALWAYS = {"aiohttp", "proxy.server.status_routes", "proxy.store.opened"}
+ALWAYS = {"aiohttp", "proxy.server.status.routes", "proxy.store.opened"}
 NOT_ALWAYS = {"bcrypt", "cryptography", "jinja2", "opentelemetry", "re2", "rich", "proxy.runtime.logins"}
 COMMANDS = {"cache", "check", "convert", "demo", "doctor", "explain", "healthcheck", "node", "prefetch", "serve"}
 

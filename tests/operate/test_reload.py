@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from proxy.demo.content import BodyContent
-from proxy.demo.images import Image
 from proxy.runtime.stop import AGAIN_SECONDS
+from proxy.testbed.answer import BodyContent
+from proxy.testbed.images import Image
 from tests.cache.serving import reading, rest_of
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, read_answer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.proxy import NAME, REG, manifest
 from tests.operate import seccomp
 from tests.operate.program import Program

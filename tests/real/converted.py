@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from proxy.config.hosts_toml import Mark, NodeHosts
+from proxy.nodes.node_config import Mark, NodeHosts
 from tests.real.hosts import NOWHERE
 from tests.real.processes import Outcome, Process, answers, free_port, run
 from tests.real.proxy_process import PROGRAM, PROJECT_ROOT

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Account, Rules
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import UPSTREAM, blob, manifest, settings
 from tests.fakes.registry import ScriptedRegistry

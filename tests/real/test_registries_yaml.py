@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import demo_images
-from proxy.demo.rules import Account, Rules
-from proxy.demo.strict_registry import StrictRegistry
+from proxy.testbed.images import demo_images
+from proxy.testbed.strict_registry import StrictRegistry
+from proxy.testbed.tokens import Account, Rules
 from tests.real.app_thread import entered
 from tests.real.containerd import Node
 from tests.real.hosts import write_mirror

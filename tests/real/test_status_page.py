@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from proxy.demo.images import make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient, read_answer
 from tests.fakes.proxy import ACCOUNT, LOGIN, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.options import EXIT_CONFIG
-from proxy.cli.threads import EXIT_START
+from proxy.cli.options import EXIT_CONFIG, EXIT_START
 from proxy.config.model import Timeouts
 from tests.real.processes import run, scratch
 from tests.real.programs import require

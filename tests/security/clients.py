@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Account, Rules
 from tests.cache.serving import cached
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD, basic
 from tests.fakes.client import NodeClient

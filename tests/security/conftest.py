@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Rules
 from tests.fakes.canaries import Written, assert_no_secret, metrics, recognisable_tokens, watched_logs
 from tests.fakes.client import NodeClient
 from tests.fakes.fixtures import budgets, image, near_plain, never, plain, registry, second, store

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from proxy.demo.rules import Rules
+from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient, read_head
 from tests.fakes.proxy import ProxyUnderTest, settings, started
 from tests.fakes.registry import ScriptedRegistry

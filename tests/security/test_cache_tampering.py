@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.cache.serving import cached, stored_file
 from tests.fakes.proxy import blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry

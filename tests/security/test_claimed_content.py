@@ -9,11 +9,11 @@ from typing import Any
 import bcrypt
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, make_image, sha256
-from proxy.demo.library import HeldManifest
-from proxy.demo.rules import Rules
 from proxy.oci.descriptor import DOCKER_LIST, OCI_ARTIFACT
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, make_image, sha256
+from proxy.testbed.library import HeldManifest
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import PASSWORD

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import bcrypt
 import pytest
 
-from proxy.demo.challenge import NodeChallenge, read_challenges
+from proxy.testbed.node_auth import NodeChallenge, read_challenges
 from tests.fakes.canaries import OTHER_PASSWORD, PASSWORD, basic
 from tests.fakes.client import WITHIN, Got, NodeClient
 from tests.fakes.proxy import LOGIN, REG, blob, layer_of, manifest, settings, started

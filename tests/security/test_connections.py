@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.demo.images import make_image
+from proxy.testbed.images import make_image
 from tests.cache.serving import eventually, read_answer
 from tests.fakes.canaries import Written
 from tests.fakes.client import NodeClient
@@ -192,7 +192,7 @@ async def test_pipelined_requests_are_answered_in_turn_to_who_reads(plain: Scrip
 async def test_without_descriptors_the_log_stays_short_and_service_goes_on(
     plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch, logs: Written
 ) -> None:
-    monkeypatch.setattr("proxy.server.accepting.PAUSE", 0.1)
+    monkeypatch.setattr("proxy.server.listener.accept.PAUSE", 0.1)
     before = metric(REFUSED, reason="system")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with serving(plain, timeouts={}) as node:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 import trustme
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.cache.serving import cached, eventually, read_answer
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from proxy.transport.limits import QUEUE_LIMIT
 from tests.cache.serving import cached, eventually
 from tests.fakes.client import Got, NodeClient

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from proxy.transport.limits import QUEUE_LIMIT
 from tests.crash.program import Program, fetch
 from tests.fakes.blobs import MIB, Generated

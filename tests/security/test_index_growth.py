@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, sha256
-from proxy.demo.library import HeldManifest
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, sha256
+from proxy.testbed.library import HeldManifest
 from tests.cache.serving import cached, way
 from tests.fakes.blobs import Generated
 from tests.fakes.client import NodeClient

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import Image, make_image, sha256
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import Image, make_image, sha256
 from tests.cache.serving import cached
 from tests.fakes.changes import Reply, SetHeader
 from tests.fakes.client import NodeClient

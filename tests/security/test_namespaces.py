@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import NAME, REG, blob, settings, started
 from tests.fakes.registry import ScriptedRegistry

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached
 from tests.fakes.changes import Challenge, Change, Reply
 from tests.fakes.client import Got, NodeClient

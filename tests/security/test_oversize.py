@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.demo.images import OCI_MANIFEST, Image
-from proxy.demo.record import Kind
+from proxy.testbed.images import OCI_MANIFEST, Image
+from proxy.testbed.record import Kind
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Body, Change, DropHeader, Gzip, Reply
 from tests.fakes.client import NodeClient

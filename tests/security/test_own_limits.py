@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import make_image
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached, eventually, read_answer
 from tests.fakes.changes import Challenge, Reply
 from tests.fakes.client import WITHIN, Got

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import make_image
+from proxy.testbed.tokens import Rules
 from tests.fakes.client import WITHIN, Got, NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on

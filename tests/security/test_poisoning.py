@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.content import Bytes
-from proxy.demo.images import OCI_INDEX, OCI_MANIFEST, Image, make_image, sha256
-from proxy.demo.rules import Rules
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import OCI_INDEX, OCI_MANIFEST, Image, make_image, sha256
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached, way
 from tests.fakes.changes import Body, FlipByte, Reply, SetHeader
 from tests.fakes.client import NodeClient

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from proxy.config.address import Origin
-from proxy.demo.content import Bytes
-from proxy.demo.images import OCI_INDEX, OCI_MANIFEST, Image, ImageDescriptor, make_image, sha256
-from proxy.demo.library import HeldManifest
-from proxy.demo.rules import Account, Rules
 from proxy.oci.reference import Digest
 from proxy.store.layout import Layout
 from proxy.store.provenance import domain_name
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import OCI_INDEX, OCI_MANIFEST, Image, ImageDescriptor, make_image, sha256
+from proxy.testbed.library import HeldManifest
+from proxy.testbed.tokens import Account, Rules
 from tests.cache.serving import BLOB, cached, eventually, way, whole
 from tests.fakes.blobs import MIB, Generated, image_of_layers
 from tests.fakes.changes import Reply

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.canaries import PASSWORD
 from tests.fakes.changes import Challenge, Redirect
 from tests.fakes.client import NodeClient

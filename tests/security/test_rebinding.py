@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Rules
 from tests.fakes.changes import Redirect
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Cut

@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.demo.images import Image
-from proxy.demo.record import Call
+from proxy.testbed.images import Image
+from proxy.testbed.record import Call
 from tests.fakes.canaries import INBOUND, basic
 from tests.fakes.changes import Redirect, SetHeader
 from tests.fakes.client import NodeClient

@@ -8,7 +8,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from proxy.auth import watched_file
+from proxy.auth.inward import watched_file
 from proxy.transport.clock import Deadline
 from tests.fakes.canaries import OTHER_PASSWORD, PASSWORD, Written, basic
 from tests.fakes.client import WITHIN, Got, NodeClient

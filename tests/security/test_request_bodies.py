@@ -9,14 +9,12 @@ from aiohttp import web
 
 from proxy.config.model import Limits
 from proxy.oci.request import RegistryRequest
-from proxy.server.accepting import NodeSite
-from proxy.server.activity import Activity
 from proxy.server.app import Door, NodeSettings, node_server
-from proxy.server.gates import Gates
+from proxy.server.listener.accept import DescriptorReserve, NodeSite
+from proxy.server.listener.limits import Gates
 from proxy.server.pace import ReadRate
-from proxy.server.record import RequestRecord
-from proxy.server.reserve import DescriptorReserve
-from proxy.server.responses import Responder
+from proxy.server.record import Activity, RequestRecord
+from proxy.server.respond import Responder
 from tests.fakes.client import NodeClient
 from tests.security.raw import sent_raw
 from tests.security.smuggling import INNER, request
@@ -56,7 +54,7 @@ async def served() -> AsyncIterator[NodeClient]:
 
 @pytest.fixture
 async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeClient]:
-    monkeypatch.setattr("proxy.server.connections.LINGER", 0.1)
+    monkeypatch.setattr("proxy.server.listener.connection.LINGER", 0.1)
     async with served() as client:
         yield client
 

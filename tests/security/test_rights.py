@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.rules import Account
+from proxy.testbed.tokens import Account
 from tests.cache.serving import BLOB, reading, rest_of, way
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, Got, NodeClient

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import make_image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import make_image
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import BLOB, cached
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Change, Redirect, Reply

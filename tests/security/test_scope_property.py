@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.config.load import parse_config
-from proxy.demo.rules import Rules
 from proxy.oci.scope import outward_scope, parse_scopes
 from proxy.routing.table import RouteTable
+from proxy.testbed.tokens import Rules
 from tests.fakes import proxy as fakes
 from tests.fakes.changes import Challenge
 from tests.fakes.matching import on

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from proxy.cli.main import main
 from proxy.config.load import parse_config
-from proxy.demo.images import Image
 from proxy.oci.login import Login, LoginKind
+from proxy.testbed.images import Image
 from proxy.transport.forward_proxy import ForwardProxies
 from tests.fakes.canaries import IDENTITY_TOKEN, INBOUND, PASSWORD, Written, assert_no_secret, basic
 from tests.fakes.changes import Body, Challenge, Change, Redirect, Reply, SetHeader, TokenFields

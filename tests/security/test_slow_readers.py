@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.demo.images import Image
-from proxy.pull.downloads import RECHECK_STEP
+from proxy.pull.blobs.downloads import RECHECK_STEP
+from proxy.testbed.images import Image
 from tests.cache.serving import eventually
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, Redirect

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.demo.rules import Rules
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import BLOB, cached, reading, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Change, FlipByte

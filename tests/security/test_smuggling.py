@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.demo.images import Image
+from proxy.testbed.images import Image
 from tests.fakes.canaries import Written
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import manifest, metric, settings, started
@@ -22,7 +22,7 @@ CLOSE = request("Connection: close", start="GET /v2/ HTTP/1.1")
 @pytest.fixture
 async def node(plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy that does not wait long for the rest of a request."""
-    monkeypatch.setattr("proxy.server.connections.LINGER", 0.1)
+    monkeypatch.setattr("proxy.server.listener.connection.LINGER", 0.1)
     async with started(settings([plain.url], timeouts={"request": "200ms"})) as proxy:
         yield proxy.node
 

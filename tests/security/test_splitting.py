@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.demo.images import Image, sha256
+from proxy.testbed.images import Image, sha256
 from tests.fakes.changes import Reply, SetHeader
 from tests.fakes.client import Got, NodeClient
 from tests.fakes.interrupts import Raw

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import Image, make_image
+from proxy.testbed.images import Image, make_image
 from tests.cache.serving import cached, way
 from tests.fakes.changes import Change, Reply
 from tests.fakes.client import NodeClient

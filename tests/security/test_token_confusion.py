@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.demo.images import Image, make_image
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.images import Image, make_image
+from proxy.testbed.tokens import Account, Rules
 from tests.fakes.canaries import OTHER_PASSWORD
 from tests.fakes.changes import Challenge
 from tests.fakes.matching import on

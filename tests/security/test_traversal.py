@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from proxy.demo.rules import Rules
+from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached
 from tests.fakes.client import NodeClient
 from tests.fakes.proxy import NAME, REG

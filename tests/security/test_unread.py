@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.images import make_image
+from proxy.testbed.images import make_image
 from tests.cache.serving import cached, eventually, rest_of
 from tests.cache.test_memory import resident
 from tests.fakes.blobs import MIB
@@ -65,7 +65,7 @@ async def test_who_does_not_read_is_cut_in_the_end(plain: ScriptedRegistry) -> N
 async def test_when_too_much_is_held_large_answers_are_503_and_small_ones_go_on(
     plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.server.gates.BODIES_LIMIT", 6 * MIB)
+    monkeypatch.setattr("proxy.server.listener.limits.BODIES_LIMIT", 6 * MIB)
     first, second = manifest(held(plain, "2")), manifest(held(plain, "3"))
     async with started(settings([plain.url])) as proxy:
         async with not_reading(proxy.node, first):

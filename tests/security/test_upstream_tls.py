@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from proxy.demo.images import Image
-from proxy.demo.rules import Rules
+from proxy.testbed.images import Image
+from proxy.testbed.tokens import Rules
 from tests.fakes.certificates import GO_ACCEPTS, GO_REFUSES, GO_REFUSES_NAMES, Subject
 from tests.fakes.changes import Redirect
 from tests.fakes.matching import on

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.log import ACCESS, REQUEST_ID, AccessRecord, redact, set_up_logging
+from proxy.observe.log import ACCESS, REQUEST_ID, AccessRecord, redact, set_up_logging
 
 Written = Callable[[], str]
 

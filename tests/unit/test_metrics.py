@@ -1,7 +1,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from proxy.metrics import Bound, status_label
+from proxy.observe.metrics import Bound, status_label
 
 
 @pytest.mark.parametrize(

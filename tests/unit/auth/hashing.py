@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import bcrypt
 
-from proxy.auth.htpasswd import CHECKS_AT_ONCE
+from proxy.auth.inward.htpasswd import CHECKS_AT_ONCE
 
 
 @dataclass(slots=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from proxy.auth.exchange import TokenRequest
-from proxy.auth.realm import judge_realm
+from proxy.auth.outward.exchange import TokenRequest
+from proxy.auth.outward.realm import judge_realm
 from proxy.config.address import Origin
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.auth.broker import Broker, NoLogin, Requester
-from proxy.auth.exchange import TokenRefused
-from proxy.auth.realm import RealmRefused
+from proxy.auth.outward.broker import Broker, NoLogin, Requester
+from proxy.auth.outward.exchange import TokenRefused
+from proxy.auth.outward.realm import RealmRefused
 from proxy.config.address import EndpointAddress
-from proxy.demo.images import make_image
-from proxy.demo.rules import Account, Rules
 from proxy.oci.challenge import BASIC, BEARER, Challenge
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 from proxy.oci.scope import Scope
 from proxy.routing.rewrite import Rewriting
 from proxy.routing.table import Target
+from proxy.testbed.images import make_image
+from proxy.testbed.tokens import Account, Rules
 from proxy.transport.singleflight import Background
 from tests.fakes.proxy import metric
 from tests.fakes.registry import ScriptedRegistry
@@ -135,8 +135,8 @@ async def test_a_grant_near_its_end_is_used_and_renewed_meanwhile(monkeypatch: p
         first = await broker.answer(asker(registry), challenge(registry))
         assert first.key is not None
         aged = replace(broker._grants[first.key], fetched_at=-1e6)
-        monkeypatch.setattr("proxy.auth.grant.REFRESH_SHARE", 1.0)
-        monkeypatch.setattr("proxy.auth.grant.REFRESH_SECONDS", 1e9)
+        monkeypatch.setattr("proxy.auth.outward.exchange.REFRESH_SHARE", 1.0)
+        monkeypatch.setattr("proxy.auth.outward.exchange.REFRESH_SECONDS", 1e9)
         broker._grants[first.key] = aged
         for _ in range(3):
             assert await broker.remembered(asker(registry)) == replace(first, fetched_at=-1e6)

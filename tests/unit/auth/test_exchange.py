@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth import exchange as module
-from proxy.auth.exchange import Method, TokenRefused, TokenUnavailable, _outgoing, exchange, other_method_may_work
+from proxy.auth.outward import exchange as module
+from proxy.auth.outward.exchange import (
+    Method,
+    TokenRefused,
+    TokenUnavailable,
+    _outgoing,
+    exchange,
+    other_method_may_work,
+)
 from proxy.oci.login import ANONYMOUS, Login
 from proxy.transport.limits import QueueFull
 from tests.unit.auth.support import REFRESH, REPOSITORY, ROBOT, SCOPE, token_request

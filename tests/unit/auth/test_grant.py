@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.grant import DEFAULT_LIFE, LONGEST_LIFE, Grant, GrantKey, TokenInvalid
+from proxy.auth.outward.exchange import DEFAULT_LIFE, LONGEST_LIFE, Grant, GrantKey, TokenInvalid
 from proxy.config.address import Origin
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
@@ -117,7 +117,7 @@ def test_no_answer_raises_anything_but_token_invalid(answer: object) -> None:
 def test_a_grant_is_renewed_in_its_last_part(
     monkeypatch: pytest.MonkeyPatch, life: float, now: float, valid: bool, due: bool
 ) -> None:
-    monkeypatch.setattr("proxy.auth.grant.time.monotonic", lambda: now)
+    monkeypatch.setattr("proxy.auth.outward.exchange.time.monotonic", lambda: now)
     grant = Grant("abc", 0.0, float(life))
     assert (grant.is_valid, grant.is_due) == (valid, due)
 

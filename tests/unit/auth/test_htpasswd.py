@@ -8,10 +8,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from proxy.auth import htpasswd, turns, watched_file
-from proxy.auth.htpasswd import CHECKS_AT_ONCE, WRONG_SECONDS, Htpasswd, TooManyChecks
-from proxy.auth.htpasswd_file import NAME_LIMIT
-from proxy.auth.watched_file import LOOK_SECONDS
+from proxy.auth.inward import htpasswd, turns, watched_file
+from proxy.auth.inward.htpasswd import CHECKS_AT_ONCE, NAME_LIMIT, WRONG_SECONDS, Htpasswd, TooManyChecks
+from proxy.auth.inward.watched_file import LOOK_SECONDS
 from tests.unit.auth.hashing import Hashing
 from tests.unit.auth.support import Clock
 
@@ -30,7 +29,7 @@ def hashed(password: str, kind: str = "2y", cost: int = 4) -> str:
 def hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashing]:
     made = Hashing()
     made.open.set()
-    monkeypatch.setattr("proxy.auth.htpasswd.bcrypt.checkpw", made)
+    monkeypatch.setattr("proxy.auth.inward.htpasswd.bcrypt.checkpw", made)
     yield made
     made.open.set()
 
@@ -180,7 +179,7 @@ async def test_unknown_users_are_hashed_for_at_a_cost_of_known_ones(file: Path, 
 async def test_a_user_that_is_not_there_is_refused_whatever_the_hash_says(
     users: Htpasswd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.auth.htpasswd.bcrypt.checkpw", lambda *_: True)
+    monkeypatch.setattr("proxy.auth.inward.htpasswd.bcrypt.checkpw", lambda *_: True)
     assert not await users.check("nobody", "x", HERE)
     assert not await users.check("alice", "x" * 73, HERE)
     assert await users.check("alice", "x", HERE)

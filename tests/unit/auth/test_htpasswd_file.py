@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.auth.htpasswd import Htpasswd
-from proxy.auth.htpasswd_file import FILE_LIMIT, LINE_LIMIT, parse_users
+from proxy.auth.inward.htpasswd import FILE_LIMIT, LINE_LIMIT, Htpasswd, parse_users
 
 GOOD = "$2y$04$Yez2DCCDN88DqLIJKexXgO.UWFJDvRgV3rSejp9k/sHMMJmf8ZdLq"
 """Of "correct horse"; always the same one, since it names tests."""

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.auth import watched_file
-from proxy.auth.key_file import KeyFile, parse_keys
-from proxy.auth.sealed import NoSealingKey, SealingKeys, TokenForged
-from proxy.auth.sealed_payload import Sealed
+from proxy.auth.inward import watched_file
+from proxy.auth.inward.sealed_tokens import KeyFile, NoSealingKey, Sealed, SealingKeys, TokenForged, parse_keys
 from proxy.oci.login import ANONYMOUS
 
 OLD, NEW = "old-" * 10, "new-" * 10

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
+from proxy.auth.outward.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
 from proxy.config.address import Origin
 from proxy.oci.errors import Denied
 

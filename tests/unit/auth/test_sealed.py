@@ -14,8 +14,16 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.auth.sealed import OPENED_LIMIT, SEALED_LIMIT, LoginTooLong, SealingKeys, TokenExpired, TokenForged
-from proxy.auth.sealed_payload import Binding, Sealed
+from proxy.auth.inward.sealed_tokens import (
+    OPENED_LIMIT,
+    SEALED_LIMIT,
+    Binding,
+    LoginTooLong,
+    Sealed,
+    SealingKeys,
+    TokenExpired,
+    TokenForged,
+)
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 
 KEY, OTHER_KEY = "first-key-of-the-tests-0123456789", "other-key-of-the-tests-0123456789"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.auth import turns
-from proxy.auth.turns import FAILED_SECONDS, TooManyWaiting, Turns
+from proxy.auth.inward import turns
+from proxy.auth.inward.turns import FAILED_SECONDS, TooManyWaiting, Turns
 from tests.unit.auth.support import Clock
 
 HERE, THERE, ELSEWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"

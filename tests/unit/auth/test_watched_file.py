@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.auth.watched_file import LOOK_SECONDS, PROBLEMS_SHOWN, FileKind, Parsed, WatchedFile, read_now
+from proxy.auth.inward.watched_file import LOOK_SECONDS, PROBLEMS_SHOWN, FileKind, Parsed, WatchedFile, read_now
 from tests.unit.auth.support import Clock
 
 LIMIT = 100
@@ -164,7 +164,9 @@ async def test_a_file_that_is_being_written_is_read_a_second_time(
 ) -> None:
     caplog.set_level(logging.INFO)
     watched.path.write_text("")  # as a program leaves it that writes it anew, for a moment
-    monkeypatch.setattr("proxy.auth.watched_file.time.sleep", lambda _seconds: watched.path.write_text("one\nthree\n"))
+    monkeypatch.setattr(
+        "proxy.auth.inward.watched_file.time.sleep", lambda _seconds: watched.path.write_text("one\nthree\n")
+    )
     assert await watched.words() == {"one", "three"}
     assert [record.levelname for record in caplog.records] == ["INFO"]
 

@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli.main import main
-from proxy.demo.content import Bytes
-from proxy.demo.images import Image, demo_images, sha256
-from proxy.demo.library import HeldManifest
-from proxy.demo.rules import Rules
-from proxy.demo.strict_registry import StrictRegistry
 from proxy.store import eviction
+from proxy.testbed.answer import Bytes
+from proxy.testbed.images import Image, demo_images, sha256
+from proxy.testbed.library import HeldManifest
+from proxy.testbed.strict_registry import StrictRegistry
+from proxy.testbed.tokens import Rules
 from tests.real.app_thread import entered
 
 MINI = "cp.icr.io/mini-test:1"

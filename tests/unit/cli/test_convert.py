@@ -5,7 +5,7 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from proxy.cli.main import main
-from proxy.config.hosts_toml import Mark
+from proxy.nodes.node_config import Mark
 
 FILE = """mirrors:
   cp.icr.io:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from proxy.config.errors import ConfigError
-from proxy.config.load import load_config, parse_config
+from proxy.config.load import Addresses, load_config, parse_config, with_addresses
 from proxy.config.model import Admin
-from proxy.config.override import Addresses, with_addresses
 
 DEFAULT = Path(__file__).resolve().parents[3] / "config" / "default.yaml"
 

@@ -1,6 +1,5 @@
-from proxy.config.effective import render_effective
-from proxy.config.load import parse_config
-from proxy.config.registries_yaml import parse_registries
+from proxy.config.load import parse_config, render_effective
+from proxy.k3s.registries_yaml import parse_registries
 
 TEXT = """\
 version: 1

@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.load import load_config
-from proxy.config.loaded import Loaded
-from proxy.config.registries_yaml import import_registries
+from proxy.config.load import Loaded, load_config
+from proxy.k3s.registries_yaml import import_registries
 from proxy.routing.table import RouteTable
 
 EXAMPLES = Path(__file__).parents[3] / "config"

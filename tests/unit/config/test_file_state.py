@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from proxy.config.file_state import state_of
+from proxy.config.files import state_of
 
 
 def test_another_content_is_another_state(tmp_path: Path) -> None:

@@ -3,10 +3,9 @@ from typing import Any
 
 import pytest
 
-from proxy.config.hosts_toml import Mark, NodeHosts, checked_instance, plan
 from proxy.config.load import parse_config
-from proxy.config.registries_node import node_settings, render_node
-from proxy.config.yaml_values import read_document
+from proxy.config.reading.yaml_values import read_document
+from proxy.nodes.node_config import Mark, NodeHosts, checked_instance, node_settings, plan, render_node
 
 NODE, CENTRAL = "http://127.0.0.1:5000", "https://proxy.example.com:5443"
 REWRITES = "rewrites: [{pattern: '^a/(.+)$', replacement: 'b/$1'}]"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config.files import MAX_FILE_SIZE
 from proxy.config.load import ConfigError, Loaded, Problem, load_config, parse_config
-from proxy.config.source import MAX_FILE_SIZE
 
 GOOD = """\
 version: 1

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config.errors import ConfigError
-from proxy.config.loaded import Loaded
-from proxy.config.registries_mirrors import literal_length
-from proxy.config.registries_yaml import parse_registries
+from proxy.config.load import Loaded
+from proxy.k3s.mirrors import literal_length
+from proxy.k3s.registries_yaml import parse_registries
 
 
 def load(text: str) -> Loaded:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.rewrite_inverse import MAX_STEPS, Inverse
-from proxy.config.rewrite_rule import RewriteRule, join_path
+from proxy.rules.inverse import MAX_STEPS, Inverse
+from proxy.rules.rewrite_rule import RewriteRule, join_path
 
 NAME = st.from_regex(r"[ab]{1,2}(/[ab]{1,2}){0,3}", fullmatch=True)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.rewrite_rule import MAX_LENGTH, RewriteRule, join_path
+from proxy.rules.rewrite_rule import MAX_LENGTH, RewriteRule, join_path
 
 # Measured with Go's regexp package: pattern, replacement, repository, result of ReplaceAllString.
 MEASURED = [

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.load import parse_config
+from proxy.config.credentials import MAX_SECRET_SIZE, SecretError, SecretReader
+from proxy.config.load import check_secrets, parse_config
 from proxy.config.model import Credential
-from proxy.config.secrets import MAX_SECRET_SIZE, SecretError, SecretReader
-from proxy.config.secrets_check import check_secrets
 
 
 def by_file(path: Path | str) -> Credential:

@@ -1,7 +1,7 @@
 import pytest
 
+from proxy.config.checks.access import MAX_PATTERNS
 from proxy.config.load import ConfigError, parse_config
-from proxy.config.validate_access import MAX_PATTERNS
 
 REGISTRIES = """version: 1
 registries:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.wildcard import covers
+from proxy.rules.patterns import covers
 
 NAMES = st.text(alphabet="ab.*", max_size=12)
 

@@ -1,8 +1,7 @@
 import pytest
 
-from proxy.config.load import parse_config
-from proxy.config.loaded import Loaded
-from proxy.doctor.choose import HostUnknown, choose
+from proxy.config.load import Loaded, parse_config
+from proxy.doctor.subject import HostUnknown, choose
 from proxy.oci.errors import NameInvalid, RegistryUnknown
 
 TEXT = """version: 1

@@ -6,11 +6,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from proxy.doctor.blob_choice import smallest_blob
-from proxy.doctor.clock import check_clock
-from proxy.doctor.journal import Journal
-from proxy.doctor.rates import check_rates
-from proxy.doctor.report import Check, Finding
+from proxy.doctor.connection import check_clock
+from proxy.doctor.pull import check_rates, smallest_blob
+from proxy.doctor.report import Check, Finding, Journal
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC).timestamp()
 

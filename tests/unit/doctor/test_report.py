@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from proxy.doctor.journal import TEXT_LIMIT, Journal
-from proxy.doctor.report import HOST_CHECKS, IMAGE_CHECKS, Check, HostReport, Outcome, Report
+from proxy.doctor.report import HOST_CHECKS, IMAGE_CHECKS, TEXT_LIMIT, Check, HostReport, Journal, Outcome, Report
 
 
 def journal() -> Journal:

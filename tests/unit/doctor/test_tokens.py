@@ -3,10 +3,9 @@ import json
 
 import pytest
 
-from proxy.auth.grant import Grant
-from proxy.doctor.access import granted_actions
-from proxy.doctor.tokens import TokenAnswer
-from proxy.doctor.verdicts import advice_for, push_verdict, strictness, tells_little
+from proxy.auth.outward.exchange import Grant
+from proxy.doctor.scopes import advice_for, push_verdict, strictness, tells_little
+from proxy.doctor.tokens import TokenAnswer, granted_actions
 from proxy.oci.scope import Scope
 
 NAME = "team/app"

@@ -4,8 +4,8 @@ import aiohttp
 import pytest
 
 from proxy.config.address import Origin
+from proxy.doctor.examination import explain
 from proxy.doctor.report import Check
-from proxy.doctor.trouble import explain
 from proxy.transport.addresses import AddressRefused
 from proxy.transport.redirect import RedirectRefused
 

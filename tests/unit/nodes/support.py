@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from proxy.config.hosts_toml import NodeHosts, plan
 from proxy.config.load import parse_config
+from proxy.nodes.node_config import NodeHosts, plan
 
 PROXY = "http://127.0.0.1:5000"
 SECURE = "https://proxy.example.com:5443"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.hosts_toml import CA_FILE, HOSTS_FILE
+from proxy.nodes.node_config import CA_FILE, HOSTS_FILE
 from proxy.nodes.tree import State, Tree
 from tests.unit.nodes.support import CA, PROXY, SECURE, hosts, snapshot
 

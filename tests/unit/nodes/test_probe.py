@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.nodes.authority import read_authority
+from proxy.nodes.found import read_authority
 from proxy.nodes.probe import Probed, ask, usable, wait
 from tests.fakes.certificates import GO_ACCEPTS, GO_REFUSES, GO_REFUSES_NAMES, Subject
 from tests.unit.nodes.support import CA

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.hosts_toml import CA_FILE, Mark
+from proxy.nodes.node_config import CA_FILE, Mark
 from proxy.nodes.tree import TREE_MARK, State, Tree, TreeEntry
 from tests.unit.nodes.support import CA, PROXY, SECURE, hosts, snapshot
 

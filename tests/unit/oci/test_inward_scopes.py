@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.rewrite_rule import RewriteRule
 from proxy.oci.scope import REPOSITORIES_LIMIT, Scope, inward_scopes
+from proxy.rules.rewrite_rule import RewriteRule
 
 NAMES = st.text(st.sampled_from("ab/:.-"), min_size=1, max_size=6)
 SCOPES = st.builds(

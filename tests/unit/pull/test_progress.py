@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from proxy.pull.progress import HELD_BACK, STEP, Abandoned, Progress, sendable
+from proxy.pull.blobs.live import HELD_BACK, STEP, Abandoned, Progress, sendable
 from proxy.store.memory import MemoryContent
 
 MIB = 1024 * 1024

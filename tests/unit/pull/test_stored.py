@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.oci.reference import Digest
-from proxy.pull.stored import Stored
-from proxy.pull.verified import Verified
+from proxy.pull.blobs.stored import Stored, Verified
 from proxy.store.memory import MemoryContent, MemoryStore
 from proxy.transport.singleflight import Background
 
@@ -70,7 +69,7 @@ class Hot:
 
 @pytest.fixture
 async def hot(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hot]:
-    monkeypatch.setattr("proxy.pull.stored.DISTRUSTED_LIMIT", 1)
+    monkeypatch.setattr("proxy.pull.blobs.stored.DISTRUSTED_LIMIT", 1)
     background = Background()
     made = Hot(background)
     await made.opened()

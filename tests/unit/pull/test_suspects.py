@@ -7,8 +7,8 @@ import pytest
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamUnavailable
 from proxy.oci.reference import Digest
-from proxy.pull import suspects
-from proxy.pull.suspects import SUSPECT_SECONDS, Suspects
+from proxy.pull.blobs import suspects
+from proxy.pull.blobs.suspects import SUSPECT_SECONDS, Suspects
 
 DIGEST, OTHER = Digest.of(b"layer"), Digest.of(b"another layer")
 TAIL = ByteRange(9)

@@ -1,8 +1,8 @@
 import pytest
 
 from proxy.oci.errors import REASON_LIMIT, Denied
+from proxy.oci.login import ANONYMOUS_NAME
 from proxy.routing.access import AccessDecision, AccessRules
-from proxy.routing.caller import ANONYMOUS_NAME
 from proxy.routing.table import RouteTable
 from tests.unit.routing.support import loaded
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.rewrite_rule import RewriteRule, join_path
 from proxy.oci.errors import Denied
 from proxy.oci.reference import check_repository
 from proxy.routing.rewrite import PlacedRule, RewriteRules
+from proxy.rules.rewrite_rule import RewriteRule, join_path
 
 
 def rules(*pairs: tuple[str, str], node_rewrites: bool = False) -> RewriteRules:

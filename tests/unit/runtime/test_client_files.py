@@ -8,7 +8,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from proxy.auth.htpasswd import Htpasswd
+from proxy.auth.inward.htpasswd import Htpasswd
 from proxy.config.load import load_config
 from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.reload import ConfigSource
@@ -47,7 +47,7 @@ async def test_a_right_password_stays_known_when_the_configuration_is_read_again
     caplog.set_level(logging.WARNING)
     hashing = Hashing()
     hashing.open.set()
-    monkeypatch.setattr("proxy.auth.htpasswd.bcrypt.checkpw", hashing)
+    monkeypatch.setattr("proxy.auth.inward.htpasswd.bcrypt.checkpw", hashing)
     file = tmp_path / "config.yaml"
     listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(users)}}
     configuration = settings(["http://127.0.0.1:1"], listeners=[listener])

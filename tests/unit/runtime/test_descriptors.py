@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.runtime.descriptors import RESERVED, ensure_descriptors
+from proxy.runtime.sockets import RESERVED, ensure_descriptors
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from proxy.runtime import lag
+from proxy.runtime import upkeep as lag
 from tests.fakes.client import WITHIN
 from tests.fakes.proxy import metric
 

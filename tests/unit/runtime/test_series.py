@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from proxy.config.load import parse_config
 from proxy.config.model import Config
-from proxy.metrics import (
+from proxy.observe.metrics import (
     CONFIG_SUCCESSFUL,
     FOLDER_VARIABLE,
     REWRITES,
@@ -108,7 +108,7 @@ def test_of_several_workers_what_cannot_be_removed_raises_no_alert(tmp_path_fact
     script = """
         import json
         from proxy.config.load import parse_config
-        from proxy.metrics import TLS_NOT_AFTER, UPSTREAM_UP, render
+        from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_UP, render
         from proxy.runtime.series import prepare_series
         def config(*names):
             return parse_config(json.dumps({"version": 1, "registries": {name: {} for name in names}}), "f").config

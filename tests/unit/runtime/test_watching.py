@@ -9,11 +9,9 @@ from typing import Any, overload
 import pytest
 import trustme
 
-from proxy.config.load import parse_config
-from proxy.config.loaded import Loaded
+from proxy.config.load import Loaded, parse_config
 from proxy.runtime import reload
-from proxy.runtime.files import stamps
-from proxy.runtime.generation import build_generation
+from proxy.runtime.generation import build_generation, stamps
 from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.transport.singleflight import Background
 from tests.cache.serving import eventually

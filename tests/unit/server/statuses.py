@@ -3,7 +3,8 @@
 from typing import Any
 
 from proxy.server.refusals import Refusal
-from proxy.server.status import (
+from proxy.server.status.findings import level_of
+from proxy.server.status.values import (
     EndpointStatus,
     Figures,
     ListenerStatus,
@@ -14,7 +15,6 @@ from proxy.server.status import (
     TokenFigures,
     UpstreamStatus,
 )
-from proxy.server.status_findings import level_of
 from proxy.upstream.endpoints import EndpointHealth, EndpointState
 
 NOW = 1_700_000_000.0

@@ -11,8 +11,8 @@ from yarl import URL
 
 from proxy.oci.errors import DigestInvalid, NameInvalid, Unsupported
 from proxy.oci.request import Operation
-from proxy.server.asked import TARGET_REMEMBERED, Asked
-from proxy.server.framing import NodeRequest
+from proxy.server.app import TARGET_REMEMBERED, Asked
+from proxy.server.listener.framing import NodeRequest
 
 TARGET = "/v2/library/app/manifests/1?ns=docker.io"
 Make = Callable[..., NodeRequest]

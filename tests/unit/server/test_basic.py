@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
-from proxy.server.basic import CredentialInvalid, OtherScheme, client_login, identity_login, parse_basic, parse_bearer
+from proxy.server.clients.checks import (
+    CredentialInvalid,
+    OtherScheme,
+    client_login,
+    identity_login,
+    parse_basic,
+    parse_bearer,
+)
 
 PRINTABLE = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"]), max_size=30)
 

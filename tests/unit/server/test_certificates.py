@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from proxy.config.listener import ListenerTls
-from proxy.server.certificates import PEM_LIMIT, judge
+from proxy.server.listener.tls import PEM_LIMIT, judge
 
 NAME = "proxy.example"
 LISTENER = ("listeners", 0, "tls")

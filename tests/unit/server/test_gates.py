@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
-from proxy.server.gates import ConnectionLimit, Gates, HeldBodies, RequestLimit, UnansweredBytes
+from proxy.server.listener.limits import ConnectionLimit, Gates, HeldBodies, RequestLimit, UnansweredBytes
 
 FIRST, SECOND = b"a" * 60, b"b" * 60
 CLIENTS = "abcd"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.server.reading import PROBE_STEP, SpanReader
+from proxy.server.send import PROBE_STEP, SpanReader
 from proxy.store.blobs import StoreError
 from proxy.store.file_content import FileContent
 from proxy.store.memory import MemoryContent

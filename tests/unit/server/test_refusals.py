@@ -13,13 +13,11 @@ from proxy.oci.errors import (
     UpstreamUnavailable,
 )
 from proxy.oci.request import parse_request
-from proxy.server.advice import ADVICE, advice
-from proxy.server.framing import Malformed
-from proxy.server.gates import Overloaded
+from proxy.server.listener.framing import Malformed
+from proxy.server.listener.limits import Overloaded
 from proxy.server.record import RequestRecord
-from proxy.server.refusals import CUT, KEPT, Refusal, Refusals
-from proxy.server.shown import SHOWN_LIMIT
-from proxy.upstream.failure import CredentialUnreadable, RealmUntrusted, TlsFailed
+from proxy.server.refusals import ADVICE, CUT, KEPT, SHOWN_LIMIT, Refusal, Refusals, advice
+from proxy.upstream.errors import CredentialUnreadable, RealmUntrusted, TlsFailed
 from tests.unit.routing.support import table
 
 RULES = """

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from proxy.pull.progress import ContentSpan
-from proxy.server.sending import TURN, SpanSender
+from proxy.pull.blobs.live import ContentSpan
+from proxy.server.send import TURN, SpanSender
 from proxy.store.blobs import StoreError
 from proxy.store.file_content import FileContent
 

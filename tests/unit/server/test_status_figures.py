@@ -5,8 +5,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from proxy.server.status import Unkept
-from proxy.server.status_figures import Samples, certificates, figures, unkept
+from proxy.server.status.look import Samples, certificates, figures, unkept
+from proxy.server.status.values import Unkept
 
 
 def test_nothing_counted_yet() -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.server.status import Certificate, Level, Notice, Reload, Status, StoreFill, Unkept, UpstreamStatus
-from proxy.server.status_findings import REFUSALS, SOON_SECONDS, UNKEPT_SECONDS, judged, level_of
-from proxy.server.status_page import headline
-from proxy.store.trouble import REASONS
+from proxy.server.status.findings import REFUSALS, SOON_SECONDS, UNKEPT_SECONDS, judged, level_of
+from proxy.server.status.page import headline
+from proxy.server.status.values import Certificate, Level, Notice, Reload, Status, StoreFill, Unkept, UpstreamStatus
+from proxy.store.disk import REASONS
 from proxy.upstream.endpoints import EndpointState
 from tests.unit.server.statuses import NOW, process, status, upstream
 

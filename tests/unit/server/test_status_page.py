@@ -7,11 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from proxy.server.status import Certificate, Links, ListenerStatus, Reload, StoreFill
-from proxy.server.status_explain import CLIENT_LIMIT, IMAGE_LIMIT, Box, explained
-from proxy.server.status_findings import judged
-from proxy.server.status_page import Page
-from proxy.server.status_words import clock, count, percent, size, span
+from proxy.server.status.findings import judged
+from proxy.server.status.look import CLIENT_LIMIT, IMAGE_LIMIT, Box, explained
+from proxy.server.status.page import Page, clock, count, percent, size, span
+from proxy.server.status.values import Certificate, Links, ListenerStatus, Reload, StoreFill
 from proxy.upstream.endpoints import EndpointState
 from tests.unit.routing.support import loaded
 from tests.unit.server.statuses import NOW, process, refusal, status, upstream

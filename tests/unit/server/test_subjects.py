@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server.subjects import is_allowed, subject_name
+from proxy.server.clients.known_clients import is_allowed, subject_name
 
 
 def certificate(*common: object, alternative: tuple[tuple[str, object], ...] = ()) -> dict[str, Any]:

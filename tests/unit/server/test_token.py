@@ -10,16 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from proxy.auth.key_file import KeyFile
-from proxy.auth.sealed import SealingKeys
-from proxy.auth.sealed_payload import Binding, Sealed
+from proxy.auth.inward.sealed_tokens import Binding, KeyFile, Sealed, SealingKeys
 from proxy.config.listener import Clients
 from proxy.oci.challenge import parse_challenges
 from proxy.oci.errors import Denied, NameInvalid, RegistryError, Unauthorized
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 from proxy.routing.table import RouteTable
-from proxy.server.token import BearerError, TokenAnswer, TokenEndpoint, binding
-from proxy.server.token_request import ClientTokenRequest, TokenAsk
+from proxy.server.clients.token_endpoint import (
+    BearerError,
+    ClientTokenRequest,
+    TokenAnswer,
+    TokenAsk,
+    TokenEndpoint,
+    binding,
+)
 from tests.unit.routing.support import table
 
 KEY = "sealing-key-of-the-tests-0123456789"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.oci.errors import NameInvalid, Unauthorized, Unsupported
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
-from proxy.server.token_request import ClientTokenRequest, TokenAsk, parse_token_request
+from proxy.server.clients.token_endpoint import ClientTokenRequest, TokenAsk, parse_token_request
 
 ROBOT = Login("robot", LoginKind.PASSWORD, "robot", "p:w")
 REFRESH = Login("identity token", LoginKind.IDENTITY_TOKEN, "", "refresh")

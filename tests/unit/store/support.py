@@ -25,7 +25,7 @@ from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind
 from proxy.store.lease import Lease
-from proxy.store.tidy import sweep
+from proxy.store.maintenance import sweep
 layout = Layout(Path(sys.argv[1]))
 """
 

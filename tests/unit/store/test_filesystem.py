@@ -16,7 +16,7 @@ from proxy.store.files import PIECES_LIMIT
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
-from proxy.store.tidy import sweep
+from proxy.store.maintenance import sweep
 from tests.cache.serving import eventually
 from tests.unit.store.support import descriptors, made, modes, opened, put
 

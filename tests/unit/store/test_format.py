@@ -9,7 +9,7 @@ from proxy.store.blobs import StoreError
 from proxy.store.files import locked_file
 from proxy.store.format import FORMAT, Replaced, open_folder
 from proxy.store.layout import Layout
-from proxy.store.tidy import tidy
+from proxy.store.maintenance import tidy
 from tests.unit.store.support import made, modes, process, put_file, said
 
 

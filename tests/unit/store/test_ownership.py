@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy.store.blobs import StoreError
-from proxy.store.format import open_folder
+from proxy.store.format import exposure, open_folder
 from proxy.store.layout import Layout
-from proxy.store.ownership import exposure
 from tests.unit.store.support import made, modes
 
 pytestmark = pytest.mark.security

@@ -10,7 +10,7 @@ from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index, Totals
 from proxy.store.layout import Layout
-from proxy.store.verify import verify_all
+from proxy.store.maintenance import verify_all
 from tests.fakes.proxy import metric
 from tests.unit.store.support import made, opened, put, put_file, replaced_at_first_read
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from proxy.oci.reference import Digest
-from proxy.store import small
+from proxy.store import disk as small
 from proxy.store.blobs import StoreError
+from proxy.store.disk import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
 from proxy.store.layout import Layout
-from proxy.store.small import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
 from tests.unit.store.support import made
 
 DATA = [f"content {number}".encode() for number in range(AT_ONCE + 3)]
@@ -122,7 +122,7 @@ async def test_a_slow_disk_gets_more_threads_and_not_any_number(
     reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests, disk = [stored(layout, data) for data in DATA[: TURNS_LIMIT + 2]], SlowDisk(monkeypatch)
-    monkeypatch.setattr("proxy.store.small.SLOW_SECONDS", -1.0)
+    monkeypatch.setattr("proxy.store.disk.SLOW_SECONDS", -1.0)
     async with asyncio.TaskGroup() as tasks:
         asked = []
         for number, digest in enumerate(digests):

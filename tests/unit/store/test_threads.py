@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from proxy.store import threads
+from proxy.store import disk as threads
 from proxy.store.blobs import StoreError
-from proxy.store.threads import TimedThreads, answered, to_the_end
+from proxy.store.disk import TimedThreads, answered, to_the_end
 from proxy.transport.singleflight import Background
 
 

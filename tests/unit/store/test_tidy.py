@@ -7,7 +7,7 @@ import pytest
 from proxy.oci.reference import Digest
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease
-from proxy.store.tidy import sweep, tidy
+from proxy.store.maintenance import sweep, tidy
 from tests.unit.store.support import descriptors, ended, made, process, put_file, said
 
 

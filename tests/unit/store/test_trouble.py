@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from proxy.store.blobs import StoreError
-from proxy.store.trouble import REASONS, translated
+from proxy.store.disk import REASONS, translated
 
 CODES = {
     errno.ENOSPC: "enospc",

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store import writeback
-from proxy.store.writeback import STEP, Writeback
+from proxy.store import files as writeback
+from proxy.store.files import STEP, Writeback
 
 PIECE = 8 * 1024 * 1024
 

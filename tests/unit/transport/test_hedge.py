@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.transport.hedge import hedged
+from proxy.transport.retry import hedged
 from proxy.transport.singleflight import Background
 
 SOON, NEVER = 0.01, 3600.0

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from proxy.transport import limits
-from proxy.transport.fair import CLIENT, Requesters
+from proxy.transport.fair_queue import CLIENT, Requesters
 from proxy.transport.limits import CountedHostLimit, HostLimit, HostPlace, QueueFull, Size
 from tests.fakes.proxy import metric
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.transport import resolving
-from proxy.transport.addresses import NAMED_LOOKUPS, JudgingResolver, Network
-from proxy.transport.resolving import NameLookups, TooManyLookups
+from proxy.transport import addresses as resolving
+from proxy.transport.addresses import NAMED_LOOKUPS, JudgingResolver, NameLookups, Network, TooManyLookups
 
 ADDRESS = "8.8.8.8"
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from proxy.transport.clock import STEP_SECONDS, Attempt, UpstreamSilent, at_upstream, limited, measured
 from proxy.transport.singleflight import Background, SingleFlight
-from proxy.transport.upstream_time import STEP_SECONDS, Attempt, UpstreamSilent, at_upstream, limited, measured
 
 LONG = 1000.0
 STEPS = 5

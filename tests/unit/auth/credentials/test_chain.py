@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from proxy.auth.credentials.chain import LOGINS_LIMIT, CredentialChain
-from proxy.auth.credentials.source import CredentialError
+from proxy.auth.outward.credential_chain import LOGINS_LIMIT, CredentialChain
+from proxy.auth.outward.credentials import CredentialError
 from proxy.config.address import Origin
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 

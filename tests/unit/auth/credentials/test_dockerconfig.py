@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.credentials import dockerconfig
-from proxy.auth.credentials.dockerconfig import DockerConfigSource, _parse
-from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.source import CredentialError
+from proxy.auth.outward import credentials as dockerconfig
+from proxy.auth.outward.credentials import CredentialError, DockerConfigSource, HelperSource, _parse
 from proxy.config.address import Origin
-from proxy.config.file_state import FileState
+from proxy.config.files import FileState
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
 

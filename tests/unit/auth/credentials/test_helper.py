@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.credentials import helper
-from proxy.auth.credentials.helper import HelperSource, _parse
-from proxy.auth.credentials.source import CredentialError
+from proxy.auth.outward import credentials as helper
+from proxy.auth.outward.credentials import CredentialError, HelperSource, _parse_answer
 from proxy.config.address import Origin
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
@@ -178,4 +177,4 @@ async def test_closing_the_application_kills_a_helper_that_runs(programs: Path) 
 @given(st.binary(max_size=60), st.integers(-20, 255))
 def test_no_output_raises_anything_but_credential_error(output: bytes, status: int) -> None:
     with contextlib.suppress(CredentialError):
-        assert _parse("docker-credential-test", "r.example", output, status) == ()
+        assert _parse_answer("docker-credential-test", "r.example", output, status) == ()

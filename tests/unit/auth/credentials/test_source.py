@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.credentials.source import is_text
+from proxy.auth.outward.credentials import is_text
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 
 TEXTS = st.text("ab:|\x00", max_size=4)

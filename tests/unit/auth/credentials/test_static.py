@@ -6,14 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.credentials.dockerconfig import DockerConfigSource
-from proxy.auth.credentials.helper import HelperSource
-from proxy.auth.credentials.source import CredentialError
-from proxy.auth.credentials.static import StaticSource
+from proxy.auth.outward.credential_chain import StaticSource
+from proxy.auth.outward.credentials import CredentialError, DockerConfigSource, HelperSource
 from proxy.config.address import Origin
-from proxy.config.credential_names import matches
+from proxy.config.credentials import SecretReader, matches
 from proxy.config.load import parse_config
-from proxy.config.secrets import SecretReader
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
 

@@ -1,0 +1,1 @@
+"""Authentication of clients: users, and tokens that we issue ourselves."""

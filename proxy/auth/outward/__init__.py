@@ -1,0 +1,1 @@
+"""Authorization towards registries: credentials, token servers, tokens."""

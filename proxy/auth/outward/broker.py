@@ -1,0 +1,227 @@
+"""The token broker: one grant per (host, realm, service, credential, scope), asked for once however many wait."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache, TLRUCache, TTLCache
+
+from proxy.auth.outward.exchange import (
+    Failures,
+    Grant,
+    GrantKey,
+    Method,
+    TokenRefused,
+    TokenRequest,
+    TokenUnavailable,
+    basic_authorization,
+    exchange,
+    other_method_may_work,
+)
+from proxy.auth.outward.realm import RealmRefused, judge_realm
+from proxy.config.address import Origin
+from proxy.config.model import Config
+from proxy.observe.metrics import SCOPES, TOKEN_DURATION, TOKEN_REQUESTS, UPSTREAM_ERRORS, Bound
+from proxy.observe.tracing import span
+from proxy.oci.challenge import BASIC, Challenge
+from proxy.oci.login import Login, LoginKind
+from proxy.oci.scope import outward_scope, parse_scopes
+from proxy.routing.table import Target
+from proxy.transport.session import Sessions
+from proxy.transport.singleflight import Background, SingleFlight
+
+GRANTS_LIMIT = 20_000
+"""Most grants that are kept."""
+RENEWAL_SECONDS = 5.0
+"""How long after one attempt to renew a grant ahead of its end the next one comes, if it failed."""
+CHALLENGES_LIMIT = 20_000
+"""Most (host, repository) pairs whose challenge is remembered."""
+
+_TOKENS, _DURATIONS = Bound(TOKEN_REQUESTS), Bound(TOKEN_DURATION)
+_logger = logging.getLogger(__name__)
+
+
+class NoLogin(Exception):
+    """The upstream asks for a password, and none is configured; the message says where to put one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asks for a token and for what: one target of one upstream, with one credential."""
+
+    target: Target
+    upstream: str
+    login: Login
+    identity: str
+    """By which its grants are kept apart."""
+    longest_use: float = math.inf
+    """Seconds for which a grant is used at the most, whatever its server says."""
+    is_client: bool = False
+    """The credential is the client's own."""
+
+    @property
+    def host(self) -> Origin:
+        """The endpoint's origin."""
+        return self.target.endpoint.origin
+
+    @property
+    def learned_key(self) -> tuple[Origin, str]:
+        """What a challenge is remembered for; the realm may depend on the repository (Artifactory)."""
+        return self.host, self.target.repository
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A value for the Authorization header; `key` tells which grant it is, None for Basic."""
+
+    header: str = field(repr=False)
+    key: GrantKey | None
+    fetched_at: float
+    expires_at: float = math.inf
+    """On the monotonic clock; never for Basic."""
+
+
+class Broker:
+    """Gives Authorization headers, from memory where it can."""
+
+    def __init__(self, config: Config, sessions: Sessions, background: Background) -> None:
+        self._config = config
+        self._sessions = sessions
+        self._grants: TLRUCache[GrantKey, Grant] = TLRUCache(
+            GRANTS_LIMIT, ttu=lambda _key, grant, _now: grant.expires_at, timer=time.monotonic
+        )
+        self._challenges: LRUCache[tuple[Origin, str], Challenge] = LRUCache(CHALLENGES_LIMIT)
+        self._methods: dict[Origin, Method] = {}  # by realm; realms are judged, so there are few
+        self._flights: SingleFlight[GrantKey, Grant] = SingleFlight(background)
+        self._failures = Failures()
+        self._renewals: TTLCache[GrantKey, bool] = TTLCache(GRANTS_LIMIT, RENEWAL_SECONDS)
+
+    async def remembered(self, asker: Requester) -> Authorization | None:
+        """What the host is known to want; None where it has not been asked yet and may want nothing.
+
+        Raises as `answer` does.
+        """
+        basic_only = self._config.host(asker.host).token_method == "basic"  # noqa: S105 - a method, not a secret
+        if basic_only and asker.login.kind is LoginKind.PASSWORD:
+            return _basic(asker)
+        challenge = self._challenges.get(asker.learned_key)
+        return None if challenge is None else await self._authorize(asker, challenge)
+
+    async def answer(self, asker: Requester, challenge: Challenge) -> Authorization:
+        """Answer a challenge, and remember it.
+
+        Raises RealmRefused, TokenRefused, TokenUnavailable and NoLogin.
+        """
+        authorization = await self._authorize(asker, challenge, fresh=True)
+        self._challenges[asker.learned_key] = challenge
+        return authorization
+
+    def drop(self, authorization: Authorization) -> None:
+        """Forget a grant that the upstream no longer takes."""
+        if authorization.key is not None:
+            current = self._grants.get(authorization.key)
+            if current is not None and current.fetched_at == authorization.fetched_at:
+                del self._grants[authorization.key]
+
+    async def _authorize(self, asker: Requester, challenge: Challenge, *, fresh: bool = False) -> Authorization:
+        if challenge.scheme == BASIC:
+            return _basic(asker)
+        request = self._request(asker, challenge, count=fresh)
+        key = GrantKey(asker.host, str(request.url), request.service, asker.identity, request.scope)
+        grant = await self._grant(key, request, asker.longest_use)
+        return Authorization(f"Bearer {grant.token}", key, grant.fetched_at, grant.expires_at)
+
+    async def _grant(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
+        grant = self._grants.get(key)
+        if grant is not None and grant.is_valid:
+            _TOKENS[request.upstream, "cached"].inc()
+            if grant.is_due and key not in self._renewals:
+                self._renewals[key] = True
+                self._flights.launch(key, lambda: self._fetch(key, request, longest))
+            return grant
+        failure = self._failures.get(key)
+        if failure is not None:
+            _count_failure(request, failure)
+            raise failure
+        if self._flights.is_flying(key):
+            _TOKENS[request.upstream, "joined"].inc()
+        return await self._flights.run(key, lambda: self._fetch(key, request, longest))
+
+    async def _fetch(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
+        try:
+            name = request.realm_origin.authority
+            with _DURATIONS[request.upstream,].time(), span("token", upstream=request.upstream, server=name):
+                grant = (await self._exchange(request)).limited(longest)
+        except (TokenRefused, TokenUnavailable) as error:
+            _count_failure(request, error)
+            self._failures.add(key, error)
+            raise
+        _TOKENS[request.upstream, "fetched"].inc()
+        _logger.debug("token for %s from %s", request.scope, request.realm_origin.authority)
+        self._grants[key] = grant
+        return grant
+
+    async def _exchange(self, request: TokenRequest) -> Grant:
+        """Ask by the method that the realm is known for, else GET and, where that is refused, POST."""
+        method = self._known_method(request)
+        if method is not None:
+            return await exchange(self._sessions, request, method)
+        try:
+            grant = await exchange(self._sessions, request, "get")
+        except TokenRefused as refusal:
+            if request.login.kind is not LoginKind.PASSWORD or not other_method_may_work(refusal):
+                raise
+            try:
+                grant = await exchange(self._sessions, request, "post")
+            except (TokenRefused, TokenUnavailable):
+                raise refusal from None  # GET is what most servers know: its status says more
+            self._methods[request.realm_origin] = "post"
+        else:
+            self._methods[request.realm_origin] = "get"
+        return grant
+
+    def _known_method(self, request: TokenRequest) -> Method | None:
+        if request.login.kind is LoginKind.IDENTITY_TOKEN:
+            return "post"
+        if request.login.kind is LoginKind.ANONYMOUS:
+            return "get"
+        configured = self._config.host(request.host).token_method
+        if configured in ("get", "post"):
+            return "get" if configured == "get" else "post"
+        return self._methods.get(request.realm_origin)
+
+    def _request(self, asker: Requester, challenge: Challenge, *, count: bool) -> TokenRequest:
+        trusted = frozenset(Origin.parse(realm) for realm in self._config.host(asker.host).realms)
+        try:
+            url, realm_origin = judge_realm(challenge.realm, asker.host, trusted)
+        except RealmRefused:
+            UPSTREAM_ERRORS.labels(asker.upstream, "realm_blocked").inc()
+            raise
+        outward = outward_scope(
+            asker.target.repository,
+            parse_scopes(challenge.scope),
+            from_challenge=asker.target.scope == "challenge",
+        )
+        if count:
+            replaced = "replaced" if outward.dropped else "added"
+            SCOPES.labels(asker.upstream, "kept" if outward.kept else replaced).inc()
+            SCOPES.labels(asker.upstream, "dropped").inc(len(outward.dropped))
+            _logger.debug("scope of %s: challenged %r, asked for %s", asker.host, challenge.scope, outward.asked)
+        return TokenRequest(
+            url, realm_origin, asker.host, challenge.service, outward.asked, asker.login, asker.upstream
+        )
+
+
+def _count_failure(request: TokenRequest, error: TokenRefused | TokenUnavailable) -> None:
+    """A token is not to be had: just now, or for a while by what is remembered; both keep somebody from pulling."""
+    _TOKENS[request.upstream, "denied" if isinstance(error, TokenRefused) else "error"].inc()
+
+
+def _basic(asker: Requester) -> Authorization:
+    if asker.login.kind is not LoginKind.PASSWORD:
+        raise NoLogin(
+            f"{asker.host.authority} asks for a user name and password and there is none: "
+            f'set hosts."{asker.host.authority}".credentials'
+        )
+    return Authorization(basic_authorization(asker.login), None, 0.0)

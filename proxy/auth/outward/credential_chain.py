@@ -1,0 +1,69 @@
+"""All credential sources in order: the host's own list in the configuration, then the Docker config files."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proxy.auth.outward.credentials import CredentialError, CredentialSource, DockerConfigSource, HelperSource
+from proxy.config.address import Origin
+from proxy.config.credentials import SecretError, SecretReader, credential_name, credentials_for
+from proxy.config.model import Config, Credential
+from proxy.oci.login import ANONYMOUS, Login, LoginKind
+
+
+@dataclass(frozen=True, slots=True)
+class StaticSource:
+    """The `credentials` lists of `hosts`."""
+
+    config: Config
+    secrets: SecretReader
+    helpers: HelperSource
+    docker_configs: dict[str, DockerConfigSource]
+    """By the path of the file, as the configuration names it."""
+
+    async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
+        """The host's credentials for a repository, the longest `repositories` match first; raises CredentialError."""
+        found: list[Login] = []
+        for item in credentials_for(self.config, origin, repository):
+            found += await self._logins(item, origin, repository)
+        return found
+
+    async def _logins(self, item: Credential, origin: Origin, repository: str) -> Sequence[Login]:
+        if item.helper is not None:
+            return await self.helpers.ask(item.helper, origin)
+        if item.docker_config_file is not None:
+            return await self.docker_configs[item.docker_config_file].logins(origin, repository)
+        return [await asyncio.to_thread(self._login, item, origin)]
+
+    def _login(self, item: Credential, origin: Origin) -> Login:
+        try:
+            secret = self.secrets.read(item)
+        except SecretError as error:
+            raise CredentialError(f"hosts.{origin.authority}.credentials: {error}") from None
+        if secret is None:
+            raise CredentialError(f"hosts.{origin.authority}.credentials: no secret is configured")
+        kind = LoginKind.IDENTITY_TOKEN if item.username is None else LoginKind.PASSWORD
+        return Login(credential_name(item), kind, item.username or "", secret.value)
+
+
+LOGINS_LIMIT = 8
+"""Most credentials that are tried for one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialChain:
+    """Asks each source in turn."""
+
+    sources: tuple[CredentialSource, ...]
+
+    async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
+        """Every credential for an upstream repository; `ANONYMOUS` alone where there is none.
+
+        Where credentials are configured and refused, we do not go on without any: a wrong password must be seen.
+        Raises CredentialError.
+        """
+        found: dict[str, Login] = {}
+        for source in self.sources:
+            for login in await source.logins(origin, repository):
+                found.setdefault(login.identity, login)
+        return tuple(found.values())[:LOGINS_LIMIT] or (ANONYMOUS,)

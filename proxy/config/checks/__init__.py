@@ -1,0 +1,1 @@
+"""What a configuration of the right shape can still have wrong."""

@@ -1,0 +1,151 @@
+"""What a configuration of the right shape can still have wrong."""
+
+from collections.abc import Iterator
+
+from proxy.config.address import EndpointAddress, Origin, default_endpoint
+from proxy.config.checks.access import check_access
+from proxy.config.checks.listeners import check_listeners, is_loopback, split_address
+from proxy.config.checks.rules import check_rules
+from proxy.config.errors import Findings, KeyPath, setting_name
+from proxy.config.model import ANY, Config, Registry, Rewrite
+
+SERIES_LIMIT = 50
+"""Most registries, and most rewrite rules, that the metrics are meant for; more work, and are warned of."""
+_OF_REGISTRY = 140
+"""About so many series a registry has."""
+
+
+def check_size(config: Config, findings: Findings) -> None:
+    """Warn of more registries or rules than the metrics are meant for."""
+    registries = len(config.registries)
+    if registries > SERIES_LIMIT:
+        findings.warning_at_key(
+            ("registries",),
+            f"{registries} registries: each adds about {_OF_REGISTRY} series to the metrics, and more than "
+            f'{SERIES_LIMIT} are many for Prometheus. Let "*" serve those that need no settings of their own',
+        )
+    rules = sum(map(_rules, config.registries.values()))
+    if rules > SERIES_LIMIT:
+        findings.warning_at_key(
+            ("registries",),
+            f"{rules} rewrite rules: each adds a series to the metrics, and more than {SERIES_LIMIT} are hard to "
+            "oversee. A pattern with groups can do the work of many",
+        )
+
+
+def _rules(registry: Registry) -> int:
+    return len(registry.rewrites) + sum(len(endpoint.rewrites or ()) for endpoint in registry.endpoints)
+
+
+UNUSED_HOST = "no endpoint is on this host"
+"""How the warning of an entry of `hosts` that nothing uses begins."""
+
+_ANY_ADDRESS = {"", "0.0.0.0", "::"}
+
+
+def validate(config: Config, findings: Findings) -> None:
+    """Report what is wrong, or probably not meant, across the sections of a configuration."""
+    validate_servers(config, findings)
+    for name, registry in config.registries.items():
+        check_rules(name, registry, findings)
+    check_access(config, findings)
+    check_size(config, findings)
+
+
+def validate_servers(config: Config, findings: Findings) -> None:
+    """The same, the rules of registries excepted."""
+    _check_addresses(config, findings)
+    check_listeners(config, findings)
+    for name, registry in config.registries.items():
+        _check_registry(config, name, registry, findings)
+    _check_hosts(config, findings)
+
+
+def _check_addresses(config: Config, findings: Findings) -> None:
+    taken: list[tuple[str, int, KeyPath]] = []
+    for path, address in _addresses(config):
+        host, port = split_address(address)
+        users = (user for known, other, user in taken if port == other and port != 0 and _overlap(host, known))
+        if (user := next(users, None)) is not None:
+            findings.error(path, f"{address} is taken by {setting_name(user)}: give it another port")
+        taken.append((host, port, path))
+
+
+def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    for index, listener in enumerate(config.listeners):
+        yield ("listeners", index, "address"), listener.address
+    if config.admin is not None:
+        yield ("admin", "address"), config.admin.address
+        if config.admin.metrics_address is not None:
+            yield ("admin", "metricsAddress"), config.admin.metrics_address
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or bool(_ANY_ADDRESS & {one, other})
+
+
+def _check_registry(config: Config, name: str, registry: Registry, findings: Findings) -> None:
+    path: KeyPath = ("registries", name)
+    if name == ANY and not registry.endpoints:
+        findings.error(path, 'the registry "*" needs endpoints: without them any name would become an address')
+    seen: set[tuple[EndpointAddress, tuple[Rewrite, ...] | None]] = set()
+    for index, endpoint in enumerate(registry.endpoints):
+        where: KeyPath = (*path, "endpoints", index)
+        where = (*where, "url") if findings.positions.has(*where, "url") else where
+        address = endpoint.address
+        if (address, endpoint.rewrites) in seen:
+            findings.warning(where, f"{address} is listed twice: the second one is of no use")
+        seen.add((address, endpoint.rewrites))
+        _check_endpoint(config, address, where, findings)
+
+
+def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, findings: Findings) -> None:
+    if any(_is_own(address.origin, listener.address) for listener in config.listeners):
+        findings.error(path, f"{address.origin} is this proxy itself: name the registry that it is to ask")
+    if "v2" not in address.root.split("/"):
+        findings.warning(
+            path,
+            f"the path {address.root} replaces /v2: requests go to {address}/<repository>/... "
+            f"If {address.root} is a prefix of repositories, write {address.origin}/v2{address.root}",
+        )
+    exposed = config.host(address.origin).credentials or config.docker_config_files
+    if address.origin.scheme == "http" and exposed and not is_loopback(address.origin.host):
+        findings.warning(path, f"credentials for {address.origin.authority} cross the network in plain text: use https")
+
+
+def _is_own(origin: Origin, listener: str) -> bool:
+    """Whether an endpoint is one of our listeners, as far as the names tell."""
+    host, port = split_address(listener)
+    same_host = origin.host == host or (is_loopback(origin.host) and (host in _ANY_ADDRESS or is_loopback(host)))
+    return origin.port == port and same_host
+
+
+def _check_hosts(config: Config, findings: Findings) -> None:
+    used = {key for origin in _origins(config) if (key := _host_key(config, origin)) is not None}
+    for name in config.hosts:
+        if name not in used and name != ANY:
+            findings.warning_at_key(("hosts", name), f"{UNUSED_HOST}: nothing uses it{_host_advice(name)}")
+
+
+def _host_advice(name: str) -> str:
+    if name in {"docker.io", "index.docker.io"}:
+        return " (the host of docker.io's images is registry-1.docker.io)"
+    return ""
+
+
+def _origins(config: Config) -> Iterator[Origin]:
+    """Every server that the configuration names: endpoints, token servers, storage."""
+    for name, registry in config.registries.items():
+        if not registry.endpoints and name != ANY:
+            yield default_endpoint(name).origin
+        for endpoint in registry.endpoints:
+            yield endpoint.address.origin
+    for host in config.hosts.values():
+        for url in (*host.realms, *host.redirects):
+            yield Origin.parse(url)
+
+
+def _host_key(config: Config, origin: Origin) -> str | None:
+    """The entry of `hosts` that `Config.host` takes for an origin."""
+    keys = (f"{origin.authority_host}:{origin.port}", origin.authority)
+    return next((key for key in keys if key in config.hosts), None)

@@ -1,0 +1,181 @@
+"""Credentials of the configuration: which one is for which repository, and the secrets that they name."""
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from pydantic import SecretStr
+
+from proxy.config.address import Origin
+from proxy.config.files import FileState, state_in
+from proxy.config.model import Config, Credential
+
+
+def credentials_for(config: Config, origin: Origin, repository: str) -> Sequence[Credential]:
+    """The credentials of a host for an upstream repository, the longest `repositories` match first."""
+    matching = [item for item in config.host(origin).credentials if matches(item.repositories, repository)]
+    return sorted(matching, key=lambda item: -specificity(item.repositories))
+
+
+def credential_names(config: Config, origin: Origin, repository: str) -> Sequence[str]:
+    """The names of all credentials that would be tried, in order."""
+    return [credential_name(item) for item in credentials_for(config, origin, repository)] + [
+        f"{path} (if it has an entry)" for path in config.docker_config_files
+    ]
+
+
+def credential_name(item: Credential) -> str:
+    """What people see of a credential: its user or kind, and what it is for; never a secret."""
+    if item.helper is not None:
+        return f"docker-credential-{item.helper}"
+    who = item.docker_config_file or item.username or "identity token"
+    return who if item.repositories == "**" else f"{who} (for {item.repositories})"
+
+
+def matches(pattern: str, repository: str) -> bool:
+    """Whether a `repositories` pattern covers a repository: `*` is one segment, `**` any number, none included."""
+    return _compile(pattern).fullmatch(repository) is not None
+
+
+def specificity(pattern: str) -> int:
+    """How much of a pattern is literal, in characters."""
+    return len(pattern.replace("*", ""))
+
+
+@lru_cache(maxsize=1024)
+def _compile(pattern: str) -> re.Pattern[str]:
+    words = {"/**": "(?:/.*)?", "**": ".*", "*": "[^/]*"}
+    parts = re.split(r"(/\*\*|\*\*|\*)", pattern)
+    return re.compile("".join(words.get(part) or re.escape(part) for part in parts))
+
+
+MAX_SECRET_SIZE = 64 << 10
+"""Bytes of a secret file."""
+MAX_CACHED = 4096
+"""Files that are remembered; more are read each time."""
+
+
+class SecretError(Exception):
+    """A secret that cannot be read; says which setting, why and what to do, never the value."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        self.setting = setting
+        super().__init__(f"{setting}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret value, and the setting that it comes from."""
+
+    value: str = field(repr=False)
+    setting: str
+
+    def __str__(self) -> str:
+        """Only where it comes from."""
+        return f"<{self.setting}>"
+
+
+class SecretReader:
+    """Reads secrets, and a file again only after it has changed; safe to call from several threads."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._files: dict[str, tuple[FileState, str]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, credential: Credential) -> Secret | None:
+        """The password or identity token of a credential as it is now; None for docker configs and helpers.
+
+        Blocks for one `stat`, and for a read of at most 64 KiB after a change. Raises SecretError.
+        """
+        for setting, value in _inline(credential):
+            if value is not None:
+                return Secret(value.get_secret_value(), setting)
+        for setting, path in _files(credential):
+            if path is not None:
+                return Secret(self._file(setting, path), setting)
+        for setting, variable in _variables(credential):
+            if variable is not None:
+                return Secret(self._variable(setting, variable), setting)
+        return None
+
+    def _file(self, setting: str, path: str) -> str:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise SecretError(setting, f"{path}: {_reason(error)}") from None
+        try:
+            return self._opened(setting, path, descriptor)
+        except OSError as error:
+            raise SecretError(setting, f"{path}: {_reason(error)}") from None
+        finally:
+            os.close(descriptor)
+
+    def _opened(self, setting: str, path: str, descriptor: int) -> str:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory: name the file in it" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise SecretError(setting, f"{path} is {kind}")
+        stamp = state_in(status)
+        with self._lock:
+            known = self._files.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        value = _decode(setting, path, _read(descriptor))
+        with self._lock:
+            if len(self._files) < MAX_CACHED or path in self._files:
+                self._files[path] = (stamp, value)
+        return value
+
+    def _variable(self, setting: str, variable: str) -> str:
+        value = self._environment.get(variable)
+        if not value:
+            state = "is not set" if value is None else "is empty"
+            raise SecretError(setting, f"the environment variable {variable} {state}")
+        return value
+
+
+def _inline(credential: Credential) -> tuple[tuple[str, SecretStr | None], ...]:
+    return ("password", credential.password), ("identityToken", credential.identity_token)
+
+
+def _files(credential: Credential) -> tuple[tuple[str, str | None], ...]:
+    return ("passwordFile", credential.password_file), ("identityTokenFile", credential.identity_token_file)
+
+
+def _variables(credential: Credential) -> tuple[tuple[str, str | None], ...]:
+    return ("passwordEnv", credential.password_env), ("identityTokenEnv", credential.identity_token_env)
+
+
+def _read(descriptor: int) -> bytes:
+    data = b""
+    while len(data) <= MAX_SECRET_SIZE and (part := os.read(descriptor, MAX_SECRET_SIZE + 1 - len(data))):
+        data += part
+    return data
+
+
+def _decode(setting: str, path: str, data: bytes) -> str:
+    if len(data) > MAX_SECRET_SIZE:
+        raise SecretError(setting, f"{path} is larger than {MAX_SECRET_SIZE >> 10} KiB: is it a secret?")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SecretError(setting, f"{path} is not UTF-8 text") from None
+    value = text.removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise SecretError(setting, f"{path} is empty")
+    return value
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, PermissionError):
+        return "this process may not read the file: check its owner and mode"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the file cannot be read: {error.strerror}"
+    return "this is no file name"

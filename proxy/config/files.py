@@ -1,0 +1,80 @@
+"""Files of the configuration: read with a bound, and read again when their state has changed."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from proxy.config.errors import ConfigError, Position, Problem
+
+FileState = tuple[int, int, int, int]
+"""Device, inode, time of the last change in nanoseconds, and size in bytes."""
+
+
+def require_regular(file: str) -> None:
+    """Raise OSError for what is no regular file, such as a pipe: reading it might never end."""
+    mode = Path(file).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def state_of(path: str | os.PathLike[str]) -> FileState | None:
+    """The state of the file that a path leads to now, by links as Kubernetes swaps them; None without one. Blocks.
+
+    What is no regular file has no state either: a pipe changes by being read.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return state_in(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def state_in(status: os.stat_result) -> FileState:
+    """The state that a `stat` or `fstat` tells."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+MAX_FILE_SIZE = 1 << 20
+"""Bytes of a configuration file."""
+
+
+def read_source(path: Path) -> str:
+    """The text of a file; raises ConfigError if it is missing, unreadable, too large or not UTF-8."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise _failure(path, _reason(error)) from None
+    except ValueError:  # a null byte in the name
+        raise _failure(path, "this is no file name") from None
+    if len(data) > MAX_FILE_SIZE:
+        raise _failure(path, f"the file is larger than {MAX_FILE_SIZE >> 20} MiB: is it a configuration?")
+    return _decode(path, data)
+
+
+def _decode(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
+        message = "the file is not UTF-8 text from here on: save it as UTF-8"
+        raise ConfigError([Problem(Position(str(path), line, column), message)]) from None
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "this is a directory: name the file in it"
+    if isinstance(error, PermissionError):
+        return "this process may not read the file: check its owner and mode"
+    return f"the file cannot be read: {error.strerror or type(error).__name__}"
+
+
+def _failure(path: Path, message: str) -> ConfigError:
+    return ConfigError([Problem(Position(str(path)), message)])

@@ -1,0 +1,1 @@
+"""YAML to values and models, each with its place in the file."""

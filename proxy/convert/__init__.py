@@ -1,1 +1,0 @@
-"""From a node's `registries.yaml` to the proxy's configuration and the node's new file."""

@@ -1,0 +1,1 @@
+"""Blobs: stored, joined while they arrive, fetched, or passed through."""

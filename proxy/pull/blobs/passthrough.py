@@ -1,0 +1,282 @@
+"""A blob passed through without being kept: verified as far as that goes.
+
+Small ones are verified before their first byte, large ones are streamed with their tail held back.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from proxy.config.model import Timeouts
+from proxy.observe.metrics import UPSTREAM_ERRORS
+from proxy.oci.byterange import ByteRange, Span
+from proxy.oci.descriptor import MANIFEST_LIMIT
+from proxy.oci.errors import BlobUnknown, RangeInvalid, RegistryError, UpstreamDigestInvalid, UpstreamInvalid
+from proxy.oci.reference import Digest
+from proxy.oci.request import Operation
+from proxy.pull.blobs.download import Hasher
+from proxy.pull.blobs.live import Blob, DigestMismatch
+from proxy.pull.blobs.suspects import Suspects
+from proxy.pull.kinds import Kinds, examine, may_begin_manifest
+from proxy.routing.table import Route
+from proxy.transport.clock import Deadline
+from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, content_length, read_at_most, refuse_shorter
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.errors import Wrong
+from proxy.upstream.send import Ask, Opened
+
+SMALL = MANIFEST_LIMIT
+"""Blobs of more bytes are no manifests: they are streamed at once."""
+VERIFIED = 1024 * 1024
+"""Blobs up to so many bytes are verified before their first byte; more, up to SMALL, only if they may be manifests."""
+
+
+class Passing:
+    """The body that a client reads straight from an upstream, once it does."""
+
+    __slots__ = ("body",)
+
+    def __init__(self) -> None:
+        self.body: ResumingBody | None = None
+
+    def reclaim(self) -> bool:
+        """Whether the place that it holds must be released now, as others wait for it."""
+        return self.body is not None and self.body.reclaim()
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a client still lacks: from `offset` to `last` (None: the end); `hasher` has all that was sent before."""
+
+    route: Route
+    digest: Digest
+    offset: int
+    last: int | None
+    hasher: Hasher | None
+    passing: Passing
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    route: Route
+    digest: Digest
+    range: ByteRange | None = None
+
+    def ask(self, method: str = "GET") -> Ask:
+        return Ask(Operation.BLOB, f"blobs/{self.digest}", method, "*/*", self.range)
+
+
+class PassThrough:
+    """Fetches blobs and keeps nothing."""
+
+    def __init__(self, client: UpstreamClient, kinds: Kinds, suspects: Suspects, timeouts: Timeouts) -> None:
+        self._client = client
+        self._kinds = kinds
+        self._timeouts = timeouts
+        self._suspects = suspects
+
+    async def get(
+        self, route: Route, digest: Digest, wanted_range: ByteRange | None, deadline: Deadline | None = None
+    ) -> Blob:
+        """The blob or a range of it, with its body still to come; raises RegistryError."""
+        wanted = _Wanted(route, digest, wanted_range)
+        self._refuse_manifest(wanted)
+        await self._suspects.refuse_tail(route.registry, digest, wanted_range)
+        return await self._get(wanted, deadline or Deadline.after(self._timeouts.blob))
+
+    async def head(self, route: Route, digest: Digest, deadline: Deadline | None = None) -> int:
+        """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
+        wanted = _Wanted(route, digest)
+        self._refuse_manifest(wanted)
+        deadline = deadline or Deadline.after(self._timeouts.blob)
+        size = await self._client.fetch(route, wanted.ask("HEAD"), deadline, told_size)
+        if size is None or self._may_be_manifest(digest, size):
+            blob = await self._get(wanted, deadline)
+            blob.close()
+            size = size if blob.size is None else blob.size
+        if size is None:
+            raise UpstreamInvalid(f"no endpoint of {route.registry} tells the size of {digest}")
+        return size
+
+    async def _get(self, wanted: _Wanted, deadline: Deadline) -> Blob:
+        """Ask for the range, and for the whole where only the whole can tell a blob from a manifest."""
+        for ask in (wanted.ask(), replace(wanted.ask(), range=None)):
+            try:
+                blob = await self._client.fetch(wanted.route, ask, deadline, lambda opened: self._start(wanted, opened))
+            except RangeInvalid as error:
+                if ask.range is None or not self._may_be_manifest(wanted.digest, error.size):
+                    raise
+                continue
+            if blob is not None:
+                return blob
+        raise AssertionError("the answer to a request without a range is the whole blob")
+
+    def _may_be_manifest(self, digest: Digest, size: int | None) -> bool:
+        return self._kinds.known(digest) is None and (size is None or size <= SMALL)
+
+    def _refuse_manifest(self, wanted: _Wanted) -> None:
+        if self._kinds.known(wanted.digest):
+            raise BlobUnknown(f"{wanted.digest} in {wanted.route.repository} is a manifest, not a blob")
+
+    async def _start(self, wanted: _Wanted, opened: Opened) -> Blob | None:
+        """What becomes of an answer; None for a part of a small blob that has not been seen yet."""
+        if opened.response.status == 206:  # noqa: PLR2004
+            return self._start_part(wanted, opened)
+        size = content_length(opened)
+        if size is not None and size > SMALL:
+            return self._stream(wanted, opened, size, b"")
+        beginning = await read_at_most(opened, VERIFIED)
+        if len(beginning) > VERIFIED and may_begin_manifest(beginning):
+            beginning += await read_at_most(opened, SMALL - len(beginning))
+        elif len(beginning) > VERIFIED:
+            return self._stream(wanted, opened, size, beginning)
+        if len(beginning) > SMALL:
+            return self._stream(wanted, opened, None, beginning)
+        opened.close()
+        return await self._small(wanted, opened, beginning)
+
+    async def _small(self, wanted: _Wanted, opened: Opened, content: bytes) -> Blob:
+        """A whole blob in memory: verified, and refused if it is a manifest."""
+        digest = wanted.digest
+        actual, parsed = await examine(content, digest.algorithm)
+        if actual != digest:
+            UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
+            host = opened.target.endpoint.origin.authority
+            raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
+        if self._kinds.learn(digest, parsed):
+            self._refuse_manifest(wanted)
+        span = wanted.range.resolve(len(content)) if wanted.range else None
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield content[span.first : span.last + 1] if span else content
+
+        return Blob(digest, len(content), span, chunks)
+
+    def _start_part(self, wanted: _Wanted, opened: Opened) -> Blob | None:
+        span = Span.parse(opened.response.headers.get("Content-Range"))
+        host = opened.target.endpoint.origin.authority
+        if span is None or span.size is None or wanted.range is None:
+            raise Wrong(f"{host} sent a part of {wanted.digest} without saying which")
+        if self._may_be_manifest(wanted.digest, span.size):
+            opened.close()
+            return None
+        if wanted.range.resolve(span.size) != span:
+            raise Wrong(f"{host} sent another range of {wanted.digest} than was asked for")
+        body = ResumingBody(self._source(wanted), opened, span.first, span.last)
+        if span.length == span.size:  # `bytes=0-`, as containerd 2.1 always asks: the whole can be verified
+
+            async def verified() -> AsyncGenerator[bytes, None]:
+                async with aclosing(body.chunks()) as chunks, aclosing(self._verified(wanted, chunks)) as checked:
+                    async for chunk in checked:
+                        yield chunk
+
+            return Blob(wanted.digest, span.size, span, verified, close=body.close, reclaim=body.reclaim)
+        return Blob(wanted.digest, span.size, span, body.chunks, close=body.close, reclaim=body.reclaim)
+
+    def _stream(self, wanted: _Wanted, opened: Opened, size: int | None, beginning: bytes) -> Blob:
+        """A large blob, read from its start: hashed where all of it is sent, else cut to the range."""
+        last = None if size is None else size - 1
+        body = ResumingBody(self._source(wanted), opened, len(beginning), last)
+        span = wanted.range.resolve(size) if wanted.range and size is not None else None
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            whole = _prefixed(beginning, body)
+            part = self._verified(wanted, whole) if span is None else cut(whole, span)
+            async with aclosing(whole), aclosing(part):
+                async for chunk in part:
+                    yield chunk
+
+        return Blob(wanted.digest, size, span, chunks, close=body.close, reclaim=body.reclaim)
+
+    async def _verified(
+        self, wanted: _Wanted, chunks: AsyncGenerator[bytes, None], hasher: Hasher | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The chunks of a whole blob; the last one only once the digest is right. Raises DigestMismatch.
+
+        `hasher` has what was sent before.
+        """
+        hasher = hasher or wanted.digest.hasher()
+        held = b""
+        async for chunk in chunks:
+            hasher.update(chunk)
+            if held:
+                yield held
+            held = chunk
+        if hasher.hexdigest() != wanted.digest.hex:
+            UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
+            await self._suspects.add(wanted.route.registry, wanted.digest)
+            raise DigestMismatch(f"the upstream sent wrong bytes for {wanted.digest}")
+        self._kinds.learn_blob(wanted.digest)
+        yield held
+
+    async def rest(self, wanted: Rest) -> AsyncGenerator[bytes, None]:
+        """What a client still lacks, where the store has failed in the middle; raises BodyBroken.
+
+        The whole is checked where the client gets the whole: the hash of what it has is given.
+        """
+        is_whole = wanted.offset == 0 and wanted.last is None
+        asked = _Wanted(wanted.route, wanted.digest, None if is_whole else ByteRange(wanted.offset, wanted.last))
+        deadline = Deadline.after(self._timeouts.blob)
+        try:
+            body = await self._client.fetch(
+                asked.route, asked.ask(), deadline, lambda opened: self._start_rest(asked, opened)
+            )
+        except RegistryError as error:
+            raise BodyBroken(f"{wanted.digest} broke off at byte {wanted.offset}: {error.reason}") from error
+        wanted.passing.body = body
+        try:
+            chunks = body.chunks()
+            checked = chunks if wanted.hasher is None else self._verified(asked, chunks, wanted.hasher)
+            async with aclosing(chunks), aclosing(checked):
+                async for chunk in checked:
+                    yield chunk
+        finally:
+            body.close()
+
+    async def _start_rest(self, asked: _Wanted, opened: Opened) -> ResumingBody:
+        """The answer from the byte that is wanted next, also of a server that takes no ranges."""
+        first, last = (asked.range.first or 0, asked.range.last) if asked.range else (0, None)
+        if opened.response.status == 206:  # noqa: PLR2004
+            span = Span.parse(opened.response.headers.get("Content-Range"))
+            if span is None or span.first != first or (last is not None and span.last != last):
+                raise Wrong(f"{opened.target.endpoint.origin.authority} sent another range than was asked for")
+            return ResumingBody(self._source(asked), opened, first, span.last)
+        size = content_length(opened)
+        refuse_shorter(opened, first)
+        end = last if last is not None else None if size is None else size - 1
+        return ResumingBody(self._source(asked), opened, first, end, position=0)
+
+    def _source(self, wanted: _Wanted) -> BodySource:
+        ask = replace(wanted.ask(), range=None)
+        return BodySource(self._client, wanted.route, ask, self._timeouts.stall, self._timeouts.blob)
+
+
+async def _prefixed(beginning: bytes, body: ResumingBody) -> AsyncGenerator[bytes, None]:
+    if beginning:
+        yield beginning
+    async with aclosing(body.chunks()) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator[bytes, None]:
+    """The part of a stream that `span` means, for an upstream that takes no ranges; what follows is not read."""
+    offset = 0
+    async for chunk in chunks:
+        start, end = max(span.first - offset, 0), span.last + 1 - offset
+        offset += len(chunk)
+        if start < len(chunk):
+            yield chunk[start:end]
+        if offset > span.last:
+            return
+
+
+async def told_size(opened: Opened) -> int | None:
+    """The size that the answer to a HEAD tells, or to the GET of one byte that took its place."""
+    if opened.response.status == 206:  # noqa: PLR2004
+        span = Span.parse(opened.response.headers.get("Content-Range"))
+        size = span.size if span else None
+    else:
+        size = content_length(opened)
+    opened.close()
+    return size

@@ -1,0 +1,321 @@
+"""Where the bytes of a blob come from: what is stored, a download in flight, or one that is begun."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.config.model import Cache, Timeouts
+from proxy.oci.errors import (
+    BlobUnknown,
+    RegistryError,
+    UpstreamDigestInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from proxy.oci.reference import Digest
+from proxy.oci.request import Operation
+from proxy.pull.blobs.downloads import Downloads
+from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, CacheResult, ContentWrong, Progress, WriterStalled
+from proxy.pull.blobs.passthrough import SMALL, VERIFIED, PassThrough, told_size
+from proxy.pull.blobs.recovery import ATTEMPTS
+from proxy.pull.blobs.stored import Stored
+from proxy.pull.blobs.suspects import Suspects
+from proxy.pull.kinds import Kinds, may_begin_manifest, parse
+from proxy.pull.repository import repository_key, starter_of
+from proxy.routing.table import Route
+from proxy.store.blobs import StoreError
+from proxy.store.disk import answered, note_unkept
+from proxy.store.layout import Link, LinkKind
+from proxy.store.provenance import Provenance
+from proxy.store.tags import Tags
+from proxy.transport.clock import Deadline, DeadlineExceeded
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.errors import detail_of
+from proxy.upstream.send import Ask
+
+BEGINNING = 512
+"""Bytes by which a layer is told from what could be a manifest."""
+FOREIGN_SHARE = 0.5
+"""Share of its time that a client waits for a download to begin that somebody else has asked for."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobParts:
+    """What serving blobs from the store needs."""
+
+    client: UpstreamClient
+    stored: Stored
+    downloads: Downloads
+    tags: Tags
+    provenance: Provenance
+    kinds: Kinds
+    passthrough: PassThrough
+    suspects: Suspects
+    cache: Cache
+    timeouts: Timeouts
+
+
+class OthersTrouble(Exception):
+    """A download of another client, repository or process is of no use: this client has its own upstream."""
+
+
+class ServedElsewhere(Exception):
+    """A download from another registry is of no use to this client: its own registry may do better."""
+
+
+class BlobSources:
+    """Finds sources, and makes sure that they may be used."""
+
+    def __init__(self, parts: BlobParts) -> None:
+        self._parts = parts
+
+    async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, CacheResult]:
+        """Where the bytes come from, once that is known to be allowed, to be released by who gets it.
+
+        Raises RegistryError, StoreError and OthersTrouble.
+        """
+        failure: Exception = Abandoned("nothing was found")
+        is_foreign = is_own = False
+        for _ in range(ATTEMPTS):
+            progress, way = await self.find(route, digest, is_own=is_own)
+            try:
+                if await self._is_good(route, digest, progress, deadline):
+                    return progress, way
+            except ServedElsewhere as error:
+                _logger.info("%s is fetched from %s itself: %s", digest, route.registry, error)
+                progress.release()
+                is_own = True
+                continue
+            except BaseException:
+                progress.release()
+                raise
+            progress.release()
+            before, failure = failure, progress.failure or failure
+            is_foreign = progress.is_foreign(starter_of(route))
+            if not self._may_try_again(route, progress, before):
+                break
+        if is_foreign:
+            raise OthersTrouble("somebody else has asked for it, whose upstream does not have it for them")
+        if isinstance(failure, Abandoned):
+            raise OthersTrouble(str(failure))
+        raise self._told(route, digest, failure)
+
+    async def find(self, route: Route, digest: Digest, *, is_own: bool = False) -> tuple[Progress, CacheResult]:
+        """What is stored or on its way, begun if need be, to be released by who gets it; raises StoreError.
+
+        With `is_own` no download of another registry.
+        """
+        stored = await self._stored(route, digest)
+        if stored is not None:
+            return stored, CacheResult.HIT
+        way = (
+            CacheResult.MISS if self._parts.downloads.active(route, digest, is_own=is_own) is None else CacheResult.JOIN
+        )
+        progress = self._parts.downloads.start(route, digest, is_own=is_own)
+        progress.retain()
+        return progress, way
+
+    async def find_own(self, route: Route, digest: Digest) -> tuple[Progress, CacheResult]:
+        """As `find`, for a client that is being sent the content: another registry's only once it is verified."""
+        progress, way = await self.find(route, digest)
+        if progress.verified or progress.origins <= route.origins:
+            return progress, way
+        progress.release()
+        return await self.find(route, digest, is_own=True)
+
+    async def small(self, route: Route, digest: Digest) -> bytes | None:
+        """All bytes of a stored blob that is small, where all that `get` makes sure of is known already.
+
+        Raises StoreError.
+        """
+        is_blob = self._parts.kinds.known(digest) is False
+        is_delivered = route.domain is None or self._parts.provenance.knows(digest, route.domain)
+        if is_blob and is_delivered and self._parts.tags.knows_link(repository_key(route), Link(digest, LinkKind.BLOB)):
+            return await self._parts.stored.small(digest)
+        return None
+
+    async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
+        """The size of what is stored, or of a download in flight that knows it; raises RegistryError, StoreError."""
+        progress = await self._stored(route, digest)
+        if progress is None:
+            progress = self._parts.downloads.active(route, digest)
+            if progress is None or progress.size is None or progress.failure is not None:
+                return None
+            progress.retain()
+        try:
+            return progress.size if await self._is_good(route, digest, progress, deadline) else None
+        except OthersTrouble:
+            return None
+        finally:
+            progress.release()
+
+    async def _stored(self, route: Route, digest: Digest) -> Progress | None:
+        """What is stored, where it counts for the route; raises StoreError."""
+        if route.domain is not None and not await self._parts.provenance.covers(digest, route.domain):
+            return None
+        return await self._parts.stored.open(digest)
+
+    async def ask_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
+        """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
+        ask = Ask(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
+        size = await self._parts.client.fetch(route, ask, deadline, told_size)
+        await self._link(route, digest)
+        return size
+
+    def refuse_manifest(self, route: Route, digest: Digest) -> None:
+        """Raise BlobUnknown for what is known to be a manifest; clients with rights of their own learn no more."""
+        if self._parts.kinds.known(digest):
+            if route.caller.login is not None:
+                host = route.targets[0].endpoint.origin.authority
+                raise BlobUnknown(f"{host} does not have {route.targets[0].repository} blobs/{digest}")
+            raise BlobUnknown(f"{digest} in {route.repository} is a manifest, not a blob")
+
+    async def _is_good(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
+        """Whether it has begun well, belongs to the repository and is no manifest.
+
+        Raises RegistryError and OthersTrouble.
+        """
+        await self._wait_started(route, digest, progress, deadline)
+        await self._wait_elsewhere(route, digest, progress, deadline)
+        if progress.failure is not None and not progress.available:
+            return False
+        await self._confirm(route, digest, progress, deadline)
+        size, is_seen = progress.size, self._parts.kinds.known(digest) is not None
+        if size is not None and size <= VERIFIED:
+            return await self._is_blob(route, digest, progress, deadline)
+        if (
+            is_seen
+            or (size is not None and size > SMALL)
+            or not await self._may_be_manifest(route, digest, progress, deadline)
+        ):
+            return True
+        return await self._is_blob(route, digest, progress, deadline)
+
+    async def _may_be_manifest(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
+        """Whether the first bytes could be those of a manifest; layers do not begin so, and need not be waited for."""
+        try:
+            await self._as_own(
+                lambda: bool(progress.available) or progress.has_ended,
+                route,
+                digest,
+                progress,
+                deadline,
+            )
+        except DeadlineExceeded:
+            return True
+        content = progress.content
+        return content is None or may_begin_manifest(await answered(content.read(0, BEGINNING)))
+
+    async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
+        is_foreign = progress.is_foreign(starter_of(route))
+        try:
+            await self._as_own(progress.started.is_set, route, digest, progress, deadline, is_foreign=is_foreign)
+        except DeadlineExceeded:
+            raise self._late(route, digest) from None
+
+    async def _as_own(
+        self,
+        is_ready: Callable[[], bool],
+        route: Route,
+        digest: Digest,
+        progress: Progress,
+        deadline: Deadline,
+        *,
+        is_foreign: bool = False,
+    ) -> None:
+        """As `_until`, with time left for the client's own upstream where another client or process delivers it.
+
+        Raises OthersTrouble, and what `_until` raises.
+        """
+        try:
+            await self._until(is_ready, route, digest, progress, Deadline.after(deadline.remaining * FOREIGN_SHARE))
+        except DeadlineExceeded:
+            if is_foreign or progress.is_remote:  # which shows only after its beginning
+                raise OthersTrouble("somebody else has asked for it, and it does not come") from None
+            await self._until(is_ready, route, digest, progress, deadline)
+
+    async def _wait_elsewhere(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
+        """Wait for all of what another registry delivers: its bytes are sent to nobody else before they are verified.
+
+        Raises ServedElsewhere.
+        """
+        if not progress.origins - route.origins:
+            return
+        waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE)
+        try:
+            await self._until(lambda: progress.has_ended, route, digest, progress, waiting)
+        except DeadlineExceeded:
+            raise ServedElsewhere("another registry has not sent all of it in time") from None
+
+    async def _until(
+        self, is_ready: Callable[[], bool], route: Route, digest: Digest, progress: Progress, deadline: Deadline
+    ) -> None:
+        """Wait for the content to change; raises DeadlineExceeded, and ServedElsewhere where `serves_badly` holds."""
+        async with deadline.enforced():
+            while not is_ready():
+                if self._parts.downloads.serves_badly(progress, route, digest):
+                    raise ServedElsewhere("another registry is too slow, or has sent wrong bytes of it")
+                await progress.changed(RATE_SECONDS)
+
+    async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
+        """Make sure that the repository holds the digest: by a manifest, or because the upstream says so."""
+        key = repository_key(route)
+        if progress.confirmed != key and not await self._parts.tags.is_linked(key, Link(digest, LinkKind.BLOB)):
+            await self.ask_size(route, digest, deadline)
+        await self._link(route, digest)
+
+    async def _link(self, route: Route, digest: Digest) -> None:
+        """Note that the repository holds the digest; raises StoreError."""
+        try:
+            await self._parts.tags.link_blob(repository_key(route), digest)
+        except StoreError as error:
+            note_unkept(error)
+            raise
+
+    async def _is_blob(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
+        """Wait for all bytes of what is small, or could be a manifest, and look at them; whether they came."""
+        try:
+            await self._as_own(
+                lambda: progress.has_ended or progress.available > SMALL,
+                route,
+                digest,
+                progress,
+                deadline,
+            )
+        except DeadlineExceeded:
+            raise self._late(route, digest) from None
+        if progress.available > SMALL:
+            return True
+        if progress.failure is not None:
+            return False
+        if self._parts.kinds.known(digest) is None:
+            content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
+            self._parts.kinds.learn(digest, await parse(content))
+        self.refuse_manifest(route, digest)
+        return True
+
+    def _may_try_again(self, route: Route, progress: Progress, before: Exception) -> bool:
+        """Whether another source may do better: wrong bytes are fetched anew once, another's trouble is not ours."""
+        if isinstance(progress.failure, ContentWrong):
+            return not isinstance(before, ContentWrong)
+        if isinstance(progress.failure, WriterStalled):
+            return False
+        return isinstance(progress.failure, Abandoned) or progress.is_foreign(starter_of(route))
+
+    def _late(self, route: Route, digest: Digest) -> UpstreamTimeout:
+        reason = f"the upstream has not sent {digest} in time; it is fetched on, try again"
+        return UpstreamTimeout(reason, detail=_detail(route, digest), retry_after=5)
+
+    def _told(self, route: Route, digest: Digest, failure: Exception) -> Exception:
+        """The failure of a download as the node may see it."""
+        if isinstance(failure, RegistryError | StoreError):
+            return failure
+        if isinstance(failure, ContentWrong):
+            return UpstreamDigestInvalid(str(failure), detail=_detail(route, digest))
+        return UpstreamUnavailable(f"{digest}: {failure}", detail=_detail(route, digest), retry_after=1)
+
+
+def _detail(route: Route, digest: Digest) -> dict[str, str]:
+    return detail_of(route, route.targets[0], f"blobs/{digest}")

@@ -1,0 +1,1 @@
+"""Manifests: fresh, confirmed, fetched, or stale while the upstream is in trouble."""

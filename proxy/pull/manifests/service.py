@@ -1,0 +1,270 @@
+"""A manifest by tag or digest: fresh, confirmed, fetched, or stale while the upstream is in trouble."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachetools import TTLCache
+
+from proxy.config.model import Cache, Timeouts
+from proxy.observe.metrics import CACHE_REQUESTS, Bound
+from proxy.oci.descriptor import ACCEPT, Descriptor
+from proxy.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    TooManyRequests,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from proxy.oci.reference import Digest, Tag
+from proxy.pull.blobs.live import CacheResult
+from proxy.pull.manifests.fetch import Budget, Fetched, Manifest, ManifestFetcher, accepts
+from proxy.pull.manifests.store import ManifestStore
+from proxy.pull.repository import Starter, repository_key, starter_of
+from proxy.routing.table import Route
+from proxy.store.blobs import StoreError
+from proxy.store.disk import ANSWER_SECONDS, note_unkept
+from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from proxy.transport.clock import Deadline, DeadlineExceeded
+from proxy.transport.singleflight import Background, SingleFlight
+from proxy.upstream.errors import detail_of
+
+_TROUBLE = (UpstreamUnavailable, TooManyRequests, UpstreamInvalid)
+_UNKNOWN = (ManifestUnknown, NameUnknown)
+_NEGATIVES_LIMIT = 20_000
+_SERVED = Bound(CACHE_REQUESTS)
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestParts:
+    """What serving manifests from the store needs."""
+
+    fetcher: ManifestFetcher
+    store: ManifestStore
+    tags: Tags
+    background: Background
+    cache: Cache
+    timeouts: Timeouts
+
+
+class Manifests:
+    """Serves manifests."""
+
+    def __init__(self, parts: ManifestParts) -> None:
+        self._parts = parts
+        self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(parts.background)
+        self._fetches: SingleFlight[tuple[Starter, Digest], Fetched] = SingleFlight(parts.background)
+        self._negatives: TTLCache[tuple[Starter, Tag | Digest], RegistryError] = TTLCache(
+            _NEGATIVES_LIMIT, max(parts.cache.negative_age, 0.001)
+        )
+
+    async def get(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
+        """The manifest with its bytes; raises RegistryError."""
+        return await self._serve(route, reference, accept, head=False)
+
+    async def head(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
+        """The manifest's descriptor; raises RegistryError."""
+        return await self._serve(route, reference, accept, head=True)
+
+    async def _serve(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+        kind = "tag" if isinstance(reference, Tag) else "manifest"
+        manifest = self._remembered(route, reference, accept, head=head)
+        if manifest is None:
+            manifest = await self._sought(route, reference, accept, head=head)
+        _SERVED[kind, manifest.way].inc()
+        return manifest
+
+    def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
+        """What can be told without waiting: a young tag, and a manifest that is in memory."""
+        key, age, digest = repository_key(route), None, reference
+        if isinstance(digest, Tag):
+            known = self._parts.tags.remembered(key, digest)
+            if known is None or not self._is_young(known) or not accepts(accept, known.descriptor.media_type):
+                return None
+            age = _age(known)
+            if head:
+                return Manifest(known.descriptor, None, CacheResult.HIT, age)
+            digest = known.descriptor.digest
+        stored = self._parts.store.remembered(route, digest)
+        return None if stored is None else Manifest(stored.descriptor, stored.content, CacheResult.HIT, age)
+
+    async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+        deadline = Deadline.after(self._parts.timeouts.manifest)
+        try:
+            async with deadline.enforced():
+                return await self._manifest(route, reference, accept, head=head)
+        except DeadlineExceeded:
+            raise UpstreamTimeout(
+                f"the upstream has not sent {reference} of {route.repository} in time; it is fetched on, try again",
+                detail=detail_of(route, route.targets[0], f"manifests/{reference}"),
+                retry_after=5,
+            ) from None
+        except StoreError as error:
+            _logger.warning("%s passes through: %s", reference, error)
+            return await self._pass(route, reference, accept, deadline, head=head)
+
+    async def _manifest(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+        if isinstance(reference, Digest):
+            return await self._by_digest(route, reference)
+        entry, way = await self._resolve(route, reference)
+        found = entry.descriptor
+        if not accepts(accept, found.media_type):
+            # A narrow client does not decide what others get, and gets what it can read.
+            deadline = Deadline.after(self._parts.timeouts.manifest)
+            return await self._pass(route, reference, accept, deadline, head=head)
+        age = _age(entry) if way in (CacheResult.HIT, CacheResult.STALE) else None
+        if head:
+            return Manifest(found, None, way, age)
+        try:
+            manifest = await self._by_digest(route, found.digest)
+        except ManifestUnknown:
+            # The tag has just moved, or the upstream tells a digest in its HEAD that it does not serve by.
+            deadline = Deadline.after(self._parts.timeouts.manifest)
+            return await self._pass(route, reference, accept, deadline, head=False)
+        way = way if way is CacheResult.STALE or manifest.way is CacheResult.HIT else manifest.way
+        return Manifest(manifest.descriptor, manifest.content, way, age)
+
+    async def _by_digest(self, route: Route, digest: Digest) -> Manifest:
+        stored = await self._parts.store.find(route, digest)
+        if stored is not None:
+            return Manifest(stored.descriptor, stored.content, CacheResult.HIT)
+        flight = (starter_of(route), digest)
+        self._refuse_negative(*flight)
+        way = CacheResult.JOIN if self._fetches.is_flying(flight) else CacheResult.MISS
+        fetched = await self._fetches.run(flight, lambda: self._fetch(route, digest))
+        return Manifest(fetched.descriptor, fetched.content, way)
+
+    async def _fetch(self, route: Route, digest: Digest) -> Fetched:
+        try:
+            fetched = await self._parts.fetcher.get(route, digest, ACCEPT, self._budget())
+        except _UNKNOWN as error:
+            self._negatives[starter_of(route), digest] = error.again()
+            raise
+        await self._keep(repository_key(route), fetched)
+        return fetched
+
+    async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, CacheResult]:
+        """What the tag points to, and how that is known; raises RegistryError and StoreError."""
+        key = repository_key(route)
+        known = self._parts.tags.remembered(key, tag)
+        if known is None or not self._is_young(known):  # another worker may have learned more since
+            known = await self._parts.tags.find(key, tag, anew=True)
+        if known is not None and self._is_young(known):
+            return known, CacheResult.HIT
+        flight = (starter_of(route), tag)
+        self._refuse_negative(*flight)
+        if known is None:
+            way = CacheResult.JOIN if self._resolves.is_flying(flight) else CacheResult.MISS
+            return await self._resolves.run(flight, lambda: self._ask(route, tag, None)), way
+        return await self._confirm(route, tag, known)
+
+    async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
+        """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
+        cache, starter = self._parts.cache, starter_of(route)
+        is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
+        may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
+        try:
+            patience = Deadline.after(cache.stale_after if may_be_stale else self._parts.timeouts.manifest)
+            async with patience.enforced():
+                entry = await self._resolves.run((starter, tag), lambda: self._ask(route, tag, known.descriptor))
+        except DeadlineExceeded:
+            reason = "the upstream is slow"
+        except _TROUBLE as error:
+            if not may_be_stale:
+                raise
+            reason = error.reason
+        except (Denied, *_UNKNOWN) as error:
+            # A client's own credential that is refused gets nothing, whatever is configured for the proxy's.
+            if not (cache.stale_if_denied and may_be_stale and route.caller.login is None):
+                raise
+            reason = error.reason
+        else:
+            return entry, CacheResult.HIT if entry.descriptor.digest == known.descriptor.digest else CacheResult.MISS
+        _logger.warning("%s:%s of %s is served stale: %s", route.repository, tag, route.registry, reason)
+        return known, CacheResult.STALE
+
+    async def _ask(self, route: Route, tag: Tag, known: Descriptor | None) -> TagEntry:
+        """Ask the upstream, by HEAD where that tells enough: registries count GETs."""
+        key = repository_key(route)
+        try:
+            fetched = await self._parts.fetcher.head(route, tag, ACCEPT, self._budget(), known)
+        except _UNKNOWN as error:
+            if known is None or not self._parts.cache.stale_if_denied:
+                self._negatives[starter_of(route), tag] = error.again()
+                await self._meanwhile(self._forget(key, tag))
+            raise
+        except Denied:
+            if route.caller.login is None:
+                await self._meanwhile(self._note_refusal(key, tag))
+            raise
+        entry = TagEntry(fetched.descriptor, time.time())
+        await self._keep(key, fetched, (tag, entry))
+        return entry
+
+    async def _keep(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None = None) -> None:
+        await self._meanwhile(self._store(key, fetched, named))
+
+    async def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write to the store; one that hangs is not waited for, and gets what it is to have when it answers."""
+        task = self._parts.background.start(work)
+        _, late = await asyncio.wait([task], timeout=ANSWER_SECONDS)
+        if late:
+            _logger.warning("the disk of the cache does not answer: nobody waits for what is written")
+
+    async def _store(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None) -> None:
+        """Store what was fetched; a store in trouble keeps nobody from pulling."""
+        try:
+            await self._parts.store.keep(key, fetched)
+            if named is not None:
+                await self._parts.tags.set(key, *named)
+        except StoreError as error:
+            note_unkept(error)
+            _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
+
+    async def _note_refusal(self, key: RepositoryKey, tag: Tag) -> None:
+        """The proxy's own credentials are refused: what is known of the tag is not served stale until that changes."""
+        try:
+            known = await self._parts.tags.find(key, tag)
+            if known is not None and not known.refused:
+                await self._parts.tags.set(key, tag, replace(known, refused=True))
+        except StoreError as error:
+            note_unkept(error)
+            _logger.warning("tag %s is not marked as refused: %s", tag, error)
+
+    async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
+        try:
+            await self._parts.tags.remove(key, tag)
+        except StoreError as error:
+            note_unkept(error)
+            _logger.warning("tag %s is not removed: %s", tag, error)
+
+    async def _pass(
+        self, route: Route, reference: Tag | Digest, accept: str | None, deadline: Deadline, *, head: bool
+    ) -> Manifest:
+        fetch = self._parts.fetcher.head if head else self._parts.fetcher.get
+        fetched = await fetch(route, reference, accept, Budget(deadline))
+        return Manifest(fetched.descriptor, fetched.content)
+
+    def _is_young(self, entry: TagEntry) -> bool:
+        """Whether it holds without a question; one confirmed in the future shows a clock that was put back."""
+        return 0 <= time.time() - entry.confirmed < self._parts.cache.tag_age
+
+    def _budget(self) -> Budget:
+        return Budget(Deadline.after(self._parts.cache.fetch_timeout), self._parts.timeouts.manifest)
+
+    def _refuse_negative(self, starter: Starter, reference: Tag | Digest) -> None:
+        error = self._negatives.get((starter, reference))
+        if error is not None:
+            raise error.again()
+
+
+def _age(entry: TagEntry) -> float:
+    """Seconds since the upstream last said where the tag points to."""
+    return max(time.time() - entry.confirmed, 0.0)

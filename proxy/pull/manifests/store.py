@@ -1,0 +1,122 @@
+"""Manifests that are stored: by digest, and only for repositories that are known to hold them."""
+
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor
+from proxy.oci.reference import Digest
+from proxy.pull.blobs.stored import Stored
+from proxy.pull.kinds import Kinds, parse
+from proxy.pull.manifests.fetch import Fetched
+from proxy.pull.repository import repository_key
+from proxy.routing.table import Route
+from proxy.store.blobs import BlobStore, StoreError
+from proxy.store.disk import answered
+from proxy.store.eviction import Evictor
+from proxy.store.layout import Link, LinkKind
+from proxy.store.provenance import Provenance
+from proxy.store.tags import RepositoryKey, Tags
+
+MEMORY = 16 * 1024 * 1024
+"""Bytes of manifests that are kept in memory as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest and its bytes."""
+
+    descriptor: Descriptor
+    content: bytes = field(repr=False)
+
+
+class ManifestStore:
+    """Finds and keeps manifests."""
+
+    def __init__(
+        self, store: BlobStore, stored: Stored, tags: Tags, evictor: Evictor, *, provenance: Provenance, kinds: Kinds
+    ) -> None:
+        self._store = store
+        self._provenance = provenance
+        self._stored = stored
+        self._tags = tags
+        self._evictor = evictor
+        self._kinds = kinds
+        self._memory: LRUCache[Digest, StoredManifest] = LRUCache(MEMORY, getsizeof=lambda item: len(item.content))
+
+    def forget(self) -> None:
+        """Drop what is in memory: the stored files have been changed by somebody else."""
+        self._memory.clear()
+
+    async def find(self, route: Route, digest: Digest) -> StoredManifest | None:
+        """The stored manifest, if the repository is known to hold it and it counts for the route; raises StoreError."""
+        if not await self._tags.is_linked(repository_key(route), Link(digest, LinkKind.MANIFEST)):
+            return None
+        if route.domain is not None and not await self._provenance.covers(digest, route.domain):
+            return None
+        return self._memory.get(digest) or await self._load(digest)
+
+    def remembered(self, route: Route, digest: Digest) -> StoredManifest | None:
+        """What `find` would give, where it needs neither disk nor index for it."""
+        if route.domain is not None and not self._provenance.knows(digest, route.domain):
+            return None
+        known = self._tags.knows_link(repository_key(route), Link(digest, LinkKind.MANIFEST))
+        return self._memory.get(digest) if known else None
+
+    async def keep(self, key: RepositoryKey, fetched: Fetched) -> None:
+        """Store a verified manifest, and note who has delivered it and what the repository holds by it.
+
+        One whose bytes alone do not tell its media type is not kept: the type is not stored beside them.
+        Raises StoreError.
+        """
+        found, content, parsed = fetched.descriptor, fetched.content, fetched.parsed
+        if content is None or parsed is None or parsed.own_type != found.media_type:
+            return
+        origins = frozenset({fetched.origin})
+        may_store = await self._evictor.make_room(len(content))
+        ingest = await self._store.begin(found.digest, origins) if may_store else None
+        if ingest is not None and ingest.size:  # an interrupted writer's: too small to go on with
+            await ingest.abort()
+            ingest.close()
+            ingest = await self._store.begin(found.digest, origins)
+        if ingest is None:
+            await self._provenance.record(found.digest, origins)
+        else:
+            try:
+                await ingest.write(content)
+                await ingest.commit(origins)
+            except BaseException:
+                await ingest.abort()
+                raise
+            finally:
+                ingest.close()
+        self._remember(StoredManifest(found, content))
+        await self._tags.link_manifest(key, found.digest, parsed.contents)
+
+    async def _load(self, digest: Digest) -> StoredManifest | None:
+        progress = await self._stored.open(digest)
+        if progress is None:
+            return None
+        try:
+            if progress.size is None or progress.size > MANIFEST_LIMIT:
+                return None  # a blob: the beginning of it could pass for a manifest
+            while not progress.has_ended:
+                await progress.changed()
+            if progress.failure is not None or progress.content is None:
+                return None
+            content = await answered(progress.content.read(0, progress.size))
+            if len(content) != progress.size:
+                raise StoreError(f"the stored file of {digest} is shorter than it was")
+        finally:
+            progress.release()
+        parsed = await parse(content)
+        if parsed.own_type is None:
+            return None  # a blob: it is none under /manifests/
+        found = StoredManifest(Descriptor(parsed.own_type, digest, len(content)), content)
+        self._remember(found)
+        return found
+
+    def _remember(self, manifest: StoredManifest) -> None:
+        self._kinds.learn_manifest(manifest.descriptor.digest)
+        if len(manifest.content) <= MEMORY:
+            self._memory[manifest.descriptor.digest] = manifest

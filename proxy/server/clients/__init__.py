@@ -1,0 +1,1 @@
+"""Who pulls from a listener, and the token endpoint for clients."""

@@ -1,0 +1,1 @@
+"""Connections of clients: accepted, bounded, read as HTTP, with TLS."""

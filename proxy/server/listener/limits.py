@@ -1,0 +1,264 @@
+"""How much clients may have of this process at one time: connections, requests, memory.
+
+A client is an address (`proxy/transport/fair_queue.py`). One that is alone may have everything; when a limit is reached, the
+client that has the most loses to those that have less.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from proxy.config.model import Limits
+from proxy.oci.errors import TooManyRequests
+from proxy.transport.fair_queue import FairQueue
+
+SMALL_BODY = 64 * 1024
+"""Bytes of an answer that are sent in one piece; such answers are bounded by the number of requests."""
+BODIES_LIMIT = 256 * 1024 * 1024
+"""Bytes of larger whole answers that are held for clients which have not taken them yet."""
+UNANSWERED_LIMIT = 32 * 1024 * 1024
+"""Bytes of memory for requests that are incomplete, or wait behind others, on all connections together."""
+RETRY_AFTER = 2.0
+"""Seconds after which a client that found no place may try again."""
+WAITING_SHARE = 16
+"""One connection may wait for so many that are allowed."""
+IDLE_TRIED = 8
+"""Idle connections of one client that are tried for one that can be closed."""
+
+
+class Overloaded(TooManyRequests):
+    """The limit is our own."""
+
+
+class Connection(Protocol):
+    """A connection of a client that holds a place."""
+
+    client: str
+
+    def close_if_idle(self) -> bool:
+        """Give the place back and close, unless part of a response is still to be sent; whether it did."""
+
+    def cut(self, reason: str) -> None:
+        """Close at once."""
+
+
+class RequestLimit:
+    """Bounds the requests being answered; beyond it come only those of clients that have fewer than their share.
+
+    There are never more requests than connections, as each connection is answered one request at a time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._inside = 0
+        self._held: dict[str, int] = {}
+
+    def enter(self, client: str) -> None:
+        """Take a place, which has to be given back; raises TooManyRequests."""
+        held = self._held.get(client, 0)
+        if self._inside >= self._limit and held >= self._share(client):
+            raise Overloaded("scope-proxy answers as many requests as it may at one time", retry_after=RETRY_AFTER)
+        self._inside += 1
+        self._held[client] = held + 1
+
+    def leave(self, client: str) -> None:
+        """Give the place back."""
+        self._inside -= 1
+        if self._held[client] > 1:
+            self._held[client] -= 1
+        else:
+            del self._held[client]
+
+    def _share(self, client: str) -> int:
+        return max(self._limit // (len(self._held) + (client not in self._held)), 1)
+
+
+class Admission(Protocol):
+    """An accepted connection that has no place yet."""
+
+    client: str
+
+    def open(self) -> None:
+        """Take a place at once: there is one."""
+
+    def wait(self) -> None:
+        """Wait for a place, and withdraw when that takes too long."""
+
+    def refuse(self) -> None:
+        """Close: there is none."""
+
+
+class ConnectionLimit:
+    """Bounds connections: beyond it a new one replaces an idle one, of the client that has the most.
+
+    While there is none that it can replace, it waits in a queue, where those of clients that have fewer come first.
+    """
+
+    def __init__(self, limit: int, waiting: int) -> None:
+        self.limit = limit
+        self._count = 0
+        self._held: dict[str, int] = {}
+        self._idle: dict[str, OrderedDict[Connection, None]] = {}
+        """The connections of each client on which nothing is being answered, least recently used first."""
+        self._waiting: FairQueue[Admission] = FairQueue(waiting)
+        self._is_replacing = False
+
+    def admit(self, arrival: Admission) -> None:
+        """Open, queue or refuse a new connection."""
+        if self._has_room(arrival.client):
+            arrival.open()
+            return
+        refused = self._waiting.push(arrival, (arrival.client,))
+        if refused is not arrival:
+            arrival.wait()
+        if refused is not None:
+            refused.refuse()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of the places are taken."""
+        return self._count > self.limit // 2
+
+    def withdraw(self, arrival: Admission) -> None:
+        """Take a waiting connection out of the queue."""
+        self._waiting.remove(arrival)
+
+    def enter(self, connection: Connection) -> None:
+        """Take a place; it must be given back."""
+        self._count += 1
+        self._held[connection.client] = self._held.get(connection.client, 0) + 1
+        self._idle.setdefault(connection.client, OrderedDict())[connection] = None
+
+    def leave(self, connection: Connection) -> None:
+        """Give the place back."""
+        client = connection.client
+        self._count -= 1
+        self._held[client] -= 1
+        self._idle[client].pop(connection, None)
+        if not self._held[client]:
+            del self._held[client], self._idle[client]
+        self._serve()
+
+    def set_busy(self, connection: Connection) -> None:
+        """A request is being answered."""
+        self._idle[connection.client].pop(connection, None)
+
+    def set_idle(self, connection: Connection) -> None:
+        """The request has been answered."""
+        self._idle[connection.client][connection] = None
+        self._serve()
+
+    def _serve(self) -> None:
+        """Open waiting connections, as far as there are places."""
+        if self._is_replacing:
+            return
+        while (client := self._waiting.next_client(self._held)) is not None and self._has_room(client):
+            found = self._waiting.pop(self._held)
+            if found is not None:
+                found[0].open()
+
+    def _has_room(self, client: str) -> bool:
+        """Whether a client may have one more connection; closes an idle one for it if need be.
+
+        That is one of the client that has the most, if it still has as many as this one then; else one of its own.
+        """
+        if self._count < self.limit:
+            return True
+        own = self._held.get(client, 0)
+        others = (name for name, count in self._held.items() if count > own + 1 or name == client)
+        most = max((name for name in others if self._idle[name]), key=self._held.__getitem__, default=None)
+        if most is None:
+            return False
+        self._is_replacing = True  # the place is for this client, not for one that waits
+        for connection in tuple(islice(self._idle[most], IDLE_TRIED)):
+            if connection.close_if_idle():
+                break
+            self._idle[most].move_to_end(connection)
+        self._is_replacing = False
+        return self._count < self.limit
+
+
+class UnansweredBytes:
+    """Bounds the memory of unanswered requests: beyond it the client that uses the most loses its oldest connection."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._total = 0
+        self._held: dict[str, OrderedDict[Connection, int]] = {}
+        self._sums: dict[str, int] = {}
+
+    def add(self, connection: Connection, size: int) -> None:
+        """Count bytes until they are forgotten; cuts connections while there are too many."""
+        held = self._held.setdefault(connection.client, OrderedDict())
+        held[connection] = held.get(connection, 0) + size
+        self._sums[connection.client] = self._sums.get(connection.client, 0) + size
+        self._total += size
+        while self._total > self._limit:
+            most = max(self._sums, key=self._sums.__getitem__)
+            oldest = next(iter(self._held[most]))
+            self.forget(oldest)
+            oldest.cut("heads")
+
+    def forget(self, connection: Connection) -> None:
+        """Stop counting the bytes of a connection."""
+        held = self._held.get(connection.client)
+        size = held.pop(connection, 0) if held is not None else 0
+        self._total -= size
+        self._sums[connection.client] = self._sums.get(connection.client, 0) - size
+        if not held:
+            self._held.pop(connection.client, None)
+            del self._sums[connection.client]
+
+
+class HeldBodies:
+    """Counts the bytes of larger whole answers until they are sent, those that clients share once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._clients: dict[int, int] = {}
+        self._bytes = 0
+
+    @contextmanager
+    def holding(self, content: bytes) -> Iterator[None]:
+        """Hold the bytes for one client in the block; raises TooManyRequests."""
+        key, size = id(content), len(content)  # an identity is nobody else's as long as the bytes are held
+        if key not in self._clients:
+            if self._bytes + size > self._limit:
+                reason = "too many clients do not read what they asked for"
+                raise Overloaded(reason, retry_after=RETRY_AFTER)
+            self._bytes += size
+        self._clients[key] = self._clients.get(key, 0) + 1
+        try:
+            yield
+        finally:
+            self._clients[key] -= 1
+            if not self._clients[key]:
+                del self._clients[key]
+                self._bytes -= size
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """The bounds of one process, for all its listeners."""
+
+    connections: ConnectionLimit
+    requests: RequestLimit
+    unanswered: UnansweredBytes
+    bodies: HeldBodies
+
+    @classmethod
+    def of(cls, limits: Limits, connections: int) -> "Gates":
+        """The bounds of a configuration, for so many connections.
+
+        An eighth of them is never answered at one time, so that there are idle ones to replace.
+        """
+        requests = min(limits.requests, connections * 7 // 8)
+        return cls(
+            ConnectionLimit(connections, max(connections // WAITING_SHARE, 1)),
+            RequestLimit(requests),
+            UnansweredBytes(UNANSWERED_LIMIT),
+            HeldBodies(BODIES_LIMIT),
+        )

@@ -1,0 +1,150 @@
+"""The status page: HTML made of the status, with nothing that a browser would have to fetch elsewhere."""
+
+import base64
+import functools
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from proxy.server.refusals import Refusal
+from proxy.server.status.look import CLIENT_LIMIT, IMAGE_LIMIT, Box
+from proxy.server.status.values import Level, Links, Status
+from proxy.upstream.endpoints import EndpointState
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024.0
+_SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+def clock(at: float) -> str:
+    """A time in UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for length, unit in _SPANS:
+        if seconds >= 2 * length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def size(value: int) -> str:
+    """Bytes with a unit."""
+    amount = float(value)
+    for unit in _UNITS:
+        if amount < _STEP or unit == _UNITS[-1]:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= _STEP
+    raise AssertionError("the last unit takes all")
+
+
+def count(value: int) -> str:
+    """A number with its thousands apart."""
+    return f"{value:,}".replace(",", "\N{NO-BREAK SPACE}")
+
+
+def percent(ratio: float | None) -> str:
+    """A share; a dash where there is none yet."""
+    return "\N{EN DASH}" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def query(parameters: dict[str, str]) -> str:
+    """The query of a URL, without what is empty."""
+    return urlencode({name: value for name, value in parameters.items() if value})
+
+
+def key(refusal: Refusal) -> str:
+    """What stays the same of a refusal that comes again, as an id of the page."""
+    same = f"{refusal.image} {refusal.status} {refusal.code}"
+    return f"error-{hashlib.blake2b(same.encode(), digest_size=6).hexdigest()}"
+
+
+_FOLDER = "page"
+_PACKAGE = "proxy.server"
+_LEVEL_WORDS = {Level.OK: "Well", Level.WARNING: "Warning", Level.BAD: "Failing"}
+_POLICY = (
+    "default-src 'none'; style-src '{style}'; script-src '{script}'; connect-src 'self'; img-src data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StateWord:
+    """How the page calls the state of an endpoint."""
+
+    word: str
+    level: Level
+
+
+STATES = {
+    EndpointState.UNASKED: StateWord("not asked yet", Level.OK),
+    EndpointState.OK: StateWord("well", Level.OK),
+    EndpointState.REFUSING: StateWord("last answer not usable", Level.WARNING),
+    EndpointState.FAILING: StateWord("failed", Level.BAD),
+    EndpointState.COOLING: StateWord("failed, asked last", Level.BAD),
+    EndpointState.RESTING: StateWord("left alone as it asked", Level.BAD),
+}
+
+
+class Page:
+    """Renders the page; making one reads files, and rendering takes a few milliseconds: neither is for the loop."""
+
+    def __init__(self) -> None:
+        environment = Environment(
+            loader=PackageLoader(_PACKAGE, _FOLDER),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        words = {"clock": clock, "count": count, "key": key, "percent": percent, "query": query}
+        environment.filters.update(words | {"size": size, "span": span, "word": _LEVEL_WORDS.__getitem__})
+        self._template = environment.get_template("status.html")
+        self._style, self._script = _part("status.css"), _part("status.js")
+        self.policy = _POLICY.format(style=_hash(self._style), script=_hash(self._script))
+        """The Content-Security-Policy: this style and this script, and nothing else."""
+
+    def render(self, status: Status, box: Box, links: Links) -> str:
+        """The page."""
+        return self._template.render(
+            status=status,
+            headline=headline(status),
+            states=STATES,
+            box=box,
+            links=links,
+            image_limit=IMAGE_LIMIT,
+            client_limit=CLIENT_LIMIT,
+            css=self._style,
+            script=self._script,
+        )
+
+
+@functools.cache
+def page() -> Page:
+    """The one page of this process; the first call reads files."""
+    return Page()
+
+
+def headline(status: Status) -> str:
+    """Whether it is working, in a few words."""
+    bad = sum(finding.level is Level.BAD for finding in status.findings)
+    if not bad:
+        return "Working" if status.level is Level.OK else "Working, with warnings"
+    if not status.process.ready:
+        return "Not serving"
+    return "Some pulls fail" if any(upstream.level is not Level.BAD for upstream in status.upstreams) else "Pulls fail"
+
+
+def _part(name: str) -> str:
+    return files(_PACKAGE).joinpath(_FOLDER, name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """A source expression of a Content-Security-Policy."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

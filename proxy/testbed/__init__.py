@@ -1,0 +1,1 @@
+"""A strict registry and a simulated node: what the demo, the tests and the benchmarks run against."""

@@ -1,0 +1,146 @@
+"""One request to one endpoint, in its turn: sent again as often as its authorization changes, or no answer comes."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from proxy.observe.log import REQUEST_ID
+from proxy.observe.metrics import UPSTREAM_RETRIES
+from proxy.observe.tracing import outgoing_context
+from proxy.oci.byterange import ByteRange
+from proxy.oci.request import NAMESPACE, Operation
+from proxy.routing.table import Route, Target
+from proxy.transport.limits import CountedHostLimit, HostPlace, Size
+from proxy.transport.redirect import Followed, follow, via
+from proxy.transport.retry import hedged
+from proxy.transport.session import Outgoing, Sessions
+from proxy.upstream.errors import Waiting
+
+FIRST_BYTE = ByteRange(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of a repository: `suffix` follows its name in the URL."""
+
+    operation: Operation
+    suffix: str
+    method: str = "GET"
+    accept: str | None = None
+    range: ByteRange | None = None
+    query: tuple[tuple[str, str], ...] = ()
+    etag: str | None = None
+    """What is known already: then 304 is a good answer."""
+
+    @property
+    def size(self) -> Size:
+        """How much it moves: bodies of blobs are large, but not the one byte that is asked for in place of a HEAD."""
+        is_body = self.operation is Operation.BLOB and self.method == "GET"
+        return Size.LARGE if is_body and self.range != FIRST_BYTE else Size.SMALL
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A good answer with its body still to be read; whoever has it must close it."""
+
+    response: aiohttp.ClientResponse
+    target: Target
+    upstream: str
+    release: Callable[[], None]
+    reclaim: Callable[[], bool]
+    """Whether the host's place that it holds must be released now, as others wait for it."""
+    good_until: float = math.inf
+    """Until when what the request was authorized by is good, on the monotonic clock."""
+
+    def close(self) -> None:
+        """Give connection and place back; a body that was not read to its end costs the connection."""
+        if self.response.content.at_eof():
+            self.response.release()
+        else:
+            self.response.close()
+        self.release()
+
+
+_logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """Sends one request, again as often as its authorization changes, and holds its place at the host's gate."""
+
+    def __init__(
+        self, sessions: Sessions, route: Route, target: Target, ask: Ask, patience: float | None = None
+    ) -> None:
+        self.ask = ask
+        self.target = target
+        self.waits_for = Waiting.TOKEN
+        self._sessions = sessions
+        self._route = route
+        self._patience = patience
+        self._gate = CountedHostLimit(sessions.gate(target.endpoint.origin), route.upstream)
+        self._place: HostPlace | None = None
+
+    async def __call__(self, authorization: str | None) -> Followed:
+        """The answer at the end of the redirects; raises what `follow` raises, and QueueFull."""
+        self.release()
+        self.waits_for = Waiting.PLACE
+        self._place = await self._gate.acquire(self.ask.size)
+        self.waits_for = Waiting.ANSWER
+        try:
+            answer = await self._answer(self._outgoing(authorization))
+        except BaseException:
+            self.release()
+            raise
+        if answer.response.status in (400, 401, 403):
+            # A token may be needed now, and its request wants a place of its own: holding two could block for good.
+            self.release()
+            self.waits_for = Waiting.TOKEN
+        return answer
+
+    def release(self) -> None:
+        """Give the place back, if it is held."""
+        if self._place is not None:
+            place, self._place = self._place, None
+            self._gate.release(place)
+
+    def reclaim(self) -> bool:
+        """Whether the place must be released now, as others wait for it."""
+        return self._place is not None and self._place.reclaim()
+
+    async def _answer(self, outgoing: Outgoing) -> Followed:
+        """The answer to the request, or where that takes longer than the patience, to a second one."""
+        if self._patience is None:
+            return await follow(self._sessions, outgoing)
+        return await hedged(
+            lambda: follow(self._sessions, outgoing),
+            lambda: self._once_more(outgoing),
+            self._patience,
+            discard=lambda late: late.response.close(),
+        )
+
+    async def _once_more(self, outgoing: Outgoing) -> Followed:
+        """Send the request a second time; the answer stays open, at the place of the first one."""
+        async with self._gate.admitted(self.ask.size):
+            host = self.target.endpoint.origin.authority
+            _logger.info("%s has not answered for %g s: it is asked once more", host, self._patience)
+            UPSTREAM_RETRIES.labels(self._route.upstream).inc()
+            return await follow(self._sessions, outgoing)
+
+    def _outgoing(self, authorization: str | None) -> Outgoing:
+        ask, target = self.ask, self.target
+        query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
+        headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via(), **outgoing_context()}
+        if ask.accept is not None:
+            headers["Accept"] = ask.accept
+        if ask.range is not None:
+            headers["Range"] = str(ask.range)
+        if ask.etag is not None:
+            headers["If-None-Match"] = ask.etag
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
+        label = (self._route.upstream, ask.operation.value)
+        return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
