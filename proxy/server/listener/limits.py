@@ -1,6 +1,6 @@
 """How much clients may have of this process at one time: connections, requests, memory.
 
-A client is an address (`proxy/transport/fair_queue.py`). One that is alone may have everything; when a limit is reached, the
+A client is an address (`transport/fair_queue.py`). One that is alone may have everything; when a limit is reached, the
 client that has the most loses to those that have less.
 """
 
