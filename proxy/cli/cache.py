@@ -19,13 +19,12 @@ from proxy.config.load import Loaded
 from proxy.config.model import Cache
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, ImageReference, Tag
-from proxy.pull.repository import keys_of
-from proxy.routing.table import RouteTable
+from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.store.blobs import StoreError
 from proxy.store.eviction import Obstacle
 from proxy.store.maintenance import verify_all
 from proxy.store.opened import OpenedStore, opened_store
-from proxy.store.tags import RepositoryKey, content_of, forget_manifest, in_use, stored_tags
+from proxy.store.tags import content_of, forget_manifest, in_use, stored_tags
 
 
 def bars() -> Progress:
@@ -183,7 +182,7 @@ async def rm(loaded: Loaded, store: OpenedStore, *, image: str) -> None:
     """Remove IMAGE: its tag, its manifests, and the blobs that no other manifest names."""
     name = ImageReference.parse(image)
     route = RouteTable(loaded.config, loaded.positions).resolve(name.repository, namespace=name.registry)
-    manifests = await _manifests(store, keys_of(route), name.reference)
+    manifests = await _manifests(store, route.keys(), name.reference)
     if not manifests:
         click.echo(f"{name} is not in the cache", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)

@@ -86,23 +86,43 @@ def use_tracer(tracer: Any) -> None:
     _tracer = tracer
 
 
-def request_span(headers: Mapping[str, str], name: str) -> AbstractContextManager[None]:
-    """The span of a client's request, in the trace that the client is in, if it says so."""
+class RequestTrace:
+    """The span of a client's request."""
+
+    def __init__(self, current: Any) -> None:
+        self._span = current
+
+    def annotate(self, **attributes: str | int) -> None:
+        """Say more of it; attributes hold no secret."""
+        self._span.set_attributes(attributes)
+
+    def exemplar(self) -> dict[str, str] | None:
+        """What leads from a graph to the trace; None where its spans are not sent."""
+        from opentelemetry.trace import format_trace_id  # noqa: PLC0415 - an extra
+
+        context = self._span.get_span_context()
+        if not (context.is_valid and context.trace_flags.sampled):
+            return None
+        return {"trace_id": format_trace_id(context.trace_id)}
+
+
+def request_span(headers: Mapping[str, str], name: str) -> AbstractContextManager[RequestTrace | None]:
+    """The span of a client's request, in the trace that the client is in, if it says so; None without tracing."""
     return _NO_SPAN if _tracer is None and TRACEPARENT not in headers else _request_span(_read(headers), name)
 
 
 @contextmanager
-def _request_span(inbound: Mapping[str, str], name: str) -> Iterator[None]:
+def _request_span(inbound: Mapping[str, str], name: str) -> Iterator[RequestTrace | None]:
     kept = _inbound.set(inbound)
     try:
         if _tracer is None:
-            yield
+            yield None
             return
         from opentelemetry.propagate import extract  # noqa: PLC0415 - an extra
         from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
-        with _tracer.start_as_current_span(name, context=extract(inbound), kind=SpanKind.SERVER):
-            yield
+        with _tracer.start_as_current_span(name, context=extract(inbound), kind=SpanKind.SERVER) as current:
+            yield RequestTrace(current)
     finally:
         _inbound.reset(kept)
 
@@ -115,14 +135,6 @@ def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
     return found
 
 
-def annotate(**attributes: str | int) -> None:
-    """Say more of the current span."""
-    if _tracer is not None:
-        from opentelemetry.trace import get_current_span  # noqa: PLC0415 - an extra
-
-        get_current_span().set_attributes(attributes)
-
-
 def outgoing_context() -> dict[str, str]:
     """The headers that carry the trace on to a registry."""
     if _tracer is None:
@@ -132,16 +144,6 @@ def outgoing_context() -> dict[str, str]:
     carrier: dict[str, str] = {}
     inject(carrier)
     return {name: value for name, value in carrier.items() if name in (TRACEPARENT, TRACESTATE)}
-
-
-def trace_id() -> str | None:
-    """The id of the current trace, if its spans are sent; for exemplars and the log."""
-    if _tracer is None:
-        return None
-    from opentelemetry.trace import format_trace_id, get_current_span  # noqa: PLC0415 - an extra
-
-    context = get_current_span().get_span_context()
-    return format_trace_id(context.trace_id) if context.is_valid and context.trace_flags.sampled else None
 
 
 def _read(headers: Mapping[str, str]) -> Mapping[str, str]:

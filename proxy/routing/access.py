@@ -193,6 +193,8 @@ class AccessRules:
 
     def __init__(self, config: Config, places: Places) -> None:
         self._rules = tuple(_OrderedRule(rule, places.at("access", index)) for index, rule in enumerate(config.access))
+        self.has_rules = bool(self._rules)
+        """Whether there are any: without one every client may pull everything."""
         self._place = places.at("access")
         self._aliases = Aliases(config, places, _denied_registries(config, self._rules))
         self._names: LRUCache[tuple[str, str], tuple[Name, ...]] = LRUCache(REMEMBERED)

@@ -1,6 +1,7 @@
 """From the name that a node asks for to the endpoints and the repository upstream; pure: `explain` runs it too."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from cachetools import LRUCache
@@ -8,7 +9,7 @@ from cachetools import LRUCache
 from proxy.config.address import EndpointAddress, Origin, canonical_registry, default_endpoint
 from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
 from proxy.oci.errors import RegistryUnknown
-from proxy.oci.login import PROXY, Caller
+from proxy.oci.login import ANONYMOUS, PROXY, Caller
 from proxy.oci.reference import canonical_repository, check_repository
 from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
 from proxy.rules.rewrite_rule import RewriteRule
@@ -53,6 +54,29 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class RepositoryKey:
+    """What tags and links belong to: the registry, and the repository as each of its endpoints knows it.
+
+    It is a tuple and stays one: joined as text, two of them could become equal.
+    """
+
+    registry: str
+    repositories: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The key as JSON, which keeps the parts apart."""
+        return json.dumps([self.registry, *self.repositories])
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """For whom something is fetched: what goes wrong is its own trouble, and may be nobody else's."""
+
+    key: RepositoryKey
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Where a repository is pulled from: the decision, and why."""
 
@@ -70,14 +94,31 @@ class Route:
     """Whether what any registry has delivered counts: every client may pull everything."""
     origins: frozenset[Origin] = field(init=False, repr=False, compare=False)
     """The origins of the endpoints."""
+    domain: frozenset[Origin] | None = field(init=False, repr=False, compare=False)
+    """The origins whose deliveries of content count for this route; None for those of all registries."""
+    key: RepositoryKey = field(init=False, repr=False, compare=False)
+    """The registry and the repository as each endpoint knows it: after a changed rule it is another repository.
+
+    For clients with credentials of their own it names the endpoints as well: who may pull a repository of one host has
+    shown no right to what another host has under the same name.
+    """
+    starter: Starter = field(init=False, repr=False, compare=False)
+    """Who fetches by this route."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "origins", frozenset(target.endpoint.origin for target in self.targets))
+        is_own = self.caller.login is not None
+        key = RepositoryKey(self.registry, tuple(item.key if is_own else item.repository for item in self.targets))
+        origins = frozenset(target.endpoint.origin for target in self.targets)
+        object.__setattr__(self, "origins", origins)
+        object.__setattr__(self, "domain", None if self.is_shared else origins)
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "starter", Starter(key, self.caller.identity))
 
-    @property
-    def domain(self) -> frozenset[Origin] | None:
-        """The origins whose deliveries of content count for this route; None for those of all registries."""
-        return None if self.is_shared else self.origins
+    def keys(self) -> list[RepositoryKey]:
+        """Every key under which something of the repository may be kept: the proxy's own, and one for each endpoint."""
+        client = Caller(login=ANONYMOUS)
+        single = [replace(self, targets=(target,), caller=client) for target in self.targets]
+        return [route.key for route in (replace(self, caller=PROXY), *single)]
 
 
 @dataclass(frozen=True, slots=True)

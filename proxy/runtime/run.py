@@ -28,10 +28,9 @@ from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
 from proxy.server.listener.accept import DescriptorReserve, NodeSite
 from proxy.server.listener.connection import NodeServer
-from proxy.server.listener.limits import Gates
+from proxy.server.listener.limits import Activity, Gates
 from proxy.server.listener.tls import listener_contexts, tls_problems
 from proxy.server.pace import ReadRate
-from proxy.server.record import Activity
 from proxy.server.refusals import Refusals
 from proxy.server.status.look import Look, Snapshot
 from proxy.server.status.values import ListenerStatus, Reload

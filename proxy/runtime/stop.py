@@ -5,7 +5,7 @@ import logging
 import time
 
 from proxy.config.model import Timeouts
-from proxy.server.record import Activity
+from proxy.server.listener.limits import Activity
 
 AGAIN_SECONDS = 1.0
 """How long after a signal another one is the same one."""

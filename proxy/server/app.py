@@ -25,7 +25,7 @@ from proxy.observe.metrics import (
     HTTP_REQUESTS,
     Bound,
 )
-from proxy.observe.tracing import annotate, request_span, trace_id
+from proxy.observe.tracing import request_span
 from proxy.oci.errors import Denied, NameInvalid, RegistryError
 from proxy.oci.request import RegistryRequest, parse_request
 from proxy.server.listener.connection import BODY_LIMIT, ConnectionBounds, NodeServer
@@ -38,9 +38,9 @@ from proxy.server.listener.framing import (
     error_of,
     has_body,
 )
-from proxy.server.listener.limits import Gates
+from proxy.server.listener.limits import Activity, Gates
 from proxy.server.pace import ReadRate
-from proxy.server.record import Activity, RequestRecord
+from proxy.server.record import RequestRecord
 from proxy.server.refusals import Refusals, count_rejection
 from proxy.server.respond import Responder
 from proxy.transport.fair_queue import CLIENT
@@ -180,7 +180,7 @@ class NodeApp:
             settings.activity,
             read_rate=settings.read_rate,
         )
-        with request_span(request.headers, record.method):
+        with request_span(request.headers, record.method) as traced:
             try:
                 return await self._with_errors(request, record, responder, refusal)
             except asyncio.CancelledError:
@@ -188,9 +188,13 @@ class NodeApp:
                 record.status = record.status or NO_ANSWER
                 raise
             finally:
-                annotate(route=record.route, registry=record.registry, status=record.status, cache=record.cache)
-                _finish(record, started)
-                self._settings.refusals.note_cut(record)
+                if traced is not None:
+                    traced.annotate(
+                        route=record.operation, registry=record.registry, status=record.status, cache=record.cache
+                    )
+                _finish(record, started, None if traced is None else traced.exemplar())
+                if record.aborted:
+                    self._settings.refusals.note_cut(record)
 
     async def _with_errors(
         self, request: NodeRequest, record: RequestRecord, responder: Responder, refusal: RegistryError | None
@@ -216,27 +220,30 @@ class NodeApp:
         requests = self._settings.gates.requests
         requests.enter(request.client)
         try:
-            return await self._admitted(request, record, responder)
+            with self._settings.activity, self._settings.enter() as door:
+                check_framing(request)
+                return await self._at(door, request, record, responder)
         finally:
             requests.leave(request.client)
 
-    async def _admitted(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:
-        with self._settings.activity, self._settings.enter() as door:
-            check_framing(request)
-            extra = door.extra.get(record.path)
-            if extra is not None:
-                body = await self._body(request)
-                responder.close_after = False
-                return await extra(request, body, record, responder)
-            asked = self._asked.of(request)
-            _refuse_loop(request)
-            record.operation, record.asked = asked.operation, asked
-            in_flight = _IN_FLIGHT[record.route,]
-            in_flight.inc()
-            try:
-                return await door.handler(request, asked, record, responder)
-            finally:
-                in_flight.dec()
+    async def _at(
+        self, door: Door, request: NodeRequest, record: RequestRecord, responder: Responder
+    ) -> web.StreamResponse:
+        extra = door.extra.get(record.path)
+        if extra is not None:
+            body = await self._body(request)
+            responder.close_after = False
+            return await extra(request, body, record, responder)
+        asked = self._asked.of(request)
+        if hdrs.VIA in request.headers and note_via(request.headers.getall(hdrs.VIA)):
+            raise Denied("the request has come back to scope-proxy itself: an endpoint of the registry is this proxy")
+        record.operation, record.asked = asked.operation, asked
+        in_flight = _IN_FLIGHT[asked.operation,]
+        in_flight.inc()
+        try:
+            return await door.handler(request, asked, record, responder)
+        finally:
+            in_flight.dec()
 
     async def _body(self, request: NodeRequest) -> bytes:
         try:
@@ -258,15 +265,10 @@ def _request_id() -> str:
     return _request_ids.pop()
 
 
-def _refuse_loop(request: NodeRequest) -> None:
-    if hdrs.VIA in request.headers and note_via(request.headers.getall(hdrs.VIA)):
-        raise Denied("the request has come back to scope-proxy itself: an endpoint of the registry is this proxy")
-
-
-def _count(record: RequestRecord, started: float, seconds: float) -> None:
-    served = record.route, record.cache
-    _REQUESTS[record.route, record.status].inc()
-    _DURATIONS[served].observe(seconds, _exemplar())
+def _count(record: RequestRecord, started: float, seconds: float, exemplar: dict[str, str] | None) -> None:
+    served = record.operation, record.cache
+    _REQUESTS[record.operation, record.status].inc()
+    _DURATIONS[served].observe(seconds, exemplar)
     _BYTES[served].inc(record.sent)
     if record.aborted:
         _ABORTED[record.aborted,].inc()
@@ -274,15 +276,10 @@ def _count(record: RequestRecord, started: float, seconds: float) -> None:
         _FIRST_BYTES[served].observe(record.first_byte - started)
 
 
-def _exemplar() -> dict[str, str] | None:
-    """What leads from a graph to a trace, where there is one."""
-    trace = trace_id()
-    return None if trace is None else {"trace_id": trace}
-
-
-def _finish(record: RequestRecord, started: float) -> None:
+def _finish(record: RequestRecord, started: float, exemplar: dict[str, str] | None) -> None:
+    """Count and log a request; `exemplar` leads from a graph to its trace."""
     seconds = time.perf_counter() - started
-    _count(record, started, seconds)
+    _count(record, started, seconds, exemplar)
     if not _logger.isEnabledFor(logging.INFO):
         return
     fields: dict[str, str | int | float] = {
@@ -290,7 +287,7 @@ def _finish(record: RequestRecord, started: float) -> None:
         "registry": record.registry,
         "repository": record.repository,
         "upstream": record.upstream,
-        "operation": record.route,
+        "operation": record.operation,
         "cache": record.cache,
         "status": record.status,
         "bytes": record.sent,

@@ -79,8 +79,11 @@ class Handler:
         _count_rewrites(route)
         route = route if caller is route.caller else replace(route, caller=caller)
         try:
-            self._pulls.access.require(route, caller.name)
+            if self._pulls.access.has_rules:
+                self._pulls.access.require(route, caller.name)
             self._clients.permit(route, asked)
+            if caller.login is None:
+                return await self._answer(request, asked, responder, route)
             return await self._admitted(request, asked, responder, route)
         except RegistryError as error:
             raise self._failed(request, asked, route, error) from None
@@ -137,7 +140,7 @@ class Handler:
         fetch = self._pulls.manifests.head if asked.head else self._pulls.manifests.get
         manifest = await fetch(route, asked.reference, accept)
         found = manifest.descriptor
-        headers = {**manifest_headers(manifest), **_namespace(asked, route)}
+        headers = {**_namespace(asked, route), **manifest_headers(manifest)}
         return await responder.whole(
             None if asked.head else manifest.content, headers, length=found.size, way=manifest.way
         )

@@ -235,7 +235,7 @@ def _refusal(record: RequestRecord, answer: _Answer) -> Refusal:
         times=1,
         request_id=REQUEST_ID.get(),
         method=shown(record.method),
-        operation=record.route,
+        operation=record.operation,
         image=shown(image),
         explainable=explainable,
         upstream=shown(record.upstream),

@@ -15,9 +15,9 @@ from proxy.oci.descriptor import BLOB
 from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsupported
 from proxy.pull.blobs.live import Blob, CacheResult, ContentSpan, DigestMismatch
 from proxy.pull.manifests.fetch import Manifest
-from proxy.server.listener.limits import SMALL_BODY, HeldBodies
+from proxy.server.listener.limits import SMALL_BODY, Activity, HeldBodies
 from proxy.server.pace import ReadRate, SlowClientWatch
-from proxy.server.record import Activity, RequestRecord
+from proxy.server.record import RequestRecord
 from proxy.server.send import SpanSender
 from proxy.store.blobs import StoreError
 from proxy.upstream.body import BodyBroken

@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from proxy.oci.descriptor import Contents, Descriptor
 from proxy.oci.errors import NameInvalid, RegistryError
 from proxy.oci.reference import Digest, Tag
+from proxy.routing.table import RepositoryKey
 from proxy.store.disk import LOOKUPS, to_the_end, translated
 from proxy.store.files import FILE_MODE, make_folder, read_small, replace
 from proxy.store.index import Index
@@ -25,21 +26,6 @@ READS = 3
 """Times that a tag's file is read while others note something at the same time."""
 CLOCK_SECONDS = 5.0
 """How far in the future a tag may have been confirmed, by a clock that was set back a little."""
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryKey:
-    """What tags and links belong to: the registry, and the repository as each of its endpoints knows it.
-
-    It is a tuple and stays one: joined as text, two of them could become equal.
-    """
-
-    registry: str
-    repositories: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """The key as JSON, which keeps the parts apart."""
-        return json.dumps([self.registry, *self.repositories])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from proxy.config.model import Limits
 from proxy.oci.request import RegistryRequest
 from proxy.server.app import Door, NodeSettings, node_server
 from proxy.server.listener.accept import DescriptorReserve, NodeSite
-from proxy.server.listener.limits import Gates
+from proxy.server.listener.limits import Activity, Gates
 from proxy.server.pace import ReadRate
-from proxy.server.record import Activity, RequestRecord
+from proxy.server.record import RequestRecord
 from proxy.server.respond import Responder
 from tests.fakes.client import NodeClient
 from tests.security.raw import sent_raw

@@ -18,7 +18,6 @@ from proxy.oci.request import Operation
 from proxy.pull.blobs.download import first_of, rehash, write_through
 from proxy.pull.blobs.live import Abandoned, ContentWrong, Progress, WriterStalled
 from proxy.pull.blobs.stored import Verified
-from proxy.pull.repository import repository_key, starter_of
 from proxy.routing.table import Route, Target
 from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, Origins, StoreError
 from proxy.store.disk import note_unkept
@@ -93,7 +92,7 @@ class Downloads:
         domain = self._domain(route, digest, is_own=is_own)
         progress = self._active.get((digest, domain))
         if progress is None:
-            progress = self._active[digest, domain] = Progress(starter_of(route), route.origins)
+            progress = self._active[digest, domain] = Progress(route.starter, route.origins)
             progress.requesters = Requesters()
             self._background.start(self._run(progress, route, digest, domain))
         if progress.requesters is not None:
@@ -238,7 +237,7 @@ class Downloads:
             # Told first, so that downloads which begin at the same time count each other.
             await ingest.expect(size, target.endpoint.origin)
             await self._make_room()
-            progress.confirmed = repository_key(route)
+            progress.confirmed = route.key
             progress.origins = frozenset(body.origins)
             progress.start(ingest, size)
             progress.advance(offset)

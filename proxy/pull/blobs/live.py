@@ -9,9 +9,8 @@ from enum import StrEnum
 
 from proxy.oci.byterange import Span
 from proxy.oci.reference import Digest
-from proxy.pull.repository import Starter
+from proxy.routing.table import RepositoryKey, Starter
 from proxy.store.blobs import Content, Origins
-from proxy.store.tags import RepositoryKey
 from proxy.transport.fair_queue import Requesters
 from proxy.upstream.body import BodyBroken
 

@@ -21,7 +21,6 @@ from proxy.pull.blobs.live import (
 )
 from proxy.pull.blobs.passthrough import Passing, PassThrough, Rest
 from proxy.pull.blobs.suspects import Suspects
-from proxy.pull.repository import starter_of
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.transport.clock import Deadline, DeadlineExceeded
@@ -116,7 +115,7 @@ class Recovery:
 
     def of(self, route: Route, digest: Digest, passing: Passing) -> Recover:
         """The recovery of one client's pull; `passing` gets the body that it reads straight from an upstream."""
-        starter = starter_of(route)
+        starter = route.starter
 
         async def recover(failed: Progress, sent: SentBytes) -> Progress | AsyncGenerator[bytes, None]:
             failure = failed.failure

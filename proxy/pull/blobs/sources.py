@@ -21,7 +21,6 @@ from proxy.pull.blobs.recovery import ATTEMPTS
 from proxy.pull.blobs.stored import Stored
 from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds, may_begin_manifest, parse
-from proxy.pull.repository import repository_key, starter_of
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.disk import answered, note_unkept
@@ -93,7 +92,7 @@ class BlobSources:
                 raise
             progress.release()
             before, failure = failure, progress.failure or failure
-            is_foreign = progress.is_foreign(starter_of(route))
+            is_foreign = progress.is_foreign(route.starter)
             if not self._may_try_again(route, progress, before):
                 break
         if is_foreign:
@@ -132,7 +131,7 @@ class BlobSources:
         """
         is_blob = self._parts.kinds.known(digest) is False
         is_delivered = route.domain is None or self._parts.provenance.knows(digest, route.domain)
-        if is_blob and is_delivered and self._parts.tags.knows_link(repository_key(route), Link(digest, LinkKind.BLOB)):
+        if is_blob and is_delivered and self._parts.tags.knows_link(route.key, Link(digest, LinkKind.BLOB)):
             return await self._parts.stored.small(digest)
         return None
 
@@ -209,7 +208,7 @@ class BlobSources:
         return content is None or may_begin_manifest(await answered(content.read(0, BEGINNING)))
 
     async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
-        is_foreign = progress.is_foreign(starter_of(route))
+        is_foreign = progress.is_foreign(route.starter)
         try:
             await self._as_own(progress.started.is_set, route, digest, progress, deadline, is_foreign=is_foreign)
         except DeadlineExceeded:
@@ -261,7 +260,7 @@ class BlobSources:
 
     async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         """Make sure that the repository holds the digest: by a manifest, or because the upstream says so."""
-        key = repository_key(route)
+        key = route.key
         if progress.confirmed != key and not await self._parts.tags.is_linked(key, Link(digest, LinkKind.BLOB)):
             await self.ask_size(route, digest, deadline)
         await self._link(route, digest)
@@ -269,7 +268,7 @@ class BlobSources:
     async def _link(self, route: Route, digest: Digest) -> None:
         """Note that the repository holds the digest; raises StoreError."""
         try:
-            await self._parts.tags.link_blob(repository_key(route), digest)
+            await self._parts.tags.link_blob(route.key, digest)
         except StoreError as error:
             note_unkept(error)
             raise
@@ -302,7 +301,7 @@ class BlobSources:
             return not isinstance(before, ContentWrong)
         if isinstance(progress.failure, WriterStalled):
             return False
-        return isinstance(progress.failure, Abandoned) or progress.is_foreign(starter_of(route))
+        return isinstance(progress.failure, Abandoned) or progress.is_foreign(route.starter)
 
     def _late(self, route: Route, digest: Digest) -> UpstreamTimeout:
         reason = f"the upstream has not sent {digest} in time; it is fetched on, try again"

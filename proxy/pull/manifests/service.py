@@ -26,11 +26,10 @@ from proxy.oci.reference import Digest, Tag
 from proxy.pull.blobs.live import CacheResult
 from proxy.pull.manifests.fetch import Budget, Fetched, Manifest, ManifestFetcher, accepts
 from proxy.pull.manifests.store import ManifestStore
-from proxy.pull.repository import Starter, repository_key, starter_of
-from proxy.routing.table import Route
+from proxy.routing.table import RepositoryKey, Route, Starter
 from proxy.store.blobs import StoreError
 from proxy.store.disk import ANSWER_SECONDS, note_unkept
-from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from proxy.store.tags import TagEntry, Tags
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.errors import detail_of
@@ -83,7 +82,7 @@ class Manifests:
 
     def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
         """What can be told without waiting: a young tag, and a manifest that is in memory."""
-        key, age, digest = repository_key(route), None, reference
+        key, age, digest = route.key, None, reference
         if isinstance(digest, Tag):
             known = self._parts.tags.remembered(key, digest)
             if known is None or not self._is_young(known) or not accepts(accept, known.descriptor.media_type):
@@ -135,7 +134,7 @@ class Manifests:
         stored = await self._parts.store.find(route, digest)
         if stored is not None:
             return Manifest(stored.descriptor, stored.content, CacheResult.HIT)
-        flight = (starter_of(route), digest)
+        flight = (route.starter, digest)
         self._refuse_negative(*flight)
         way = CacheResult.JOIN if self._fetches.is_flying(flight) else CacheResult.MISS
         fetched = await self._fetches.run(flight, lambda: self._fetch(route, digest))
@@ -145,20 +144,20 @@ class Manifests:
         try:
             fetched = await self._parts.fetcher.get(route, digest, ACCEPT, self._budget())
         except _UNKNOWN as error:
-            self._negatives[starter_of(route), digest] = error.again()
+            self._negatives[route.starter, digest] = error.again()
             raise
-        await self._keep(repository_key(route), fetched)
+        await self._keep(route.key, fetched)
         return fetched
 
     async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, CacheResult]:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
-        key = repository_key(route)
+        key = route.key
         known = self._parts.tags.remembered(key, tag)
         if known is None or not self._is_young(known):  # another worker may have learned more since
             known = await self._parts.tags.find(key, tag, anew=True)
         if known is not None and self._is_young(known):
             return known, CacheResult.HIT
-        flight = (starter_of(route), tag)
+        flight = (route.starter, tag)
         self._refuse_negative(*flight)
         if known is None:
             way = CacheResult.JOIN if self._resolves.is_flying(flight) else CacheResult.MISS
@@ -167,7 +166,7 @@ class Manifests:
 
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
         """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
-        cache, starter = self._parts.cache, starter_of(route)
+        cache, starter = self._parts.cache, route.starter
         is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
         may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
         try:
@@ -192,12 +191,12 @@ class Manifests:
 
     async def _ask(self, route: Route, tag: Tag, known: Descriptor | None) -> TagEntry:
         """Ask the upstream, by HEAD where that tells enough: registries count GETs."""
-        key = repository_key(route)
+        key = route.key
         try:
             fetched = await self._parts.fetcher.head(route, tag, ACCEPT, self._budget(), known)
         except _UNKNOWN as error:
             if known is None or not self._parts.cache.stale_if_denied:
-                self._negatives[starter_of(route), tag] = error.again()
+                self._negatives[route.starter, tag] = error.again()
                 await self._meanwhile(self._forget(key, tag))
             raise
         except Denied:

@@ -9,14 +9,13 @@ from proxy.oci.reference import Digest
 from proxy.pull.blobs.stored import Stored
 from proxy.pull.kinds import Kinds, parse
 from proxy.pull.manifests.fetch import Fetched
-from proxy.pull.repository import repository_key
-from proxy.routing.table import Route
+from proxy.routing.table import RepositoryKey, Route
 from proxy.store.blobs import BlobStore, StoreError
 from proxy.store.disk import answered
 from proxy.store.eviction import Evictor
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
-from proxy.store.tags import RepositoryKey, Tags
+from proxy.store.tags import Tags
 
 MEMORY = 16 * 1024 * 1024
 """Bytes of manifests that are kept in memory as well."""
@@ -50,7 +49,7 @@ class ManifestStore:
 
     async def find(self, route: Route, digest: Digest) -> StoredManifest | None:
         """The stored manifest, if the repository is known to hold it and it counts for the route; raises StoreError."""
-        if not await self._tags.is_linked(repository_key(route), Link(digest, LinkKind.MANIFEST)):
+        if not await self._tags.is_linked(route.key, Link(digest, LinkKind.MANIFEST)):
             return None
         if route.domain is not None and not await self._provenance.covers(digest, route.domain):
             return None
@@ -60,7 +59,7 @@ class ManifestStore:
         """What `find` would give, where it needs neither disk nor index for it."""
         if route.domain is not None and not self._provenance.knows(digest, route.domain):
             return None
-        known = self._tags.knows_link(repository_key(route), Link(digest, LinkKind.MANIFEST))
+        known = self._tags.knows_link(route.key, Link(digest, LinkKind.MANIFEST))
         return self._memory.get(digest) if known else None
 
     async def keep(self, key: RepositoryKey, fetched: Fetched) -> None:

@@ -4,6 +4,8 @@ A client is an address (`transport/fair_queue.py`). One that is alone may have e
 client that has the most loses to those that have less.
 """
 
+import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ WAITING_SHARE = 16
 """One connection may wait for so many that are allowed."""
 IDLE_TRIED = 8
 """Idle connections of one client that are tried for one that can be closed."""
+LOOK_SECONDS = 0.05
+"""How often a stop looks whether it is quiet."""
 
 
 class Overloaded(TooManyRequests):
@@ -74,6 +78,41 @@ class RequestLimit:
 
     def _share(self, client: str) -> int:
         return max(self._limit // (len(self._held) + (client not in self._held)), 1)
+
+
+class Activity:
+    """Requests of nodes in flight, and when the last one came or ended, on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.is_ending = False
+        """Whether requests that are still in flight are being cut, as the stop has waited long enough."""
+        self._in_flight = 0
+        self._last = time.monotonic()
+
+    def __enter__(self) -> None:
+        """Note a request, for the length of the block."""
+        self._in_flight += 1
+        self._last = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._in_flight -= 1
+        self._last = time.monotonic()
+
+    @property
+    def reason_of_cut(self) -> str:
+        """Why a request is cancelled."""
+        return "shutdown" if self.is_ending else "client_gone"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return self._in_flight
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nothing is in flight, and nothing comes for so many seconds: a pull is many requests."""
+        asked = time.monotonic()
+        while self._in_flight or time.monotonic() - max(self._last, asked) < seconds:  # noqa: ASYNC110 - time has no event
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 class Admission(Protocol):

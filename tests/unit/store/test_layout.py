@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from proxy.oci.descriptor import OCI_MANIFEST
 from proxy.oci.reference import Digest
+from proxy.routing.table import RepositoryKey
 from proxy.store.layout import Layout
-from proxy.store.tags import RepositoryKey
 from tests.unit.store.support import made, put_file
 
 BLOB = Digest.of(b"blob")

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from proxy.oci.descriptor import OCI_MANIFEST, Contents, Descriptor
 from proxy.oci.reference import Digest, Tag
+from proxy.routing.table import RepositoryKey
 from proxy.store import tags as store_tags
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind
-from proxy.store.tags import RepositoryKey, TagEntry, Tags
+from proxy.store.tags import TagEntry, Tags
 from tests.unit.store.support import descriptors, made, modes, opened, put_file
 
 KEY = RepositoryKey("icr.io", ("cpopen/app", "local/app"))
