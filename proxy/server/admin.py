@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 
 from proxy.observe.metrics import ADMIN_CONNECTIONS_REFUSED, render
 from proxy.server.listener.connection import ConnectionBounds, NodeServer
-from proxy.server.listener.framing import Malformed, NodeRequest, check_framing, error_of, has_body
+from proxy.server.listener.framing import Malformed, NodeRequest, check_framing, error_of
 from proxy.server.listener.limits import ConnectionLimit, Overloaded, RequestLimit, UnansweredBytes
 from proxy.server.status.look import Look
 from proxy.server.status.routes import Page, status_pages
@@ -112,7 +112,7 @@ class AdminApp:
     async def _send(self, request: NodeRequest, response: web.StreamResponse) -> web.StreamResponse:
         """Send a response, and cut a client that does not read it."""
         response.headers[hdrs.SERVER] = "scope-proxy"
-        if has_body(request) or self._connections.is_crowded:
+        if request.has_body or self._connections.is_crowded:
             response.force_close()
         try:
             async with asyncio.timeout(STALL):

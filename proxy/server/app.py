@@ -36,7 +36,6 @@ from proxy.server.listener.framing import (
     NodeRequest,
     check_framing,
     error_of,
-    has_body,
 )
 from proxy.server.listener.limits import Activity, Gates
 from proxy.server.pace import ReadRate
@@ -216,7 +215,7 @@ class NodeApp:
         return await responder.error(shown, REQUEST_ID.get())
 
     async def _answered(self, request: NodeRequest, record: RequestRecord, responder: Responder) -> web.StreamResponse:
-        responder.close_after = has_body(request)  # where it ends is nothing that we rely upon
+        responder.close_after = request.has_body  # where it ends is nothing that we rely upon
         requests = self._settings.gates.requests
         requests.enter(request.client)
         try:

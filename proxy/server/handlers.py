@@ -81,7 +81,8 @@ class Handler:
         try:
             if self._pulls.access.has_rules:
                 self._pulls.access.require(route, caller.name)
-            self._clients.permit(route, asked)
+            if caller.bound is not None:
+                self._clients.permit(route, asked)
             if caller.login is None:
                 return await self._answer(request, asked, responder, route)
             return await self._admitted(request, asked, responder, route)

@@ -38,14 +38,16 @@ class FairQueue(Generic[Item]):
         self._limit = limit
         self._lines: dict[str, dict[Item, None]] = {}
         self._clients: dict[Item, list[str]] = {}
+        self.size = 0
+        """How many items are in it."""
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return self.size
 
     def push(self, item: Item, clients: Iterable[str]) -> Item | None:
         """Add an item that waits for one client or several; returns the item that is refused, which may be itself."""
         waiting_for, refused = list(clients), None
-        if len(self) >= self._limit:
+        if self.size >= self._limit:
             refused = self._surplus(waiting_for)
             if refused is None:
                 return item
@@ -60,6 +62,7 @@ class FairQueue(Generic[Item]):
         if item not in line:
             line[item] = None
             self._clients.setdefault(item, []).append(client)
+            self.size = len(self._clients)
 
     def next_client(self, held: Mapping[str, int]) -> str | None:
         """The client that is next, given how many places each one holds; None when the queue is empty."""
@@ -83,6 +86,7 @@ class FairQueue(Generic[Item]):
             del line[item]
             if not line:
                 del self._lines[client]
+        self.size = len(self._clients)
 
     def _surplus(self, clients: list[str]) -> Item | None:
         """The newest item of the client that has the most, if it has more than one of `clients` would have then."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -126,9 +126,14 @@ class NodeServer(web.Server):
         task: "asyncio.Task[None]",
     ) -> NodeRequest:
         message = _NO_REQUEST if message is ERROR else message
+        is_spoken = message.version in (HttpVersion10, HttpVersion11)
+        if not is_spoken:
+            message = message._replace(version=HttpVersion11)
         request = NodeRequest(message, payload, protocol, writer, task, self._loop, client_max_size=BODY_LIMIT)
         connection: NodeConnection = protocol  # type: ignore[assignment] # this server makes no others
         request.client = connection.client
+        request.is_spoken = is_spoken
+        request.has_body = request.body_exists or hdrs.UPGRADE in request.headers
         connection.begin_answer(payload)
         return request
 

@@ -4,7 +4,7 @@ import functools
 import re
 from typing import ClassVar
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from proxy.oci.errors import NameInvalid
@@ -57,16 +57,10 @@ class NodeRequest(web.BaseRequest):
 
     client = ""
     """Whom it counts for, by the address of the connection; see `proxy/transport/fair_queue.py`."""
-
-    @property
-    def version(self) -> tuple[int, int]:  # type: ignore[override] # a cached property there
-        """The version of the answer."""
-        return HttpVersion10 if self._version == HttpVersion10 else HttpVersion11
-
-    @property
-    def is_spoken(self) -> bool:
-        """Whether the client's version is one that we speak."""
-        return self._version in (HttpVersion10, HttpVersion11)
+    is_spoken = True
+    """Whether the client's version is one that we speak."""
+    has_body = False
+    """Whether bytes may follow the head that are no request of their own; refused upgrades are treated alike."""
 
 
 def check_framing(request: NodeRequest) -> None:
@@ -85,11 +79,6 @@ def check_framing(request: NodeRequest) -> None:
 @functools.lru_cache(HOSTS_REMEMBERED)
 def _is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None
-
-
-def has_body(request: web.BaseRequest) -> bool:
-    """Whether bytes may follow the head that are no request of their own; refused upgrades are treated alike."""
-    return request.body_exists or hdrs.UPGRADE in request.headers
 
 
 def error_of(error: BaseException) -> Malformed:

@@ -192,7 +192,7 @@ class ConnectionLimit:
 
     def _serve(self) -> None:
         """Open waiting connections, as far as there are places."""
-        if self._is_replacing:
+        if self._is_replacing or not self._waiting.size:
             return
         while (client := self._waiting.next_client(self._held)) is not None and self._has_room(client):
             found = self._waiting.pop(self._held)
