@@ -31,14 +31,11 @@ class SpanReader:
         """Up to `length` bytes, which nobody changes later; raises StoreError."""
         return self._at_once(content.fileno(), offset, length) or await content.read(offset, length)
 
-    async def fetch(self, content: Content, offset: int, length: int) -> bool:
+    async def fetch(self, descriptor: int, offset: int, length: int) -> bool:
         """Have the system hold what it is to send by itself; False where that cannot be known. Raises StoreError.
 
         `sendfile` waits for the disk where it is called, which is the event loop: everybody would wait with it.
         """
-        descriptor = content.fileno()
-        if descriptor is None:
-            return False
         end = offset + length
         places = (*range(offset, end, PROBE_STEP), end - 1)
         missing = next((place for place in places if self._at_once(descriptor, place, 1) is None), end)
@@ -125,11 +122,12 @@ class SpanSender:
         is_plain = transport.get_extra_info("sslcontext") is None
         # Without a length the body goes in chunks, which the kernel cannot frame (`chunked` is not set then).
         is_framed = self._response.content_length is None
-        if content.fileno() is None or not is_plain or is_framed:
+        descriptor = content.fileno()
+        if descriptor is None or not is_plain or is_framed:
             # asyncio's own fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
             await self._copy(content, offset, length)
             return
-        if not await self._reader.fetch(content, offset, length):
+        if not await self._reader.fetch(descriptor, offset, length):
             await self._copy(content, offset, length)
             return
         try:

@@ -25,12 +25,8 @@ class FileContent:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._size = os.fstat(descriptor).st_size
-
-    @property
-    def size(self) -> int:
+        self.size = os.fstat(descriptor).st_size
         """Bytes that are there."""
-        return self._size
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
@@ -76,7 +72,7 @@ class FileIngest(FileContent):
         self._index = index
         self._provenance = provenance
         self._lease = lease
-        self._writeback = Writeback(self._size)
+        self._writeback = Writeback(self.size)
         self._ended = False
 
     async def expect(self, total: int | None, origin: Origin) -> None:
@@ -133,8 +129,8 @@ class FileIngest(FileContent):
 
     def _write(self, pieces: Sequence[bytes]) -> None:
         self._refuse_after_end()
-        self._size = write_at(self._descriptor, self._size, pieces)
-        self._writeback.follow(self._descriptor, self._size)
+        self.size = write_at(self._descriptor, self.size, pieces)
+        self._writeback.follow(self._descriptor, self.size)
 
     def _commit(self, origins: Origins | None) -> None:
         self._refuse_after_end()
@@ -189,7 +185,7 @@ class FileArriving(FileContent):
         # In this order: whoever has committed, or let go, writes no more, so the size that follows is the last one.
         held = self._lease.is_held()
         committed = self._lease.committed(self._descriptor)
-        self._size = os.fstat(self._descriptor).st_size
+        self.size = os.fstat(self._descriptor).st_size
         if committed:
             return Arrival.COMMITTED
         return Arrival.GROWING if held else Arrival.ABANDONED

@@ -176,8 +176,9 @@ class BlobSources:
 
         Raises RegistryError and OthersTrouble.
         """
-        await self._wait_started(route, digest, progress, deadline)
-        await self._wait_elsewhere(route, digest, progress, deadline)
+        if not progress.verified:
+            await self._wait_started(route, digest, progress, deadline)
+            await self._wait_elsewhere(route, digest, progress, deadline)
         if progress.failure is not None and not progress.available:
             return False
         await self._confirm(route, digest, progress, deadline)
@@ -261,9 +262,10 @@ class BlobSources:
     async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         """Make sure that the repository holds the digest: by a manifest, or because the upstream says so."""
         key = route.key
-        if progress.confirmed != key and not await self._parts.tags.is_linked(key, Link(digest, LinkKind.BLOB)):
-            await self.ask_size(route, digest, deadline)
-        await self._link(route, digest)
+        if progress.confirmed == key:
+            await self._link(route, digest)
+        elif not await self._parts.tags.is_linked(key, Link(digest, LinkKind.BLOB)):
+            await self.ask_size(route, digest, deadline)  # which notes it
 
     async def _link(self, route: Route, digest: Digest) -> None:
         """Note that the repository holds the digest; raises StoreError."""
