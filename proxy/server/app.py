@@ -42,7 +42,7 @@ from proxy.server.pace import ReadRate
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import Refusals, count_rejection
 from proxy.server.respond import Responder
-from proxy.transport.fair_queue import CLIENT
+from proxy.transport.limits import CLIENT
 from proxy.transport.redirect import note_via
 
 REMEMBERED = 4096

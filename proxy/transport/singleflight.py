@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from proxy.transport.clock import UpstreamTime, context_of, joined
-from proxy.transport.fair_queue import Requesters
+from proxy.transport.limits import Requesters
 
 _logger = logging.getLogger(__name__)
 

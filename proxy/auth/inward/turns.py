@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
-from proxy.transport.fair_queue import client_of
+from proxy.transport.limits import client_of
 
 MAX_WAITING = 1024
 """Checks that wait for their turn; a further one takes the place of the newest of the address with the most."""

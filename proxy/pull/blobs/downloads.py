@@ -24,7 +24,7 @@ from proxy.store.disk import note_unkept
 from proxy.store.eviction import Evictor
 from proxy.store.provenance import Provenance
 from proxy.transport.clock import Deadline
-from proxy.transport.fair_queue import Requesters
+from proxy.transport.limits import Requesters
 from proxy.transport.singleflight import Background
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, content_length, others_first, refuse_shorter
 from proxy.upstream.client import UpstreamClient

@@ -11,7 +11,7 @@ from proxy.oci.byterange import Span
 from proxy.oci.reference import Digest
 from proxy.routing.table import RepositoryKey, Starter
 from proxy.store.blobs import Content, Origins
-from proxy.transport.fair_queue import Requesters
+from proxy.transport.limits import Requesters
 from proxy.upstream.body import BodyBroken
 
 HELD_BACK = 16 * 1024

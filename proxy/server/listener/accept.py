@@ -12,7 +12,7 @@ from typing import ClassVar
 from aiohttp import web
 
 from proxy.server.listener.connection import NodeConnection, NodeServer
-from proxy.transport.fair_queue import client_of
+from proxy.transport.limits import client_of
 from proxy.transport.singleflight import Background
 
 SIZE = 16

@@ -56,7 +56,7 @@ class NodeRequest(web.BaseRequest):
     """A request of a client; the answer is never written in another version of HTTP than 1.0 or 1.1."""
 
     client = ""
-    """Whom it counts for, by the address of the connection; see `proxy/transport/fair_queue.py`."""
+    """Whom it counts for, by the address of the connection; see `proxy/transport/limits.py`."""
     is_spoken = True
     """Whether the client's version is one that we speak."""
     has_body = False

@@ -1,6 +1,6 @@
 """How much clients may have of this process at one time: connections, requests, memory.
 
-A client is an address (`transport/fair_queue.py`). One that is alone may have everything; when a limit is reached, the
+A client is an address (`transport/limits.py`). One that is alone may have everything; when a limit is reached, the
 client that has the most loses to those that have less.
 """
 
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
-from proxy.transport.fair_queue import FairQueue
+from proxy.transport.limits import FairQueue
 
 SMALL_BODY = 64 * 1024
 """Bytes of an answer that are sent in one piece; such answers are bounded by the number of requests."""

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.transport.fair_queue import FairQueue, Requesters, client_of
+from proxy.transport.limits import FairQueue, Requesters, client_of
 
 CLIENTS = "abcd"
 ARRIVALS = st.lists(st.sampled_from(CLIENTS), max_size=40)

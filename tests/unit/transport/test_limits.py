@@ -4,8 +4,7 @@ import random
 import pytest
 
 from proxy.transport import limits
-from proxy.transport.fair_queue import CLIENT, Requesters
-from proxy.transport.limits import CountedHostLimit, HostLimit, HostPlace, QueueFull, Size
+from proxy.transport.limits import CLIENT, CountedHostLimit, HostLimit, HostPlace, QueueFull, Requesters, Size
 from tests.fakes.proxy import metric
 
 SMALL, LARGE = Size.SMALL, Size.LARGE
