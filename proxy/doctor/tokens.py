@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,7 @@ class TokenServer:
 def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
     """The token server of a Bearer challenge; raises Stopped where it is not trusted."""
     journal, upstream = exam.journal, exam.subject.origin
-    trusted = frozenset(Origin.parse(realm) for realm in exam.host.realms)
+    trusted = exam.host.realms
     named = challenge.realm.partition("?")[0]
     try:
         url, origin = judge_realm(challenge.realm, upstream, trusted)
@@ -86,10 +86,10 @@ def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
     return TokenServer(url, origin, challenge.service, challenge)
 
 
-def _why(origin: Origin, upstream: Origin, trusted: frozenset[Origin]) -> str:
+def _why(origin: Origin, upstream: Origin, trusted: Collection[str]) -> str:
     if origin == upstream:
         return "it is the registry's own origin"
-    return "it is listed in realms" if origin in trusted else f"it is built in for {_built_in(origin)}"
+    return "it is listed in realms" if origin.text in trusted else f"it is built in for {_built_in(origin)}"
 
 
 def _built_in(origin: Origin) -> str:

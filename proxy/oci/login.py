@@ -21,16 +21,16 @@ class Login:
     kind: LoginKind
     username: str = ""
     secret: str = field(default="", repr=False)
+    identity: str = field(init=False, repr=False, compare=False)
+    """A name for this very credential, by which grants are kept apart; another password is another identity."""
 
-    @property
-    def identity(self) -> str:
-        """A name for this very credential, by which grants are kept apart; another password is another identity."""
+    def __post_init__(self) -> None:
         parts = (self.kind, self.username, self.secret)
         digest = hashlib.sha256()
         for part in parts:
             encoded = part.encode()
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
-        return digest.hexdigest()
+        object.__setattr__(self, "identity", digest.hexdigest())
 
 
 ANONYMOUS = Login("no credentials", LoginKind.ANONYMOUS)
@@ -59,14 +59,14 @@ class Caller:
     proofs: ProofPolicy = ProofPolicy(60.0, 0.0)
     bound: frozenset[tuple[str, str]] | None = None
     """The registries with their upstream repositories that its token is for; None where it has none."""
+    identity: str = field(init=False, repr=False, compare=False)
+    """By which grants, proofs, flights and negative answers are kept apart.
 
-    @property
-    def identity(self) -> str:
-        """By which grants, proofs, flights and negative answers are kept apart.
+    All who use the proxy's credentials are one; a client's own is never one with the same that is configured.
+    """
 
-        All who use the proxy's credentials are one; a client's own is never one with the same that is configured.
-        """
-        return "" if self.login is None else f"client {self.login.identity}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", "" if self.login is None else f"client {self.login.identity}")
 
 
 PROXY = Caller()

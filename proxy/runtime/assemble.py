@@ -68,7 +68,7 @@ async def engine(
         await stack.enter_async_context(sessions)
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
-        authorizer = Authorizer(Broker(config, sessions, background), _credentials(config, background, environment))
+        authorizer = Authorizer(Broker(sessions, background), _credentials(config, background, environment))
         client = UpstreamClient(sessions, authorizer, endpoints)
         manifests, blobs = _sources(config, client, store, background, watchers)
         listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)

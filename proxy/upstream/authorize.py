@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 from cachetools import LRUCache, TTLCache
@@ -67,7 +67,7 @@ def _is_counted(asker: Requester) -> bool:
 
 
 def _key(asker: Requester) -> _Key:
-    return asker.host, asker.identity
+    return asker.origin, asker.identity
 
 
 ERROR_BODY_LIMIT = 64 * 1024
@@ -156,13 +156,14 @@ class Authorizer:
         if asker.is_client:
             self._failed_logins.clear(asker)
         else:
-            self._worked[asker.learned_key] = asker.identity
+            self._worked[asker.origin, asker.repository] = asker.identity
 
     async def _askers(self, target: Target, route: Route) -> list[Requester]:
         caller = route.caller
         if caller.login is not None:
-            return [Requester(target, route.upstream, caller.login, caller.identity, caller.proofs.age, is_client=True)]
-        return [Requester(target, route.upstream, login, login.identity) for login in await self._logins(target)]
+            asker = _requester(target, route, caller.login, caller.identity)
+            return [replace(asker, longest_use=caller.proofs.age, is_client=True)]
+        return [_requester(target, route, login, login.identity) for login in await self._logins(target)]
 
     async def _logins(self, target: Target) -> list[Login]:
         origin = target.endpoint.origin
@@ -203,6 +204,11 @@ class Authorizer:
         return await self._broker.answer(asker, challenge)
 
 
+def _requester(target: Target, route: Route, login: Login, identity: str) -> Requester:
+    origin, repository, settings = target.endpoint.origin, target.repository, target.settings
+    return Requester(origin, repository, settings, route.upstream, login, identity, target.scope)
+
+
 async def _refusal(answer: Followed) -> _Refusal | None:
     """What a refusal says, read and released; None for an answer that is none.
 
@@ -234,7 +240,7 @@ def _says_expired(text: str) -> bool:
 
 def _advice(asker: Requester, error: Exception) -> str:
     if asker.is_client and isinstance(error, NoLogin):
-        return f"{asker.host.authority} asks for a user name and password"
+        return f"{asker.origin.authority} asks for a user name and password"
     return str(error)
 
 
@@ -242,7 +248,7 @@ def _told(asker: Requester, reason: str) -> str:
     who = f"as {asker.login.name}" if asker.is_client else "with the configured credentials"  # whose name is no node's
     if asker.login.kind is LoginKind.ANONYMOUS:
         who = "without credentials"
-    return f"{reason} for repository:{asker.target.repository}:pull {who}"
+    return f"{reason} for repository:{asker.repository}:pull {who}"
 
 
 async def read_error(response: aiohttp.ClientResponse) -> str:

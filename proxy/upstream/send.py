@@ -141,6 +141,6 @@ class Sender:
             headers["If-None-Match"] = ask.etag
         if authorization is not None:
             headers["Authorization"] = authorization
-        url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
+        url = URL(target.url_prefix + ask.suffix, encoded=True).with_query(list(query))
         label = (self._route.upstream, ask.operation.value)
         return Outgoing(ask.method, url, target.endpoint.origin, headers, label)

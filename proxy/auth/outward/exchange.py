@@ -151,6 +151,8 @@ class TokenRequest:
     scope: Scope
     login: Login
     upstream: str
+    method: Method | None = None
+    """The configured one; None where it is learned."""
 
 
 async def exchange(sessions: Sessions, request: TokenRequest, method: Method) -> Grant:
