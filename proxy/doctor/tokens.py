@@ -23,11 +23,12 @@ from proxy.auth.outward.exchange import (
 )
 from proxy.auth.outward.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
 from proxy.config.address import Origin
-from proxy.doctor.examination import Examination, Stopped, read
+from proxy.doctor.examination import Examination, Stopped
 from proxy.doctor.report import Check
 from proxy.oci.challenge import Challenge
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
+from proxy.transport.response import HttpResponse
 from proxy.transport.session import Outgoing
 
 
@@ -133,8 +134,8 @@ async def ask_by(
     """Ask once, each scope as a parameter of its own, as nodes do; raises what is in TROUBLE."""
     asked_at = time.monotonic()
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        response = await exam.sessions.request(_outgoing(exam, server, login, scopes, method))
-        body = await read(response, BODY_LIMIT)
+        response = HttpResponse(await exam.sessions.request(_outgoing(exam, server, login, scopes, method)))
+        body = await response.read_and_close(BODY_LIMIT)
     if response.status != OK:
         return TokenAnswer(response.status, method, None)
     try:
