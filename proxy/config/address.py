@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -26,6 +26,12 @@ class Origin:
     scheme: str
     host: str
     port: int
+    authority_host: str = field(init=False, repr=False, compare=False)
+    """The host as it is written in a URL: an IPv6 address stands in brackets."""
+    authority: str = field(init=False, repr=False, compare=False)
+    """The host, with the port where it is not the scheme's own: as in a Host header or a `hosts` key."""
+    text: str = field(init=False, repr=False, compare=False)
+    """The origin as a URL without a path."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -51,20 +57,16 @@ class Origin:
             raise ValueError("the port must be a number from 1 to 65535")
         return cls(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme])
 
-    @property
-    def authority_host(self) -> str:
-        """The host as it is written in a URL: an IPv6 address stands in brackets."""
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-    @property
-    def authority(self) -> str:
-        """The host, with the port where it is not the scheme's own: as in a Host header or a `hosts` key."""
-        standard = self.port == DEFAULT_PORTS[self.scheme]
-        return self.authority_host if standard else f"{self.authority_host}:{self.port}"
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        authority = host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{host}:{self.port}"
+        object.__setattr__(self, "authority_host", host)
+        object.__setattr__(self, "authority", authority)
+        object.__setattr__(self, "text", f"{self.scheme}://{authority}")
 
     def __str__(self) -> str:
         """The origin as a URL without a path."""
-        return f"{self.scheme}://{self.authority}"
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,13 @@ class EndpointAddress:
 
     origin: Origin
     root: str
+    text: str = field(init=False, repr=False, compare=False)
+    """The endpoint as a URL."""
+    repository_prefix: str = field(init=False, repr=False, compare=False)
+    """What of the path belongs to the repository as the upstream sees it: all that follows the first `/v2`.
+
+    A root without a `/v2` segment replaces it, and then nothing of it belongs to the repository.
+    """
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -94,14 +103,11 @@ class EndpointAddress:
         """Read an endpoint of a registries.yaml, where the scheme may be missing (protocol of k3s and containerd)."""
         return cls.parse(text if "://" in text else f"{default_scheme(text.split('/', 1)[0])}://{text}")
 
-    @property
-    def repository_prefix(self) -> str:
-        """What of the path belongs to the repository as the upstream sees it: all that follows the first `/v2`.
-
-        A root without a `/v2` segment replaces it, and then nothing of it belongs to the repository.
-        """
+    def __post_init__(self) -> None:
         segments = self.root.strip("/").split("/")
-        return "/".join(segments[segments.index("v2") + 1 :]) if "v2" in segments else ""
+        prefix = "/".join(segments[segments.index("v2") + 1 :]) if "v2" in segments else ""
+        object.__setattr__(self, "text", f"{self.origin.text}{self.root}")
+        object.__setattr__(self, "repository_prefix", prefix)
 
     def repository(self, path: str) -> str:
         """The repository that the upstream sees when `path` is asked for at this endpoint."""
@@ -109,7 +115,7 @@ class EndpointAddress:
 
     def __str__(self) -> str:
         """The endpoint as a URL."""
-        return f"{self.origin}{self.root}"
+        return self.text
 
 
 def canonical_registry(text: str) -> str:

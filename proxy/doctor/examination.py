@@ -18,6 +18,7 @@ from proxy.doctor.subject import Subject
 from proxy.transport.connection_errors import cause, refused_address
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.redirect import RedirectRefused, follow
+from proxy.transport.response import HttpResponse
 from proxy.transport.session import Outgoing, Sessions
 
 
@@ -205,11 +206,11 @@ class Examination:
         async with asyncio.timeout(REQUEST_SECONDS):
             followed = await follow(self.sessions, outgoing)
             at = (begun + time.time()) / 2
-            body = await read(followed.response, limit)
-        response = followed.response
+            response = HttpResponse(followed.response, elsewhere=followed.elsewhere)
+            body = await response.read_and_close(limit)
         # What another server wants is nothing to us: no credential of ours is for it.
-        challenges = () if followed.elsewhere else tuple(response.headers.getall("WWW-Authenticate", []))
-        return Response(response.status, response.headers, challenges, body, response.url, followed.elsewhere, at)
+        challenges = () if response.elsewhere else tuple(response.headers.getall("WWW-Authenticate", []))
+        return Response(response.status, response.headers, challenges, body, response.url, response.elsewhere, at)
 
     async def ask_for(self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
         """The same for one check: trouble is its failure; raises Stopped."""
@@ -223,17 +224,3 @@ class Examination:
         trouble = explain(error, origin or self.subject.origin)
         self.journal.failed(check, trouble.seen, trouble.advice)
         raise Stopped(f"not reached: {check.value} failed") from error
-
-
-async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, up to one byte more than the limit; the connection is given back, however the reading ends."""
-    body = bytearray()
-    try:
-        while len(body) <= limit and (chunk := await response.content.readany()):
-            body += chunk
-    finally:
-        if response.content.at_eof():
-            response.release()
-        else:
-            response.close()
-    return bytes(body[: limit + 1])

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,12 @@ from proxy.auth.outward.exchange import (
 )
 from proxy.auth.outward.realm import BUILT_IN_REALMS, RealmRefused, judge_realm
 from proxy.config.address import Origin
-from proxy.doctor.examination import Examination, Stopped, read
+from proxy.doctor.examination import Examination, Stopped
 from proxy.doctor.report import Check
 from proxy.oci.challenge import Challenge
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import Scope
+from proxy.transport.response import HttpResponse
 from proxy.transport.session import Outgoing
 
 
@@ -68,7 +69,7 @@ class TokenServer:
 def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
     """The token server of a Bearer challenge; raises Stopped where it is not trusted."""
     journal, upstream = exam.journal, exam.subject.origin
-    trusted = frozenset(Origin.parse(realm) for realm in exam.host.realms)
+    trusted = exam.host.realms
     named = challenge.realm.partition("?")[0]
     try:
         url, origin = judge_realm(challenge.realm, upstream, trusted)
@@ -86,10 +87,10 @@ def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
     return TokenServer(url, origin, challenge.service, challenge)
 
 
-def _why(origin: Origin, upstream: Origin, trusted: frozenset[Origin]) -> str:
+def _why(origin: Origin, upstream: Origin, trusted: Collection[str]) -> str:
     if origin == upstream:
         return "it is the registry's own origin"
-    return "it is listed in realms" if origin in trusted else f"it is built in for {_built_in(origin)}"
+    return "it is listed in realms" if origin.text in trusted else f"it is built in for {_built_in(origin)}"
 
 
 def _built_in(origin: Origin) -> str:
@@ -133,8 +134,8 @@ async def ask_by(
     """Ask once, each scope as a parameter of its own, as nodes do; raises what is in TROUBLE."""
     asked_at = time.monotonic()
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        response = await exam.sessions.request(_outgoing(exam, server, login, scopes, method))
-        body = await read(response, BODY_LIMIT)
+        response = HttpResponse(await exam.sessions.request(_outgoing(exam, server, login, scopes, method)))
+        body = await response.read_and_close(BODY_LIMIT)
     if response.status != OK:
         return TokenAnswer(response.status, method, None)
     try:

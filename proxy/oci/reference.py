@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from proxy.oci.errors import DigestInvalid, NameInvalid
@@ -29,6 +29,11 @@ class Digest:
 
     algorithm: str
     hex: str
+    text: str = field(init=False, repr=False, compare=False)
+    """`algorithm:hex`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", f"{self.algorithm}:{self.hex}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -49,7 +54,7 @@ class Digest:
 
     def __str__(self) -> str:
         """`algorithm:hex`."""
-        return f"{self.algorithm}:{self.hex}"
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,9 @@ from proxy.oci.reference import Digest
 from proxy.oci.request import NAMESPACE, Operation
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
-from proxy.upstream.body import read_whole
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, Opened
+from proxy.upstream.send import Ask, UpstreamResponse
 
 LIST_LIMIT = 8 * 1024 * 1024
 """Largest list of an upstream in bytes."""
@@ -64,12 +63,12 @@ class Listings:
         page = _page_size(asked)
         ask = Ask(Operation.TAGS, "tags/list", accept="application/json", query=asked)
 
-        async def consume(opened: Opened) -> Listing:
-            fields = await _read_json(opened, "tag list")
+        async def consume(response: UpstreamResponse) -> Listing:
+            fields = await _read_json(response, "tag list")
             tags = fields.get("tags") or []
             if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-                raise Wrong(f"{opened.target.endpoint.origin.authority} sent a tag list without tags")
-            shown, next_query = _paged(tags, asked, page, _linked(opened.response.headers))
+                raise Wrong(f"{response.target.endpoint.origin.authority} sent a tag list without tags")
+            shown, next_query = _paged(tags, asked, page, _linked(response.headers))
             content = json.dumps({"name": name, "tags": shown}).encode()
             return Listing(content, "application/json", next_query, {})
 
@@ -83,11 +82,11 @@ class Listings:
         asked = _passed(query, _FILTERED)
         ask = Ask(Operation.REFERRERS, f"referrers/{digest}", accept=OCI_INDEX, query=asked)
 
-        async def consume(opened: Opened) -> Listing:
-            headers = opened.response.headers
-            fields, content = await _read_index(opened)
+        async def consume(response: UpstreamResponse) -> Listing:
+            headers = response.headers
+            fields, content = await _read_index(response)
             if not isinstance(fields.get("manifests"), list):
-                raise Wrong(f"{opened.target.endpoint.origin.authority} sent referrers without manifests")
+                raise Wrong(f"{response.target.endpoint.origin.authority} sent referrers without manifests")
             applied = headers.get("OCI-Filters-Applied", "")
             passed = {"OCI-Filters-Applied": applied} if _FILTERS.fullmatch(applied) else {}
             linked = _linked(headers)
@@ -102,22 +101,22 @@ def link_header(path: str, next_query: Query, namespace: str | None) -> str:
     return f'<{quote(path)}?{urlencode(query)}>; rel="next"'
 
 
-async def _read_json(opened: Opened, what: str) -> dict[str, Any]:
-    return _object(opened, await read_whole(opened, LIST_LIMIT, what), what)
+async def _read_json(response: UpstreamResponse, what: str) -> dict[str, Any]:
+    return _object(response, await response.read(LIST_LIMIT, what), what)
 
 
-async def _read_index(opened: Opened) -> tuple[dict[str, Any], bytes]:
-    content = await read_whole(opened, LIST_LIMIT, "list of referrers")
-    return _object(opened, content, "list of referrers"), content
+async def _read_index(response: UpstreamResponse) -> tuple[dict[str, Any], bytes]:
+    content = await response.read(LIST_LIMIT, "list of referrers")
+    return _object(response, content, "list of referrers"), content
 
 
-def _object(opened: Opened, content: bytes, what: str) -> dict[str, Any]:
+def _object(response: UpstreamResponse, content: bytes, what: str) -> dict[str, Any]:
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise Wrong(f"{opened.target.endpoint.origin.authority} sent a {what} that is not a JSON object")
+        raise Wrong(f"{response.target.endpoint.origin.authority} sent a {what} that is not a JSON object")
     return fields
 
 

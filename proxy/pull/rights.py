@@ -24,10 +24,9 @@ from proxy.pull.kinds import parse
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline, DeadlineExceeded, UpstreamSilent, limited
 from proxy.transport.singleflight import Background, SingleFlight
-from proxy.upstream.body import read_whole
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import LOCAL_RETRY_SECONDS, LocalLimit, Wrong, detail_of
-from proxy.upstream.send import Ask, Opened
+from proxy.upstream.send import Ask, UpstreamResponse
 
 _PAGE = "text/html"
 
@@ -44,12 +43,12 @@ async def prove(
 ) -> tuple[Target, float]:
     """The endpoint that says yes, and until when what it was asked with is good; raises RegistryError."""
 
-    async def consume(opened: Opened) -> tuple[Target, float] | None:
+    async def consume(response: UpstreamResponse) -> tuple[Target, float] | None:
         try:
-            is_proof = await _is_proof(opened, ask)
+            is_proof = await _is_proof(response, ask)
         finally:
-            opened.close()
-        return (opened.target, opened.good_until) if is_proof else None
+            response.close()
+        return (response.target, response.expires_at) if is_proof else None
 
     found = await client.fetch(route, ask, deadline, consume, patience=patience)
     if found is None:  # a HEAD that leaves out what tells a manifest from a page
@@ -60,14 +59,14 @@ async def prove(
     return found
 
 
-async def _is_proof(opened: Opened, ask: Ask) -> bool:
+async def _is_proof(response: UpstreamResponse, ask: Ask) -> bool:
     """Whether the answer is about what was asked; False for a HEAD that does not tell. Raises Wrong."""
-    response, host = opened.response, opened.target.endpoint.origin.authority
+    host = response.target.endpoint.origin.authority
     told_type = media_type_of(response.headers.get("Content-Type"))
     told, wanted = _digest(response.headers.get("Docker-Content-Digest", "")), _digest(ask.suffix.rpartition("/")[2])
     if None not in (told, wanted) and told != wanted:
         raise Wrong(f"{host} tells another digest than the one that was asked for")
-    if _has_strayed(opened):
+    if _has_strayed(response):
         raise Wrong(f"{host} redirects to a page of its own where something of a repository was asked for")
     if ask.operation is Operation.BLOB:
         if told_type == _PAGE:
@@ -78,16 +77,16 @@ async def _is_proof(opened: Opened, ask: Ask) -> bool:
     if response.method == "HEAD":
         return False
     try:
-        parsed = await parse(await read_whole(opened, MANIFEST_LIMIT, "manifest"))
+        parsed = await parse(await response.read(MANIFEST_LIMIT, "manifest"))
         parsed.media_type(response.headers.get("Content-Type"))
     except UpstreamInvalid as error:
         raise Wrong(f"{host}: {error.reason}") from None
     return True
 
 
-def _has_strayed(opened: Opened) -> bool:
+def _has_strayed(response: UpstreamResponse) -> bool:
     """Whether the endpoint has sent us to another place on itself than its registry."""
-    endpoint, url = opened.target.endpoint, opened.response.url
+    endpoint, url = response.target.endpoint, response.url
     same = (url.scheme, url.host, url.port) == (endpoint.origin.scheme, endpoint.origin.host, endpoint.origin.port)
     return same and not url.path.startswith(f"{endpoint.root}/")
 

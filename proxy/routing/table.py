@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from cachetools import LRUCache
 
 from proxy.config.address import EndpointAddress, Origin, canonical_registry, default_endpoint
-from proxy.config.model import ANY, Config, Endpoint, Registry, Rewrite
+from proxy.config.model import ANY, Config, Endpoint, Host, Registry, Rewrite
 from proxy.oci.errors import RegistryUnknown
 from proxy.oci.login import ANONYMOUS, PROXY, Caller
 from proxy.oci.reference import canonical_repository, check_repository
@@ -42,15 +42,21 @@ class Target:
     rewriting: Rewriting
     place: str
     """Where the endpoint is written."""
+    settings: Host = field(repr=False, compare=False)
+    """How to talk to the endpoint's host."""
+    key: str = field(init=False, repr=False, compare=False)
+    """The repository as this endpoint has it: the same name for another registry (`ns=`) may be another one."""
+    url_prefix: str = field(init=False, repr=False, compare=False)
+    """The URL of the repository, which ends in a slash."""
 
-    @property
-    def key(self) -> str:
-        """The repository as this endpoint has it: the same name for another registry (`ns=`) may be another one."""
-        return f"{self.endpoint}/{self.path}" + (f"?ns={self.namespace}" if self.namespace else "")
+    def __post_init__(self) -> None:
+        address = f"{self.endpoint.text}/{self.path}"
+        object.__setattr__(self, "key", address + (f"?ns={self.namespace}" if self.namespace else ""))
+        object.__setattr__(self, "url_prefix", f"{address}/")
 
     def url(self, suffix: str) -> str:
         """The URL of something of the repository, such as `manifests/1.2`."""
-        return f"{self.endpoint}/{self.path}/{suffix}"
+        return self.url_prefix + suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,7 @@ class _Endpoint:
     forward_namespace: bool
     rules: RewriteRules
     place: str
+    settings: Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,7 @@ class RouteTable:
         self._default = config.default_registry
         self._is_shared = shares_content(config)
         self._known: LRUCache[tuple[str, str | None, str | None], Route] = LRUCache(REMEMBERED)
-        self._endpoints = {name: _endpoints(name, entry, places) for name, entry in config.registries.items()}
+        self._endpoints = {name: _endpoints(config, name, entry, places) for name, entry in config.registries.items()}
 
     def resolve(self, name: str, *, namespace: str | None = None, host: str | None = None) -> Route:
         """The route of a name as it stands in the path, with the `ns=` and the Host header of the request.
@@ -208,22 +215,27 @@ def shares_content(config: Config) -> bool:
     return not config.access and not any("upstream" in listener.clients.auth for listener in config.listeners)
 
 
-def _endpoints(name: str, entry: Registry, places: Places) -> tuple[_Endpoint, ...]:
+def _endpoints(config: Config, name: str, entry: Registry, places: Places) -> tuple[_Endpoint, ...]:
     shared = _rules(entry.rewrites, entry, places, ("registries", name, "rewrites"))
     if not entry.endpoints:
         address, place = default_endpoint(name), places.at("registries", name)
-        return (_Endpoint(address, "computed", forward_namespace=False, rules=shared, place=place),)
-    return tuple(
-        _configured(endpoint, entry, shared, places, ("registries", name, "endpoints", index))
-        for index, endpoint in enumerate(entry.endpoints)
-    )
+        settings = config.host(address.origin)
+        return (_Endpoint(address, "computed", forward_namespace=False, rules=shared, place=place, settings=settings),)
+    found: list[_Endpoint] = []
+    for index, endpoint in enumerate(entry.endpoints):
+        path = ("registries", name, "endpoints", index)
+        rules = _endpoint_rules(endpoint, entry, shared, places, path)
+        address, place = endpoint.address, places.at(*path)
+        settings = config.host(address.origin)
+        found.append(_Endpoint(address, endpoint.scope, endpoint.forward_namespace, rules, place, settings))
+    return tuple(found)
 
 
-def _configured(
+def _endpoint_rules(
     endpoint: Endpoint, entry: Registry, shared: RewriteRules, places: Places, path: tuple[str | int, ...]
-) -> _Endpoint:
-    rules = shared if endpoint.rewrites is None else _rules(endpoint.rewrites, entry, places, (*path, "rewrites"))
-    return _Endpoint(endpoint.address, endpoint.scope, endpoint.forward_namespace, rules, places.at(*path))
+) -> RewriteRules:
+    """The endpoint's own rules, or those of its registry."""
+    return shared if endpoint.rewrites is None else _rules(endpoint.rewrites, entry, places, (*path, "rewrites"))
 
 
 def _rules(rewrites: tuple[Rewrite, ...], entry: Registry, places: Places, path: tuple[str | int, ...]) -> RewriteRules:
@@ -245,4 +257,5 @@ def _target(endpoint: _Endpoint, registry: str, repository: str) -> Target:
         namespace=registry if endpoint.forward_namespace else None,
         rewriting=rewriting,
         place=endpoint.place,
+        settings=endpoint.settings,
     )

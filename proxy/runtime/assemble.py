@@ -37,6 +37,7 @@ from proxy.transport.singleflight import Background
 from proxy.upstream.authorize import Authorizer
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
+from proxy.upstream.send import PlacedSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ async def engine(
         await stack.enter_async_context(sessions)
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
-        authorizer = Authorizer(Broker(config, sessions, background), _credentials(config, background, environment))
-        client = UpstreamClient(sessions, authorizer, endpoints)
+        broker, credentials = Broker(sessions, background), _credentials(config, background, environment)
+        client = UpstreamClient(Authorizer(broker, credentials, PlacedSender(sessions)), endpoints)
         manifests, blobs = _sources(config, client, store, background, watchers)
         listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
         yield Engine(manifests, blobs, listings, rights, endpoints, background)

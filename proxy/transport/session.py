@@ -63,12 +63,11 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """What connections may be shared by: those to an upstream, or to servers that it names on allowed networks."""
+    """What connections may be shared by: those to servers that an upstream names, on allowed networks."""
 
     upstream: Origin
     tls: Tls
-    networks: frozenset[Network] | None = None
-    is_own: bool = True
+    networks: frozenset[Network] | None
 
 
 class Sessions:
@@ -78,7 +77,8 @@ class Sessions:
         self._config = config
         self._tls = tls
         self._proxies = proxies
-        self._sessions: dict[_Pool, aiohttp.ClientSession] = {}  # upstreams are configured, so there are few
+        self._own: dict[Origin, aiohttp.ClientSession] = {}  # upstreams are configured, so there are few
+        self._named: dict[_Pool, aiohttp.ClientSession] = {}  # servers that they name
         self._gates: LRUCache[Origin, HostLimit] = LRUCache(_GATES_LIMIT)
         self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_GATES_LIMIT, DNS_SECONDS)
         self._lookups = NameLookups()
@@ -87,14 +87,14 @@ class Sessions:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for session in self._sessions.values():
+        for session in (*self._own.values(), *self._named.values()):
             await session.close()
         await self._lookups.close()
 
     def is_listed(self, origin: Origin, upstream: Origin) -> bool:
         """Whether the configuration lets this upstream name this origin, so that its address is nobody's to judge."""
         host = self._config.host(upstream)
-        return str(origin) in (*host.realms, *host.redirects)
+        return origin.text in (*host.realms, *host.redirects)
 
     def gate(self, origin: Origin) -> HostLimit:
         """How many requests the origin gets at once."""
@@ -148,9 +148,9 @@ class Sessions:
     async def _session(self, outgoing: Outgoing, *, judged: bool) -> aiohttp.ClientSession:
         """The session for a request: the origin's own, or one of the upstream that named it."""
         origin, named_by = outgoing.origin, outgoing.named_by
-        host = self._config.host(origin)
         if named_by is None:
-            return self._pooled(_Pool(origin, host.tls), host.max_connections)
+            return self._own.get(origin) or self._begin_own(origin)
+        host = self._config.host(origin)
         tls = without_certificate(host.tls) if outgoing.redirected else host.tls
         networks = None
         # Behind a forward proxy it is the proxy that resolves names: nothing to judge here.
@@ -159,14 +159,19 @@ class Sessions:
             if literal := literal_address(origin.host):
                 judge(origin.host, literal, networks)
         # A pool for each upstream: what one of them names cannot use up the connections of another.
-        return self._pooled(_Pool(named_by, tls, networks, is_own=False), _FOREIGN_CONNECTIONS)
+        pool = _Pool(named_by, tls, networks)
+        return self._named.get(pool) or self._begin_named(pool)
 
-    def _pooled(self, pool: _Pool, connections: int) -> aiohttp.ClientSession:
-        if pool not in self._sessions:
-            lookups = self._lookups
-            resolver = lookups if pool.networks is None else JudgingResolver(pool.networks, lookups)
-            self._sessions[pool] = self._build(self._tls[pool.tls], resolver, connections)
-        return self._sessions[pool]
+    def _begin_own(self, origin: Origin) -> aiohttp.ClientSession:
+        host = self._config.host(origin)
+        session = self._own[origin] = self._build(self._tls[host.tls], self._lookups, host.max_connections)
+        return session
+
+    def _begin_named(self, pool: _Pool) -> aiohttp.ClientSession:
+        lookups = self._lookups
+        resolver = lookups if pool.networks is None else JudgingResolver(pool.networks, lookups)
+        session = self._named[pool] = self._build(self._tls[pool.tls], resolver, _FOREIGN_CONNECTIONS)
+        return session
 
     def _build(
         self, tls: ssl.SSLContext, resolver: aiohttp.abc.AbstractResolver, connections: int

@@ -3,10 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 
-import aiohttp
 from cachetools import LRUCache, TTLCache
 
 from proxy.auth.outward.broker import Authorization, Broker, NoLogin, Requester
@@ -15,13 +14,13 @@ from proxy.auth.outward.credentials import CredentialError
 from proxy.auth.outward.exchange import TokenRefused, TokenUnavailable
 from proxy.auth.outward.realm import RealmRefused
 from proxy.config.address import Origin
+from proxy.observe.metrics import UPSTREAM_REFUSED
 from proxy.oci.challenge import choose_challenge, parse_challenges
 from proxy.oci.errors import Denied
 from proxy.oci.login import Login, LoginKind
 from proxy.routing.table import Route, Target
-from proxy.transport.clock import at_upstream
-from proxy.transport.redirect import Followed
 from proxy.upstream.errors import CredentialUnreadable, RealmUntrusted, Refused, Unavailable
+from proxy.upstream.send import REFUSALS, EndpointRequest, RequestSender, UpstreamResponse
 
 FAILED_LIMIT = 3
 """Refusals by 401 of one credential at one host ..."""
@@ -67,33 +66,16 @@ def _is_counted(asker: Requester) -> bool:
 
 
 def _key(asker: Requester) -> _Key:
-    return asker.host, asker.identity
+    return asker.origin, asker.identity
 
 
-ERROR_BODY_LIMIT = 64 * 1024
-"""Bytes of an error's body that are read."""
 REFUSED_SECONDS = 10.0
 """How long a refusal of the registry stands: nodes that retry, or are hostile, must not lock an account."""
-"""Most (host, repository) pairs, and most refusals, that are remembered."""
 SURELY_ALIVE = 60.0
 """Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
 
-UNAUTHORIZED = 401
-
 _EXPIRED = ("expired", "reauthenticate", "invalid_token", "token is invalid")
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Authorized:
-    """An answer that is no refusal, and until when what it was authorized by is good, on the monotonic clock."""
-
-    followed: Followed
-    good_until: float
-
-
-Send = Callable[[str | None], Awaitable[Followed]]
-"""Sends the request with a value for Authorization, or without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +85,10 @@ class _Refusal:
 
 
 class Authorizer:
-    """Sends requests with the right authorization; remembers which credential a repository took."""
+    """Sends requests on with the right authorization; remembers which credential a repository took."""
 
-    def __init__(self, broker: Broker, credentials: CredentialChain) -> None:
+    def __init__(self, broker: Broker, credentials: CredentialChain, sender: RequestSender) -> None:
+        self._sender = sender
         self._broker = broker
         self._credentials = credentials
         self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
@@ -113,15 +96,16 @@ class Authorizer:
         self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
         """Why: without the words that name what was asked for, which are those of the request at hand."""
 
-    async def send(self, target: Target, route: Route, send: Send, suffix: str) -> Authorized:
-        """The answer to the request for `suffix` of the repository, whatever its status but 401 and 403.
+    async def send(self, request: EndpointRequest) -> UpstreamResponse:
+        """The response, whatever its status but 401 and 403.
 
         For a client with a credential of its own no other is tried.
         Raises Refused where no credential is taken and Unavailable where a token or a credential cannot be had.
         """
+        target, suffix = request.target, request.ask.suffix
         refusals: list[str] = []
         meaning: type[Denied] = Denied
-        askers = await self._askers(target, route)
+        askers = await self._askers(target, request.route)
         for asker in askers:
             key = (target.key, suffix, asker.identity)
             known = self._refused.get(key) or self._failed_logins.refusal(asker)
@@ -129,40 +113,42 @@ class Authorizer:
                 refusals.append(_told(asker, known))
                 continue
             try:
-                answer = await self._send_as(asker, send)
+                answer = await self._send_as(asker, request)
             except RealmRefused as error:  # whoever asks
                 refusals.append(str(error))
                 meaning = RealmUntrusted
             except (TokenRefused, NoLogin) as error:
                 refusals.append(_told(asker, _advice(asker, error)))
-                if isinstance(error, TokenRefused) and error.status == UNAUTHORIZED:
+                if isinstance(error, TokenRefused) and error.status == HTTPStatus.UNAUTHORIZED:
                     self._failed_logins.add(asker, str(error))
             except TokenUnavailable as error:
                 told = _told(asker, str(error))
                 raise Unavailable(told, retry_after=error.retry_after, local=error.local) from error
             else:
-                if isinstance(answer, Authorized):
+                if isinstance(answer, UpstreamResponse):
                     self._note_success(asker)
                     return answer
                 reason = f"{target.endpoint.origin.authority} answered {answer.status}"
                 self._refused[key] = reason
                 refusals.append(_told(asker, reason))
-                if answer.status == UNAUTHORIZED:
+                if answer.status == HTTPStatus.UNAUTHORIZED:
                     self._failed_logins.add(asker, reason)
         _logger.info("refused (%s): %s", ", ".join(asker.login.name for asker in askers), "; ".join(refusals))
+        _count_refused(request.route)
         raise Refused(refusals[0], meaning)
 
     def _note_success(self, asker: Requester) -> None:
         if asker.is_client:
             self._failed_logins.clear(asker)
         else:
-            self._worked[asker.learned_key] = asker.identity
+            self._worked[asker.origin, asker.repository] = asker.identity
 
     async def _askers(self, target: Target, route: Route) -> list[Requester]:
         caller = route.caller
         if caller.login is not None:
-            return [Requester(target, route.upstream, caller.login, caller.identity, caller.proofs.age, is_client=True)]
-        return [Requester(target, route.upstream, login, login.identity) for login in await self._logins(target)]
+            asker = _requester(target, route, caller.login, caller.identity)
+            return [replace(asker, longest_use=caller.proofs.age, is_client=True)]
+        return [_requester(target, route, login, login.identity) for login in await self._logins(target)]
 
     async def _logins(self, target: Target) -> list[Login]:
         origin = target.endpoint.origin
@@ -173,29 +159,35 @@ class Authorizer:
         worked = self._worked.get((origin, target.repository))
         return sorted(logins, key=lambda login: login.identity != worked)
 
-    async def _send_as(self, asker: Requester, send: Send) -> Authorized | _Refusal:
+    async def _send_as(self, asker: Requester, request: EndpointRequest) -> UpstreamResponse | _Refusal:
         """One credential: what is remembered, else the challenge; a dead grant is replaced once."""
         used = await self._broker.remembered(asker)
-        answer = await send(used.header if used else None)
-        refusal = await _refusal(answer)
+        response = await self._send_with(used, request)
+        refusal = await _refusal(response)
         if refusal is None:
-            return Authorized(answer, used.expires_at if used else math.inf)
+            return response
         if used is not None:
-            if not _may_be_dead(used, refusal, answer.response):
+            if not _may_be_dead(used, refusal, response):
                 return refusal
             # Without Authorization, for a fresh challenge: Harbor answers an unfit Bearer with a Basic one.
             self._broker.drop(used)
-            answer = await send(None)
-            refusal = await _refusal(answer)
+            response = await self._send_with(None, request)
+            refusal = await _refusal(response)
             if refusal is None:
-                return Authorized(answer, math.inf)
-        authorization = await self._answer(asker, answer.response)
+                return response
+        authorization = await self._answer(asker, response)
         if authorization is None or (used is not None and authorization.header == used.header):
             return refusal
-        answer = await send(authorization.header)
-        return await _refusal(answer) or Authorized(answer, authorization.expires_at)
+        response = await self._send_with(authorization, request)
+        return await _refusal(response) or response
 
-    async def _answer(self, asker: Requester, response: aiohttp.ClientResponse) -> Authorization | None:
+    async def _send_with(self, authorization: Authorization | None, request: EndpointRequest) -> UpstreamResponse:
+        request.authorization = authorization.header if authorization else None
+        response = await self._sender.send(request)
+        response.expires_at = authorization.expires_at if authorization else math.inf
+        return response
+
+    async def _answer(self, asker: Requester, response: UpstreamResponse) -> Authorization | None:
         """An authorization for a refused request; None where the endpoint does not say what it wants."""
         challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
         if challenge is None:
@@ -203,23 +195,32 @@ class Authorizer:
         return await self._broker.answer(asker, challenge)
 
 
-async def _refusal(answer: Followed) -> _Refusal | None:
-    """What a refusal says, read and released; None for an answer that is none.
+def _requester(target: Target, route: Route, login: Login, identity: str) -> Requester:
+    origin, repository, settings = target.endpoint.origin, target.repository, target.settings
+    return Requester(origin, repository, settings, route.upstream, login, identity, target.scope)
+
+
+def _count_refused(route: Route) -> None:
+    if route.caller.login is None:  # a client's own credential is nothing that the operator could fix
+        UPSTREAM_REFUSED.labels(route.upstream).inc()
+
+
+async def _refusal(response: UpstreamResponse) -> _Refusal | None:
+    """What a refusal says, read and released; None for a response that is none.
 
     A 400 counts when it says that a token has expired (ECR Public sends no challenge then). What another origin
     answers is no word on our credential: it never saw it.
     """
-    response = answer.response
-    if answer.elsewhere or response.status not in (400, 401, 403):
+    if response.elsewhere or response.status not in REFUSALS:
         return None
-    text = await read_error(response)
-    if response.status == 400 and response.method != "HEAD" and not _says_expired(text):  # noqa: PLR2004
+    text = await response.read_error()
+    if response.status == HTTPStatus.BAD_REQUEST and response.method != "HEAD" and not _says_expired(text):
         return None
     return _Refusal(response.status, text)
 
 
-def _may_be_dead(used: Authorization, refusal: _Refusal, response: aiohttp.ClientResponse) -> bool:
-    if refusal.status == UNAUTHORIZED:
+def _may_be_dead(used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
         return True
     if used.key is None:  # a password does not expire
         return False
@@ -234,7 +235,7 @@ def _says_expired(text: str) -> bool:
 
 def _advice(asker: Requester, error: Exception) -> str:
     if asker.is_client and isinstance(error, NoLogin):
-        return f"{asker.host.authority} asks for a user name and password"
+        return f"{asker.origin.authority} asks for a user name and password"
     return str(error)
 
 
@@ -242,22 +243,4 @@ def _told(asker: Requester, reason: str) -> str:
     who = f"as {asker.login.name}" if asker.is_client else "with the configured credentials"  # whose name is no node's
     if asker.login.kind is LoginKind.ANONYMOUS:
         who = "without credentials"
-    return f"{reason} for repository:{asker.target.repository}:pull {who}"
-
-
-async def read_error(response: aiohttp.ClientResponse) -> str:
-    """The text of an error's body, at most 64 KiB; the connection is given back, however the reading ends."""
-    body = bytearray()
-    try:
-        with at_upstream():
-            while len(body) < ERROR_BODY_LIMIT and (chunk := await response.content.readany()):
-                body += chunk
-    except (aiohttp.ClientError, TimeoutError):
-        pass  # what has come has to do
-    finally:
-        # Also when the budget is spent or the client has left: a connection that is not given back is lost for good.
-        if response.content.at_eof():
-            response.release()
-        else:
-            response.close()
-    return body[:ERROR_BODY_LIMIT].decode(errors="replace")
+    return f"{reason} for repository:{asker.repository}:pull {who}"

@@ -1,48 +1,22 @@
-"""Bodies of answers: read whole with a cap, or resumed after a break where they ended."""
+"""Bodies of blobs that are resumed after a break where they ended."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 import aiohttp
 
-from proxy.observe.metrics import UPSTREAM_BYTES, UPSTREAM_RESUMES, Bound
+from proxy.observe.metrics import UPSTREAM_RESUMES
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RegistryError
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, Opened
-
-_BYTES = Bound(UPSTREAM_BYTES)
-
-
-async def read_whole(opened: Opened, limit: int, what: str) -> bytes:
-    """The body of an answer, which is closed then; raises Wrong where it has more than `limit` bytes."""
-    body = await read_at_most(opened, limit)
-    if len(body) > limit:
-        raise Wrong(f"{opened.target.endpoint.origin.authority} sent a {what} of more than {limit} bytes")
-    opened.close()
-    return body
-
-
-async def read_at_most(opened: Opened, limit: int) -> bytes:
-    """The beginning of a body: the whole of it where it has at most `limit` bytes, else some more than that."""
-    body = bytearray()
-    while len(body) <= limit and (chunk := await opened.response.content.readany()):
-        _BYTES[opened.upstream,].inc(len(chunk))
-        body += chunk
-    return bytes(body)
-
-
-def content_length(opened: Opened) -> int | None:
-    """The length that the answer's header tells, in bytes; None where it tells none."""
-    text = opened.response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
+from proxy.upstream.send import Ask, UpstreamResponse
 
 RESUMES_LIMIT = 3
 """Times that one body is gone on with."""
@@ -75,14 +49,20 @@ class ResumingBody:
     """
 
     def __init__(
-        self, source: BodySource, opened: Opened, first: int, last: int | None, *, position: int | None = None
+        self,
+        source: BodySource,
+        response: UpstreamResponse,
+        first: int,
+        last: int | None,
+        *,
+        position: int | None = None,
     ) -> None:
         self._source = source
-        self._opened = opened
+        self._response = response
         self._offset = first
         self._position = first if position is None else position
         self._last = last
-        self.origins = {opened.target.endpoint.origin}
+        self.origins = {response.target.endpoint.origin}
         """The endpoints that have sent bytes of it, redirects to object stores aside."""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -112,11 +92,11 @@ class ResumingBody:
 
     def close(self) -> None:
         """Give the connection back."""
-        self._opened.close()
+        self._response.close()
 
     def reclaim(self) -> bool:
         """Whether the host's place that it holds must be released now, as others wait for it."""
-        return self._opened.reclaim()
+        return self._response.reclaim()
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
         """Chunks of the current connection from the byte that is wanted next, never beyond the last one."""
@@ -138,43 +118,41 @@ class ResumingBody:
     async def _receive(self) -> bytes:
         """What has come, empty at the end; raises TimeoutError where nothing comes for too long."""
         async with asyncio.timeout(self._source.stall):
-            chunk = await self._opened.response.content.readany()
-        _BYTES[self._source.route.upstream,].inc(len(chunk))
-        return chunk
+            return await self._response.read_chunk()
 
     async def _resume(self) -> None:
         """Ask for the rest, of whichever endpoint has it; raises BodyBroken."""
-        self._opened.close()
+        self._response.close()
         UPSTREAM_RESUMES.labels(self._source.route.upstream).inc()
         source = self._source
-        route = others_first(source.route, self._opened.target)
+        route = others_first(source.route, self._response.target)
         ask = replace(source.ask, range=ByteRange(self._offset, self._last))
         deadline = Deadline.after(source.headers)
         try:
-            self._opened = await source.client.fetch(route, ask, deadline, self._check_resumed)
-            self.origins.add(self._opened.target.endpoint.origin)
+            self._response = await source.client.fetch(route, ask, deadline, self._check_resumed)
+            self.origins.add(self._response.target.endpoint.origin)
         except RegistryError as error:
             raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
 
-    async def _check_resumed(self, opened: Opened) -> Opened:
+    async def _check_resumed(self, response: UpstreamResponse) -> UpstreamResponse:
         """The answer, if the byte that is wanted next is in it; raises Wrong."""
-        response, host = opened.response, opened.target.endpoint.origin.authority
-        if response.status == 206:  # noqa: PLR2004
+        host = response.target.endpoint.origin.authority
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
             span = Span.parse(response.headers.get("Content-Range"))
             if span is None or span.first != self._offset:
                 raise Wrong(f"{host} sent another range than was asked for")
             self._position = self._offset
         else:
-            refuse_shorter(opened, self._offset)
+            refuse_shorter(response, self._offset)
             self._position = 0
-        return opened
+        return response
 
 
-def refuse_shorter(opened: Opened, count: int) -> None:
+def refuse_shorter(response: UpstreamResponse, count: int) -> None:
     """Raise Wrong for an answer with a whole blob that has fewer bytes than have come before."""
-    size = opened.response.content_length
+    size = response.content_length
     if size is not None and size < count:
-        raise Wrong(f"{opened.target.endpoint.origin.authority}: the blob sent again is shorter than before")
+        raise Wrong(f"{response.target.endpoint.origin.authority}: the blob sent again is shorter than before")
 
 
 def others_first(route: Route, target: Target) -> Route:

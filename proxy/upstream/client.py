@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TypeVar
 
 from cachetools import LRUCache
@@ -12,7 +13,6 @@ from proxy.observe.metrics import (
     UPSTREAM_ERRORS,
     UPSTREAM_LAST_SUCCESS,
     UPSTREAM_RATE_LIMITED,
-    UPSTREAM_REFUSED,
     UPSTREAM_RETRIES,
     UPSTREAM_UP,
     Bound,
@@ -22,10 +22,7 @@ from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline, UpstreamTime, at_upstream, measured
-from proxy.transport.redirect import Followed
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
-from proxy.transport.session import Sessions
-from proxy.upstream.authorize import Authorized, Authorizer, read_error
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.errors import (
     TROUBLE,
@@ -40,15 +37,14 @@ from proxy.upstream.errors import (
     translate,
     verdict,
 )
-from proxy.upstream.send import FIRST_BYTE, Ask, Opened, Sender
+from proxy.upstream.send import FIRST_BYTE, Ask, EndpointRequest, RequestSender, UpstreamResponse
 
-REFUSED_HEAD = frozenset({400, 401, 403, 405, 501})
+_NO_HEAD = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+REFUSED_HEAD = _NO_HEAD | {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 """What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""
 
-NOT_MODIFIED = 304
-
-_NO_REFERRERS = frozenset({400, 405, 406, 501})
-_PASSING = frozenset({408, 425})
+_NO_REFERRERS = _NO_HEAD | {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_ACCEPTABLE}
+_PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 """4xx that say nothing of us or of what we asked for: request timeout, too early."""
 CLIENTS_LIMIT = 4096
 """Most clients with credentials of their own of which is known how endpoints serve them."""
@@ -62,9 +58,8 @@ Result = TypeVar("Result")
 class UpstreamClient:
     """Asks the endpoints of a route until one gives what is wanted."""
 
-    def __init__(self, sessions: Sessions, authorizer: Authorizer, endpoints: Endpoints) -> None:
-        self._sessions = sessions
-        self._authorizer = authorizer
+    def __init__(self, sender: RequestSender, endpoints: Endpoints) -> None:
+        self._sender = sender
         self._endpoints = endpoints
         self._client_endpoints: LRUCache[str, Endpoints] = LRUCache(CLIENTS_LIMIT)
 
@@ -73,7 +68,7 @@ class UpstreamClient:
         route: Route,
         ask: Ask,
         deadline: Deadline,
-        consume: Callable[[Opened], Awaitable[Result]],
+        consume: Callable[[UpstreamResponse], Awaitable[Result]],
         *,
         patience: float | None = None,
     ) -> Result:
@@ -94,9 +89,9 @@ class UpstreamClient:
                 if position > 0 or round_number > 1:
                     UPSTREAM_RETRIES.labels(route.upstream).inc()
                 share = _share(deadline, len(pending) - position, patience)
-                sender = Sender(self._sessions, route, target, ask, patience)
+                request = EndpointRequest(route, target, ask, patience)
                 try:
-                    return await self._try(route, sender, share, consume)
+                    return await self._try(request, share, consume)
                 except EndpointFailure as failure:
                     _logger.info("%s %s: %s", ask.method, target.url(ask.suffix), failure)
                     failed.append(Failed(target, failure))
@@ -110,11 +105,12 @@ class UpstreamClient:
         raise AssertionError("the last round either returns or raises")
 
     async def _try(
-        self, route: Route, sender: Sender, share: Deadline, consume: Callable[[Opened], Awaitable[Result]]
+        self, request: EndpointRequest, share: Deadline, consume: Callable[[UpstreamResponse], Awaitable[Result]]
     ) -> Result:
         """Ask one endpoint within its share of the time; raises EndpointFailure or RegistryError."""
-        target, host = sender.target, sender.target.endpoint.origin.authority
-        rest = max(self._endpoints.rest(target), self._book(route).rest(target))
+        route, target, host = request.route, request.target, request.target.endpoint.origin.authority
+        books = self._books(route)
+        rest = max(book.rest(target) for book in books)
         if rest > 0:
             reason = f"{host} asked to be left alone for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
@@ -122,11 +118,11 @@ class UpstreamClient:
         scope = asyncio.timeout(seconds)
         with measured() as time:
             try:
-                with span("upstream", upstream=route.upstream, host=host, op=sender.ask.operation):
+                with span("upstream", upstream=route.upstream, host=host, op=request.ask.operation):
                     async with scope:
-                        result = await self._ask(route, sender, consume)
+                        result = await self._consumed(request, consume)
             except TROUBLE as error:
-                spent = _spent(sender, time, seconds) if scope.expired() else None
+                spent = _spent(request, time, seconds) if scope.expired() else None
                 failure, reason = translate(error, target, spent=spent)
                 UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
                 if reason != "overload":  # that is our own limit, no fault of the endpoint
@@ -139,44 +135,32 @@ class UpstreamClient:
             except EndpointFailure as failure:
                 self._note_answer(route, target, failure)
                 raise
-        self._endpoints.succeeded(target)
-        self._book(route).succeeded(target)
+        for book in books:
+            book.succeeded(target)
         _note_answer(route)
         return result
 
-    async def _ask(self, route: Route, sender: Sender, consume: Callable[[Opened], Awaitable[Result]]) -> Result:
-        opened = await self._open(route, sender)
-        sender.waits_for = Waiting.BODY
+    async def _consumed(
+        self, request: EndpointRequest, consume: Callable[[UpstreamResponse], Awaitable[Result]]
+    ) -> Result:
+        response = await self._send(request)
+        request.waits_for = Waiting.BODY
         try:
             with at_upstream():
-                return await consume(opened)
+                return await consume(response)
         except BaseException:
-            opened.close()
+            response.close()
             raise
 
-    async def _open(self, route: Route, sender: Sender) -> Opened:
-        """One request; where its HEAD is refused, a GET takes its place."""
-        target, ask = sender.target, sender.ask
-        try:
-            answer = await self._authorized(route, sender)
-            if _is_refused_head(ask, answer.followed):
-                answer.followed.response.close()
-                sender.ask = _as_get(ask)
-                answer = await self._authorized(route, sender)
-            await _classify(route, target, sender.ask, answer.followed)
-        except BaseException:
-            sender.release()
-            raise
-        response = answer.followed.response
-        return Opened(response, target, route.upstream, sender.release, sender.reclaim, answer.good_until)
-
-    async def _authorized(self, route: Route, sender: Sender) -> Authorized:
-        try:
-            return await self._authorizer.send(sender.target, route, sender, sender.ask.suffix)
-        except Refused:
-            if route.caller.login is None:  # a client's own credential is nothing that the operator could mend
-                UPSTREAM_REFUSED.labels(route.upstream).inc()
-            raise
+    async def _send(self, request: EndpointRequest) -> UpstreamResponse:
+        """A good response; where a HEAD is refused, a GET takes its place."""
+        response = await self._sender.send(request)
+        if _is_refused_head(request.ask, response):
+            response.abort()
+            request.ask = _as_get(request.ask)
+            response = await self._sender.send(request)
+        await _classify(request, response)
+        return response
 
     def _book(self, route: Route) -> Endpoints:
         """What is known of endpoints as this client is served: its limits, and its account's trouble, are its own."""
@@ -186,6 +170,10 @@ class UpstreamClient:
         if book is None:
             book = self._client_endpoints[route.caller.identity] = Endpoints(logs=False)
         return book
+
+    def _books(self, route: Route) -> set[Endpoints]:
+        """Those that tell whether an endpoint may be asked for this client."""
+        return {self._endpoints, self._book(route)}
 
     def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:
         """An endpoint, or its token server, has answered otherwise than it should, or was not asked."""
@@ -211,9 +199,9 @@ def _note_answer(route: Route) -> None:
     _LAST_SUCCESS[route.upstream,].set(time.time())
 
 
-def _spent(sender: Sender, time: UpstreamTime, seconds: float) -> Spent:
+def _spent(request: EndpointRequest, time: UpstreamTime, seconds: float) -> Spent:
     """Where the time of a request went that has none left."""
-    return Spent(sender.waits_for, sender.waits_for is Waiting.PLACE or time.is_short_of(seconds))
+    return Spent(request.waits_for, request.waits_for is Waiting.PLACE or time.is_short_of(seconds))
 
 
 def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:
@@ -229,9 +217,9 @@ def _as_get(ask: Ask) -> Ask:
     return Ask(ask.operation, ask.suffix, "GET", ask.accept, first_byte, ask.query)
 
 
-def _is_refused_head(ask: Ask, answer: Followed) -> bool:
-    status = answer.response.status
-    return ask.method == "HEAD" and (status in (405, 501) or (answer.elsewhere and status in REFUSED_HEAD))
+def _is_refused_head(ask: Ask, response: UpstreamResponse) -> bool:
+    status = response.status
+    return ask.method == "HEAD" and (status in _NO_HEAD or (response.elsewhere and status in REFUSED_HEAD))
 
 
 def _pause(unavailable: list[Failed], round_number: int) -> float | None:
@@ -244,41 +232,45 @@ def _pause(unavailable: list[Failed], round_number: int) -> float | None:
     return min(pauses, default=None)
 
 
-async def _classify(route: Route, target: Target, ask: Ask, answer: Followed) -> None:
-    """Let a good answer pass and turn any other into what it means."""
-    response, host = answer.response, target.endpoint.origin.authority
-    status = response.status
-    if status == NOT_MODIFIED and ask.etag is not None:
+async def _classify(request: EndpointRequest, response: UpstreamResponse) -> None:
+    """Let a good response pass and turn any other into what it means."""
+    ask, status = request.ask, response.status
+    if status == HTTPStatus.NOT_MODIFIED and ask.etag is not None:
         return
-    if status == 200 or (status == 206 and ask.range is not None):  # noqa: PLR2004
+    if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and ask.range is not None):
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            response.close()
+            response.abort()
+            host = request.target.endpoint.origin.authority
             raise Wrong(f"{host} sent {ask.suffix} in Content-Encoding {encoding[:20]}, which was not asked for")
         return
-    await read_error(response)
-    raise _meaning(route, target, ask, answer)
+    await response.read_error()
+    raise _meaning(request, response)
 
 
-def _meaning(route: Route, target: Target, ask: Ask, answer: Followed) -> EndpointFailure | RegistryError:
+def _meaning(request: EndpointRequest, response: UpstreamResponse) -> EndpointFailure | RegistryError:
+    ask, target, status = request.ask, request.target, response.status
     host = target.endpoint.origin.authority
-    response, status = answer.response, answer.response.status
     # An object store speaks for itself: the registry is not to be left alone because of it.
-    retry_after = None if answer.elsewhere else parse_retry_after(response.headers.get("Retry-After"))
-    what = f"{host} answered {status}" if not answer.elsewhere else f"the object store of {host} answered {status}"
+    retry_after = None if response.elsewhere else parse_retry_after(response.headers.get("Retry-After"))
+    what = f"the object store of {host} answered {status}" if response.elsewhere else f"{host} answered {status}"
     match status:
-        case 404 | 410:
+        case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
             return NotThere(f"{host} does not have {target.repository} {ask.suffix}")
-        case 416 if ask.range is not None:
+        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if ask.range is not None:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
             is_known = size.isdecimal() and len(size) < _LONGEST_NUMBER
             return RangeInvalid("the range lies outside the blob", size=int(size) if is_known else None)
-        case 429:
-            UPSTREAM_RATE_LIMITED.labels(route.upstream).inc()
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            UPSTREAM_RATE_LIMITED.labels(request.route.upstream).inc()
             return Unavailable(f"{host} answered 429: too many requests", retry_after=retry_after, limited=True)
         case _ if ask.operation is Operation.REFERRERS and status in _NO_REFERRERS:
             return NotThere(f"{host} does not list referrers")
-        case _ if 400 <= status < 500 and status not in _PASSING and not answer.elsewhere:  # noqa: PLR2004
+        case _ if _is_client_error(status) and status not in _PASSING and not response.elsewhere:
             return Refused(what)
         case _:
             return Unavailable(what, retry_after=retry_after)
+
+
+def _is_client_error(status: int) -> bool:
+    return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR

@@ -1,26 +1,32 @@
-"""One request to one endpoint, in its turn: sent again as often as its authorization changes, or no answer comes."""
+"""One request to one endpoint, in its turn at the host; sent once more where no response comes."""
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Protocol
 
-import aiohttp
 from yarl import URL
 
 from proxy.observe.log import REQUEST_ID
-from proxy.observe.metrics import UPSTREAM_RETRIES
+from proxy.observe.metrics import UPSTREAM_BYTES, UPSTREAM_RETRIES, Bound
 from proxy.observe.tracing import outgoing_context
 from proxy.oci.byterange import ByteRange
 from proxy.oci.request import NAMESPACE, Operation
 from proxy.routing.table import Route, Target
 from proxy.transport.limits import CountedHostLimit, HostPlace, Size
 from proxy.transport.redirect import Followed, follow, via
+from proxy.transport.response import HttpResponse
 from proxy.transport.retry import hedged
 from proxy.transport.session import Outgoing, Sessions
-from proxy.upstream.errors import Waiting
+from proxy.upstream.errors import Waiting, Wrong
 
 FIRST_BYTE = ByteRange(0, 0)
+REFUSALS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""Statuses after which another authorization may help."""
+
+_BYTES = Bound(UPSTREAM_BYTES)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,104 +49,133 @@ class Ask:
         return Size.LARGE if is_body and self.range != FIRST_BYTE else Size.SMALL
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A good answer with its body still to be read; whoever has it must close it."""
+@dataclass(slots=True)
+class EndpointRequest:
+    """What is requested of one endpoint; whoever sends it on may change how."""
 
-    response: aiohttp.ClientResponse
+    route: Route
     target: Target
-    upstream: str
-    release: Callable[[], None]
-    reclaim: Callable[[], bool]
-    """Whether the host's place that it holds must be released now, as others wait for it."""
-    good_until: float = math.inf
-    """Until when what the request was authorized by is good, on the monotonic clock."""
+    ask: Ask
+    patience: float | None = None
+    """Seconds without a response after which it is sent once more."""
+    authorization: str | None = field(default=None, repr=False)
+    waits_for: Waiting = Waiting.TOKEN
+
+
+class UpstreamResponse(HttpResponse):
+    """A response of an endpoint, which holds a place at the host until it is closed."""
+
+    def __init__(self, followed: Followed, request: EndpointRequest, limit: CountedHostLimit, place: HostPlace) -> None:
+        super().__init__(followed.response, elsewhere=followed.elsewhere)
+        self.target = request.target
+        self.upstream = request.route.upstream
+        self.expires_at = math.inf
+        """Until when what the request was authorized by is valid, on the monotonic clock."""
+        length = self.headers.get("Content-Length", "")
+        self.content_length = int(length) if length.isascii() and length.isdigit() else None
+        """The length that the header tells, in bytes; None where it tells none."""
+        self._limit = limit
+        self._place: HostPlace | None = place
+
+    async def read(self, limit: int, what: str) -> bytes:
+        """The whole body, which is closed then; raises Wrong where it has more than `limit` bytes."""
+        body = await self.read_at_most(limit)
+        if len(body) > limit:
+            raise Wrong(f"{self.target.endpoint.origin.authority} sent a {what} of more than {limit} bytes")
+        self.close()
+        return body
+
+    async def read_chunk(self) -> bytes:
+        """The bytes that have come, which are counted; empty at the end."""
+        chunk = await self._response.content.readany()
+        _BYTES[self.upstream,].inc(len(chunk))
+        return chunk
 
     def close(self) -> None:
-        """Give connection and place back; a body that was not read to its end costs the connection."""
-        if self.response.content.at_eof():
-            self.response.release()
-        else:
-            self.response.close()
-        self.release()
+        """Give connection and place back."""
+        super().close()
+        self.release_place()
 
+    def abort(self) -> None:
+        """Close the connection, and give the place back."""
+        super().abort()
+        self.release_place()
 
-_logger = logging.getLogger(__name__)
-
-
-class Sender:
-    """Sends one request, again as often as its authorization changes, and holds its place at the host's gate."""
-
-    def __init__(
-        self, sessions: Sessions, route: Route, target: Target, ask: Ask, patience: float | None = None
-    ) -> None:
-        self.ask = ask
-        self.target = target
-        self.waits_for = Waiting.TOKEN
-        self._sessions = sessions
-        self._route = route
-        self._patience = patience
-        self._gate = CountedHostLimit(sessions.gate(target.endpoint.origin), route.upstream)
-        self._place: HostPlace | None = None
-
-    async def __call__(self, authorization: str | None) -> Followed:
-        """The answer at the end of the redirects; raises what `follow` raises, and QueueFull."""
-        self.release()
-        self.waits_for = Waiting.PLACE
-        self._place = await self._gate.acquire(self.ask.size)
-        self.waits_for = Waiting.ANSWER
-        try:
-            answer = await self._answer(self._outgoing(authorization))
-        except BaseException:
-            self.release()
-            raise
-        if answer.response.status in (400, 401, 403):
-            # A token may be needed now, and its request wants a place of its own: holding two could block for good.
-            self.release()
-            self.waits_for = Waiting.TOKEN
-        return answer
-
-    def release(self) -> None:
-        """Give the place back, if it is held."""
+    def release_place(self) -> None:
+        """Give the place at the host back, if it is still held."""
         if self._place is not None:
             place, self._place = self._place, None
-            self._gate.release(place)
+            self._limit.release(place)
 
     def reclaim(self) -> bool:
         """Whether the place must be released now, as others wait for it."""
         return self._place is not None and self._place.reclaim()
 
-    async def _answer(self, outgoing: Outgoing) -> Followed:
-        """The answer to the request, or where that takes longer than the patience, to a second one."""
-        if self._patience is None:
+
+class RequestSender(Protocol):
+    """Sends requests to endpoints; each one may wrap another and add one concern to it."""
+
+    async def send(self, request: EndpointRequest) -> UpstreamResponse:
+        """The response, whose body is still to come."""
+
+
+class PlacedSender:
+    """Sends each request in its turn at the host, and once more where no response comes."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def send(self, request: EndpointRequest) -> UpstreamResponse:
+        """The response at the end of the redirects; raises what `follow` raises, and QueueFull."""
+        request.waits_for = Waiting.PLACE
+        limit = CountedHostLimit(self._sessions.gate(request.target.endpoint.origin), request.route.upstream)
+        place = await limit.acquire(request.ask.size)
+        request.waits_for = Waiting.ANSWER
+        try:
+            followed = await self._followed(request, limit)
+        except BaseException:
+            limit.release(place)
+            raise
+        response = UpstreamResponse(followed, request, limit, place)
+        if response.status in REFUSALS:
+            # A token may be needed now, and its request wants a place of its own: holding two could block for good.
+            response.release_place()
+            request.waits_for = Waiting.TOKEN
+        return response
+
+    async def _followed(self, request: EndpointRequest, limit: CountedHostLimit) -> Followed:
+        """The response to the request, or where that takes longer than the patience, to a second one."""
+        outgoing = _outgoing(request)
+        if request.patience is None:
             return await follow(self._sessions, outgoing)
         return await hedged(
             lambda: follow(self._sessions, outgoing),
-            lambda: self._once_more(outgoing),
-            self._patience,
+            lambda: self._once_more(request, outgoing, limit),
+            request.patience,
             discard=lambda late: late.response.close(),
         )
 
-    async def _once_more(self, outgoing: Outgoing) -> Followed:
-        """Send the request a second time; the answer stays open, at the place of the first one."""
-        async with self._gate.admitted(self.ask.size):
-            host = self.target.endpoint.origin.authority
-            _logger.info("%s has not answered for %g s: it is asked once more", host, self._patience)
-            UPSTREAM_RETRIES.labels(self._route.upstream).inc()
+    async def _once_more(self, request: EndpointRequest, outgoing: Outgoing, limit: CountedHostLimit) -> Followed:
+        """Send the request a second time; the response stays open, at the place of the first one."""
+        async with limit.admitted(request.ask.size):
+            host = request.target.endpoint.origin.authority
+            _logger.info("%s has not answered for %g s: it is asked once more", host, request.patience)
+            UPSTREAM_RETRIES.labels(request.route.upstream).inc()
             return await follow(self._sessions, outgoing)
 
-    def _outgoing(self, authorization: str | None) -> Outgoing:
-        ask, target = self.ask, self.target
-        query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
-        headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via(), **outgoing_context()}
-        if ask.accept is not None:
-            headers["Accept"] = ask.accept
-        if ask.range is not None:
-            headers["Range"] = str(ask.range)
-        if ask.etag is not None:
-            headers["If-None-Match"] = ask.etag
-        if authorization is not None:
-            headers["Authorization"] = authorization
-        url = URL(target.url(ask.suffix), encoded=True).with_query(list(query))
-        label = (self._route.upstream, ask.operation.value)
-        return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
+
+def _outgoing(request: EndpointRequest) -> Outgoing:
+    ask, target = request.ask, request.target
+    query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
+    headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via(), **outgoing_context()}
+    if ask.accept is not None:
+        headers["Accept"] = ask.accept
+    if ask.range is not None:
+        headers["Range"] = str(ask.range)
+    if ask.etag is not None:
+        headers["If-None-Match"] = ask.etag
+    if request.authorization is not None:
+        headers["Authorization"] = request.authorization
+    url = URL(target.url_prefix + ask.suffix, encoded=True).with_query(list(query))
+    label = (request.route.upstream, ask.operation.value)
+    return Outgoing(ask.method, url, target.endpoint.origin, headers, label)

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cachetools import LRUCache, TLRUCache, TTLCache
 
@@ -21,13 +22,12 @@ from proxy.auth.outward.exchange import (
 )
 from proxy.auth.outward.realm import RealmRefused, judge_realm
 from proxy.config.address import Origin
-from proxy.config.model import Config
+from proxy.config.model import Host
 from proxy.observe.metrics import SCOPES, TOKEN_DURATION, TOKEN_REQUESTS, UPSTREAM_ERRORS, Bound
 from proxy.observe.tracing import span
 from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
 from proxy.oci.scope import outward_scope, parse_scopes
-from proxy.routing.table import Target
 from proxy.transport.session import Sessions
 from proxy.transport.singleflight import Background, SingleFlight
 
@@ -48,27 +48,23 @@ class NoLogin(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks for a token and for what: one target of one upstream, with one credential."""
+    """Who requests a token and for what: one repository of one upstream, with one credential."""
 
-    target: Target
+    origin: Origin
+    """The endpoint's."""
+    repository: str
+    """The upstream repository, as the upstream's scope names it."""
+    settings: Host
+    """How to talk to the endpoint's host."""
     upstream: str
     login: Login
     identity: str
     """By which its grants are kept apart."""
+    scope: Literal["computed", "challenge"] = "computed"
     longest_use: float = math.inf
     """Seconds for which a grant is used at the most, whatever its server says."""
     is_client: bool = False
     """The credential is the client's own."""
-
-    @property
-    def host(self) -> Origin:
-        """The endpoint's origin."""
-        return self.target.endpoint.origin
-
-    @property
-    def learned_key(self) -> tuple[Origin, str]:
-        """What a challenge is remembered for; the realm may depend on the repository (Artifactory)."""
-        return self.host, self.target.repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +81,13 @@ class Authorization:
 class Broker:
     """Gives Authorization headers, from memory where it can."""
 
-    def __init__(self, config: Config, sessions: Sessions, background: Background) -> None:
-        self._config = config
+    def __init__(self, sessions: Sessions, background: Background) -> None:
         self._sessions = sessions
         self._grants: TLRUCache[GrantKey, Grant] = TLRUCache(
             GRANTS_LIMIT, ttu=lambda _key, grant, _now: grant.expires_at, timer=time.monotonic
         )
         self._challenges: LRUCache[tuple[Origin, str], Challenge] = LRUCache(CHALLENGES_LIMIT)
+        """By repository: the realm may depend on it (Artifactory)."""
         self._methods: dict[Origin, Method] = {}  # by realm; realms are judged, so there are few
         self._flights: SingleFlight[GrantKey, Grant] = SingleFlight(background)
         self._failures = Failures()
@@ -102,10 +98,10 @@ class Broker:
 
         Raises as `answer` does.
         """
-        basic_only = self._config.host(asker.host).token_method == "basic"  # noqa: S105 - a method, not a secret
+        basic_only = asker.settings.token_method == "basic"  # noqa: S105 - a method, not a secret
         if basic_only and asker.login.kind is LoginKind.PASSWORD:
             return _basic(asker)
-        challenge = self._challenges.get(asker.learned_key)
+        challenge = self._challenges.get((asker.origin, asker.repository))
         return None if challenge is None else await self._authorize(asker, challenge)
 
     async def answer(self, asker: Requester, challenge: Challenge) -> Authorization:
@@ -114,7 +110,7 @@ class Broker:
         Raises RealmRefused, TokenRefused, TokenUnavailable and NoLogin.
         """
         authorization = await self._authorize(asker, challenge, fresh=True)
-        self._challenges[asker.learned_key] = challenge
+        self._challenges[asker.origin, asker.repository] = challenge
         return authorization
 
     def drop(self, authorization: Authorization) -> None:
@@ -128,7 +124,7 @@ class Broker:
         if challenge.scheme == BASIC:
             return _basic(asker)
         request = self._request(asker, challenge, count=fresh)
-        key = GrantKey(asker.host, str(request.url), request.service, asker.identity, request.scope)
+        key = GrantKey(asker.origin, str(request.url), request.service, asker.identity, request.scope)
         grant = await self._grant(key, request, asker.longest_use)
         return Authorization(f"Bearer {grant.token}", key, grant.fetched_at, grant.expires_at)
 
@@ -186,31 +182,43 @@ class Broker:
             return "post"
         if request.login.kind is LoginKind.ANONYMOUS:
             return "get"
-        configured = self._config.host(request.host).token_method
-        if configured in ("get", "post"):
-            return "get" if configured == "get" else "post"
+        if request.method is not None:
+            return request.method
         return self._methods.get(request.realm_origin)
 
     def _request(self, asker: Requester, challenge: Challenge, *, count: bool) -> TokenRequest:
-        trusted = frozenset(Origin.parse(realm) for realm in self._config.host(asker.host).realms)
         try:
-            url, realm_origin = judge_realm(challenge.realm, asker.host, trusted)
+            url, realm_origin = judge_realm(challenge.realm, asker.origin, asker.settings.realms)
         except RealmRefused:
             UPSTREAM_ERRORS.labels(asker.upstream, "realm_blocked").inc()
             raise
         outward = outward_scope(
-            asker.target.repository,
-            parse_scopes(challenge.scope),
-            from_challenge=asker.target.scope == "challenge",
+            asker.repository, parse_scopes(challenge.scope), from_challenge=asker.scope == "challenge"
         )
         if count:
             replaced = "replaced" if outward.dropped else "added"
             SCOPES.labels(asker.upstream, "kept" if outward.kept else replaced).inc()
             SCOPES.labels(asker.upstream, "dropped").inc(len(outward.dropped))
-            _logger.debug("scope of %s: challenged %r, asked for %s", asker.host, challenge.scope, outward.asked)
+            _logger.debug("scope of %s: challenged %r, asked for %s", asker.origin, challenge.scope, outward.asked)
         return TokenRequest(
-            url, realm_origin, asker.host, challenge.service, outward.asked, asker.login, asker.upstream
+            url=url,
+            realm_origin=realm_origin,
+            host=asker.origin,
+            service=challenge.service,
+            scope=outward.asked,
+            login=asker.login,
+            upstream=asker.upstream,
+            method=_configured_method(asker.settings),
         )
+
+
+def _configured_method(settings: Host) -> Method | None:
+    """The one way to request tokens that the configuration names; None where it is learned."""
+    match settings.token_method:
+        case "get" | "post" as method:
+            return method
+        case _:
+            return None
 
 
 def _count_failure(request: TokenRequest, error: TokenRefused | TokenUnavailable) -> None:
@@ -221,7 +229,7 @@ def _count_failure(request: TokenRequest, error: TokenRefused | TokenUnavailable
 def _basic(asker: Requester) -> Authorization:
     if asker.login.kind is not LoginKind.PASSWORD:
         raise NoLogin(
-            f"{asker.host.authority} asks for a user name and password and there is none: "
-            f'set hosts."{asker.host.authority}".credentials'
+            f"{asker.origin.authority} asks for a user name and password and there is none: "
+            f'set hosts."{asker.origin.authority}".credentials'
         )
     return Authorization(basic_authorization(asker.login), None, 0.0)

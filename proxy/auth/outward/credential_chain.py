@@ -2,13 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
 
 from proxy.auth.outward.credentials import CredentialError, CredentialSource, DockerConfigSource, HelperSource
 from proxy.config.address import Origin
 from proxy.config.credentials import SecretError, SecretReader, credential_name, credentials_for
 from proxy.config.model import Config, Credential
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
+
+REPOSITORIES_REMEMBERED = 4096
+
+
+def _remembered() -> LRUCache[tuple[Origin, str], Sequence[Credential]]:
+    return LRUCache(REPOSITORIES_REMEMBERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +28,23 @@ class StaticSource:
     helpers: HelperSource
     docker_configs: dict[str, DockerConfigSource]
     """By the path of the file, as the configuration names it."""
+    _chosen: LRUCache[tuple[Origin, str], Sequence[Credential]] = field(
+        init=False, repr=False, compare=False, default_factory=_remembered
+    )
+    """The credentials for a repository: they depend on nothing but the configuration."""
 
     async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
         """The host's credentials for a repository, the longest `repositories` match first; raises CredentialError."""
         found: list[Login] = []
-        for item in credentials_for(self.config, origin, repository):
+        for item in self._credentials(origin, repository):
             found += await self._logins(item, origin, repository)
         return found
+
+    def _credentials(self, origin: Origin, repository: str) -> Sequence[Credential]:
+        items: Sequence[Credential] | None = self._chosen.get((origin, repository))
+        if items is None:
+            items = self._chosen[origin, repository] = credentials_for(self.config, origin, repository)
+        return items
 
     async def _logins(self, item: Credential, origin: Origin, repository: str) -> Sequence[Login]:
         if item.helper is not None:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Literal, Self
 
 import aiohttp
@@ -20,6 +21,7 @@ from proxy.oci.scope import Scope
 from proxy.transport.clock import UpstreamTime, at_upstream, measured
 from proxy.transport.connection_errors import connection_trouble, is_own_limit, refused_address
 from proxy.transport.limits import CountedHostLimit, QueueFull, Size
+from proxy.transport.response import HttpResponse
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
 
@@ -151,6 +153,8 @@ class TokenRequest:
     scope: Scope
     login: Login
     upstream: str
+    method: Method | None = None
+    """The configured one; None where it is learned."""
 
 
 async def exchange(sessions: Sessions, request: TokenRequest, method: Method) -> Grant:
@@ -169,7 +173,7 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
             raise _unreachable(request, error) from error
     if status in _REFUSALS:
         raise TokenRefused(status, request.realm_origin.authority)
-    if status != 200:  # noqa: PLR2004 - the one status that carries a token
+    if status != HTTPStatus.OK:  # the one status that carries a token
         raise TokenUnavailable(f"{_name(request)} answered {status}", retry_after)
     return _parse(request, body, asked_at)
 
@@ -230,22 +234,12 @@ def _oauth_grant(login: Login) -> Mapping[str, str]:
 
 
 async def _send(sessions: Sessions, request: TokenRequest, method: Method) -> tuple[int, bytes, float | None]:
-    response = await sessions.request(_outgoing(request, method))
-    try:
-        body = await _read(request, response)
-    finally:
-        response.close() if not response.content.at_eof() else response.release()
-    return response.status, body, parse_retry_after(response.headers.get("Retry-After"))
-
-
-async def _read(request: TokenRequest, response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
+    response = HttpResponse(await sessions.request(_outgoing(request, method)))
     with at_upstream():
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                raise TokenUnavailable(f"{_name(request)} sent more than {BODY_LIMIT} bytes")
-    return bytes(body)
+        body = await response.read_and_close(BODY_LIMIT)
+    if len(body) > BODY_LIMIT:
+        raise TokenUnavailable(f"{_name(request)} sent more than {BODY_LIMIT} bytes")
+    return response.status, body, parse_retry_after(response.headers.get("Retry-After"))
 
 
 def _parse(request: TokenRequest, body: bytes, asked_at: float) -> Grant:

@@ -1,5 +1,7 @@
 """Which token servers get to see our credentials: a challenge may name any server it likes."""
 
+from collections.abc import Collection
+
 from yarl import URL
 
 from proxy.config.address import Origin
@@ -30,7 +32,7 @@ class RealmRefused(Exception):
         self.line = line
 
 
-def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tuple[URL, Origin]:
+def judge_realm(realm: str, upstream: Origin, trusted: Collection[str]) -> tuple[URL, Origin]:
     """The URL and origin of the token server that a challenge of `upstream` names; raises RealmRefused.
 
     It must have the upstream's own scheme, host and port, be listed in `hosts.<host>.realms`, or be built in.
@@ -42,11 +44,11 @@ def judge_realm(realm: str, upstream: Origin, trusted: frozenset[Origin]) -> tup
     if not realm.isascii() or not realm.isprintable():
         raise RealmRefused(f"{upstream.authority} names a token server with a control or a non-ASCII character")
     try:
-        url = URL(str(upstream)).join(URL(realm, encoded=True)).with_fragment(None)
+        url = URL(upstream.text).join(URL(realm, encoded=True)).with_fragment(None)
         origin = Origin.parse(str(url))
     except ValueError as error:
         raise RealmRefused(f"{upstream.authority} names a token server that cannot be used: {error}") from None
-    if origin != upstream and origin not in trusted and BUILT_IN_REALMS.get(upstream) != origin:
+    if origin != upstream and origin.text not in trusted and BUILT_IN_REALMS.get(upstream) != origin:
         line = f'set hosts."{upstream.authority}".realms: [{origin}]'
         raise RealmRefused(_untrusted(origin, line), line)
     # In any spelling: there are token servers that read names of parameters without regard to case.

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from cachetools import TTLCache
 
@@ -26,10 +27,10 @@ from proxy.store.provenance import Provenance
 from proxy.transport.clock import Deadline
 from proxy.transport.limits import Requesters
 from proxy.transport.singleflight import Background
-from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, content_length, others_first, refuse_shorter
+from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, Opened
+from proxy.upstream.send import Ask, UpstreamResponse
 
 POLL_SECONDS = 0.025
 """How often the download of another process is looked at."""
@@ -278,28 +279,28 @@ class Downloads:
         patience = self._settings.timeouts.blob
         try:
             return await self._client.fetch(
-                route, ask, deadline, lambda opened: self._opened(route, ask, offset, opened), patience=patience
+                route, ask, deadline, lambda response: self._opened(route, ask, offset, response), patience=patience
             )
         except RangeInvalid as error:
             raise Abandoned("what an interrupted writer left cannot be gone on with") from error
 
-    async def _opened(self, route: Route, ask: Ask, offset: int, opened: Opened) -> _Answer:
+    async def _opened(self, route: Route, ask: Ask, offset: int, response: UpstreamResponse) -> _Answer:
         """The body from `offset` on, and the size of the whole as far as it is told; raises Wrong."""
-        host = opened.target.endpoint.origin.authority
-        size, position = content_length(opened), 0
-        if opened.response.status == 206:  # noqa: PLR2004
-            span = Span.parse(opened.response.headers.get("Content-Range"))
+        host = response.target.endpoint.origin.authority
+        size, position = response.content_length, 0
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            span = Span.parse(response.headers.get("Content-Range"))
             if span is None or span.first != offset or span.size is None or span.last != span.size - 1:
                 raise Wrong(f"{host} sent another range of {ask.suffix} than was asked for")
             size, position = span.size, offset
         else:
-            refuse_shorter(opened, offset)
+            refuse_shorter(response, offset)
         timeouts = self._settings.timeouts
         source = BodySource(
             self._client, route, Ask(ask.operation, ask.suffix, "GET", ask.accept), timeouts.stall, timeouts.blob
         )
-        body = ResumingBody(source, opened, offset, None if size is None else size - 1, position=position)
-        return body, size, opened.target
+        body = ResumingBody(source, response, offset, None if size is None else size - 1, position=position)
+        return body, size, response.target
 
 
 def _delivered(body: ResumingBody, route: Route, offset: int) -> Origins | None:

@@ -6,6 +6,7 @@ Small ones are verified before their first byte, large ones are streamed with th
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from proxy.config.model import Timeouts
 from proxy.observe.metrics import UPSTREAM_ERRORS
@@ -20,10 +21,10 @@ from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds, examine, may_begin_manifest
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
-from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, content_length, read_at_most, refuse_shorter
+from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, Opened
+from proxy.upstream.send import Ask, UpstreamResponse
 
 SMALL = MANIFEST_LIMIT
 """Blobs of more bytes are no manifests: they are streamed at once."""
@@ -102,7 +103,9 @@ class PassThrough:
         """Ask for the range, and for the whole where only the whole can tell a blob from a manifest."""
         for ask in (wanted.ask(), replace(wanted.ask(), range=None)):
             try:
-                blob = await self._client.fetch(wanted.route, ask, deadline, lambda opened: self._start(wanted, opened))
+                blob = await self._client.fetch(
+                    wanted.route, ask, deadline, lambda response: self._start(wanted, response)
+                )
             except RangeInvalid as error:
                 if ask.range is None or not self._may_be_manifest(wanted.digest, error.size):
                     raise
@@ -118,30 +121,30 @@ class PassThrough:
         if self._kinds.known(wanted.digest):
             raise BlobUnknown(f"{wanted.digest} in {wanted.route.repository} is a manifest, not a blob")
 
-    async def _start(self, wanted: _Wanted, opened: Opened) -> Blob | None:
+    async def _start(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:
         """What becomes of an answer; None for a part of a small blob that has not been seen yet."""
-        if opened.response.status == 206:  # noqa: PLR2004
-            return self._start_part(wanted, opened)
-        size = content_length(opened)
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            return self._start_part(wanted, response)
+        size = response.content_length
         if size is not None and size > SMALL:
-            return self._stream(wanted, opened, size, b"")
-        beginning = await read_at_most(opened, VERIFIED)
+            return self._stream(wanted, response, size, b"")
+        beginning = await response.read_at_most(VERIFIED)
         if len(beginning) > VERIFIED and may_begin_manifest(beginning):
-            beginning += await read_at_most(opened, SMALL - len(beginning))
+            beginning += await response.read_at_most(SMALL - len(beginning))
         elif len(beginning) > VERIFIED:
-            return self._stream(wanted, opened, size, beginning)
+            return self._stream(wanted, response, size, beginning)
         if len(beginning) > SMALL:
-            return self._stream(wanted, opened, None, beginning)
-        opened.close()
-        return await self._small(wanted, opened, beginning)
+            return self._stream(wanted, response, None, beginning)
+        response.close()
+        return await self._small(wanted, response, beginning)
 
-    async def _small(self, wanted: _Wanted, opened: Opened, content: bytes) -> Blob:
+    async def _small(self, wanted: _Wanted, response: UpstreamResponse, content: bytes) -> Blob:
         """A whole blob in memory: verified, and refused if it is a manifest."""
         digest = wanted.digest
         actual, parsed = await examine(content, digest.algorithm)
         if actual != digest:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
-            host = opened.target.endpoint.origin.authority
+            host = response.target.endpoint.origin.authority
             raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
         if self._kinds.learn(digest, parsed):
             self._refuse_manifest(wanted)
@@ -152,17 +155,17 @@ class PassThrough:
 
         return Blob(digest, len(content), span, chunks)
 
-    def _start_part(self, wanted: _Wanted, opened: Opened) -> Blob | None:
-        span = Span.parse(opened.response.headers.get("Content-Range"))
-        host = opened.target.endpoint.origin.authority
+    def _start_part(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:
+        span = Span.parse(response.headers.get("Content-Range"))
+        host = response.target.endpoint.origin.authority
         if span is None or span.size is None or wanted.range is None:
             raise Wrong(f"{host} sent a part of {wanted.digest} without saying which")
         if self._may_be_manifest(wanted.digest, span.size):
-            opened.close()
+            response.close()
             return None
         if wanted.range.resolve(span.size) != span:
             raise Wrong(f"{host} sent another range of {wanted.digest} than was asked for")
-        body = ResumingBody(self._source(wanted), opened, span.first, span.last)
+        body = ResumingBody(self._source(wanted), response, span.first, span.last)
         if span.length == span.size:  # `bytes=0-`, as containerd 2.1 always asks: the whole can be verified
 
             async def verified() -> AsyncGenerator[bytes, None]:
@@ -173,10 +176,10 @@ class PassThrough:
             return Blob(wanted.digest, span.size, span, verified, close=body.close, reclaim=body.reclaim)
         return Blob(wanted.digest, span.size, span, body.chunks, close=body.close, reclaim=body.reclaim)
 
-    def _stream(self, wanted: _Wanted, opened: Opened, size: int | None, beginning: bytes) -> Blob:
+    def _stream(self, wanted: _Wanted, response: UpstreamResponse, size: int | None, beginning: bytes) -> Blob:
         """A large blob, read from its start: hashed where all of it is sent, else cut to the range."""
         last = None if size is None else size - 1
-        body = ResumingBody(self._source(wanted), opened, len(beginning), last)
+        body = ResumingBody(self._source(wanted), response, len(beginning), last)
         span = wanted.range.resolve(size) if wanted.range and size is not None else None
 
         async def chunks() -> AsyncGenerator[bytes, None]:
@@ -219,7 +222,7 @@ class PassThrough:
         deadline = Deadline.after(self._timeouts.blob)
         try:
             body = await self._client.fetch(
-                asked.route, asked.ask(), deadline, lambda opened: self._start_rest(asked, opened)
+                asked.route, asked.ask(), deadline, lambda response: self._start_rest(asked, response)
             )
         except RegistryError as error:
             raise BodyBroken(f"{wanted.digest} broke off at byte {wanted.offset}: {error.reason}") from error
@@ -233,18 +236,18 @@ class PassThrough:
         finally:
             body.close()
 
-    async def _start_rest(self, asked: _Wanted, opened: Opened) -> ResumingBody:
+    async def _start_rest(self, asked: _Wanted, response: UpstreamResponse) -> ResumingBody:
         """The answer from the byte that is wanted next, also of a server that takes no ranges."""
         first, last = (asked.range.first or 0, asked.range.last) if asked.range else (0, None)
-        if opened.response.status == 206:  # noqa: PLR2004
-            span = Span.parse(opened.response.headers.get("Content-Range"))
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            span = Span.parse(response.headers.get("Content-Range"))
             if span is None or span.first != first or (last is not None and span.last != last):
-                raise Wrong(f"{opened.target.endpoint.origin.authority} sent another range than was asked for")
-            return ResumingBody(self._source(asked), opened, first, span.last)
-        size = content_length(opened)
-        refuse_shorter(opened, first)
+                raise Wrong(f"{response.target.endpoint.origin.authority} sent another range than was asked for")
+            return ResumingBody(self._source(asked), response, first, span.last)
+        size = response.content_length
+        refuse_shorter(response, first)
         end = last if last is not None else None if size is None else size - 1
-        return ResumingBody(self._source(asked), opened, first, end, position=0)
+        return ResumingBody(self._source(asked), response, first, end, position=0)
 
     def _source(self, wanted: _Wanted) -> BodySource:
         ask = replace(wanted.ask(), range=None)
@@ -271,12 +274,12 @@ async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator
             return
 
 
-async def told_size(opened: Opened) -> int | None:
+async def told_size(response: UpstreamResponse) -> int | None:
     """The size that the answer to a HEAD tells, or to the GET of one byte that took its place."""
-    if opened.response.status == 206:  # noqa: PLR2004
-        span = Span.parse(opened.response.headers.get("Content-Range"))
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        span = Span.parse(response.headers.get("Content-Range"))
         size = span.size if span else None
     else:
-        size = content_length(opened)
-    opened.close()
+        size = response.content_length
+    response.close()
     return size

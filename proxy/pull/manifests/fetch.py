@@ -3,6 +3,7 @@
 import functools
 import logging
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from proxy.config.address import Origin
 from proxy.oci.descriptor import (
@@ -20,10 +21,9 @@ from proxy.pull.blobs.live import CacheResult
 from proxy.pull.kinds import Kinds, examine
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
-from proxy.upstream.body import content_length, read_whole
-from proxy.upstream.client import NOT_MODIFIED, UpstreamClient
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, Opened
+from proxy.upstream.send import Ask, UpstreamResponse
 
 ACCEPTS_REMEMBERED = 128
 """Accept headers whose meaning is remembered, each with one media type; requests have headers of a bounded size."""
@@ -91,11 +91,11 @@ class ManifestFetcher:
         etag = f'"{known.digest}"' if known else None
         ask = Ask(Operation.MANIFEST, f"manifests/{reference}", "GET", accept or ACCEPT, etag=etag)
 
-        async def consume(opened: Opened) -> Fetched:
-            if opened.response.status == NOT_MODIFIED and known is not None:
-                opened.close()
-                return Fetched(known, None, opened.target.endpoint.origin)
-            return await self._read(opened, reference)
+        async def consume(response: UpstreamResponse) -> Fetched:
+            if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
+                response.close()
+                return Fetched(known, None, response.target.endpoint.origin)
+            return await self._read(response, reference)
 
         return await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
 
@@ -105,60 +105,59 @@ class ManifestFetcher:
         """The manifest's descriptor, by HEAD where the upstream tells all of it; raises RegistryError."""
         ask = Ask(Operation.MANIFEST, f"manifests/{reference}", "HEAD", accept or ACCEPT)
 
-        async def consume(opened: Opened) -> Fetched | None:
-            if opened.response.method == "GET":
-                return await self._read(opened, reference)
-            found = _described(opened, reference)
-            opened.close()
+        async def consume(response: UpstreamResponse) -> Fetched | None:
+            if response.method == "GET":
+                return await self._read(response, reference)
+            found = _described(response, reference)
+            response.close()
             return found
 
         fetched = await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
         return fetched or await self.get(route, reference, accept, budget, known)
 
-    async def _read(self, opened: Opened, reference: Tag | Digest) -> Fetched:
+    async def _read(self, response: UpstreamResponse, reference: Tag | Digest) -> Fetched:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""
-        response = opened.response
-        content = await read_whole(opened, MANIFEST_LIMIT, "manifest")
-        expected = _expected(opened, reference)
+        content = await response.read(MANIFEST_LIMIT, "manifest")
+        expected = _expected(response, reference)
         digest, parsed = await examine(content, expected.algorithm if expected else "sha256")
         if expected is not None and digest != expected:
-            host = opened.target.endpoint.origin.authority
+            host = response.target.endpoint.origin.authority
             raise Wrong(f"{host} sent a manifest with digest {digest} for {expected}", UpstreamDigestInvalid)
         try:
             media_type = parsed.media_type(response.headers.get("Content-Type"))
         except UpstreamInvalid as error:
-            raise Wrong(f"{opened.target.endpoint.origin.authority}: {error.reason}", type(error)) from None
+            raise Wrong(f"{response.target.endpoint.origin.authority}: {error.reason}", type(error)) from None
         told = media_type_of(response.headers.get("Content-Type"))
         if told != media_type:
             _logger.info(
-                "%s calls a manifest %s that is %s", opened.target.endpoint.origin, told or "nothing", media_type
+                "%s calls a manifest %s that is %s", response.target.endpoint.origin, told or "nothing", media_type
             )
         self._kinds.learn_manifest(digest)
         found = Descriptor(media_type, digest, len(content))
-        return Fetched(found, content, opened.target.endpoint.origin, parsed)
+        return Fetched(found, content, response.target.endpoint.origin, parsed)
 
 
-def _expected(opened: Opened, reference: Tag | Digest) -> Digest | None:
+def _expected(response: UpstreamResponse, reference: Tag | Digest) -> Digest | None:
     """The digest that the bytes must have: the one asked for, or of a tag the one that the upstream tells, if any."""
-    return reference if isinstance(reference, Digest) else _told_digest(opened)
+    return reference if isinstance(reference, Digest) else _told_digest(response)
 
 
-def _described(opened: Opened, reference: Tag | Digest) -> Fetched | None:
+def _described(response: UpstreamResponse, reference: Tag | Digest) -> Fetched | None:
     """The descriptor that a HEAD tells; None where it leaves something out or calls it no manifest."""
-    told, size = _told_digest(opened), content_length(opened)
-    media_type = media_type_of(opened.response.headers.get("Content-Type"))
+    told, size = _told_digest(response), response.content_length
+    media_type = media_type_of(response.headers.get("Content-Type"))
     if told is None or not size or media_type not in MANIFEST_TYPES:
         return None
-    host = opened.target.endpoint.origin.authority
+    host = response.target.endpoint.origin.authority
     if isinstance(reference, Digest) and told != reference:
         raise Wrong(f"{host} tells digest {told} for {reference}", UpstreamDigestInvalid)
     if size > MANIFEST_LIMIT:
         raise Wrong(f"{host} tells a manifest of {size} bytes; at most {MANIFEST_LIMIT} are served")
-    return Fetched(Descriptor(media_type, told, size), None, opened.target.endpoint.origin)
+    return Fetched(Descriptor(media_type, told, size), None, response.target.endpoint.origin)
 
 
-def _told_digest(opened: Opened) -> Digest | None:
+def _told_digest(response: UpstreamResponse) -> Digest | None:
     try:
-        return Digest.parse(opened.response.headers.get("Docker-Content-Digest", ""))
+        return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
     except DigestInvalid:
         return None

@@ -29,5 +29,5 @@ def token_request(
 ) -> TokenRequest:
     """A request to the realm of a host that has its token server on its own origin."""
     origin = Origin.parse(host or realm)
-    url, realm_origin = judge_realm(realm, origin, frozenset({Origin.parse(realm)}))
+    url, realm_origin = judge_realm(realm, origin, (Origin.parse(realm).text,))
     return TokenRequest(url, realm_origin, origin, service, Scope.pull(repository), login, "upstream")

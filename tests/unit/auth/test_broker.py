@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -8,12 +8,11 @@ import pytest
 from proxy.auth.outward.broker import Broker, NoLogin, Requester
 from proxy.auth.outward.exchange import TokenRefused
 from proxy.auth.outward.realm import RealmRefused
-from proxy.config.address import EndpointAddress
+from proxy.config.address import Origin
+from proxy.config.model import Host
 from proxy.oci.challenge import BASIC, BEARER, Challenge
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 from proxy.oci.scope import Scope
-from proxy.routing.rewrite import Rewriting
-from proxy.routing.table import Target
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Account, Rules
 from proxy.transport.singleflight import Background
@@ -33,23 +32,26 @@ async def made(rules: Rules = STRICT, settings: str = "") -> AsyncIterator[tuple
     background = Background()
     images = [make_image(name, "1") for name in (REPOSITORY, OTHER)]
     async with ScriptedRegistry(images, rules) as registry, sessions(settings) as opened:
-        yield Broker(opened._config, opened, background), registry
+        yield Broker(opened, background), registry
         await background.close()
 
 
 def asker(
-    registry: ScriptedRegistry, login: Login = ROBOT, repository: str = REPOSITORY, mode: str = "computed"
+    registry: ScriptedRegistry,
+    login: Login = ROBOT,
+    repository: str = REPOSITORY,
+    mode: str = "computed",
+    settings: Mapping[str, object] | None = None,
 ) -> Requester:
-    target = Target(
-        endpoint=EndpointAddress.parse(registry.url),
-        path=repository,
+    return Requester(
+        origin=Origin.parse(registry.url),
         repository=repository,
+        settings=Host.model_validate(settings or {}),
+        upstream="upstream",
+        login=login,
+        identity=login.identity,
         scope="challenge" if mode == "challenge" else "computed",
-        namespace=None,
-        rewriting=Rewriting(repository, None, ""),
-        place="",
     )
-    return Requester(target, "upstream", login, login.identity)
 
 
 def challenge(registry: ScriptedRegistry, scope: str | None = SCOPE, **parameters: str) -> Challenge:
@@ -156,8 +158,8 @@ async def test_a_grant_near_its_end_is_used_and_renewed_meanwhile(monkeypatch: p
     ],
 )
 async def test_each_credential_has_its_method(rules: Rules, login: Login, method: str, requests: Sequence[str]) -> None:
-    async with made(rules, settings=f'hosts: {{"*": {{tokenMethod: {method}}}}}') as (broker, registry):
-        await broker.answer(asker(registry, login), challenge(registry))
+    async with made(rules) as (broker, registry):
+        await broker.answer(asker(registry, login, settings={"tokenMethod": method}), challenge(registry))
         assert [entry.method for entry in registry.record.tokens] == requests
 
 
@@ -199,11 +201,12 @@ async def test_basic_is_answered_with_the_password_and_needs_one() -> None:
 
 
 async def test_basic_can_be_configured_so_that_nothing_is_asked_first() -> None:
-    async with made(settings='hosts: {"*": {tokenMethod: basic}}') as (broker, registry):
-        authorization = await broker.remembered(asker(registry))
+    async with made() as (broker, registry):
+        settings = {"tokenMethod": "basic"}
+        authorization = await broker.remembered(asker(registry, settings=settings))
         assert authorization is not None
         assert authorization.header == "Basic cm9ib3Q6czNjcmV0"
-        assert await broker.remembered(asker(registry, ANONYMOUS)) is None
+        assert await broker.remembered(asker(registry, ANONYMOUS, settings=settings)) is None
 
 
 async def test_a_realm_that_is_not_trusted_gets_no_request_whenever_it_is_named() -> None:
@@ -220,6 +223,7 @@ async def test_a_listed_realm_is_asked() -> None:
         ScriptedRegistry([make_image(REPOSITORY, "1")], STRICT) as issuer,
         made(settings=f'hosts: {{"*": {{realms: ["{issuer.url}"]}}}}') as (broker, registry),
     ):
-        await broker.answer(asker(registry), challenge(registry, realm=issuer.realm))
+        asking = asker(registry, settings={"realms": [issuer.url]})
+        await broker.answer(asking, challenge(registry, realm=issuer.realm))
         assert issuer.record.scopes == {str(Scope.pull(REPOSITORY))}
         assert registry.record.tokens == ()

@@ -29,7 +29,7 @@ LISTED = Origin.parse("https://auth.listed.example:8443")
     ],
 )
 def test_the_upstreams_own_origin_and_listed_ones_are_trusted(realm: str, url: str) -> None:
-    judged, origin = judge_realm(realm, UPSTREAM, frozenset({LISTED}))
+    judged, origin = judge_realm(realm, UPSTREAM, (LISTED.text,))
     assert str(judged) == url
     assert origin in {UPSTREAM, LISTED}
 
@@ -82,7 +82,7 @@ def test_the_upstreams_own_origin_and_listed_ones_are_trusted(realm: str, url: s
 )
 def test_every_other_token_server_is_refused_before_it_hears_of_us(realm: str) -> None:
     with pytest.raises(RealmRefused) as caught:
-        judge_realm(realm, UPSTREAM, frozenset({LISTED}))
+        judge_realm(realm, UPSTREAM, (LISTED.text,))
     assert "s3cret" not in str(caught.value)
     assert str(caught.value).isprintable()
 
@@ -90,38 +90,38 @@ def test_every_other_token_server_is_refused_before_it_hears_of_us(realm: str) -
 def test_a_refusal_says_the_line_that_would_trust_it() -> None:
     line = 'set hosts."registry.example".realms: [https://auth.other.example:8443]'
     with pytest.raises(RealmRefused, match=re.escape(line)):
-        judge_realm("https://auth.other.example:8443/token?a=b", UPSTREAM, frozenset())
+        judge_realm("https://auth.other.example:8443/token?a=b", UPSTREAM, ())
 
 
 @pytest.mark.parametrize("host", ["r.example", f"{'long-name.' * 5}example"])
 def test_a_refusal_shows_a_node_the_whole_line(host: str) -> None:
     with pytest.raises(RealmRefused) as caught:
-        judge_realm(f"https://auth.{host}/token", Origin.parse(f"https://{host}"), frozenset())
+        judge_realm(f"https://auth.{host}/token", Origin.parse(f"https://{host}"), ())
     assert f'set hosts."{host}".realms: [https://auth.{host}]' in Denied(str(caught.value)).reason_phrase
     assert "not trusted" in str(caught.value)
 
 
 def test_the_scheme_of_the_upstream_counts_too() -> None:
     plain = Origin.parse("http://registry.example")
-    assert judge_realm("http://registry.example/token", plain, frozenset())[1] == plain
+    assert judge_realm("http://registry.example/token", plain, ())[1] == plain
     with pytest.raises(RealmRefused):
-        judge_realm("https://registry.example/token", plain, frozenset())
+        judge_realm("https://registry.example/token", plain, ())
 
 
 @pytest.mark.parametrize("realm", ["?scope=repository:evil:push", "?a=b&scope=x&scope=y", "?%73cope=x&a=b"])
 def test_a_scope_in_the_realm_itself_is_taken_out(realm: str) -> None:
-    url, _ = judge_realm(f"/token{realm}", UPSTREAM, frozenset())
+    url, _ = judge_realm(f"/token{realm}", UPSTREAM, ())
     assert "scope" not in url.query
     assert url.query.get("a") == ("b" if "a=b" in realm else None)
 
 
 def test_well_known_pairs_are_trusted_for_their_registry_alone() -> None:
     hub, auth = Origin.parse("https://registry-1.docker.io"), "https://auth.docker.io/token"
-    assert BUILT_IN_REALMS[hub] == judge_realm(auth, hub, frozenset())[1]
+    assert BUILT_IN_REALMS[hub] == judge_realm(auth, hub, ())[1]
     with pytest.raises(RealmRefused):
-        judge_realm(auth, UPSTREAM, frozenset())
+        judge_realm(auth, UPSTREAM, ())
     with pytest.raises(RealmRefused):
-        judge_realm("https://gitlab.com/jwt/auth", hub, frozenset())
+        judge_realm("https://gitlab.com/jwt/auth", hub, ())
 
 
 PARTS = st.sampled_from(
@@ -149,7 +149,7 @@ REALMS = st.lists(PARTS, max_size=7).map("".join) | st.text(max_size=40)
 @given(REALMS)
 def test_no_realm_gets_a_request_to_another_origin_or_raises_anything_else(realm: str) -> None:
     with contextlib.suppress(RealmRefused):
-        url, origin = judge_realm(realm, UPSTREAM, frozenset())
+        url, origin = judge_realm(realm, UPSTREAM, ())
         assert origin == UPSTREAM
         assert (url.scheme, (url.host or "").lower(), url.port) == ("https", "registry.example", 443)
         assert (url.user, url.password, url.fragment) == (None, None, "")
