@@ -152,12 +152,12 @@ class Handler:
         digest, namespace = asked.digest, _namespace(asked, route)
         if asked.head:
             size = await self._pulls.blobs.head(route, digest)
-            return await responder.whole(None, {**blob_headers(str(digest), None), **namespace}, length=size)
+            return await responder.whole(None, {**blob_headers(digest.text, None), **namespace}, length=size)
         wanted = ByteRange.parse(request.headers.get("Range"))
-        if request.headers.get("If-Range", f'"{digest}"') != f'"{digest}"':
+        if request.headers.get("If-Range") not in (None, f'"{digest.text}"'):
             wanted = None  # the client has a part of something else
         blob = await self._pulls.blobs.get(route, digest, wanted)
-        return await responder.stream(blob, {**blob_headers(str(digest), blob), **namespace})
+        return await responder.stream(blob, {**blob_headers(digest.text, blob), **namespace})
 
     async def _listing(
         self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route

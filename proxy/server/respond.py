@@ -279,8 +279,8 @@ def manifest_headers(manifest: Manifest) -> dict[str, str]:
     found = manifest.descriptor
     headers = {
         "Content-Type": found.media_type,
-        "Docker-Content-Digest": str(found.digest),
-        "ETag": f'"{found.digest}"',
+        "Docker-Content-Digest": found.digest.text,
+        "ETag": f'"{found.digest.text}"',
         "X-Cache": manifest.way.value,
     }
     if manifest.age is not None:

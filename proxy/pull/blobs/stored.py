@@ -74,7 +74,7 @@ class Stored:
         self._small: LRUCache[Digest, int] = LRUCache(SMALL_LIMIT)
 
     async def _find(self, digest: Digest) -> Content | None:
-        with span("store", digest=str(digest)):
+        with span("store", digest=digest.text):
             return await self._store.find(digest)
 
     async def small(self, digest: Digest) -> bytes | None:
@@ -84,7 +84,7 @@ class Stored:
         """
         if digest not in self._small or not self._is_trusted(digest):
             return None
-        with span("store", digest=str(digest)):
+        with span("store", digest=digest.text):
             content = await self._store.small(digest)
         is_whole = content is not None and len(content) == self._small.get(digest)
         return content if is_whole and self._is_trusted(digest) else None
