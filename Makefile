@@ -4,12 +4,14 @@
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
 # make bench  scope-proxy, nginx and docker-registry against one origin: table, JSON, plot; BENCH_ARGS=--quick is short
+# make fuzz   ten minutes of generated input for each parser; FUZZ_SECONDS=... for another time
+# make soak   two workers under a mixed load with faults and reloads for two hours, which must stay flat; SECONDS=... for another time
 # make baseline  REV=... in a virtual environment of its own in dist/, which `make bench BENCH_ARGS="--baseline ..."` compares with
 # make image  the container image with buildah, and its archive in dist/; IMAGE_ARGS="--build-arg BASE=..." for another base
 # make sbom   what is in the image, as CycloneDX, in dist/
 # make chart-docs   the chart's README, schema and icon, from what they are made of
 # make tools  what tests use and no package manager has: Helm, the OCI conformance suite, the base of the image test
-.PHONY: demo test test-pythons run lint bench baseline image sbom chart-docs tools format lock clean
+.PHONY: demo test test-pythons run lint bench soak fuzz baseline image sbom chart-docs tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -18,6 +20,9 @@ BIN := $(VENV)/bin
 CONFIG ?= config/default.yaml
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SECONDS ?= 7200
+FUZZ_SECONDS ?= 600
+SOAK_ARGS ?=
 REV ?= HEAD
 IMAGE_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -45,6 +50,12 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/python -m benchmarks --output dist/benchmarks $(BENCH_ARGS)
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 0 -s --timeout 0 tests/fuzz --fuzz-seconds "$(FUZZ_SECONDS)" $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-dev
+	PYTHONPATH=. $(BIN)/python -m benchmarks.soak --seconds "$(SECONDS)" --output dist/soak $(SOAK_ARGS)
 
 baseline: | $(VENV)/bin/python
 	@benchmarks/baseline.sh $(BIN)/python "$(REV)" dist/baselines

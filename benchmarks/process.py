@@ -38,7 +38,7 @@ class Started:
 
     def cpu_seconds(self) -> float:
         """CPU time so far of the process and its children, those that have ended among them."""
-        return sum(_cpu_seconds(pid) for pid in self._pids())
+        return sum(cpu_seconds(pid) for pid in self._pids())
 
     def resident_mib(self) -> float:
         """Resident memory now; what processes share is counted in each."""
@@ -75,7 +75,8 @@ def resident(pid: int, field: str) -> float:
     return int(value[0]) / 1024 if value else 0
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int | str) -> float:
+    """CPU time so far of a process and of its children that have ended."""
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(int(ticks) for ticks in fields[13 - _AFTER_NAME : 17 - _AFTER_NAME]) / _TICKS
 
