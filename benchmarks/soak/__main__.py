@@ -17,7 +17,7 @@ from benchmarks.soak.program import Program
 from benchmarks.soak.report import Report
 from benchmarks.soak.run import Soak
 from benchmarks.soak.site import Registry, Site
-from proxy.demo.rules import Account, Rules
+from proxy.testbed.tokens import Account, Rules
 
 FIRST_IMAGES = 12
 """Images that each registry holds from the start."""

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from proxy.demo.content import Content
+from proxy.testbed.answer import Content
 
 SMALL = 300_000
 """Bytes: blobs below it are small ones here."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.mmap_dict import MmapedDict
 
 from benchmarks.process import cpu_seconds, resident
-from proxy.metrics import FOLDER_VARIABLE
+from proxy.observe.metrics import FOLDER_VARIABLE
 
 LAG = "scope_proxy_event_loop_lag_seconds"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from benchmarks.soak.content import SMALL, Item, Pullable
-from proxy.demo.content import Bytes
-from proxy.demo.record import Call
-from proxy.demo.rules import Rules
-from proxy.demo.wire import Wire
+from proxy.testbed.answer import Bytes
+from proxy.testbed.record import Call
+from proxy.testbed.server import Wire
+from proxy.testbed.tokens import Rules
 from tests.fakes.blobs import Generated, image_of_layers
 from tests.fakes.proxy import blob, manifest
 from tests.fakes.registry import ScriptedRegistry
