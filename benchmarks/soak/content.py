@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from proxy.testbed.answer import Content
+from proxy.testbed.answer import BodyContent
 
 SMALL = 300_000
 """Bytes: blobs below it are small ones here."""
@@ -15,7 +15,7 @@ class Item:
 
     target: str
     digest: str
-    content: Content
+    content: BodyContent
 
     def sha256(self, start: int, stop: int) -> str:
         """The digest of a part of it."""
