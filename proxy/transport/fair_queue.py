@@ -37,10 +37,11 @@ class FairQueue(Generic[Item]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lines: dict[str, dict[Item, None]] = {}
-        self._clients: dict[Item, list[str]] = {}
+        self.clients: dict[Item, list[str]] = {}
+        """The clients that each item waits for; empty where nothing waits."""
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self.clients)
 
     def push(self, item: Item, clients: Iterable[str]) -> Item | None:
         """Add an item that waits for one client or several; returns the item that is refused, which may be itself."""
@@ -59,7 +60,7 @@ class FairQueue(Generic[Item]):
         line = self._lines.setdefault(client, {})
         if item not in line:
             line[item] = None
-            self._clients.setdefault(item, []).append(client)
+            self.clients.setdefault(item, []).append(client)
 
     def next_client(self, held: Mapping[str, int]) -> str | None:
         """The client that is next, given how many places each one holds; None when the queue is empty."""
@@ -78,7 +79,7 @@ class FairQueue(Generic[Item]):
 
     def remove(self, item: Item) -> None:
         """Take an item out, if it is in the queue."""
-        for client in self._clients.pop(item, ()):
+        for client in self.clients.pop(item, ()):
             line = self._lines[client]
             del line[item]
             if not line:
@@ -89,7 +90,7 @@ class FairQueue(Generic[Item]):
         most = max(self._lines.values(), key=len, default={})
         if len(most) <= min((len(self._lines.get(client, ())) for client in clients), default=0) + 1:
             return None
-        return next((item for item in reversed(most) if len(self._clients[item]) == 1), None)
+        return next((item for item in reversed(most) if len(self.clients[item]) == 1), None)
 
 
 class Requesters:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
+from prometheus_client import Gauge
+
 from proxy.observe.metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_QUEUE, Bound
 from proxy.transport.fair_queue import FairQueue, Requesters
 
@@ -32,7 +34,7 @@ class Size(IntEnum):
 class HostPlace:
     """A place at a host; its holder must release it."""
 
-    __slots__ = ("_gate", "client", "is_reclaimed", "size")
+    __slots__ = ("_gate", "client", "counted_by", "is_reclaimed", "size")
 
     def __init__(self, gate: "HostLimit", size: Size, client: str) -> None:
         self._gate = gate
@@ -40,6 +42,8 @@ class HostPlace:
         self.client = client
         self.is_reclaimed = False
         """Whether its holder has been told to release it."""
+        self.counted_by: Gauge | None = None
+        """Counts it until it is released."""
 
     def reclaim(self) -> bool:
         """Whether the holder must release it now: one place is reclaimed for each request that waits."""
@@ -48,6 +52,8 @@ class HostPlace:
     def release(self) -> None:
         """Give the place back and admit who waits."""
         self._gate.release(self)
+        if self.counted_by is not None:
+            self.counted_by.dec()
 
 
 class HostLimit:
@@ -67,9 +73,10 @@ class HostLimit:
 
     async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
-        requesters = Requesters.current()
         queue = self._waiting[size]
-        if self._has_place(size) and not queue:
+        has_place = self._has_place(size) and not queue.clients
+        requesters = Requesters.current()
+        if has_place:
             client = next(iter(requesters))
             self._count(size, client)
             return HostPlace(self, size, client)
@@ -98,7 +105,7 @@ class HostLimit:
         if not held[place.client]:
             del held[place.client]
         for size in Size:
-            while self._waiting[size] and self._has_place(size):
+            while self._waiting[size].clients and self._has_place(size):
                 found = self._waiting[size].pop(self._held[size])
                 if found is not None and not found[0].done():
                     turn, client = found
@@ -137,16 +144,12 @@ class CountedHostLimit:
         try:
             yield
         finally:
-            self.release(place)
+            place.release()
 
     async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         with self._waiting.track_inprogress():
             place = await self._gate.acquire(size)
         self._inside.inc()
+        place.counted_by = self._inside
         return place
-
-    def release(self, place: HostPlace) -> None:
-        """Give the place back and admit who waits."""
-        place.release()
-        self._inside.dec()
