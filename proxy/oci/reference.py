@@ -62,6 +62,11 @@ class Tag:
     """A tag."""
 
     name: str
+    text: str = field(init=False, repr=False, compare=False)
+    """Its name, as a URL holds it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self.name)
 
     @classmethod
     def parse(cls, text: str) -> Self:

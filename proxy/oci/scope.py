@@ -7,7 +7,7 @@ that come to the same are merged, and the rest is dropped. So no scope that a cl
 
 import re
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, Self, TypeVar
 
@@ -31,6 +31,11 @@ class Scope:
     type: str
     name: str
     actions: frozenset[str]
+    text: str = field(init=False, repr=False, compare=False)
+    """`type:name:action,action`, actions sorted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", f"{self.type}:{self.name}:{','.join(sorted(self.actions))}")
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -48,7 +53,7 @@ class Scope:
 
     def __str__(self) -> str:
         """`type:name:action,action`, actions sorted."""
-        return f"{self.type}:{self.name}:{','.join(sorted(self.actions))}"
+        return self.text
 
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:

@@ -6,7 +6,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Protocol, Self
+
+import aiohttp
 
 
 class DeadlineExceeded(Exception):
@@ -180,6 +183,18 @@ class Attempt:
     def __exit__(self, *_: object) -> None:
         if self._time is not None and self._is_out:
             self._time.end()
+
+
+def connection_traces() -> aiohttp.TraceConfig:
+    """Has the time of each `Attempt` count from when a connection is made or used, not while it waits for one."""
+
+    async def begin(_session: aiohttp.ClientSession, context: SimpleNamespace, _details: object) -> None:
+        context.trace_request_ctx.begin()
+
+    traced = aiohttp.TraceConfig()
+    traced.on_connection_create_start.append(begin)
+    traced.on_connection_reuseconn.append(begin)
+    return traced
 
 
 @contextmanager

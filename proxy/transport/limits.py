@@ -9,6 +9,8 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Final, Generic, Self, TypeVar
 
+from prometheus_client import Gauge
+
 from proxy.observe.metrics import UPSTREAM_IN_FLIGHT, UPSTREAM_QUEUE, Bound
 
 CLIENT: Final[ContextVar[str]] = ContextVar("client", default="")
@@ -174,7 +176,7 @@ class Size(IntEnum):
 class HostPlace:
     """A place at a host; its holder must release it."""
 
-    __slots__ = ("_gate", "client", "is_reclaimed", "size")
+    __slots__ = ("_gate", "client", "counted_by", "is_reclaimed", "size")
 
     def __init__(self, gate: "HostLimit", size: Size, client: str) -> None:
         self._gate = gate
@@ -182,6 +184,8 @@ class HostPlace:
         self.client = client
         self.is_reclaimed = False
         """Whether its holder has been told to release it."""
+        self.counted_by: Gauge | None = None
+        """Counts it until it is released."""
 
     def reclaim(self) -> bool:
         """Whether the holder must release it now: one place is reclaimed for each request that waits."""
@@ -190,6 +194,8 @@ class HostPlace:
     def release(self) -> None:
         """Give the place back and admit who waits."""
         self._gate.release(self)
+        if self.counted_by is not None:
+            self.counted_by.dec()
 
 
 class HostLimit:
@@ -209,9 +215,10 @@ class HostLimit:
 
     async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
-        requesters = Requesters.current()
         queue = self._waiting[size]
-        if self._has_place(size) and not queue:
+        has_place = self._has_place(size) and not queue.size
+        requesters = Requesters.current()
+        if has_place:
             client = next(iter(requesters))
             self._count(size, client)
             return HostPlace(self, size, client)
@@ -240,7 +247,7 @@ class HostLimit:
         if not held[place.client]:
             del held[place.client]
         for size in Size:
-            while self._waiting[size] and self._has_place(size):
+            while self._waiting[size].size and self._has_place(size):
                 found = self._waiting[size].pop(self._held[size])
                 if found is not None and not found[0].done():
                     turn, client = found
@@ -279,16 +286,12 @@ class CountedHostLimit:
         try:
             yield
         finally:
-            self.release(place)
+            place.release()
 
     async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         with self._waiting.track_inprogress():
             place = await self._gate.acquire(size)
         self._inside.inc()
+        place.counted_by = self._inside
         return place
-
-    def release(self, place: HostPlace) -> None:
-        """Give the place back and admit who waits."""
-        place.release()
-        self._inside.dec()

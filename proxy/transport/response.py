@@ -1,33 +1,58 @@
 """A response whose body is still to come: read up to a limit, and its connection given back."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+
 import aiohttp
+from prometheus_client import Counter
 
 from proxy.transport.clock import at_upstream
+from proxy.transport.limits import HostPlace
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
 
 
 class HttpResponse:
-    """A response with its body still to be read; whoever has it must close it."""
+    """A response with its body still to be read; whoever has it must close it.
 
-    def __init__(self, response: aiohttp.ClientResponse, *, elsewhere: bool = False) -> None:
+    It holds the `place` at the host until then; `received` counts the bytes that are read, those of errors aside.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        elsewhere: bool = False,
+        place: HostPlace | None = None,
+        received: Counter | None = None,
+    ) -> None:
         self._response = response
+        self._place = place
+        self._received = received
         self.status = response.status
         self.method = response.method
         self.headers = response.headers
         self.url = response.url
         self.elsewhere = elsewhere
         """Whether it came from another origin than the one that the request was for."""
+        length = self.headers.get("Content-Length", "")
+        self.content_length = int(length) if length.isascii() and length.isdigit() else None
+        """The length that the header tells, in bytes; None where it tells none."""
 
-    async def read_chunk(self) -> bytes:
-        """The bytes that have come; empty at the end."""
-        return await self._response.content.readany()
+    async def chunks(self, stall: float) -> AsyncGenerator[bytes, None]:
+        """The body as it comes; raises TimeoutError where nothing comes for `stall` seconds."""
+        while True:
+            async with asyncio.timeout(stall):
+                chunk = await self._chunk()
+            if not chunk:
+                return
+            yield chunk
 
     async def read_at_most(self, limit: int) -> bytes:
         """The beginning of the body: all of it where it has at most `limit` bytes, else some more than that."""
         body = bytearray()
-        while len(body) <= limit and (chunk := await self.read_chunk()):
+        while len(body) <= limit and (chunk := await self._chunk()):
             body += chunk
         return bytes(body)
 
@@ -54,12 +79,31 @@ class HttpResponse:
         return body[:ERROR_BODY_LIMIT].decode(errors="replace")
 
     def close(self) -> None:
-        """Give the connection back; a body that was not read to its end costs the connection."""
+        """Give connection and place back; a body that was not read to its end costs the connection."""
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
+        self.release_place()
 
     def abort(self) -> None:
-        """Close the connection, whatever was read."""
+        """Close the connection, whatever was read, and give the place back."""
         self._response.close()
+        self.release_place()
+
+    def release_place(self) -> None:
+        """Give the place at the host back, if it is still held."""
+        if self._place is not None:
+            place, self._place = self._place, None
+            place.release()
+
+    def reclaim(self) -> bool:
+        """Whether the place must be released now, as others wait for it."""
+        return self._place is not None and self._place.reclaim()
+
+    async def _chunk(self) -> bytes:
+        """What has come; empty at the end."""
+        chunk = await self._response.content.readany()
+        if self._received is not None:
+            self._received.inc(len(chunk))
+        return chunk

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Self
 
 import aiohttp
@@ -21,7 +21,7 @@ from proxy.config.files import require_regular
 from proxy.config.model import Config, Tls
 from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
 from proxy.transport.addresses import JudgingResolver, NameLookups, Network, judge, literal_address, network_of
-from proxy.transport.clock import Attempt, at_upstream
+from proxy.transport.clock import Attempt, at_upstream, connection_traces
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.limits import HostLimit
 from proxy.transport.verification import client_context
@@ -193,20 +193,8 @@ class Sessions:
             max_line_size=LINE_LIMIT,
             max_field_size=LINE_LIMIT,
             max_headers=HEADERS_LIMIT,
-            trace_configs=[_connecting()],
+            trace_configs=[connection_traces()],
         )
-
-
-def _connecting() -> aiohttp.TraceConfig:
-    """Has a request's time count from when a connection to the upstream is made or used, not while it waits for one."""
-
-    async def begin(_session: aiohttp.ClientSession, context: SimpleNamespace, _details: object) -> None:
-        context.trace_request_ctx.begin()
-
-    traced = aiohttp.TraceConfig()
-    traced.on_connection_create_start.append(begin)
-    traced.on_connection_reuseconn.append(begin)
-    return traced
 
 
 def load_tls(config: Config) -> Mapping[Tls, ssl.SSLContext]:

@@ -109,8 +109,9 @@ class SingleFlight(Generic[Key, Result]):
         return flight
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> _Flight[Result]:
-        time, requesters = UpstreamTime(), Requesters()
+        time = UpstreamTime()
         context = context_of(time)
+        requesters = Requesters()
         context.run(requesters.bind)
         return _Flight(self._background.start_awaited(work(), context), time, requesters)
 

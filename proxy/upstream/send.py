@@ -63,19 +63,14 @@ class EndpointRequest:
 
 
 class UpstreamResponse(HttpResponse):
-    """A response of an endpoint, which holds a place at the host until it is closed."""
+    """A response of an endpoint."""
 
-    def __init__(self, followed: Followed, request: EndpointRequest, limit: CountedHostLimit, place: HostPlace) -> None:
-        super().__init__(followed.response, elsewhere=followed.elsewhere)
+    def __init__(self, followed: Followed, request: EndpointRequest, place: HostPlace) -> None:
         self.target = request.target
         self.upstream = request.route.upstream
         self.expires_at = math.inf
         """Until when what the request was authorized by is valid, on the monotonic clock."""
-        length = self.headers.get("Content-Length", "")
-        self.content_length = int(length) if length.isascii() and length.isdigit() else None
-        """The length that the header tells, in bytes; None where it tells none."""
-        self._limit = limit
-        self._place: HostPlace | None = place
+        super().__init__(followed.response, elsewhere=followed.elsewhere, place=place, received=_BYTES[self.upstream,])
 
     async def read(self, limit: int, what: str) -> bytes:
         """The whole body, which is closed then; raises Wrong where it has more than `limit` bytes."""
@@ -84,32 +79,6 @@ class UpstreamResponse(HttpResponse):
             raise Wrong(f"{self.target.endpoint.origin.authority} sent a {what} of more than {limit} bytes")
         self.close()
         return body
-
-    async def read_chunk(self) -> bytes:
-        """The bytes that have come, which are counted; empty at the end."""
-        chunk = await self._response.content.readany()
-        _BYTES[self.upstream,].inc(len(chunk))
-        return chunk
-
-    def close(self) -> None:
-        """Give connection and place back."""
-        super().close()
-        self.release_place()
-
-    def abort(self) -> None:
-        """Close the connection, and give the place back."""
-        super().abort()
-        self.release_place()
-
-    def release_place(self) -> None:
-        """Give the place at the host back, if it is still held."""
-        if self._place is not None:
-            place, self._place = self._place, None
-            self._limit.release(place)
-
-    def reclaim(self) -> bool:
-        """Whether the place must be released now, as others wait for it."""
-        return self._place is not None and self._place.reclaim()
 
 
 class RequestSender(Protocol):
@@ -128,15 +97,16 @@ class PlacedSender:
     async def send(self, request: EndpointRequest) -> UpstreamResponse:
         """The response at the end of the redirects; raises what `follow` raises, and QueueFull."""
         request.waits_for = Waiting.PLACE
+        size = request.ask.size
         limit = CountedHostLimit(self._sessions.gate(request.target.endpoint.origin), request.route.upstream)
-        place = await limit.acquire(request.ask.size)
+        place = await limit.acquire(size)
         request.waits_for = Waiting.ANSWER
         try:
             followed = await self._followed(request, limit)
         except BaseException:
-            limit.release(place)
+            place.release()
             raise
-        response = UpstreamResponse(followed, request, limit, place)
+        response = UpstreamResponse(followed, request, place)
         if response.status in REFUSALS:
             # A token may be needed now, and its request wants a place of its own: holding two could block for good.
             response.release_place()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cachetools import LRUCache, TLRUCache, TTLCache
+from yarl import URL
 
 from proxy.auth.outward.exchange import (
     Failures,
@@ -27,7 +28,7 @@ from proxy.observe.metrics import SCOPES, TOKEN_DURATION, TOKEN_REQUESTS, UPSTRE
 from proxy.observe.tracing import span
 from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
-from proxy.oci.scope import outward_scope, parse_scopes
+from proxy.oci.scope import Scope, outward_scope, parse_scopes
 from proxy.transport.session import Sessions
 from proxy.transport.singleflight import Background, SingleFlight
 
@@ -78,6 +79,25 @@ class Authorization:
     """On the monotonic clock; never for Basic."""
 
 
+@dataclass(frozen=True, slots=True)
+class _TokenSource:
+    """A token server that has been judged, and what is requested there."""
+
+    url: URL
+    realm_origin: Origin
+    service: str | None
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A challenge that has been answered; without a source by Basic."""
+
+    challenge: Challenge
+    scope: Literal["computed", "challenge"]
+    source: _TokenSource | None
+
+
 class Broker:
     """Gives Authorization headers, from memory where it can."""
 
@@ -86,7 +106,7 @@ class Broker:
         self._grants: TLRUCache[GrantKey, Grant] = TLRUCache(
             GRANTS_LIMIT, ttu=lambda _key, grant, _now: grant.expires_at, timer=time.monotonic
         )
-        self._challenges: LRUCache[tuple[Origin, str], Challenge] = LRUCache(CHALLENGES_LIMIT)
+        self._challenges: LRUCache[tuple[Origin, str], _Answered] = LRUCache(CHALLENGES_LIMIT)
         """By repository: the realm may depend on it (Artifactory)."""
         self._methods: dict[Origin, Method] = {}  # by realm; realms are judged, so there are few
         self._flights: SingleFlight[GrantKey, Grant] = SingleFlight(background)
@@ -101,16 +121,20 @@ class Broker:
         basic_only = asker.settings.token_method == "basic"  # noqa: S105 - a method, not a secret
         if basic_only and asker.login.kind is LoginKind.PASSWORD:
             return _basic(asker)
-        challenge = self._challenges.get((asker.origin, asker.repository))
-        return None if challenge is None else await self._authorize(asker, challenge)
+        known = self._challenges.get((asker.origin, asker.repository))
+        if known is None:
+            return None
+        source = known.source if known.scope == asker.scope else self._judge(asker, known.challenge)
+        return await self._authorize(asker, source)
 
     async def answer(self, asker: Requester, challenge: Challenge) -> Authorization:
         """Answer a challenge, and remember it.
 
         Raises RealmRefused, TokenRefused, TokenUnavailable and NoLogin.
         """
-        authorization = await self._authorize(asker, challenge, fresh=True)
-        self._challenges[asker.origin, asker.repository] = challenge
+        source = self._judge(asker, challenge, count=True)
+        authorization = await self._authorize(asker, source)
+        self._challenges[asker.origin, asker.repository] = _Answered(challenge, asker.scope, source)
         return authorization
 
     def drop(self, authorization: Authorization) -> None:
@@ -120,12 +144,11 @@ class Broker:
             if current is not None and current.fetched_at == authorization.fetched_at:
                 del self._grants[authorization.key]
 
-    async def _authorize(self, asker: Requester, challenge: Challenge, *, fresh: bool = False) -> Authorization:
-        if challenge.scheme == BASIC:
+    async def _authorize(self, asker: Requester, source: _TokenSource | None) -> Authorization:
+        if source is None:
             return _basic(asker)
-        request = self._request(asker, challenge, count=fresh)
-        key = GrantKey(asker.origin, str(request.url), request.service, asker.identity, request.scope)
-        grant = await self._grant(key, request, asker.longest_use)
+        key = GrantKey(asker.origin, str(source.url), source.service, asker.identity, source.scope)
+        grant = await self._grant(key, _request(asker, source), asker.longest_use)
         return Authorization(f"Bearer {grant.token}", key, grant.fetched_at, grant.expires_at)
 
     async def _grant(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
@@ -186,7 +209,10 @@ class Broker:
             return request.method
         return self._methods.get(request.realm_origin)
 
-    def _request(self, asker: Requester, challenge: Challenge, *, count: bool) -> TokenRequest:
+    def _judge(self, asker: Requester, challenge: Challenge, *, count: bool = False) -> _TokenSource | None:
+        """Where a challenge has tokens requested, and for what; None where it wants Basic. Raises RealmRefused."""
+        if challenge.scheme == BASIC:
+            return None
         try:
             url, realm_origin = judge_realm(challenge.realm, asker.origin, asker.settings.realms)
         except RealmRefused:
@@ -200,16 +226,20 @@ class Broker:
             SCOPES.labels(asker.upstream, "kept" if outward.kept else replaced).inc()
             SCOPES.labels(asker.upstream, "dropped").inc(len(outward.dropped))
             _logger.debug("scope of %s: challenged %r, asked for %s", asker.origin, challenge.scope, outward.asked)
-        return TokenRequest(
-            url=url,
-            realm_origin=realm_origin,
-            host=asker.origin,
-            service=challenge.service,
-            scope=outward.asked,
-            login=asker.login,
-            upstream=asker.upstream,
-            method=_configured_method(asker.settings),
-        )
+        return _TokenSource(url, realm_origin, challenge.service, outward.asked)
+
+
+def _request(asker: Requester, source: _TokenSource) -> TokenRequest:
+    return TokenRequest(
+        url=source.url,
+        realm_origin=source.realm_origin,
+        host=asker.origin,
+        service=source.service,
+        scope=source.scope,
+        login=asker.login,
+        upstream=asker.upstream,
+        method=_configured_method(asker.settings),
+    )
 
 
 def _configured_method(settings: Host) -> Method | None:

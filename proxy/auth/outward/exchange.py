@@ -174,7 +174,7 @@ async def exchange(sessions: Sessions, request: TokenRequest, method: Method) ->
     if status in _REFUSALS:
         raise TokenRefused(status, request.realm_origin.authority)
     if status != HTTPStatus.OK:  # the one status that carries a token
-        raise TokenUnavailable(f"{_name(request)} answered {status}", retry_after)
+        raise TokenUnavailable(f"{_name(request)} answered {status}", parse_retry_after(retry_after))
     return _parse(request, body, asked_at)
 
 
@@ -203,7 +203,7 @@ def basic_authorization(login: Login) -> str:
 
 
 def _outgoing(request: TokenRequest, method: Method) -> Outgoing:
-    parameters = {"scope": str(request.scope)}
+    parameters = {"scope": request.scope.text}
     if request.service is not None:
         parameters["service"] = request.service
     headers: dict[str, str] = {"Accept": "application/json"}
@@ -233,13 +233,13 @@ def _oauth_grant(login: Login) -> Mapping[str, str]:
     return {"grant_type": "password", "username": login.username, "password": login.secret}
 
 
-async def _send(sessions: Sessions, request: TokenRequest, method: Method) -> tuple[int, bytes, float | None]:
+async def _send(sessions: Sessions, request: TokenRequest, method: Method) -> tuple[int, bytes, str | None]:
     response = HttpResponse(await sessions.request(_outgoing(request, method)))
     with at_upstream():
         body = await response.read_and_close(BODY_LIMIT)
     if len(body) > BODY_LIMIT:
         raise TokenUnavailable(f"{_name(request)} sent more than {BODY_LIMIT} bytes")
-    return response.status, body, parse_retry_after(response.headers.get("Retry-After"))
+    return response.status, body, response.headers.get("Retry-After")
 
 
 def _parse(request: TokenRequest, body: bytes, asked_at: float) -> Grant:

@@ -81,7 +81,7 @@ async def write_through(
     if hasher.hexdigest() != digest.hex:
         raise ContentWrong(f"the upstream sent wrong bytes for {digest}")
     size = ingest.size
-    with span("store", digest=str(digest)):
+    with span("store", digest=digest.text):
         await ingest.commit(delivered_by())
     progress.complete(size)
 

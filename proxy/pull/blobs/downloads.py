@@ -271,7 +271,7 @@ class Downloads:
     async def _open(self, route: Route, digest: Digest, offset: int) -> _Answer:
         """The answer of whichever endpoint has it; raises RegistryError and Abandoned."""
         wanted = ByteRange(offset) if offset else None
-        ask = Ask(Operation.BLOB, f"blobs/{digest}", "GET", "*/*", wanted)
+        ask = Ask(Operation.BLOB, f"blobs/{digest.text}", "GET", "*/*", wanted)
         deadline = Deadline.after(self._settings.cache.fetch_timeout)
         for target in route.targets:
             if (digest, target.endpoint.origin) in self._wrong:

@@ -64,7 +64,7 @@ class _Wanted:
     range: ByteRange | None = None
 
     def ask(self, method: str = "GET") -> Ask:
-        return Ask(Operation.BLOB, f"blobs/{self.digest}", method, "*/*", self.range)
+        return Ask(Operation.BLOB, f"blobs/{self.digest.text}", method, "*/*", self.range)
 
 
 class PassThrough:

@@ -88,8 +88,8 @@ class ManifestFetcher:
 
         Where it is still the `known` one its bytes may be left out: the upstream is asked for what has changed.
         """
-        etag = f'"{known.digest}"' if known else None
-        ask = Ask(Operation.MANIFEST, f"manifests/{reference}", "GET", accept or ACCEPT, etag=etag)
+        etag = f'"{known.digest.text}"' if known else None
+        ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "GET", accept or ACCEPT, etag=etag)
 
         async def consume(response: UpstreamResponse) -> Fetched:
             if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
@@ -103,7 +103,7 @@ class ManifestFetcher:
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
     ) -> Fetched:
         """The manifest's descriptor, by HEAD where the upstream tells all of it; raises RegistryError."""
-        ask = Ask(Operation.MANIFEST, f"manifests/{reference}", "HEAD", accept or ACCEPT)
+        ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "HEAD", accept or ACCEPT)
 
         async def consume(response: UpstreamResponse) -> Fetched | None:
             if response.method == "GET":
