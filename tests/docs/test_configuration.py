@@ -7,8 +7,8 @@ from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
 from proxy.config.model import Config
 from proxy.config.reading.shape import section_in, settings
-from proxy.config.reference import MARKER, render_reference
 from proxy.k3s.registries_yaml import parse_registries
+from scripts.reference.settings import MARKER, render_reference
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 HEAD, _, GENERATED = PAGE.partition(MARKER)

@@ -1,8 +1,9 @@
-"""The reference of all settings, made from the models, for docs/configuration.md."""
+"""The tables of all settings in docs/configuration.md, generated from the models."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
@@ -20,13 +21,19 @@ _UNITS: Mapping[str, tuple[Callable[[object], float], Callable[[Any], str]]] = {
 }
 """What is written with a unit: what reads it, and what writes it."""
 
-MARKER = "<!-- All that follows is made by proxy/config/reference.py: change the models, not this text. -->"
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+MARKER = "<!-- All that follows is made by `make reference`: change the models, not this text. -->"
 """Separates what is written by hand from what is generated."""
 
 
 def render_reference() -> str:
     """Every section with its settings, as Markdown."""
     return "\n".join([MARKER, "", "## Settings", "", *_sections()])
+
+
+def page() -> str:
+    """The page with its generated part up to date."""
+    return PAGE.read_text(encoding="utf-8").partition(MARKER)[0] + render_reference()
 
 
 def _sections() -> Iterator[str]:
