@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from scripts.reference.chart import chart_files
+from scripts.reference.restart import TEMPLATE, render_template
 from scripts.reference.settings import PAGE, page
 
 
 def generated() -> dict[Path, str]:
     """Every generated file with its content; the tests compare it with what is in the repository."""
-    return {PAGE: page(), **chart_files()}
+    return {PAGE: page(), TEMPLATE: render_template(), **chart_files()}
