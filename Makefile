@@ -9,9 +9,9 @@
 # make baseline  REV=... in a virtual environment of its own in dist/, which `make bench BENCH_ARGS="--baseline ..."` compares with
 # make image  the container image with buildah, and its archive in dist/; IMAGE_ARGS="--build-arg BASE=..." for another base
 # make sbom   what is in the image, as CycloneDX, in dist/
-# make chart-docs   the chart's README, schema and icon, from what they are made of
+# make reference   the settings in docs/configuration.md and the chart's README, schema and icon, from the models and values.yaml
 # make tools  what tests use and no package manager has: Helm, the OCI conformance suite, the base of the image test
-.PHONY: demo test test-pythons run lint bench soak fuzz baseline image sbom chart-docs tools format lock clean
+.PHONY: demo test test-pythons run lint bench soak fuzz baseline image sbom reference tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -77,8 +77,8 @@ sbom: $(VENV)/.installed-dev
 		--output-file dist/scope-proxy-$(VERSION).cdx.json
 	rm -rf dist/sbom
 
-chart-docs: $(VENV)/.installed-dev
-	PYTHONPATH=. $(BIN)/python helm/generate.py
+reference: $(VENV)/.installed-dev
+	PYTHONPATH=. $(BIN)/python -m scripts.reference
 
 tools: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.tools.build

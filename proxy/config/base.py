@@ -1,10 +1,12 @@
 """What all sections of the configuration are made of: strict models, durations and sizes with a unit."""
 
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 from proxy.config.address import Origin
 
@@ -88,6 +90,28 @@ Wait = Annotated[Duration, Field(gt=0)]
 
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]*):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Marks a setting that a reload does not change: the process keeps the value that it started with.
+
+    A marked section is marked with all that it holds.
+    """
+
+    word: str | None = None
+    """Of a list only this word needs a restart: whether the list has it, and whether it has nothing else."""
+
+    def kept(self, value: object) -> object:
+        """The part of the value that only a restart changes."""
+        if self.word is None or not isinstance(value, tuple):
+            return value
+        return self.word in value, value == (self.word,)
+
+
+def restart_mark(field: FieldInfo) -> Restart | None:
+    """The mark of a setting, if it has one."""
+    return next((item for item in field.metadata if isinstance(item, Restart)), None)
 
 
 class Model(BaseModel):

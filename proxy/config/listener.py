@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
-from proxy.config.base import Duration, Model, Wait, as_list, exact_origin, listen_address
+from proxy.config.base import Duration, Model, Restart, Wait, as_list, exact_origin, listen_address
 
 
 class AccessRule(Model):
@@ -31,7 +31,9 @@ def _external_url(value: str | None) -> str | None:
 class Clients(Model):
     """Who may pull from a listener."""
 
-    auth: Annotated[tuple[ClientAuth, ...], BeforeValidator(as_list), Field(min_length=1)] = ("none",)
+    auth: Annotated[
+        tuple[ClientAuth, ...], BeforeValidator(as_list), Field(min_length=1), Restart(word="certificate")
+    ] = ("none",)
     """`none`: everybody who reaches the listener; credentials that clients send are dropped unread. `basic`: users of
     an htpasswd file. `certificate`: client certificates of the listener's `tls.clientCaFile`. `[certificate, basic]`:
     either. `upstream`: the client's own credential, which the upstream judges."""
@@ -81,9 +83,9 @@ class ListenerTls(Model):
 class Listener(Model):
     """An address that nodes talk to."""
 
-    address: Annotated[str, AfterValidator(listen_address)]
+    address: Annotated[str, AfterValidator(listen_address), Restart()]
     """`host:port`."""
-    tls: ListenerTls | None = None
+    tls: Annotated[ListenerTls | None, Restart()] = None
     """Serve HTTPS."""
     clients: Clients = Clients()
     """Who may pull."""

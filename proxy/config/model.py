@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from proxy.config.address import EndpointAddress, Origin, canonical_registry
-from proxy.config.base import Duration, Model, Rate, Size, Wait, as_list, exact_origin, listen_address
+from proxy.config.base import Duration, Model, Rate, Restart, Size, Wait, as_list, exact_origin, listen_address
 from proxy.config.listener import AccessRule, Listener
 from proxy.rules.rewrite_rule import RewriteRule
 
@@ -212,16 +212,16 @@ class Timeouts(Model):
     """To connect to an upstream, TLS included."""
     stall: Wait = 15.0
     """Without a byte in the middle of an upstream body, before it is resumed."""
-    request: Wait = 10.0
+    request: Annotated[Wait, Restart()] = 10.0
     """Until the head of a client's request has come, from its first byte on, or from the connection on for the first
     one; also for TLS handshakes and for the bodies of requests for tokens."""
-    client_stall: Wait = 300.0
+    client_stall: Annotated[Wait, Restart()] = 300.0
     """Without progress of a client that reads a body, before its connection is cut."""
-    slow_client: Wait = 60.0
+    slow_client: Annotated[Wait, Restart()] = 60.0
     """Over how long `limits.minReadRate` is measured."""
-    shutdown_grace: Duration = 30.0
+    shutdown_grace: Annotated[Duration, Restart()] = 30.0
     """For pulls in flight, after SIGTERM; a second signal ends it at once."""
-    drain_idle: Duration = 3.0
+    drain_idle: Annotated[Duration, Restart()] = 3.0
     """How long no request may have come, after SIGTERM, until pulls are taken to be complete: a pull is many."""
 
 
@@ -289,7 +289,7 @@ class Config(Model):
     """Version of this format."""
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(address="127.0.0.1:5000"),)
     """What nodes talk to."""
-    admin: Admin | None = Admin()
+    admin: Annotated[Admin | None, Restart()] = Admin()
     """Metrics, health and the status page; `null` for none."""
     registries: dict[RegistryName, Registry] = {}  # noqa: RUF012 - pydantic copies defaults
     """One entry per registry that nodes name (containerd's `ns=`)."""
@@ -304,13 +304,13 @@ class Config(Model):
     """`config.json` or `.dockerconfigjson` files with credentials for any host, asked after `hosts`."""
     cache: Cache | None = None
     """What is kept on disk; without it everything passes through."""
-    workers: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    workers: Annotated[int, Field(ge=1, le=64, strict=True), Restart()] = 1
     """Processes that share the listeners and the cache."""
     timeouts: Timeouts = Timeouts()
     """How long anything may take."""
-    limits: Limits = Limits()
+    limits: Annotated[Limits, Restart()] = Limits()
     """How much clients may ask at one time."""
-    tracing: Tracing | None = None
+    tracing: Annotated[Tracing | None, Restart()] = None
     """Spans of requests; without it a client's trace context is still passed on."""
     log: Log = Log()
     """What is written to standard error."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from proxy.config.errors import ConfigError
 from proxy.config.load import Loaded
 from proxy.config.model import Config
+from proxy.config.restart import restart_changes
 from proxy.observe.log import set_up_logging
 from proxy.observe.metrics import CONFIG_RELOADS, CONFIG_SUCCESSFUL
 from proxy.runtime.generation import Generation, Stamps, build_generation, stamps, tls_files
 from proxy.runtime.preflight import preflight
 from proxy.runtime.series import note_config_success, prepare_series
 from proxy.server.app import Door
-from proxy.server.listener.tls import verify_mode
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
 
@@ -89,8 +89,8 @@ class Reloader:
         """The configuration whose listeners are open."""
         self._retiring = Background()
         self._asked = asyncio.Event()
-        self.waiting = tuple(needs_restart(bound, first.loaded.config))
-        """Settings of the configuration in force that hold from the next start on."""
+        self.waiting = restart_changes(bound, first.loaded.config)
+        """Settings of the configuration in force that take effect only after a restart."""
         prepare_series(first.loaded.config)
         if origin is not None and origin.problems:
             self._failed(list(origin.problems))
@@ -184,9 +184,9 @@ class Reloader:
         _logger.info("the configuration was read again and is in force")
         for note in generation.loaded.notes:
             _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
-        self.waiting = tuple(needs_restart(self.bound, config))
+        self.waiting = restart_changes(self.bound, config)
         if self.waiting:
-            _logger.warning("these settings hold from the next start on: %s", ", ".join(self.waiting))
+            _logger.warning("these settings take effect only after a restart: %s", ", ".join(self.waiting))
 
     def _failed(self, problems: Sequence[str]) -> None:
         if self.last is not None and self.last.problems == tuple(problems[:PROBLEMS_SHOWN]):
@@ -207,18 +207,3 @@ def refuse_closed(bound: Config, wanted: Config) -> None:
     gone = [listener.address for listener in bound.listeners if listener.address not in wanted_addresses]
     if gone:
         raise ValueError(f"{', '.join(gone)} is no longer among the listeners: addresses change with a restart only")
-
-
-def needs_restart(bound: Config, wanted: Config) -> list[str]:
-    """The settings that another configuration has and that only a start can change."""
-    names = ("admin", "workers", "limits", "tracing")
-    found = [name for name in names if getattr(bound, name) != getattr(wanted, name)]
-    before = {listener.address: (listener.tls, verify_mode(listener.clients.auth)) for listener in bound.listeners}
-    after = {listener.address: (listener.tls, verify_mode(listener.clients.auth)) for listener in wanted.listeners}
-    if before.keys() != after.keys():
-        found.append("addresses of listeners")
-    found += [f"tls of {address}" for address in before.keys() & after.keys() if before[address] != after[address]]
-    times = ("request", "client_stall", "slow_client", "shutdown_grace", "drain_idle")
-    if any(getattr(bound.timeouts, name) != getattr(wanted.timeouts, name) for name in times):
-        found.append("timeouts of clients and of the stop")
-    return found

@@ -122,14 +122,3 @@ def test_a_stop_has_longer_than_the_program_takes(values: Path | None) -> None:
     for name, _, config in configurations(values):
         grace = pod_of(rendered(values), name)["terminationGracePeriodSeconds"]
         assert grace > config.timeouts.shutdown_grace
-
-
-def test_a_changed_configuration_replaces_no_pod_and_changed_listeners_do(tmp_path: Path) -> None:
-    changes = ("config: {registries: {quay.io: {}}}", "config: {timeouts: {blob: 9s}}", "node: {port: 5005}")
-    templates = []
-    for number, change in enumerate(("{}", *changes)):
-        file = tmp_path / f"{number}.yaml"
-        file.write_text(change)
-        templates.append(rendered(file).one("DaemonSet")["spec"]["template"])
-    assert templates[0] == templates[1] == templates[2]
-    assert templates[0] != templates[3]

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from helm.generate import documented, generated
+from scripts.reference.chart import documented
+from scripts.reference.files import generated
 from tests.chart.helm import CHART
 
 PASSED_ON = {"labels", "quantities", "nodeSelector"}
@@ -29,7 +30,7 @@ def paths(tree: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Ite
 
 def test_what_is_made_is_up_to_date() -> None:
     stale = [path.name for path, text in generated().items() if path.read_text(encoding="utf-8") != text]
-    assert stale == [], "run make chart-docs"
+    assert stale == [], "run make reference"
 
 
 def test_every_value_is_described_and_in_the_schema() -> None:

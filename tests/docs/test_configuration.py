@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
 from proxy.config.model import Config
 from proxy.config.reading.shape import section_in, settings
-from proxy.config.reference import MARKER, render_reference
 from proxy.k3s.registries_yaml import parse_registries
+from scripts.reference.settings import MARKER, render_reference
+from tests.fakes.restart import RELOAD, RESTART
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 HEAD, _, GENERATED = PAGE.partition(MARKER)
@@ -28,6 +30,26 @@ def test_every_setting_is_described(section: type[Model]) -> None:
     for name, field in section.model_fields.items():
         assert f"| `{field.alias or name}` |" in GENERATED
         assert field.description
+
+
+def restart_cells() -> dict[str, str]:
+    """What the column `restart` says of each setting, by its path."""
+    cells = {}
+    for section in GENERATED.split("### ")[1:]:
+        title, _, table = section.partition("\n")
+        prefix = f"{title.strip('`')}." if title.startswith("`") else ""
+        for row in table.splitlines():
+            if row.startswith("| `"):
+                name, *_, restart, _ = re.split(r"(?<!\\)\|", row.strip("| "))
+                cells[prefix + name.strip(" `")] = restart.strip()
+    return cells
+
+
+def test_the_page_says_of_each_setting_whether_it_needs_a_restart() -> None:
+    cells = restart_cells()
+    assert {name for name in RESTART if cells[name] != "yes"} == {"listeners[].clients.auth"}
+    assert cells["listeners[].clients.auth"] == "for `certificate`"
+    assert {name: cells[name] for name in RELOAD if cells[name]} == {}
 
 
 def test_the_examples_of_the_page_load() -> None:

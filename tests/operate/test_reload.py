@@ -181,7 +181,7 @@ async def test_what_needs_a_restart_is_named(program: Program) -> None:
     program.write(program.document)
     program.hang_up()
     await program.until(lambda: _reached(program, 1, 0))
-    assert "hold from the next start on: workers, addresses of listeners" in program.log()
+    assert "take effect only after a restart: workers, listeners[127.0.0.1:1]" in program.log()
     assert (await program.node.get(manifest())).status == 200
 
 

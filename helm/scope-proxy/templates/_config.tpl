@@ -83,3 +83,18 @@ tls:
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
+
+{{/* The configurations of the pods of each kind. */}}
+{{- define "scope-proxy.nodeConfig" -}}
+{{- $size := ternary "" .Values.node.cache.maxSize (eq .Values.node.cache.type "none") -}}
+{{- include "scope-proxy.config" (dict "root" . "listener" (include "scope-proxy.nodeListener" .) "adminPort" .Values.node.adminPort "size" $size) -}}
+{{- end -}}
+
+{{- define "scope-proxy.centralConfig" -}}
+{{- include "scope-proxy.config" (dict "root" . "listener" (include "scope-proxy.centralListener" .) "adminPort" .Values.central.adminPort "size" .Values.central.cacheSize) -}}
+{{- end -}}
+
+{{/* The hash of what running pods do not take over; argument: their configuration as text. */}}
+{{- define "scope-proxy.restartHash" -}}
+{{- include "scope-proxy.restartSettings" (fromYaml .) | sha256sum | trunc 16 | quote -}}
+{{- end -}}

@@ -124,7 +124,7 @@ def _of_reload(reload: Reload | None) -> Iterator[Notice]:
 def _of_waiting(settings: Sequence[str]) -> Iterator[Notice]:
     if settings:
         text = f"The configuration was read again, and of these settings the old values hold: {', '.join(settings)}"
-        yield Notice(Level.WARNING, text, "Restart scope-proxy: they hold from the next start on.")
+        yield Notice(Level.WARNING, text, "Restart scope-proxy: they take effect only after a restart.")
 
 
 def _of_tls(problems: Iterable[str]) -> Iterator[Notice]:

@@ -178,7 +178,7 @@ class Status:
     configuration: str
     """The configuration in force as YAML, without secrets."""
     waiting: tuple[str, ...] = ()
-    """Settings of it that hold only from the next start on."""
+    """Settings of it that take effect only after a restart."""
     unkept: Unkept | None = None
     tls_problems: tuple[str, ...] = ()
     """Why changed files of listeners are not in use."""

@@ -1,8 +1,4 @@
-# ruff: noqa: INP001 - a script, and no package
-"""Makes what follows from other files: the chart's README and icon, and what its schema says of the configuration.
-
-`make chart-docs` writes them; `tests/chart` fails while they are not what this makes.
-"""
+"""The generated files of the chart: the values in its README, its icon, and the schema of the value `config`."""
 
 import base64
 import json
@@ -19,8 +15,8 @@ from proxy.config.base import as_list, parse_duration, parse_rate, parse_size
 from proxy.config.listener import Clients
 from proxy.config.model import Config
 
-CHART = Path(__file__).parent / "scope-proxy"
-BEGIN, END = "<!-- Values: made by helm/generate.py from values.yaml -->", "<!-- End of values -->"
+CHART = Path(__file__).parents[2] / "helm" / "scope-proxy"
+BEGIN, END = "<!-- Values: made by `make reference` from values.yaml -->", "<!-- End of values -->"
 
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):(?P<rest>.*)$")
 _PATTERNS: dict[Any, str] = {
@@ -166,8 +162,8 @@ def chart_yaml(current: str, icon: bytes) -> str:
     return re.sub(r"^icon:.*$", f"icon: data:image/svg+xml;base64,{data} # icon.svg", current, flags=re.MULTILINE)
 
 
-def generated() -> dict[Path, str]:
-    """Every file that is made, with what it should hold."""
+def chart_files() -> dict[Path, str]:
+    """Every generated file of the chart with its content."""
     values = (CHART / "values.yaml").read_text(encoding="utf-8")
     return {
         CHART / "README.md": readme((CHART / "README.md").read_text(encoding="utf-8"), values),
@@ -176,13 +172,3 @@ def generated() -> dict[Path, str]:
             (CHART / "Chart.yaml").read_text(encoding="utf-8"), (CHART / "icon.svg").read_bytes()
         ),
     }
-
-
-def main() -> None:
-    """Write them."""
-    for path, text in generated().items():
-        path.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,36 @@
+"""The settings in which two configurations differ and that only a restart changes, by the marks on the models."""
+
+from collections.abc import Iterator
+
+from proxy.config.base import Model, restart_mark
+from proxy.config.model import Config
+
+
+def restart_changes(bound: Config, wanted: Config) -> tuple[str, ...]:
+    """The settings of `wanted` that a process started by `bound` does not take over, as the file names them.
+
+    Listeners are told apart by their address; one that is new, or left out, is named as a whole.
+    """
+    return tuple(_changes(bound, wanted, "")) + tuple(_listener_changes(bound, wanted))
+
+
+def _changes(before: Model, after: Model, prefix: str) -> Iterator[str]:
+    for name, field in type(before).model_fields.items():
+        old, new = getattr(before, name), getattr(after, name)
+        mark = restart_mark(field)
+        if mark is not None:
+            if mark.kept(old) != mark.kept(new):
+                yield f"{prefix}{field.alias}"
+        elif isinstance(old, Model) and isinstance(new, Model):
+            yield from _changes(old, new, f"{prefix}{field.alias}.")
+
+
+def _listener_changes(bound: Config, wanted: Config) -> Iterator[str]:
+    before = {listener.address: listener for listener in bound.listeners}
+    after = {listener.address: listener for listener in wanted.listeners}
+    for address in {**before, **after}:
+        name = f"listeners[{address}]"
+        if address in before and address in after:
+            yield from _changes(before[address], after[address], f"{name}.")
+        else:
+            yield name
