@@ -154,6 +154,7 @@ class NodeConnection(RequestHandler):
         "_is_answering",
         "_is_counted",
         "_is_inside",
+        "_is_lost",
         "_is_refused",
         "_payload",
         "_server",
@@ -173,7 +174,7 @@ class NodeConnection(RequestHandler):
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
-        self._is_answering = self._is_counted = self._is_refused = False
+        self._is_answering = self._is_counted = self._is_refused = self._is_lost = False
         self._is_inside = True
         self._bounds.connections.enter(self)
         if self._bounds.open is not None:
@@ -236,6 +237,7 @@ class NodeConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End everything that belongs to the connection."""
+        self._is_lost = True
         self._end_of_head()
         self.leave()
         super().connection_lost(exc)
@@ -274,7 +276,8 @@ class NodeConnection(RequestHandler):
 
     def force_close(self) -> None:
         """End the connection. In the middle of an answer it is cut: an end as usual could pass for that of the body."""
-        if self._request_in_progress and self.transport is not None:
+        # A transport that has lost its connection must not be aborted: asyncio would end it a second time.
+        if self._request_in_progress and self.transport is not None and not self._is_lost:
             self.transport.abort()
         super().force_close()
 
