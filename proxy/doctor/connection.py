@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from ipaddress import ip_address
 
 from aiohttp.resolver import ThreadedResolver
@@ -107,11 +108,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-_OK = 200
-_UNAUTHORIZED = 401
-_NO_PING = frozenset({403, 404})
+_NO_PING = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 """What registries with virtual paths answer to `/v2/`; then the repository itself tells."""
-_SERVER_ERROR = 500
 _WHAT_IS_THERE = "check the endpoint's URL: its path must be the registry's API root"
 
 
@@ -119,18 +117,18 @@ def check_ping(exam: Examination, answer: Response) -> Challenge | None:
     """Judge the answer to `/v2/`; its challenge, if it has one."""
     journal, host, status = exam.journal, exam.subject.host, answer.status
     challenge = choose_challenge(parse_challenges(answer.challenges))
-    if status == _UNAUTHORIZED and challenge is not None:
+    if status == HTTPStatus.UNAUTHORIZED and challenge is not None:
         journal.passed(Check.CHALLENGE, f"{host} answers 401 and {_wanted(challenge)}", scheme=challenge.scheme)
         return challenge
-    if status == _UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         advice = "look at what stands before the registry: a 401 without a challenge says not what is wanted"
         journal.failed(Check.CHALLENGE, f"{host} answers 401 without a challenge that can be read", advice)
     elif answer.elsewhere or "html" in media_type_of(answer.headers.get("Content-Type")):
         seen = f"{host} answers {status} with a web page, or from another server: no registry is there"
         journal.failed(Check.CHALLENGE, seen, _WHAT_IS_THERE, status=status)
-    elif status == _OK:
+    elif status == HTTPStatus.OK:
         journal.passed(Check.CHALLENGE, f"{host} answers 200: it asks for no login here", scheme=None)
-    elif status >= _SERVER_ERROR:
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         journal.failed(Check.CHALLENGE, f"{host} answers {status} to /v2/", "look at the registry's own logs")
     else:
         advice = _WHAT_IS_THERE if status in _NO_PING else "try again later, or look at the registry's own logs"
@@ -146,14 +144,14 @@ async def check_repository(exam: Examination, pulled: Pulled, ping: Challenge | 
     check, host = Check.REPOSITORY, exam.subject.host
     answer = await exam.ask_for(check, "HEAD", pulled.manifest, {"Accept": ACCEPT}, 0)
     challenge = choose_challenge(parse_challenges(answer.challenges))
-    if answer.status == _UNAUTHORIZED and challenge is not None:
+    if answer.status == HTTPStatus.UNAUTHORIZED and challenge is not None:
         _compare(exam, pulled, challenge)
         return challenge
-    if answer.status in (_UNAUTHORIZED, 403):
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         advice = "the registry must name its token server in WWW-Authenticate, or take no login at all"
         exam.journal.failed(check, f"{host} answers {answer.status} for {exam.subject.repository}", advice)
         raise Stopped("not reached: the registry says not which login it wants")
-    if answer.status == _OK:
+    if answer.status == HTTPStatus.OK:
         exam.journal.passed(check, f"{host} asks for no login for {exam.subject.repository}", scheme=None)
         return None
     seen = f"{host} answers {answer.status} for {exam.subject.repository} and asks for nothing"

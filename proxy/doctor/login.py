@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 
 from proxy.auth.outward.credential_chain import LOGINS_LIMIT, StaticSource
@@ -95,8 +96,7 @@ def _tell_none(exam: Examination) -> None:
         journal.skipped(Check.CREDENTIAL, f"none is configured for {host}: pulls are anonymous")
 
 
-REFUSED = frozenset({401, 403})
-_OK = 200
+REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _NO_SERVER = "the registry names no token server"
 
 
@@ -140,7 +140,7 @@ async def _check_bearer(exam: Examination, challenge: Challenge, logins: Sequenc
 
 def _tell(exam: Examination, login: Login, who: str, status: int) -> None:
     seen, journal = f"{who} answers {status} to {login.name}", exam.journal
-    if status == _OK:
+    if status == HTTPStatus.OK:
         journal.passed(Check.LOGIN, seen, credential=login.name, status=status)
     elif status in REFUSED:
         advice = "check user name and password, and whether the account is locked"

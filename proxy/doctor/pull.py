@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import NoReturn
 
 from proxy.config.address import Origin
@@ -49,11 +50,9 @@ def _count(headers: Mapping[str, str], name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-_OK = 200
-_REFUSED = frozenset({401, 403})
-_NO_HEAD = frozenset({405, 501})
-_MISSING = frozenset({404, 410})
-_TOO_MANY = 429
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_NO_HEAD = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+_MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _DIGEST = "Docker-Content-Digest"
 
 
@@ -122,9 +121,9 @@ def _tell_refused(exam: Examination, refused: Sequence[tuple[Pass, int]], *, oth
 def _tell_head(exam: Examination, entered: Pass, answer: Response) -> None:
     journal, host, status = exam.journal, exam.subject.host, answer.status
     seen = f"{host} answers {status} with {entered.name}"
-    if status == _OK and _DIGEST in answer.headers:
+    if status == HTTPStatus.OK and _DIGEST in answer.headers:
         journal.passed(Check.HEAD, seen, status=status)
-    elif status == _OK:
+    elif status == HTTPStatus.OK:
         advice = "each check of a tag will cost a GET, which registries count: look at what stands before the registry"
         journal.warned(Check.HEAD, f"{seen}, without {_DIGEST}", advice, status=status)
     elif status in _NO_HEAD or (answer.elsewhere and status in REFUSED_HEAD):
@@ -140,13 +139,15 @@ def _advice(exam: Examination, status: int) -> str:
         return (
             f"it has no such {exam.subject.repository} or tag: look at the rewrite rule with scope-proxy explain IMAGE"
         )
-    return "too many requests: configure an account, or wait" if status == _TOO_MANY else "look at the registry's logs"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "too many requests: configure an account, or wait"
+    return "look at the registry's logs"
 
 
 async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str) -> Response:
     headers = {"Accept": ACCEPT, **entered.headers}
     answer = await exam.ask_for(Check.GET, "GET", pulled.url(f"manifests/{reference}"), headers, MANIFEST_LIMIT)
-    if answer.status != _OK:
+    if answer.status != HTTPStatus.OK:
         seen = f"{exam.subject.host} answers {answer.status} to GET of {reference}"
         exam.journal.failed(Check.GET, seen, _advice(exam, answer.status), status=answer.status)
         raise Stopped("not reached: the manifest cannot be had")
@@ -188,7 +189,6 @@ def _tell_wrong(exam: Examination, fault: str) -> NoReturn:
 
 
 _FIRST_BYTE = "bytes=0-0"
-_PARTIAL = 206
 
 
 async def check_blob(exam: Examination, pulled: Pulled, manifests: ManifestChecks) -> None:
@@ -235,9 +235,9 @@ def _tell_redirect(exam: Examination, answer: Response) -> None:
 def _tell_range(exam: Examination, answer: Response, size: int) -> None:
     journal, status = exam.journal, answer.status
     who = "the server that it sends us to" if answer.elsewhere else exam.subject.host
-    if status == _PARTIAL and len(answer.body) == 1:
+    if status == HTTPStatus.PARTIAL_CONTENT and len(answer.body) == 1:
         journal.passed(Check.RANGE, f"one byte of a blob of {size} bytes was served", status=status)
-    elif status in (_OK, _PARTIAL):
+    elif status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         advice = "downloads that break off begin anew: look at what stands before the registry"
         journal.warned(Check.RANGE, f"{who} ignores Range and answers {status}", advice, status=status)
     else:
@@ -245,7 +245,15 @@ def _tell_range(exam: Examination, answer: Response, size: int) -> None:
         journal.failed(Check.RANGE, f"{who} answers {status} for a blob of the manifest", advice, status=status)
 
 
-_ABSENT = frozenset({400, 404, 405, 406, 501})
+_ABSENT = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.NOT_ACCEPTABLE,
+        HTTPStatus.NOT_IMPLEMENTED,
+    }
+)
 
 
 async def check_referrers(exam: Examination, pulled: Pulled, manifests: ManifestChecks) -> None:
@@ -258,9 +266,9 @@ async def check_referrers(exam: Examination, pulled: Pulled, manifests: Manifest
         journal.warned(Check.REFERRERS, f"of the referrers: {trouble.seen}", trouble.advice)
         return
     status = answer.status
-    if status == _OK and media_type_of(answer.headers.get("Content-Type")) in INDEX_TYPES:
+    if status == HTTPStatus.OK and media_type_of(answer.headers.get("Content-Type")) in INDEX_TYPES:
         journal.passed(Check.REFERRERS, f"{host} has the referrers API", present=True)
-    elif status in _ABSENT or status == _OK:
+    elif status in _ABSENT or status == HTTPStatus.OK:
         seen = f"{host} has no referrers API ({status}): clients look for tags in its place"
         journal.passed(Check.REFERRERS, seen, present=False, status=status)
     else:

@@ -3,21 +3,19 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from proxy.doctor.examination import TROUBLE, Examination, Stopped, explain
 from proxy.doctor.report import Check, Fact
-from proxy.doctor.tokens import OK, TokenAnswer, TokenServer, ask_by, ask_token, granted_actions
+from proxy.doctor.tokens import TokenAnswer, TokenServer, ask_by, ask_token, granted_actions
 from proxy.oci.login import ANONYMOUS, Login
 from proxy.oci.scope import PULL, Scope, outward_scope, parse_scopes
 from proxy.routing.table import Target
 
-_TOO_MANY = 429
-_SERVER_ERROR = 500
-
 
 def tells_little(status: int) -> bool:
     """Whether a refusal may have another cause than the scope, so that the good scope is to be asked for again."""
-    return status == _TOO_MANY or status >= _SERVER_ERROR
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def strictness(answer: TokenAnswer, scope: Scope) -> tuple[str, str]:
@@ -50,17 +48,17 @@ def push_verdict(answer: TokenAnswer, scope: Scope) -> tuple[str, str]:
 def advice_for(status: int, scope: str) -> str:
     """What to do about a refusal of the one scope."""
     match status:
-        case 200:
+        case HTTPStatus.OK:
             return "look at what stands before the token server: this is no answer of one"
-        case 401:
+        case HTTPStatus.UNAUTHORIZED:
             return "check user name and password (docker login), and that the user may pull the repository"
-        case 403:
+        case HTTPStatus.FORBIDDEN:
             return "give the user the right to pull the repository"
-        case 429:
+        case HTTPStatus.TOO_MANY_REQUESTS:
             return "too many requests: wait, then try again"
-        case 400 | 404:
+        case HTTPStatus.BAD_REQUEST | HTTPStatus.NOT_FOUND:
             return f"it knows nothing of {scope}: look at the rewrite rule with scope-proxy explain IMAGE"
-        case _ if status >= _SERVER_ERROR:
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return f"look at the token server's logs; some answer so where they have no project for {scope}"
         case _:
             return "look at the token server's logs"
@@ -139,10 +137,10 @@ class ScopeChecks:
         facts: dict[str, Fact] = {"credential": held.login.name, "scope": str(self.scope), "seconds": life}
         actions = granted_actions(grant.token, self.scope.name)
         if actions is None or PULL in actions:
-            journal.passed(Check.TOKEN, seen, status=OK, **facts)
+            journal.passed(Check.TOKEN, seen, status=held.answer.status, **facts)
         else:
             advice = f"give {held.login.name} the right to pull, or look at the rewrite rule: scope-proxy explain IMAGE"
-            journal.warned(Check.TOKEN, f"{seen}, which grants nothing", advice, status=OK, **facts)
+            journal.warned(Check.TOKEN, f"{seen}, which grants nothing", advice, status=held.answer.status, **facts)
 
     async def _check_unknown(self, held: Held) -> None:
         """The scope of the pull and one of a repository that nobody has: the two scopes of an unpatched node."""

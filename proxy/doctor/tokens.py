@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from yarl import URL
@@ -97,9 +98,6 @@ def _built_in(origin: Origin) -> str:
     return next(upstream.authority for upstream, realm in BUILT_IN_REALMS.items() if realm == origin)
 
 
-OK = 200
-
-
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
     """What the token server said."""
@@ -136,14 +134,14 @@ async def ask_by(
     async with asyncio.timeout(TIMEOUT_SECONDS):
         response = HttpResponse(await exam.sessions.request(_outgoing(exam, server, login, scopes, method)))
         body = await response.read_and_close(BODY_LIMIT)
-    if response.status != OK:
+    if response.status != HTTPStatus.OK:
         return TokenAnswer(response.status, method, None)
     try:
         grant = _parse(body, asked_at)
     except TokenInvalid as error:
-        return TokenAnswer(OK, method, None, str(error))
+        return TokenAnswer(response.status, method, None, str(error))
     exam.journal.hide(grant.token)
-    return TokenAnswer(OK, method, grant)
+    return TokenAnswer(response.status, method, grant)
 
 
 def _methods(exam: Examination, login: Login) -> Iterator[Method]:

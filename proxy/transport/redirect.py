@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -36,7 +37,15 @@ def via() -> str:
 
 REDIRECTS_LIMIT = 5
 """Most redirects of one request."""
-REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+REDIRECT_STATUSES = frozenset(
+    {
+        HTTPStatus.MOVED_PERMANENTLY,
+        HTTPStatus.FOUND,
+        HTTPStatus.SEE_OTHER,
+        HTTPStatus.TEMPORARY_REDIRECT,
+        HTTPStatus.PERMANENT_REDIRECT,
+    }
+)
 _LOCATION_LIMIT = 8190
 _SENT_ANYWHERE = frozenset({"Accept", "Range", "If-Range"})
 

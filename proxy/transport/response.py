@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import aiohttp
 from prometheus_client import Counter
@@ -40,20 +41,23 @@ class HttpResponse:
         self.content_length = int(length) if length.isascii() and length.isdigit() else None
         """The length that the header tells, in bytes; None where it tells none."""
 
-    async def chunks(self, stall: float) -> AsyncGenerator[bytes, None]:
+    async def chunks(self, stall: float | None = None) -> AsyncGenerator[bytes, None]:
         """The body as it comes; raises TimeoutError where nothing comes for `stall` seconds."""
         while True:
             async with asyncio.timeout(stall):
-                chunk = await self._chunk()
+                chunk = await self._response.content.readany()
             if not chunk:
                 return
+            if self._received is not None:
+                self._received.inc(len(chunk))
             yield chunk
 
     async def read_at_most(self, limit: int) -> bytes:
         """The beginning of the body: all of it where it has at most `limit` bytes, else some more than that."""
         body = bytearray()
-        while len(body) <= limit and (chunk := await self._chunk()):
-            body += chunk
+        async with aclosing(self.chunks()) as chunks:
+            while len(body) <= limit and (chunk := await anext(chunks, b"")):
+                body += chunk
         return bytes(body)
 
     async def read_and_close(self, limit: int) -> bytes:
@@ -100,10 +104,3 @@ class HttpResponse:
     def reclaim(self) -> bool:
         """Whether the place must be released now, as others wait for it."""
         return self._place is not None and self._place.reclaim()
-
-    async def _chunk(self) -> bytes:
-        """What has come; empty at the end."""
-        chunk = await self._response.content.readany()
-        if self._received is not None:
-            self._received.inc(len(chunk))
-        return chunk

@@ -22,7 +22,7 @@ from proxy.config.model import Config, Tls
 from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Bound, status_label
 from proxy.transport.addresses import JudgingResolver, NameLookups, Network, judge, literal_address, network_of
 from proxy.transport.clock import Attempt, at_upstream, connection_traces
-from proxy.transport.forward_proxy import ForwardProxies
+from proxy.transport.forward_proxy import ForwardProxies, ForwardProxy
 from proxy.transport.limits import HostLimit
 from proxy.transport.verification import client_context
 from proxy.version import USER_AGENT
@@ -70,6 +70,14 @@ class _Pool:
     networks: frozenset[Network] | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """How requests leave: by which session, and through which forward proxy."""
+
+    session: aiohttp.ClientSession
+    forward: ForwardProxy | None
+
+
 class Sessions:
     """Opens requests to the outside; the only place where connections are made."""
 
@@ -77,7 +85,7 @@ class Sessions:
         self._config = config
         self._tls = tls
         self._proxies = proxies
-        self._own: dict[Origin, aiohttp.ClientSession] = {}  # upstreams are configured, so there are few
+        self._own: dict[Origin, _Channel] = {}  # upstreams are configured, so there are few
         self._named: dict[_Pool, aiohttp.ClientSession] = {}  # servers that they name
         self._gates: LRUCache[Origin, HostLimit] = LRUCache(_GATES_LIMIT)
         self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_GATES_LIMIT, DNS_SECONDS)
@@ -87,7 +95,7 @@ class Sessions:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for session in (*self._own.values(), *self._named.values()):
+        for session in (*(channel.session for channel in self._own.values()), *self._named.values()):
             await session.close()
         await self._lookups.close()
 
@@ -108,8 +116,8 @@ class Sessions:
 
         Raises aiohttp.ClientError, TimeoutError and AddressRefused.
         """
-        forward = self._proxies.proxy_for(outgoing.origin)
-        session = await self._session(outgoing, judged=forward is None)
+        channel = await self._channel(outgoing)
+        forward = channel.forward
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **outgoing.headers}
         proxy_headers: dict[str, str] = {}
         if forward is not None and forward.authorization is not None:
@@ -117,7 +125,7 @@ class Sessions:
             target["Proxy-Authorization"] = forward.authorization
         started = time.perf_counter()
         with Attempt() as attempt:
-            response = await session.request(
+            response = await channel.session.request(
                 outgoing.method,
                 outgoing.url,
                 headers=headers,
@@ -145,27 +153,28 @@ class Sessions:
             self._networks[origin] = known
         return known
 
-    async def _session(self, outgoing: Outgoing, *, judged: bool) -> aiohttp.ClientSession:
-        """The session for a request: the origin's own, or one of the upstream that named it."""
+    async def _channel(self, outgoing: Outgoing) -> _Channel:
+        """The channel for a request: the origin's own, or one of the upstream that named it."""
         origin, named_by = outgoing.origin, outgoing.named_by
         if named_by is None:
             return self._own.get(origin) or self._begin_own(origin)
-        host = self._config.host(origin)
+        host, forward = self._config.host(origin), self._proxies.proxy_for(origin)
         tls = without_certificate(host.tls) if outgoing.redirected else host.tls
         networks = None
         # Behind a forward proxy it is the proxy that resolves names: nothing to judge here.
-        if judged and not self.is_listed(origin, named_by):
+        if forward is None and not self.is_listed(origin, named_by):
             networks = await self.networks(named_by)
             if literal := literal_address(origin.host):
                 judge(origin.host, literal, networks)
         # A pool for each upstream: what one of them names cannot use up the connections of another.
         pool = _Pool(named_by, tls, networks)
-        return self._named.get(pool) or self._begin_named(pool)
+        return _Channel(self._named.get(pool) or self._begin_named(pool), forward)
 
-    def _begin_own(self, origin: Origin) -> aiohttp.ClientSession:
+    def _begin_own(self, origin: Origin) -> _Channel:
         host = self._config.host(origin)
-        session = self._own[origin] = self._build(self._tls[host.tls], self._lookups, host.max_connections)
-        return session
+        session = self._build(self._tls[host.tls], self._lookups, host.max_connections)
+        channel = self._own[origin] = _Channel(session, self._proxies.proxy_for(origin))
+        return channel
 
     def _begin_named(self, pool: _Pool) -> aiohttp.ClientSession:
         lookups = self._lookups

@@ -99,24 +99,21 @@ class ResumingBody:
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
         """Chunks of the current connection from the byte that is wanted next, never beyond the last one."""
-        if self._is_complete():
-            return
         async with aclosing(self._response.chunks(self._source.stall)) as received:
-            async for chunk in received:
-                wanted = chunk[self._offset - self._position :]
-                self._position += len(chunk)
-                if self._last is not None:
-                    wanted = wanted[: self._last + 1 - self._offset]
-                if wanted:
-                    self._offset += len(wanted)
-                    yield wanted
-                if self._is_complete():
+            while self._last is None or self._offset <= self._last:
+                chunk = await anext(received, b"")
+                if not chunk:
+                    if self._position < self._offset:
+                        raise aiohttp.ClientPayloadError("the blob sent again is shorter than before")
                     return
-        if self._position < self._offset:
-            raise aiohttp.ClientPayloadError("the blob sent again is shorter than before")
-
-    def _is_complete(self) -> bool:
-        return self._last is not None and self._offset > self._last
+                passed_over = self._offset - self._position
+                self._position += len(chunk)
+                chunk = chunk[passed_over:]
+                if self._last is not None:
+                    chunk = chunk[: self._last + 1 - self._offset]
+                if chunk:
+                    self._offset += len(chunk)
+                    yield chunk
 
     async def _resume(self) -> None:
         """Ask for the rest, of whichever endpoint has it; raises BodyBroken."""

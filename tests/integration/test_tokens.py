@@ -91,8 +91,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         def monotonic() -> float:
             return real() + passed[0]
 
-    for module in ("grant", "exchange", "broker"):
-        monkeypatch.setattr(f"proxy.auth.{module}.time", Shifted)
+    for module in ("exchange", "broker"):
+        monkeypatch.setattr(f"proxy.auth.outward.{module}.time", Shifted)
 
     def move(seconds: float) -> None:
         passed[0] += seconds

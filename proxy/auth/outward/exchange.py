@@ -108,8 +108,21 @@ CLIENT_ID = "scope-proxy"
 
 Method = Literal["get", "post"]
 
-_REFUSALS = frozenset({400, 401, 403, 404, 405, 406, 422, 501})
-_OTHER_METHOD = frozenset({400, 404, 405, 501})  # not 401: a wrong password is sent once, not twice
+_REFUSALS = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.NOT_ACCEPTABLE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.NOT_IMPLEMENTED,
+    }
+)
+_OTHER_METHOD = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+)  # not 401: a wrong password is sent once, not twice
 
 
 class TokenRefused(Exception):
