@@ -173,6 +173,10 @@ class NodeConnection(RequestHandler):
         """Close at once."""
         if self.raw_transport is not None:
             self._bounds.refused.labels(reason).inc()
+            # First: a `sendfile` that ends after its socket leaves the loop with a dead entry for the descriptor, and
+            # whatever gets the same number next is never read.
+            if self._is_answering and self._task_handler is not None:
+                self._task_handler.cancel()
             self.raw_transport.abort()
 
     def begin_handshake(self) -> None:
