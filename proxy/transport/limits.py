@@ -77,8 +77,13 @@ class Gate:
         refused = queue.push(turn, requesters)
         if refused is not None and not refused.done():
             refused.set_exception(QueueFull(f"{QUEUE_LIMIT} requests already wait for this host"))
+
+        def join(client: str) -> None:
+            if not turn.done():  # one that is admitted waits no more, though its task may not have gone on yet
+                queue.join(turn, client)
+
         try:
-            with requesters.watched(lambda client: queue.join(turn, client)):
+            with requesters.watched(join):
                 return Place(self, size, await turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
