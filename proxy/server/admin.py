@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import hdrs, web
 
@@ -126,7 +126,7 @@ class AdminApp:
         return response
 
 
-async def _made(request: NodeRequest, page: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> web.Response:
+async def _made(request: NodeRequest, page: Page) -> web.Response:
     try:
         check_framing(request)
     except Malformed as error:

@@ -76,7 +76,7 @@ class RequestLimit:
         return max(self._limit // (len(self._held) + (client not in self._held)), 1)
 
 
-class Arrival(Protocol):
+class Admission(Protocol):
     """An accepted connection that has no place yet."""
 
     client: str
@@ -103,10 +103,10 @@ class ConnectionLimit:
         self._held: dict[str, int] = {}
         self._idle: dict[str, OrderedDict[Connection, None]] = {}
         """The connections of each client on which nothing is being answered, least recently used first."""
-        self._waiting: FairQueue[Arrival] = FairQueue(waiting)
+        self._waiting: FairQueue[Admission] = FairQueue(waiting)
         self._is_replacing = False
 
-    def admit(self, arrival: Arrival) -> None:
+    def admit(self, arrival: Admission) -> None:
         """Open, queue or refuse a new connection."""
         if self._has_room(arrival.client):
             arrival.open()
@@ -122,7 +122,7 @@ class ConnectionLimit:
         """Whether more than half of the places are taken."""
         return self._count > self.limit // 2
 
-    def withdraw(self, arrival: Arrival) -> None:
+    def withdraw(self, arrival: Admission) -> None:
         """Take a waiting connection out of the queue."""
         self._waiting.remove(arrival)
 

@@ -29,7 +29,7 @@ class Size(IntEnum):
     LARGE = 1
 
 
-class Place:
+class HostPlace:
     """A place at a host; its holder must release it."""
 
     __slots__ = ("_gate", "client", "is_reclaimed", "size")
@@ -62,17 +62,16 @@ class Gate:
 
     def __repr__(self) -> str:
         """What the status shows."""
-        waiting = sum(map(len, self._waiting.values()))
-        return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {waiting} waiting"
+        return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {self._count_waiting()} waiting"
 
-    async def acquire(self, size: Size) -> Place:
+    async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         requesters = Requesters.current()
         queue = self._waiting[size]
         if self._has_place(size) and not queue:
             client = next(iter(requesters))
             self._count(size, client)
-            return Place(self, size, client)
+            return HostPlace(self, size, client)
         turn: _Turn = asyncio.get_running_loop().create_future()
         refused = queue.push(turn, requesters)
         if refused is not None and not refused.done():
@@ -84,15 +83,16 @@ class Gate:
 
         try:
             with requesters.watched(join):
-                return Place(self, size, await turn)
+                return HostPlace(self, size, await turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(Place(self, size, turn.result()))  # admitted and cancelled in the same turn of the loop
+                # Admitted and cancelled in the same turn of the loop.
+                self.release(HostPlace(self, size, turn.result()))
             raise
         finally:
             queue.remove(turn)
 
-    def release(self, place: Place) -> None:
+    def release(self, place: HostPlace) -> None:
         """Give a place back and admit who waits."""
         self._busy[place.size] -= 1
         self._reclaimed -= place.is_reclaimed
@@ -108,12 +108,15 @@ class Gate:
                     self._count(size, client)
                     turn.set_result(client)
 
-    def reclaim(self, place: Place) -> bool:
+    def reclaim(self, place: HostPlace) -> bool:
         """Whether a place must be released, as more requests wait than places are reclaimed already."""
-        if not place.is_reclaimed and sum(map(len, self._waiting.values())) > self._reclaimed:
+        if not place.is_reclaimed and self._count_waiting() > self._reclaimed:
             place.is_reclaimed = True
             self._reclaimed += 1
         return place.is_reclaimed
+
+    def _count_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def _count(self, size: Size, client: str) -> None:
         self._busy[size] += 1
@@ -142,14 +145,14 @@ class CountedGate:
         finally:
             self.release(place)
 
-    async def acquire(self, size: Size) -> Place:
+    async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         with self._waiting.track_inprogress():
             place = await self._gate.acquire(size)
         self._inside.inc()
         return place
 
-    def release(self, place: Place) -> None:
+    def release(self, place: HostPlace) -> None:
         """Give the place back and admit who waits."""
         place.release()
         self._inside.dec()

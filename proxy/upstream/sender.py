@@ -10,7 +10,7 @@ from proxy.oci.request import NAMESPACE
 from proxy.routing.table import Route, Target
 from proxy.tracing import outgoing_context
 from proxy.transport.hedge import hedged
-from proxy.transport.limits import CountedGate, Place
+from proxy.transport.limits import CountedGate, HostPlace
 from proxy.transport.loop import via
 from proxy.transport.redirect import Followed, follow
 from proxy.transport.session import Outgoing, Sessions
@@ -33,7 +33,7 @@ class Sender:
         self._route = route
         self._patience = patience
         self._gate = CountedGate(sessions.gate(target.endpoint.origin), route.upstream)
-        self._place: Place | None = None
+        self._place: HostPlace | None = None
 
     async def __call__(self, authorization: str | None) -> Followed:
         """The answer at the end of the redirects; raises what `follow` raises, and QueueFull."""

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.transport import limits
 from proxy.transport.fair import CLIENT, Requesters
-from proxy.transport.limits import CountedGate, Gate, Place, QueueFull, Size
+from proxy.transport.limits import CountedGate, Gate, HostPlace, QueueFull, Size
 from tests.fakes.proxy import metric
 
 SMALL, LARGE = Size.SMALL, Size.LARGE
@@ -269,7 +269,7 @@ async def test_work_that_is_shared_has_the_turns_of_all_who_wait_for_it() -> Non
 
 async def test_one_place_is_reclaimed_for_each_request_that_waits() -> None:
     gate = Gate(3)
-    places: list[Place] = [await gate.acquire(SMALL) for _ in range(3)]
+    places: list[HostPlace] = [await gate.acquire(SMALL) for _ in range(3)]
     assert [place.reclaim() for place in places] == [False, False, False]
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
@@ -289,7 +289,7 @@ async def test_one_place_is_reclaimed_for_each_request_that_waits() -> None:
 async def test_who_joins_work_that_has_its_place_already_holds_up_nobody() -> None:
     gate, requesters = Gate(2), Requesters("a")
 
-    async def shared() -> Place:
+    async def shared() -> HostPlace:
         requesters.bind()
         return await gate.acquire(SMALL)
 
