@@ -23,6 +23,7 @@ from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import Origin
 from proxy.runtime.run import serve as run
 from proxy.runtime.sockets import StartError
+from proxy.runtime.threads import bound_arenas
 from proxy.runtime.workers import serve_with_workers
 
 _logger = logging.getLogger("proxy")
@@ -63,6 +64,7 @@ def serve(
         exit_with(problems)
     with threads_or_exit():
         _check_parser(allowed=allow_python_parser)
+        bound_arenas()
         ensure_descriptors(loaded.config.limits.connections)
         origin = Origin(lambda: _again(source, addresses), (source.path,), seen)
         if loaded.config.workers > 1:

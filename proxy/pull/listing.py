@@ -14,7 +14,7 @@ from proxy.oci.descriptor import OCI_INDEX
 from proxy.oci.errors import NameInvalid
 from proxy.oci.reference import Digest
 from proxy.oci.request import NAMESPACE, Operation
-from proxy.pull.bodies import read_whole
+from proxy.pull.bodies import whole_body
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.ask import Ask, Opened
@@ -103,12 +103,13 @@ def link_header(path: str, next_query: Query, namespace: str | None) -> str:
 
 
 async def _read_json(opened: Opened, what: str) -> dict[str, Any]:
-    return _object(opened, await read_whole(opened, LIST_LIMIT, what), what)
+    async with whole_body(opened, LIST_LIMIT, what) as content:
+        return _object(opened, content, what)
 
 
 async def _read_index(opened: Opened) -> tuple[dict[str, Any], bytes]:
-    content = await read_whole(opened, LIST_LIMIT, "list of referrers")
-    return _object(opened, content, "list of referrers"), content
+    async with whole_body(opened, LIST_LIMIT, "list of referrers") as content:
+        return _object(opened, content, "list of referrers"), content
 
 
 def _object(opened: Opened, content: bytes, what: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from proxy.oci.descriptor import (
 from proxy.oci.errors import DigestInvalid, UpstreamDigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation
-from proxy.pull.bodies import content_length, read_whole
+from proxy.pull.bodies import content_length, whole_body
 from proxy.pull.kinds import Kinds
 from proxy.pull.parsing import examine
 from proxy.routing.table import Route
@@ -91,9 +91,9 @@ class ManifestFetcher:
     async def _read(self, opened: Opened, reference: Tag | Digest) -> Fetched:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""
         response = opened.response
-        content = await read_whole(opened, MANIFEST_LIMIT, "manifest")
         expected = _expected(opened, reference)
-        digest, parsed = await examine(content, expected.algorithm if expected else "sha256")
+        async with whole_body(opened, MANIFEST_LIMIT, "manifest") as content:
+            digest, parsed = await examine(content, expected.algorithm if expected else "sha256")
         if expected is not None and digest != expected:
             host = opened.target.endpoint.origin.authority
             raise Wrong(f"{host} sent a manifest with digest {digest} for {expected}", UpstreamDigestInvalid)

@@ -7,7 +7,7 @@ from proxy.oci.descriptor import ACCEPT, MANIFEST_LIMIT, MANIFEST_TYPES, media_t
 from proxy.oci.errors import DigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation, RegistryRequest
-from proxy.pull.bodies import read_whole
+from proxy.pull.bodies import whole_body
 from proxy.pull.parsing import parse
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
@@ -64,7 +64,8 @@ async def _is_proof(opened: Opened, ask: Ask) -> bool:
     if response.method == "HEAD":
         return False
     try:
-        parsed = await parse(await read_whole(opened, MANIFEST_LIMIT, "manifest"))
+        async with whole_body(opened, MANIFEST_LIMIT, "manifest") as content:
+            parsed = await parse(content)
         parsed.media_type(response.headers.get("Content-Type"))
     except UpstreamInvalid as error:
         raise Wrong(f"{host}: {error.reason}") from None

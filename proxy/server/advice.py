@@ -19,7 +19,7 @@ from proxy.oci.errors import (
 )
 from proxy.routing.access import AccessDenied
 from proxy.server.clients import NoTokens
-from proxy.server.gates import Overloaded
+from proxy.server.held_bodies import Overloaded
 from proxy.upstream.failure import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
 
 _MISSING = "Look whether it exists upstream under the name that the rules make of it: explain the image."

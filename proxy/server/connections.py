@@ -20,7 +20,7 @@ from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client import Counter, Gauge
 
-from proxy.server.buffers import bound_send_buffer
+from proxy.server.buffers import Taken, bound_send_buffer, taken_by
 from proxy.server.framing import FIELD_LIMIT, HEADERS_LIMIT, TARGET_LIMIT, NodeRequest
 from proxy.server.gates import ConnectionLimit, UnansweredBytes
 
@@ -105,7 +105,7 @@ class NodeServer(web.Server):
         request = NodeRequest(message, payload, protocol, writer, task, self._loop, client_max_size=BODY_LIMIT)
         connection: NodeConnection = protocol  # type: ignore[assignment] # this server makes no others
         request.client = connection.client
-        connection.begin_answer(payload)
+        connection.begin_answer(request, payload)
         return request
 
     async def _answer(self, request: NodeRequest) -> web.StreamResponse:
@@ -128,6 +128,7 @@ class NodeConnection(RequestHandler):
         "_is_lost",
         "_is_refused",
         "_payload",
+        "_request",
         "_server",
         "client",
         "raw_transport",
@@ -145,6 +146,7 @@ class NodeConnection(RequestHandler):
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
+        self._request: NodeRequest | None = None
         self._is_answering = self._is_counted = self._is_refused = self._is_lost = False
         self._is_inside = True
         self._bounds.connections.enter(self)
@@ -175,17 +177,23 @@ class NodeConnection(RequestHandler):
             self._bounds.refused.labels(reason).inc()
             # First: a `sendfile` that ends after its socket leaves the loop with a dead entry for the descriptor, and
             # whatever gets the same number next is never read.
-            if self._is_answering and self._task_handler is not None:
+            if self._request is not None and self._task_handler is not None:
+                self._request.cut_for = reason
                 self._task_handler.cancel()
             self.raw_transport.abort()
+
+    def taken(self) -> Taken | None:
+        """What the client has taken so far; None where nothing waits for it."""
+        return taken_by(self.raw_transport, self.transport)
 
     def begin_handshake(self) -> None:
         """Count the memory of TLS until the handshake ends."""
         self._count(HANDSHAKE_COST)
 
-    def begin_answer(self, payload: StreamReader) -> None:
+    def begin_answer(self, request: NodeRequest, payload: StreamReader) -> None:
         """A request has come, its body perhaps not yet."""
         self._is_answering = True
+        self._request = request
         self._payload = payload
         if self._is_inside:
             self._bounds.connections.set_busy(self)
@@ -194,6 +202,7 @@ class NodeConnection(RequestHandler):
     def end_answer(self) -> None:
         """The request is answered."""
         self._is_answering = False
+        self._request = None  # which holds the connection: only the garbage collector would free the two
         if self._is_inside:
             self._bounds.connections.set_idle(self)
         self._settle()

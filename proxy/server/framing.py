@@ -57,6 +57,8 @@ class NodeRequest(web.BaseRequest):
 
     client = ""
     """Whom it counts for, by the address of the connection; see `proxy/transport/fair.py`."""
+    cut_for = ""
+    """Why we have cut the connection while this was being answered, as `http_connections_refused_total` counts it."""
 
     @property
     def version(self) -> tuple[int, int]:  # type: ignore[override] # a cached property there

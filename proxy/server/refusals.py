@@ -12,7 +12,7 @@ from proxy.oci.scope import Scope
 from proxy.routing.table import Route, Target
 from proxy.server.advice import CUT_ADVICE, advice
 from proxy.server.framing import Malformed
-from proxy.server.gates import Overloaded
+from proxy.server.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.server.shown import shown
 

@@ -4,7 +4,7 @@ from proxy.metrics import HTTP_REJECTED, Bound
 from proxy.oci.errors import DigestInvalid, NameInvalid, RegistryError, RegistryUnknown, Unauthorized, Unsupported
 from proxy.routing.access import AccessDenied
 from proxy.server.framing import BodyTooLarge, HeadersTooLarge, Malformed, TargetTooLong
-from proxy.server.gates import Overloaded
+from proxy.server.held_bodies import Overloaded
 
 _REASONS: tuple[tuple[type[RegistryError], str], ...] = (
     (BodyTooLarge, "too_large"),

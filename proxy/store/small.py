@@ -5,14 +5,16 @@ Every file is opened after it was asked for, as if each were read by itself: wha
 
 import asyncio
 import errno
+import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
 from proxy.store.files import open_regular
 from proxy.store.layout import Layout
-from proxy.store.threads import ANSWER_SECONDS, LOOKUPS
+from proxy.store.threads import ANSWER_SECONDS, HANGS, LOOKUPS
 
 SMALL_CONTENT = 64 * 1024
 """Bytes of the largest content that is read whole."""
@@ -33,7 +35,10 @@ class SmallReader:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._waiting: list[_Waiting] = []
-        self._turns = 0
+        self._turns: set[_Turn] = set()
+        """Those under way, without those that are late."""
+        self._stuck: dict[Digest, _Turn] = {}
+        """The late turns, by the file at which each one is."""
         self._is_due = False
         self._look: asyncio.TimerHandle | None = None
 
@@ -42,11 +47,14 @@ class SmallReader:
 
         A disk in trouble may give fewer: who asks knows how many there are.
         """
+        LOOKUPS.check()
+        if digest in self._stuck:
+            raise StoreError(HANGS, "timeout")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting.append((digest, future))
         self._call(loop)
-        late = loop.call_later(ANSWER_SECONDS, _expire, future)
+        late = loop.call_later(ANSWER_SECONDS, self._expire, future)
         try:
             return await future
         except BaseException:
@@ -62,7 +70,7 @@ class SmallReader:
         if not self._turns:
             self._is_due = True
             loop.call_soon(self._begin, loop)
-        elif self._look is None and self._turns < TURNS_LIMIT:
+        elif self._look is None and len(self._turns) < TURNS_LIMIT:
             self._look = loop.call_later(SLOW_SECONDS, self._begin_beside, loop)
 
     def _begin_beside(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,56 +80,81 @@ class SmallReader:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_due = False
-        turn, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-        if turn:
-            self._start(loop, turn)
+        reading = {turn.current for turn in self._turns}  # who wants one of them too does not hang beside it
+        free = [waiting for waiting in self._waiting if waiting[0] not in reading][:AT_ONCE]
+        if free:
+            begun = {future for _, future in free}
+            self._waiting = [waiting for waiting in self._waiting if waiting[1] not in begun]
+            self._start(loop, _Turn(self._layout, free))
             self._call(loop)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, turn: Sequence[_Waiting]) -> None:
-        digests = tuple(dict.fromkeys(digest for digest, _ in turn))
+    def _start(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         try:
-            done = loop.run_in_executor(LOOKUPS.executor, _read_all, self._layout, digests)
+            call = LOOKUPS.executor.submit(turn.read)
         except RuntimeError:  # the system has no further thread for us, or we stop
-            done = loop.create_future()
-            done.set_exception(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
-        self._turns += 1
-        done.add_done_callback(self._ender(loop, turn))
+            turn.hand_out(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+            return
+        turn.call = call
+        self._turns.add(turn)
+        asyncio.wrap_future(call).add_done_callback(functools.partial(self._end, loop, turn))
 
-    def _ender(
-        self, loop: asyncio.AbstractEventLoop, turn: Sequence[_Waiting]
-    ) -> Callable[[asyncio.Future[dict[Digest, _Read]]], None]:
-        def end(done: asyncio.Future[dict[Digest, _Read]]) -> None:
-            self._turns -= 1
-            _hand_out(done, turn)
-            if not self._is_due:
-                self._begin(loop)
+    def _end(self, loop: asyncio.AbstractEventLoop, turn: "_Turn", done: asyncio.Future[None]) -> None:
+        self._turns.discard(turn)
+        self._stuck = {digest: late for digest, late in self._stuck.items() if late is not turn}
+        turn.hand_out(asyncio.CancelledError() if done.cancelled() else done.exception())
+        if not self._is_due:
+            self._begin(loop)
 
-        return end
-
-
-def _expire(future: asyncio.Future[bytes | None]) -> None:
-    if not future.done():
-        future.set_exception(StoreError("the disk of the cache does not answer", "timeout"))
-
-
-def _hand_out(done: asyncio.Future[dict[Digest, _Read]], turn: Sequence[_Waiting]) -> None:
-    """Give each who waits what was read for it; those who are gone get nothing."""
-    failure = asyncio.CancelledError() if done.cancelled() else done.exception()
-    found = {} if failure is not None else done.result()
-    for digest, future in turn:
+    def _expire(self, future: asyncio.Future[bytes | None]) -> None:
+        """Tell who waits that the disk hangs; the turn that would have read for it is late, and others begin."""
         if future.done():
-            continue
-        read = failure or found[digest]
-        if isinstance(read, asyncio.CancelledError):
-            future.cancel()
-        elif isinstance(read, BaseException):
-            future.set_exception(read)
-        else:
-            future.set_result(read)
+            return
+        future.set_exception(StoreError(HANGS, "timeout"))
+        for turn in self._turns:
+            if turn.call is not None and any(waiting is future for _, waiting in turn.waiting):
+                LOOKUPS.count_late(turn.call)
+                self._turns.discard(turn)
+                self._stuck[turn.current] = turn
+                self._refuse(turn.current)
+                self._call(asyncio.get_running_loop())
+                return
+
+    def _refuse(self, stuck: Digest) -> None:
+        for digest, future in self._waiting:
+            if digest == stuck and not future.done():
+                future.set_exception(StoreError(HANGS, "timeout"))
 
 
-def _read_all(layout: Layout, digests: Sequence[Digest]) -> dict[Digest, _Read]:
-    return {digest: _read(layout, digest) for digest in digests}
+class _Turn:
+    """Files that one call reads, one after the other."""
+
+    def __init__(self, layout: Layout, waiting: Sequence[_Waiting]) -> None:
+        self.waiting = waiting
+        self.call: Future[None] | None = None
+        self.current = waiting[0][0]
+        """The file that is being read, or was last."""
+        self._layout = layout
+        self._found: dict[Digest, _Read] = {}
+
+    def read(self) -> None:
+        """Read all files, in a thread."""
+        for digest, future in self.waiting:
+            if digest not in self._found and not future.done():
+                self.current = digest
+                self._found[digest] = _read(self._layout, digest)
+
+    def hand_out(self, failure: BaseException | None) -> None:
+        """Give each who waits what was read for it; those who are gone get nothing."""
+        for digest, future in self.waiting:
+            if future.done():
+                continue
+            read = failure or self._found.get(digest)
+            if isinstance(read, asyncio.CancelledError):
+                future.cancel()
+            elif isinstance(read, BaseException):
+                future.set_exception(read)
+            else:
+                future.set_result(read)
 
 
 def _read(layout: Layout, digest: Digest) -> _Read:

@@ -21,7 +21,7 @@ LATE_LIMIT = 4
 """Lookups without an answer in time after which no other one is tried until one of them has ended."""
 WORK_THREADS = 16
 """Threads for writing, and for reading bodies."""
-_HANGS = "the disk of the cache does not answer"
+HANGS = "the disk of the cache does not answer"
 
 _Result = TypeVar("_Result")
 
@@ -39,13 +39,23 @@ class TimedThreads:
         """Whether so many calls are late that no other one is tried."""
         return len(self._late) >= self._late_limit
 
+    def check(self) -> None:
+        """Raise StoreError where no other call is tried."""
+        if self.is_late:
+            raise StoreError(HANGS, "timeout")
+
+    def count_late(self, call: Future[Any]) -> None:
+        """Count a call as late until it has ended: whoever waited for it has had no answer in time."""
+        if not call.done():
+            self._late.add(call)
+            call.add_done_callback(self._late.discard)
+
     async def in_time(self, work: Callable[[], _Result], undo: Callable[[_Result], None] | None = None) -> _Result:
         """The result of `work`; raises StoreError where it does not come in time, and what `work` raises.
 
         Whoever is late or cancelled leaves at once. The thread goes on, and `undo` gets what it returns.
         """
-        if self.is_late:
-            raise StoreError(_HANGS, "timeout")
+        self.check()
         try:
             call = self.executor.submit(work)
         except RuntimeError as error:  # the system has no further thread for us, or we stop
@@ -59,9 +69,8 @@ class TimedThreads:
         if future.done():
             return future.result()
         if not _leave(call, future, undo):
-            self._late.add(call)
-            call.add_done_callback(self._late.discard)
-        raise StoreError(_HANGS, "timeout")
+            self.count_late(call)
+        raise StoreError(HANGS, "timeout")
 
 
 LOOKUPS = TimedThreads(ThreadPoolExecutor(LOOKUP_THREADS, "store-lookup"), LATE_LIMIT)
@@ -90,7 +99,7 @@ async def answered(work: Awaitable[_Result]) -> _Result:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await work
     except TimeoutError:
-        raise StoreError(_HANGS, "timeout") from None
+        raise StoreError(HANGS, "timeout") from None
 
 
 def in_thread(work: Callable[[], _Result]) -> "asyncio.Future[_Result]":

@@ -81,7 +81,7 @@ async def served(handler: NodeHandler, unanswered: int = 1 << 20) -> AsyncIterat
     """The address of a server, and what fails in its event loop."""
     loop, errors = asyncio.get_running_loop(), Errors()
     loop.set_exception_handler(lambda _, context: errors.append(context))
-    bounds = ConnectionBounds(ConnectionLimit(10, 1), UnansweredBytes(unanswered), 65536, WITHIN, WITHIN, REFUSED)
+    bounds = ConnectionBounds(ConnectionLimit(10, 1, 100), UnansweredBytes(unanswered), 65536, WITHIN, WITHIN, REFUSED)
     server = NodeServer(handler, bounds)
     listening = await loop.create_server(lambda: server.connection("127.0.0.1"), "127.0.0.1", 0)
     async with listening, asyncio.timeout(WITHIN):

@@ -15,7 +15,7 @@ from proxy.oci.errors import (
 from proxy.oci.request import parse_request
 from proxy.server.advice import ADVICE, advice
 from proxy.server.framing import Malformed
-from proxy.server.gates import Overloaded
+from proxy.server.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import CUT, KEPT, Refusal, Refusals
 from proxy.server.shown import SHOWN_LIMIT
