@@ -19,6 +19,8 @@ WORKERS = 2
 CACHE_SIZE = "64Mi"
 """About a dozen large layers: the registries hold hundreds."""
 STOP_SECONDS = 60.0
+ERROR_END = 1500
+"""Characters that are kept of a line with an error: its end, where a traceback names the exception."""
 BROKEN = 0.2
 """Share of the reloads whose configuration cannot be used, so that the one before has to stay."""
 
@@ -79,7 +81,7 @@ class Program:
     def errors(self) -> Iterator[str]:
         """Lines of its log that tell of a bug."""
         with self.log.open(errors="replace") as lines:
-            yield from (line.rstrip()[:500] for line in lines if "Traceback" in line or "a bug" in line)
+            yield from (line.rstrip()[-ERROR_END:] for line in lines if "Traceback" in line or "a bug" in line)
 
     def _write(self, document: dict[str, Any]) -> None:
         fresh = self._config.with_suffix(".new")

@@ -19,7 +19,7 @@ from proxy.runtime.generation import stamps
 from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import serve as run
-from proxy.runtime.sockets import StartError, ensure_descriptors
+from proxy.runtime.sockets import StartError, bound_arenas, ensure_descriptors
 from proxy.runtime.workers import serve_with_workers
 
 _logger = logging.getLogger("proxy")
@@ -60,6 +60,7 @@ def serve(
         exit_with(problems)
     with threads_or_exit():
         _check_parser(allowed=allow_python_parser)
+        bound_arenas()
         ensure_descriptors(loaded.config.limits.connections)
         origin = ConfigSource(lambda: _again(source, addresses), (source.path,), seen)
         if loaded.config.workers > 1:

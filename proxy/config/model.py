@@ -188,8 +188,9 @@ class Limits(Model):
     """Requests being answered, at most seven eighths of the connections; further ones get 503, unless their address has
     fewer than its share."""
     min_read_rate: Rate = 16 << 10
-    """Bytes a second that a client has to read of a blob that passes through, over `timeouts.slowClient`: below that it
-    is cut while others wait for the host. Readers of content that is cached or being cached are never cut for that."""
+    """Bytes a second that a client has to read while others wait: of a blob that passes through, over
+    `timeouts.slowClient`, while they wait for the host (never of content that is cached or being cached); of any
+    response, over 2 s, while they wait for a connection and the address of this client has the most."""
 
 
 class Admin(Model):

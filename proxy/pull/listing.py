@@ -102,12 +102,13 @@ def link_header(path: str, next_query: Query, namespace: str | None) -> str:
 
 
 async def _read_json(response: UpstreamResponse, what: str) -> dict[str, Any]:
-    return _object(response, await response.read(LIST_LIMIT, what), what)
+    async with response.whole(LIST_LIMIT, what) as content:
+        return _object(response, content, what)
 
 
 async def _read_index(response: UpstreamResponse) -> tuple[dict[str, Any], bytes]:
-    content = await response.read(LIST_LIMIT, "list of referrers")
-    return _object(response, content, "list of referrers"), content
+    async with response.whole(LIST_LIMIT, "list of referrers") as content:
+        return _object(response, content, "list of referrers"), content
 
 
 def _object(response: UpstreamResponse, content: bytes, what: str) -> dict[str, Any]:

@@ -77,7 +77,8 @@ async def _is_proof(response: UpstreamResponse, ask: Ask) -> bool:
     if response.method == "HEAD":
         return False
     try:
-        parsed = await parse(await response.read(MANIFEST_LIMIT, "manifest"))
+        async with response.whole(MANIFEST_LIMIT, "manifest") as content:
+            parsed = await parse(content)
         parsed.media_type(response.headers.get("Content-Type"))
     except UpstreamInvalid as error:
         raise Wrong(f"{host}: {error.reason}") from None

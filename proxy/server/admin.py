@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import hdrs, web
 
 from proxy.observe.metrics import ADMIN_CONNECTIONS_REFUSED, render
 from proxy.server.listener.connection import ConnectionBounds, NodeServer
 from proxy.server.listener.framing import Malformed, NodeRequest, check_framing, error_of
-from proxy.server.listener.limits import ConnectionLimit, Overloaded, RequestLimit, UnansweredBytes
+from proxy.server.listener.held_bodies import Overloaded
+from proxy.server.listener.limits import ConnectionLimit, RequestLimit, UnansweredBytes
 from proxy.server.status.look import Look
 from proxy.server.status.routes import Page, status_pages
 
@@ -23,6 +24,8 @@ HEAD_LIMIT = 32 * 1024
 """Bytes of an incomplete head."""
 UNANSWERED_LIMIT = 4 * 1024 * 1024
 """Bytes of memory for incomplete requests, on all connections of one port together."""
+READ_RATE = 16 * 1024
+"""Bytes a second that are read from a connection at least while others wait for one."""
 STALL = 30.0
 """Seconds that a client may take to read a response."""
 
@@ -41,7 +44,7 @@ def metrics_server(is_ready: Callable[[], bool], head_timeout: float) -> NodeSer
 
 
 def _server(pages: Mapping[str, Page], is_ready: Callable[[], bool], head_timeout: float) -> NodeServer:
-    connections = ConnectionLimit(CONNECTIONS, WAITING)
+    connections = ConnectionLimit(CONNECTIONS, WAITING, READ_RATE)
     bounds = ConnectionBounds(
         connections=connections,
         unanswered=UnansweredBytes(UNANSWERED_LIMIT),
@@ -126,7 +129,7 @@ class AdminApp:
         return response
 
 
-async def _made(request: NodeRequest, page: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> web.Response:
+async def _made(request: NodeRequest, page: Page) -> web.Response:
     try:
         check_framing(request)
     except Malformed as error:

@@ -206,7 +206,7 @@ class NodeApp:
         except RegistryError as error:
             count_rejection(error)
             responder.close_after |= isinstance(error, Malformed)
-            shown = error
+            shown = error.with_traceback(None)  # it holds this frame, which holds it: both would stay for long
         except Exception:
             _logger.exception("a bug: %s %s", record.method, record.path)
             shown = RegistryError("scope-proxy failed, see its log")

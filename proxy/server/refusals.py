@@ -30,7 +30,7 @@ from proxy.routing.access import AccessDenied
 from proxy.routing.table import Route, Target
 from proxy.server.clients.checks import NoTokens
 from proxy.server.listener.framing import BodyTooLarge, HeadersTooLarge, Malformed, TargetTooLong
-from proxy.server.listener.limits import Overloaded
+from proxy.server.listener.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.upstream.errors import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
 

@@ -15,7 +15,9 @@ from proxy.oci.descriptor import BLOB
 from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsupported
 from proxy.pull.blobs.live import Blob, CacheResult, ContentSpan, DigestMismatch
 from proxy.pull.manifests.fetch import Manifest
-from proxy.server.listener.limits import SMALL_BODY, Activity, HeldBodies
+from proxy.server.listener.framing import NodeRequest
+from proxy.server.listener.held_bodies import SMALL_BODY, HeldBodies
+from proxy.server.listener.limits import Activity
 from proxy.server.pace import ReadRate, SlowClientWatch
 from proxy.server.record import RequestRecord
 from proxy.server.send import SpanSender
@@ -69,7 +71,7 @@ class Responder:
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        request: NodeRequest,
         record: RequestRecord,
         client_stall: float,
         bodies: HeldBodies,
@@ -157,7 +159,7 @@ class Responder:
             else:
                 self._cut_for(error)
         except BaseException:  # CancelledError is how aiohttp tells that the connection was lost
-            self._cut("slow_client" if watch.has_cut else self._activity.reason_of_cut, "")
+            self._cut("slow_client" if watch.has_cut else self._reason_of_end(), "")
             raise
         return response
 
@@ -187,7 +189,7 @@ class Responder:
         """Send what is in memory; what is not small counts until the client has taken it."""
         if len(content) <= SMALL_BODY:
             return await self._send(status, None, content, headers, len(content))
-        with self._bodies.holding(content):
+        with self._bodies.holding(content, self._request.client, self._cut_unread):
             return await self._send(status, None, content, headers, len(content))
 
     async def _send(
@@ -202,7 +204,7 @@ class Responder:
         except Exception as error:  # noqa: BLE001 - the answer has begun
             self._cut_for(error)
         except BaseException:
-            self._cut(self._activity.reason_of_cut, "")
+            self._cut(self._reason_of_end(), "")
             raise
         return response
 
@@ -263,6 +265,14 @@ class Responder:
             case _:
                 self._cut("internal", f"scope-proxy failed, see its log: {type(error).__name__}")
                 _logger.error("a bug: %s %s", self._record.method, self._record.path, exc_info=error)
+
+    def _cut_unread(self) -> None:
+        self._request.cut_for = "unread"
+        self._cut("slow_client", "")
+
+    def _reason_of_end(self) -> str:
+        """Why the request is cancelled."""
+        return "slow_client" if self._request.cut_for == "unread" else self._activity.reason_of_cut
 
     def _cut(self, reason: str, message: str) -> None:
         """Break the connection: a length not reached, a chunked body not ended, or a reset shows that there is more."""

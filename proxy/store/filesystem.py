@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Content, Origins
-from proxy.store.disk import LOOKUPS, SmallReader, to_the_end, translated
+from proxy.store.disk import LOOKUPS, to_the_end, translated
 from proxy.store.file_content import FileArriving, FileContent, FileIngest, PartPlace
 from proxy.store.files import FILE_MODE, open_regular, regular_size
 from proxy.store.format import open_folder
@@ -16,6 +16,7 @@ from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
 from proxy.store.provenance import Provenance, domain_name
+from proxy.store.small import SmallReader
 
 _LIST_BATCH = 1000
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Content, Origins, StoreError
-from proxy.store.disk import SMALL_CONTENT
+from proxy.store.small import SMALL_CONTENT
 
 
 class MemoryContent:

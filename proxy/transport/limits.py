@@ -210,8 +210,7 @@ class HostLimit:
 
     def __repr__(self) -> str:
         """What the status shows."""
-        waiting = sum(map(len, self._waiting.values()))
-        return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {waiting} waiting"
+        return f"{sum(self._busy.values())} of {self._limits[Size.SMALL]} in flight, {self._count_waiting()} waiting"
 
     async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
@@ -226,14 +225,18 @@ class HostLimit:
         refused = queue.push(turn, requesters)
         if refused is not None and not refused.done():
             refused.set_exception(QueueFull(f"{QUEUE_LIMIT} requests already wait for this host"))
+
+        def join(client: str) -> None:
+            if not turn.done():  # one that is admitted waits no more, though its task may not have gone on yet
+                queue.join(turn, client)
+
         try:
-            with requesters.watched(lambda client: queue.join(turn, client)):
+            with requesters.watched(join):
                 return HostPlace(self, size, await turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(
-                    HostPlace(self, size, turn.result())
-                )  # admitted and cancelled in the same turn of the loop
+                # Admitted and cancelled in the same turn of the loop.
+                self.release(HostPlace(self, size, turn.result()))
             raise
         finally:
             queue.remove(turn)
@@ -256,10 +259,13 @@ class HostLimit:
 
     def reclaim(self, place: HostPlace) -> bool:
         """Whether a place must be released, as more requests wait than places are reclaimed already."""
-        if not place.is_reclaimed and sum(map(len, self._waiting.values())) > self._reclaimed:
+        if not place.is_reclaimed and self._count_waiting() > self._reclaimed:
             place.is_reclaimed = True
             self._reclaimed += 1
         return place.is_reclaimed
+
+    def _count_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def _count(self, size: Size, client: str) -> None:
         self._busy[size] += 1
@@ -295,3 +301,24 @@ class CountedHostLimit:
         self._inside.inc()
         place.counted_by = self._inside
         return place
+
+
+LARGE_BODY = 256 * 1024
+"""Bytes from which on a body that is read whole is large, as hardly any is ..."""
+LARGE_AT_ONCE = 4
+"""... and so many of these are read and understood at one time; clients that wait for more take turns."""
+
+_LARGE_BODIES = HostLimit(LARGE_AT_ONCE)
+
+
+@asynccontextmanager
+async def large_place(size: int) -> AsyncIterator[None]:
+    """Wait until so many bytes may be read, and hold the place if they are many; raises QueueFull."""
+    if size <= LARGE_BODY:
+        yield
+        return
+    place = await _LARGE_BODIES.acquire(Size.SMALL)
+    try:
+        yield
+    finally:
+        place.release()

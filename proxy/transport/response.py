@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import aiohttp
 from prometheus_client import Counter
 
 from proxy.transport.clock import at_upstream
-from proxy.transport.limits import HostPlace
+from proxy.transport.limits import LARGE_BODY, HostPlace, large_place
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
@@ -54,10 +54,18 @@ class HttpResponse:
 
     async def read_at_most(self, limit: int) -> bytes:
         """The beginning of the body: all of it where it has at most `limit` bytes, else some more than that."""
-        body = bytearray()
+        async with AsyncExitStack() as stack:
+            return await self._read(limit, stack)
+
+    async def _read(self, limit: int, stack: AsyncExitStack) -> bytes:
+        """What `read_at_most` reads; a large body has a place until the end of the stack."""
+        body, is_large = bytearray(), False
         async with aclosing(self.chunks()) as chunks:
             while len(body) <= limit and (chunk := await anext(chunks, b"")):
                 body += chunk
+                if len(body) > LARGE_BODY and not is_large:
+                    await stack.enter_async_context(large_place(len(body)))
+                    is_large = True
         return bytes(body)
 
     async def read_and_close(self, limit: int) -> bytes:

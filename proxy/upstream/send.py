@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
@@ -72,13 +74,18 @@ class UpstreamResponse(HttpResponse):
         """Until when what the request was authorized by is valid, on the monotonic clock."""
         super().__init__(followed.response, elsewhere=followed.elsewhere, place=place, received=_BYTES[self.upstream,])
 
-    async def read(self, limit: int, what: str) -> bytes:
-        """The whole body, which is closed then; raises Wrong where it has more than `limit` bytes."""
-        body = await self.read_at_most(limit)
-        if len(body) > limit:
-            raise Wrong(f"{self.target.endpoint.origin.authority} sent a {what} of more than {limit} bytes")
-        self.close()
-        return body
+    @asynccontextmanager
+    async def whole(self, limit: int, what: str) -> AsyncIterator[bytes]:
+        """Read the whole body, and close the response, for a block that finds out what it is.
+
+        Raises Wrong where it has more than `limit` bytes, and QueueFull where too many large ones wait.
+        """
+        async with AsyncExitStack() as stack:
+            body = await self._read(limit, stack)
+            if len(body) > limit:
+                raise Wrong(f"{self.target.endpoint.origin.authority} sent a {what} of more than {limit} bytes")
+            self.close()
+            yield body
 
 
 class RequestSender(Protocol):

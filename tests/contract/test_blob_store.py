@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import BlobStore, StoreError
-from proxy.store.disk import SMALL_CONTENT
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.memory import MemoryStore
+from proxy.store.small import SMALL_CONTENT
 
 DATA = b"some bytes of a layer" * 1000
 DIGEST = Digest.of(DATA)

@@ -70,6 +70,7 @@ async def test_spans_go_to_a_collector_whose_certificate_go_accepts(
 
 
 @pytest.mark.security
+@pytest.mark.slow
 @pytest.mark.parametrize("certificates", ["CA unknown", "other name"])
 async def test_spans_go_to_no_collector_whose_certificate_go_refuses(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificates: str

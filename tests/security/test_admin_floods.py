@@ -14,7 +14,7 @@ from tests.fakes.registry import ScriptedRegistry
 from tests.security.raw import Connection, connected, until_end
 from tests.security.smuggling import request
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.slow]
 
 PROBE, OTHER = "127.0.0.2", "127.0.0.3"
 MOST = 128

@@ -214,6 +214,7 @@ async def test_without_descriptors_the_log_stays_short_and_service_goes_on(
     assert not [line for line in logs.lines if "out of system resource" in line]
 
 
+@pytest.mark.slow
 async def test_handshakes_that_never_end_count_as_connections_and_are_cut(
     plain: ScriptedRegistry, authority: trustme.CA, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from asyncio import FIRST_COMPLETED
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.testbed.images import Image
+from proxy.testbed.images import Image, make_image
 from proxy.transport.limits import QUEUE_LIMIT
 from tests.crash.program import Program, fetch
 from tests.fakes.blobs import MIB, Generated
@@ -44,6 +44,8 @@ PING = request(start="GET /v2/ HTTP/1.1")
 HEALTH = request(start="GET /healthz HTTP/1.1")
 METRICS = request(start="GET /metrics HTTP/1.1")
 LARGE = Generated(64 * MIB, seed=64)
+SMALL = Generated(60_000, seed=66)
+WANTED = Generated(64 * MIB, seed=65)
 PLACES = 4
 """Requests that a host gets at one time."""
 FEW = 256
@@ -81,11 +83,14 @@ class Scene:
         """So many connections, 100 at a time; each takes 4 KiB of what is sent to it."""
         found: list[Connection] = []
         while len(found) < count:
-            found += await asyncio.gather(*(self._connection(to.at(source), pieces) for _ in range(100)))
+            found += await asyncio.gather(*(self.connection(to.at(source), pieces) for _ in range(100)))
         return found
 
-    async def _connection(self, node: NodeClient, pieces: tuple[bytes, ...]) -> Connection:
-        return await self.stack.enter_async_context(connected(node, *pieces, receive_buffer=4096))
+    async def connection(self, node: NodeClient, pieces: tuple[bytes, ...]) -> Connection:
+        """One connection that takes 4 KiB of what is sent to it."""
+        found = await self.stack.enter_async_context(connected(node, *pieces, receive_buffer=4096))
+        found[1].transport.pause_reading()  # type: ignore[attr-defined] # else asyncio would take 1 MiB more
+        return found
 
     async def probe(self, source: str = FLOODER) -> int:
         """What a kubelet gets on a new connection; 0 for none."""
@@ -93,6 +98,15 @@ class Scene:
             async with asyncio.timeout(WITHIN), connected(self.admin.at(source), HEALTH) as connection:
                 return await status(connection)
         return 0
+
+    async def settled(self) -> None:
+        """Wait until the proxy has answered all that it can."""
+        before, now = [""], [""]
+        async with asyncio.timeout(WITHIN):
+            while before != now or not any(now):
+                assert await self.probe() == 200
+                page = await asyncio.to_thread(fetch, f"{self.proxy.admin_url}/metrics")
+                before, now = now, [line for line in page.splitlines() if line.startswith("scope_proxy_http_requests")]
 
     async def pulls(self, *targets: str) -> list[int]:
         """What another client gets."""
@@ -257,6 +271,62 @@ async def test_clients_that_do_not_read(
         ranged = ("Range: bytes=0-",) if "range" in what else ()
         await made.flood(made.node, 400, request(*ranged, start=f"GET {blob(large)} HTTP/1.1"))
         assert await made.pulls("/v2/", blob(layer_of(image)[0])) == [200] * 2
+        assert await made.probe() == 200
+
+
+MANIFEST = request(start=f"GET {manifest()} HTTP/1.1")
+UNREAD: dict[str, tuple[Callable[[str], bytes], dict[str, object]]] = {
+    "manifests": (lambda _: MANIFEST * 60, {}),
+    "fewer answers than connections": (lambda _: MANIFEST * 60, {"requests": 32}),
+    "small blobs": (lambda small: request(start=f"GET {blob(small)} HTTP/1.1") * 60, {}),
+    "ranges of small blobs": (lambda small: request("Range: bytes=9-", start=f"GET {blob(small)} HTTP/1.1") * 60, {}),
+    "one after the other": (lambda small: (MANIFEST + request(start=f"GET {blob(small)} HTTP/1.1") + PING) * 30, {}),
+}
+
+
+@pytest.mark.parametrize("what", UNREAD)
+async def test_connections_whose_answers_are_not_read_make_room(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, what: str
+) -> None:
+    """One that is read is left alone, even of the address that has the most."""
+    sent, more = UNREAD[what]
+    small, wanted = plain.add_blob(UPSTREAM, SMALL).digest, plain.add_blob(UPSTREAM, WANTED).digest
+    plain.add(make_image(UPSTREAM, image.tag, extra={"annotations": {"a": "x" * 60_000}}))
+    limits = {"connections": 64, **more}
+    async with scene(plain, tmp_path, record_property, limits=limits, timeouts={"drainIdle": "0s"}) as made:
+        assert await made.pulls(manifest(), blob(small), blob(wanted)) == [200] * 3
+        opened = made.node.at(FLOODER).opened("GET", blob(wanted), receive_buffer=65536)
+        reader, _ = await made.stack.enter_async_context(opened)
+        await asyncio.gather(*(made.connection(made.node.at(FLOODER), (sent(small),)) for _ in range(64)))
+        await made.settled()
+        async with asyncio.TaskGroup() as tasks:
+            pulling = tasks.create_task(made.pulls("/v2/", manifest(), "/v2/"))
+            found = 0
+            while not pulling.done():
+                found += len(await reader.read(4096))
+                assert await made.probe() == 200
+        assert pulling.result() == [200] * 3
+        async with asyncio.timeout(WITHIN):
+            while found < WANTED.size and (piece := await reader.read(1 << 18)):
+                found += len(piece)
+        assert found >= WANTED.size
+
+
+@pytest.mark.parametrize("count", [40, 80, 200])
+@pytest.mark.parametrize("cache", [True, False], ids=["cached", "passing through"])
+async def test_large_manifests_that_are_not_read(
+    plain: ScriptedRegistry, tmp_path: Path, record_property: Told, cache: bool, count: int
+) -> None:
+    texts = [f"{number:06d}" * 690_000 for number in range(40)]
+    large = [make_image(UPSTREAM, text[:6], extra={"annotations": {"a": text}}) for text in texts]
+    for one in large:
+        plain.add(one)
+    stored = {"path": str(tmp_path / "cache"), "reserveFree": "1Mi" if cache else "900Ti"}
+    async with scene(plain, tmp_path, record_property, cache=stored) as made:
+        for number in range(count):
+            target = manifest(large[number % len(large)].digest)
+            await made.connection(made.node.at(FLOODER), (request(start=f"GET {target} HTTP/1.1"),))
+        assert await made.pulls(*(manifest(one.digest) for one in large[:3])) == [200] * 3
         assert await made.probe() == 200
 
 

@@ -23,7 +23,7 @@ from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import ACCOUNTS, GUEST, OWNER, PRIVATE, PUBLIC, SECOND, Scene, login, revoke, warm
 from tests.security.raw import connected
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.slow]
 
 PLACES = 2
 """Requests that the registry gets at one time: the least that the configuration takes."""

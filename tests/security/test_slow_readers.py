@@ -24,7 +24,7 @@ from tests.fakes.proxy import REG, UPSTREAM, blob, layer_of, metric, settings, s
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.tls import listener_files
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.slow]
 
 LARGE = Generated(24 * MIB, seed=24)
 STORED = Generated(8 * MIB, seed=8)

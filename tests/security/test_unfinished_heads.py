@@ -22,7 +22,7 @@ from tests.security.smuggling import request
 from tests.security.test_fair_places import answered
 from tests.security.tls import listener_files
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.slow]
 
 FLOODER, OTHER = "127.0.0.2", "127.0.0.3"
 CONNECTIONS = 400

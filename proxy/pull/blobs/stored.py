@@ -11,7 +11,7 @@ from proxy.oci.reference import Digest
 from proxy.pull.blobs.download import check
 from proxy.pull.blobs.live import ContentWrong, Progress
 from proxy.store.blobs import BlobStore, Content, StoreError
-from proxy.store.disk import SMALL_CONTENT
+from proxy.store.small import SMALL_CONTENT
 from proxy.transport.singleflight import Background
 
 REMEMBERED = 200_000

@@ -117,9 +117,9 @@ class ManifestFetcher:
 
     async def _read(self, response: UpstreamResponse, reference: Tag | Digest) -> Fetched:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""
-        content = await response.read(MANIFEST_LIMIT, "manifest")
         expected = _expected(response, reference)
-        digest, parsed = await examine(content, expected.algorithm if expected else "sha256")
+        async with response.whole(MANIFEST_LIMIT, "manifest") as content:
+            digest, parsed = await examine(content, expected.algorithm if expected else "sha256")
         if expected is not None and digest != expected:
             host = response.target.endpoint.origin.authority
             raise Wrong(f"{host} sent a manifest with digest {digest} for {expected}", UpstreamDigestInvalid)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
+from proxy.config.address import Origin
 from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor
 from proxy.oci.reference import Digest
 from proxy.pull.blobs.stored import Stored
@@ -16,9 +17,12 @@ from proxy.store.eviction import Evictor
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
 from proxy.store.tags import Tags
+from proxy.transport.limits import QueueFull, large_place
 
 MEMORY = 16 * 1024 * 1024
 """Bytes of manifests that are kept in memory as well."""
+WRITING_LIMIT = 16 * 1024 * 1024
+"""Bytes of manifests that are being written at one time; what comes while they are is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class ManifestStore:
         self._tags = tags
         self._evictor = evictor
         self._kinds = kinds
+        self._writing = 0
         self._memory: LRUCache[Digest, StoredManifest] = LRUCache(MEMORY, getsizeof=lambda item: len(item.content))
 
     def forget(self) -> None:
@@ -71,15 +76,25 @@ class ManifestStore:
         found, content, parsed = fetched.descriptor, fetched.content, fetched.parsed
         if content is None or parsed is None or parsed.own_type != found.media_type:
             return
-        origins = frozenset({fetched.origin})
+        if self._writing + len(content) > WRITING_LIMIT:
+            raise StoreError("more manifests come than the disk of the cache takes", "timeout")
+        self._writing += len(content)
+        try:
+            await self._write(found.digest, content, frozenset({fetched.origin}))
+        finally:
+            self._writing -= len(content)
+        self._remember(StoredManifest(found, content))
+        await self._tags.link_manifest(key, found.digest, parsed.contents)
+
+    async def _write(self, digest: Digest, content: bytes, origins: frozenset[Origin]) -> None:
         may_store = await self._evictor.make_room(len(content))
-        ingest = await self._store.begin(found.digest, origins) if may_store else None
+        ingest = await self._store.begin(digest, origins) if may_store else None
         if ingest is not None and ingest.size:  # an interrupted writer's: too small to go on with
             await ingest.abort()
             ingest.close()
-            ingest = await self._store.begin(found.digest, origins)
+            ingest = await self._store.begin(digest, origins)
         if ingest is None:
-            await self._provenance.record(found.digest, origins)
+            await self._provenance.record(digest, origins)
         else:
             try:
                 await ingest.write(content)
@@ -89,8 +104,6 @@ class ManifestStore:
                 raise
             finally:
                 ingest.close()
-        self._remember(StoredManifest(found, content))
-        await self._tags.link_manifest(key, found.digest, parsed.contents)
 
     async def _load(self, digest: Digest) -> StoredManifest | None:
         progress = await self._stored.open(digest)
@@ -103,12 +116,15 @@ class ManifestStore:
                 await progress.changed()
             if progress.failure is not None or progress.content is None:
                 return None
-            content = await answered(progress.content.read(0, progress.size))
-            if len(content) != progress.size:
-                raise StoreError(f"the stored file of {digest} is shorter than it was")
+            async with large_place(progress.size):
+                content = await answered(progress.content.read(0, progress.size))
+                if len(content) != progress.size:
+                    raise StoreError(f"the stored file of {digest} is shorter than it was")
+                parsed = await parse(content)
+        except QueueFull as error:
+            raise StoreError(f"{digest} is not read: {error}") from None
         finally:
             progress.release()
-        parsed = await parse(content)
         if parsed.own_type is None:
             return None  # a blob: it is none under /manifests/
         found = StoredManifest(Descriptor(parsed.own_type, digest, len(content)), content)

@@ -12,6 +12,7 @@ from typing import ClassVar
 from aiohttp import web
 
 from proxy.server.listener.connection import NodeConnection, NodeServer
+from proxy.server.listener.limits import UNREAD_LOOK_SECONDS
 from proxy.transport.limits import client_of
 from proxy.transport.singleflight import Background
 
@@ -85,7 +86,7 @@ class _Accepted:
 
     def wait(self) -> None:
         """Wait for a place, and give up in the end."""
-        self._site.waiting.add(self)
+        self._site.wait(self)
         self._timer = self._site.loop.call_later(self._site.bounds.head_timeout, self.give_up)
 
     def refuse(self) -> None:
@@ -134,6 +135,7 @@ class NodeSite(web.BaseSite):
         self.loop = asyncio.get_running_loop()
         self._background = Background()
         self._pause: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
@@ -152,10 +154,24 @@ class NodeSite(web.BaseSite):
             self._pause.cancel()
         self.loop.remove_reader(self._listening)
         self._listening.close()
+        if self._look is not None:
+            self._look.cancel()
         for accepted in tuple(self.waiting):
             accepted.give_up()
         await self._background.close()
         await super().stop()
+
+    def wait(self, accepted: _Accepted) -> None:
+        """Have a connection wait for a place; meanwhile it is looked at what clients read."""
+        self.waiting.add(accepted)
+        if self._look is None:
+            self._cut_unread()
+
+    def _cut_unread(self) -> None:
+        self._look = None
+        self.bounds.connections.cut_unread()
+        if self.waiting:
+            self._look = self.loop.call_later(UNREAD_LOOK_SECONDS, self._cut_unread)
 
     def _resume(self) -> None:
         self._pause = None

@@ -1,13 +1,10 @@
 """Connections of clients, with bounds on what each may cost: time until a request has come, bytes, requests waiting."""
 
 import asyncio
-import contextlib
 import functools
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
@@ -19,34 +16,9 @@ from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client import Counter, Gauge
 
+from proxy.server.listener.buffers import Taken, bound_send_buffer, taken_by
 from proxy.server.listener.framing import FIELD_LIMIT, HEADERS_LIMIT, TARGET_LIMIT, NodeRequest
 from proxy.server.listener.limits import ConnectionLimit, UnansweredBytes
-
-LOCAL_BUFFER = 256 * 1024
-"""Bytes that the system holds for a client on the same machine (Linux doubles it for its own use, and has a limit too).
-
-Left to itself Linux lets 4 MiB wait for each. The processor that sends them is the one that receives them: what fits
-into its caches costs a third less CPU time (1 to 4 clients on a blob of 64 MiB, measured). Many clients on one machine
-pay for it with more wake-ups; across a network the caches decide nothing, and a long way needs large buffers.
-"""
-
-
-def bound_send_buffer(transport: asyncio.BaseTransport) -> None:
-    """Let little wait for a client on this machine; all others keep what the system finds right."""
-    connection: socket.socket | None = transport.get_extra_info("socket")
-    if connection is not None and _is_local(transport.get_extra_info("peername")):
-        with contextlib.suppress(OSError):  # it is gone already
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER)
-
-
-def _is_local(peer: object) -> bool:
-    """Whether it is a loopback address, also one of IPv4 as IPv6 writes it."""
-    if not isinstance(peer, tuple):
-        return False
-    address: IPv4Address | IPv6Address = ip_address(peer[0].partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
 
 KEEP_ALIVE = 75.0
 """Seconds that a connection is kept between two requests."""
@@ -134,7 +106,7 @@ class NodeServer(web.Server):
         request.client = connection.client
         request.is_spoken = is_spoken
         request.has_body = request.body_exists or hdrs.UPGRADE in request.headers
-        connection.begin_answer(payload)
+        connection.begin_answer(request, payload)
         return request
 
     async def _answer(self, request: NodeRequest) -> web.StreamResponse:
@@ -157,6 +129,7 @@ class NodeConnection(RequestHandler):
         "_is_lost",
         "_is_refused",
         "_payload",
+        "_request",
         "_server",
         "client",
         "raw_transport",
@@ -174,6 +147,7 @@ class NodeConnection(RequestHandler):
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
+        self._request: NodeRequest | None = None
         self._is_answering = self._is_counted = self._is_refused = self._is_lost = False
         self._is_inside = True
         self._bounds.connections.enter(self)
@@ -202,15 +176,25 @@ class NodeConnection(RequestHandler):
         """Close at once."""
         if self.raw_transport is not None:
             self._bounds.refused.labels(reason).inc()
+            # First: a `sendfile` that ends after its socket leaves the loop with a dead entry for the descriptor, and
+            # whatever gets the same number next is never read.
+            if self._request is not None and self._task_handler is not None:
+                self._request.cut_for = reason
+                self._task_handler.cancel()
             self.raw_transport.abort()
+
+    def taken(self) -> Taken | None:
+        """What the client has taken so far; None where nothing waits for it."""
+        return taken_by(self.raw_transport, self.transport)
 
     def begin_handshake(self) -> None:
         """Count the memory of TLS until the handshake ends."""
         self._count(HANDSHAKE_COST)
 
-    def begin_answer(self, payload: StreamReader) -> None:
+    def begin_answer(self, request: NodeRequest, payload: StreamReader) -> None:
         """A request has come, its body perhaps not yet."""
         self._is_answering = True
+        self._request = request
         self._payload = payload
         if self._is_inside:
             self._bounds.connections.set_busy(self)
@@ -219,6 +203,7 @@ class NodeConnection(RequestHandler):
     def end_answer(self) -> None:
         """The request is answered."""
         self._is_answering = False
+        self._request = None  # which holds the connection: only the garbage collector would free the two
         if self._is_inside:
             self._bounds.connections.set_idle(self)
         self._settle()

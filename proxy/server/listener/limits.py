@@ -7,34 +7,27 @@ client that has the most loses to those that have less.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from proxy.config.model import Limits
-from proxy.oci.errors import TooManyRequests
+from proxy.server.listener.buffers import Taken
+from proxy.server.listener.held_bodies import BODIES_LIMIT, RETRY_AFTER, HeldBodies, Overloaded
 from proxy.transport.limits import FairQueue
 
-SMALL_BODY = 64 * 1024
-"""Bytes of an answer that are sent in one piece; such answers are bounded by the number of requests."""
-BODIES_LIMIT = 256 * 1024 * 1024
-"""Bytes of larger whole answers that are held for clients which have not taken them yet."""
 UNANSWERED_LIMIT = 32 * 1024 * 1024
 """Bytes of memory for requests that are incomplete, or wait behind others, on all connections together."""
-RETRY_AFTER = 2.0
-"""Seconds after which a client that found no place may try again."""
 WAITING_SHARE = 16
 """One connection may wait for so many that are allowed."""
 IDLE_TRIED = 8
 """Idle connections of one client that are tried for one that can be closed."""
-LOOK_SECONDS = 0.05
+UNREAD_LOOK_SECONDS = 2.0
+"""Between two looks at how much clients read, while a connection waits for a place."""
+LOOKED_AT = 256
+"""Connections of one client at one look."""
+QUIET_LOOK_SECONDS = 0.05
 """How often a stop looks whether it is quiet."""
-
-
-class Overloaded(TooManyRequests):
-    """The limit is our own."""
 
 
 class Connection(Protocol):
@@ -47,6 +40,12 @@ class Connection(Protocol):
 
     def cut(self, reason: str) -> None:
         """Close at once."""
+
+    def taken(self) -> Taken | None:
+        """What the client has taken so far; None where nothing waits for it."""
+
+    def leave(self) -> None:
+        """Give the place back."""
 
 
 class RequestLimit:
@@ -112,7 +111,7 @@ class Activity:
         """Wait until nothing is in flight, and nothing comes for so many seconds: a pull is many requests."""
         asked = time.monotonic()
         while self._in_flight or time.monotonic() - max(self._last, asked) < seconds:  # noqa: ASYNC110 - time has no event
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(QUIET_LOOK_SECONDS)
 
 
 class Admission(Protocol):
@@ -134,12 +133,18 @@ class ConnectionLimit:
     """Bounds connections: beyond it a new one replaces an idle one, of the client that has the most.
 
     While there is none that it can replace, it waits in a queue, where those of clients that have fewer come first.
+    Meanwhile clients that have more lose those on which they read less than `read_rate`, in bytes a second.
     """
 
-    def __init__(self, limit: int, waiting: int) -> None:
+    def __init__(self, limit: int, waiting: int, read_rate: float) -> None:
         self.limit = limit
+        self._least_taken = read_rate * UNREAD_LOOK_SECONDS
+        self._taken: dict[Connection, Taken] = {}
+        """What clients had taken at the last look."""
         self._count = 0
         self._held: dict[str, int] = {}
+        self._busy: dict[str, OrderedDict[Connection, None]] = {}
+        """The connections of each client on which something is being answered."""
         self._idle: dict[str, OrderedDict[Connection, None]] = {}
         """The connections of each client on which nothing is being answered, least recently used first."""
         self._waiting: FairQueue[Admission] = FairQueue(waiting)
@@ -169,6 +174,7 @@ class ConnectionLimit:
         """Take a place; it must be given back."""
         self._count += 1
         self._held[connection.client] = self._held.get(connection.client, 0) + 1
+        self._busy.setdefault(connection.client, OrderedDict())
         self._idle.setdefault(connection.client, OrderedDict())[connection] = None
 
     def leave(self, connection: Connection) -> None:
@@ -177,18 +183,54 @@ class ConnectionLimit:
         self._count -= 1
         self._held[client] -= 1
         self._idle[client].pop(connection, None)
+        self._busy[client].pop(connection, None)
+        self._taken.pop(connection, None)
         if not self._held[client]:
-            del self._held[client], self._idle[client]
+            del self._held[client], self._idle[client], self._busy[client]
         self._serve()
 
     def set_busy(self, connection: Connection) -> None:
         """A request is being answered."""
         self._idle[connection.client].pop(connection, None)
+        self._busy[connection.client][connection] = None
 
     def set_idle(self, connection: Connection) -> None:
         """The request has been answered."""
+        self._busy[connection.client].pop(connection, None)
         self._idle[connection.client][connection] = None
         self._serve()
+
+    def cut_unread(self) -> None:
+        """Cut a connection for each that waits, of the client that has the most, where it has hardly read since before.
+
+        The longer nothing could be sent to it, the sooner. To be called every 2 s while connections wait.
+        """
+        before, self._taken = self._taken, {}
+        most = self._most(self._waiting.next_client(self._held))
+        if most is None:
+            return
+        unread = []
+        for connection in tuple(islice(chain(self._busy[most], self._idle[most]), LOOKED_AT)):
+            taken = connection.taken()
+            if taken is None:
+                if connection in self._busy[most]:
+                    self._busy[most].move_to_end(connection)
+                continue
+            self._taken[connection] = taken
+            if connection in before and taken.total - before[connection].total < self._least_taken:
+                unread.append((taken.quiet, connection))
+        for _, connection in sorted(unread, key=lambda found: -found[0]):
+            if self._most(self._waiting.next_client(self._held)) != most:
+                return
+            connection.leave()
+            connection.cut("unread")
+
+    def _most(self, client: str | None) -> str | None:
+        """The client that has the most, if it still has more than this one when each has lost and got a place."""
+        if client is None:
+            return None
+        most = max(self._held, key=self._held.__getitem__, default=None)
+        return most if most is not None and self._held[most] > self._held.get(client, 0) + 1 else None
 
     def _serve(self) -> None:
         """Open waiting connections, as far as there are places."""
@@ -252,33 +294,6 @@ class UnansweredBytes:
             del self._sums[connection.client]
 
 
-class HeldBodies:
-    """Counts the bytes of larger whole answers until they are sent, those that clients share once."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._clients: dict[int, int] = {}
-        self._bytes = 0
-
-    @contextmanager
-    def holding(self, content: bytes) -> Iterator[None]:
-        """Hold the bytes for one client in the block; raises TooManyRequests."""
-        key, size = id(content), len(content)  # an identity is nobody else's as long as the bytes are held
-        if key not in self._clients:
-            if self._bytes + size > self._limit:
-                reason = "too many clients do not read what they asked for"
-                raise Overloaded(reason, retry_after=RETRY_AFTER)
-            self._bytes += size
-        self._clients[key] = self._clients.get(key, 0) + 1
-        try:
-            yield
-        finally:
-            self._clients[key] -= 1
-            if not self._clients[key]:
-                del self._clients[key]
-                self._bytes -= size
-
-
 @dataclass(frozen=True, slots=True)
 class Gates:
     """The bounds of one process, for all its listeners."""
@@ -296,7 +311,7 @@ class Gates:
         """
         requests = min(limits.requests, connections * 7 // 8)
         return cls(
-            ConnectionLimit(connections, max(connections // WAITING_SHARE, 1)),
+            ConnectionLimit(connections, max(connections // WAITING_SHARE, 1), limits.min_read_rate),
             RequestLimit(requests),
             UnansweredBytes(UNANSWERED_LIMIT),
             HeldBodies(BODIES_LIMIT),

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.server.listener.connection import LOCAL_BUFFER, bound_send_buffer
+from proxy.server.listener.buffers import LOCAL_BUFFER, bound_send_buffer
 
 DOUBLED = 2
 """Linux doubles what it is told, and keeps half for its own use."""

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -6,10 +7,13 @@ from hypothesis import strategies as st
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
-from proxy.server.listener.limits import ConnectionLimit, Gates, HeldBodies, RequestLimit, UnansweredBytes
+from proxy.server.listener.buffers import Taken
+from proxy.server.listener.limits import UNREAD_LOOK_SECONDS, ConnectionLimit, Gates, RequestLimit, UnansweredBytes
 
-FIRST, SECOND = b"a" * 60, b"b" * 60
 CLIENTS = "abcd"
+RATE = 100.0
+LEAST = int(RATE * UNREAD_LOOK_SECONDS)
+CUTS = itertools.count(1)
 
 
 class Visitor:
@@ -19,6 +23,8 @@ class Visitor:
         self.client = client
         self.state = "new"
         self.is_unread = False
+        self.cut_at = 0
+        self.read: Taken | None = None
         self._limit = limit
 
     def come(self) -> str:
@@ -42,6 +48,13 @@ class Visitor:
 
     def cut(self, reason: str) -> None:
         self.state = reason
+        self.cut_at = next(CUTS)
+
+    def taken(self) -> Taken | None:
+        return self.read
+
+    def leave(self) -> None:
+        self.end()
 
     def end(self, state: str = "ended") -> None:
         if self.state in {"open", "busy"}:
@@ -107,7 +120,7 @@ def test_every_client_gets_its_share_of_requests_and_one_that_is_alone_gets_all(
 
 
 def test_an_idle_connection_of_whoever_has_the_most_gives_way() -> None:
-    limit = ConnectionLimit(4, 2)
+    limit = ConnectionLimit(4, 2, RATE)
     first = come(limit, "aaab")
     first[0].begin()
     [other] = come(limit, "c")
@@ -116,7 +129,7 @@ def test_an_idle_connection_of_whoever_has_the_most_gives_way() -> None:
 
 
 def test_who_has_as_many_as_anybody_gives_up_an_idle_one_of_its_own() -> None:
-    limit = ConnectionLimit(4, 2)
+    limit = ConnectionLimit(4, 2, RATE)
     first = come(limit, "aabb")
     come(limit, "a")
     assert states(first) == ["closed", "open", "open", "open"]
@@ -127,7 +140,7 @@ def test_who_has_as_many_as_anybody_gives_up_an_idle_one_of_its_own() -> None:
 
 
 def test_where_all_are_busy_a_few_wait_until_one_is_not_first_who_has_the_fewest() -> None:
-    limit = ConnectionLimit(32, 2)
+    limit = ConnectionLimit(32, 2, RATE)
     first = come(limit, "a" * 32)
     for visitor in first:
         visitor.begin()
@@ -141,7 +154,7 @@ def test_where_all_are_busy_a_few_wait_until_one_is_not_first_who_has_the_fewest
 
 
 def test_what_a_client_has_not_read_is_not_taken_from_it() -> None:
-    limit = ConnectionLimit(2, 2)
+    limit = ConnectionLimit(2, 2, RATE)
     first = come(limit, "aa")
     first[0].is_unread = True
     assert states(come(limit, "b")) == ["open"]
@@ -150,6 +163,80 @@ def test_what_a_client_has_not_read_is_not_taken_from_it() -> None:
     assert other.state == "waits"
     first[0].end()
     assert other.state == "open"
+
+
+def busy(limit: ConnectionLimit, clients: str) -> list[Visitor]:
+    """Connections on which something is being answered."""
+    found = come(limit, clients)
+    for visitor in found:
+        visitor.begin()
+    return found
+
+
+def read(visitors: list[Visitor], *taken: int | None) -> None:
+    """What the clients have read by now."""
+    for visitor, count in zip(visitors, taken, strict=True):
+        visitor.read = None if count is None else Taken(count, 2.0)
+
+
+def test_who_waits_gets_the_place_of_a_connection_that_is_not_read() -> None:
+    limit = ConnectionLimit(3, 2, RATE)
+    first = busy(limit, "aaa")
+    read(first, 1000, 1000, 1000)
+    [other] = come(limit, "b")
+    limit.cut_unread()
+    assert other.state == "waits"  # nobody knows yet
+    read(first, 1000 + LEAST, 1000 + LEAST - 1, 1000)
+    limit.cut_unread()
+    assert states(first) == ["busy", "unread", "busy"]
+    assert other.state == "open"
+    limit.cut_unread()
+    assert first[2].state == "busy"
+
+
+def test_who_waits_for_the_upstream_is_not_taken_for_one_that_does_not_read() -> None:
+    limit = ConnectionLimit(2, 2, RATE)
+    first = busy(limit, "aa")
+    [other] = come(limit, "b")
+    for taken in (None, 1000, None, 1000):
+        read(first, taken, None)
+        limit.cut_unread()
+    assert (states(first), other.state) == (["busy", "busy"], "waits")
+
+
+@pytest.mark.parametrize(("have", "comes"), [("aa", "a"), ("aabb", "a"), ("ab", "c"), ("aabb", "b")])
+def test_who_has_no_more_than_the_one_that_waits_loses_nothing(have: str, comes: str) -> None:
+    limit = ConnectionLimit(len(have), 2, RATE)
+    first = busy(limit, have)
+    [other] = come(limit, comes)
+    for _ in range(3):
+        read(first, *[5] * len(have))
+        limit.cut_unread()
+    assert (states(first), other.state) == (["busy"] * len(have), "waits")
+
+
+def test_one_is_cut_for_each_that_waits_whatever_it_was_doing() -> None:
+    limit = ConnectionLimit(8, 4, RATE)
+    first = busy(limit, "aaaa") + come(limit, "aaaa")
+    for visitor in first:
+        visitor.is_unread = True
+    waiting = come(limit, "bc")
+    for _ in range(2):
+        read(first, *[7] * 8)
+        limit.cut_unread()
+    assert states(waiting) == ["open", "open"]
+    assert states(first).count("unread") == 2
+
+
+def test_the_one_that_has_read_nothing_for_longest_is_the_first() -> None:
+    limit = ConnectionLimit(3, 2, RATE)
+    first = busy(limit, "aaa")
+    come(limit, "b")
+    for _ in range(2):
+        for visitor, quiet in zip(first, (2.0, 9.0, 3.0), strict=True):
+            visitor.read = Taken(5, quiet)
+        limit.cut_unread()
+    assert states(first) == ["busy", "unread", "busy"]
 
 
 STEPS = st.lists(
@@ -163,7 +250,7 @@ STEPS = st.lists(
 
 @given(STEPS, st.integers(1, 20))
 def test_there_are_never_more_and_none_waits_where_there_is_room(steps: list[str | tuple[str, int]], most: int) -> None:
-    limit, visitors = ConnectionLimit(most, 2), list[Visitor]()
+    limit, visitors = ConnectionLimit(most, 2, RATE), list[Visitor]()
     for step in steps:
         if isinstance(step, str):
             visitors += come(limit, step)
@@ -188,7 +275,7 @@ def test_there_are_never_more_and_none_waits_where_there_is_room(steps: list[str
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=60))
 def test_unanswered_bytes_are_bounded_and_cost_whoever_has_sent_the_most(sent: list[tuple[int, int]]) -> None:
     unanswered = UnansweredBytes(100)
-    visitors = [Visitor(ConnectionLimit(16, 2), "aaaaaaabbc"[number]) for number in range(10)]
+    visitors = [Visitor(ConnectionLimit(16, 2, RATE), "aaaaaaabbc"[number]) for number in range(10)]
     held: dict[Visitor, int] = {}
     for number, size in sent:
         visitor = visitors[number]
@@ -196,18 +283,17 @@ def test_unanswered_bytes_are_bounded_and_cost_whoever_has_sent_the_most(sent: l
             continue
         held[visitor] = held.get(visitor, 0) + size
         unanswered.add(visitor, size)
-        while sum(held.values()) > 100:
+        for cut in sorted((one for one in held if one.state == "heads"), key=lambda one: one.cut_at):
             sums = {one.client: sum(held[two] for two in held if two.client == one.client) for one in held}
-            most = {client for client in sums if sums[client] == max(sums.values())}
-            oldest = [next(one for one in held if one.client == client) for client in most]
-            cut = [one for one in oldest if one.state == "heads"]
-            assert cut
-            del held[cut[0]]
-        assert {one.state for one in held} <= {"new"}
+            assert sum(sums.values()) > 100
+            assert sums[cut.client] == max(sums.values())
+            assert cut is next(one for one in held if one.client == cut.client)
+            del held[cut]
+        assert sum(held.values()) <= 100
 
 
 def test_bytes_that_are_answered_count_no_more() -> None:
-    unanswered, limit = UnansweredBytes(100), ConnectionLimit(16, 2)
+    unanswered, limit = UnansweredBytes(100), ConnectionLimit(16, 2, RATE)
     first, second = Visitor(limit, "a"), Visitor(limit, "a")
     unanswered.forget(first)
     unanswered.add(first, 60)
@@ -217,26 +303,6 @@ def test_bytes_that_are_answered_count_no_more() -> None:
     assert second.state == "new"
     unanswered.add(second, 1)
     assert second.state == "heads"
-
-
-def test_bytes_that_clients_share_are_held_once() -> None:
-    bodies = HeldBodies(100)
-    with bodies.holding(FIRST), bodies.holding(FIRST), bodies.holding(FIRST):
-        with pytest.raises(TooManyRequests), bodies.holding(SECOND):
-            pass
-        with bodies.holding(b"c" * 40), pytest.raises(TooManyRequests), bodies.holding(b"d"):
-            pass
-    with bodies.holding(SECOND):
-        pass
-
-
-def test_bytes_are_held_until_the_last_client_has_them() -> None:
-    bodies = HeldBodies(100)
-    with bodies.holding(FIRST):
-        with bodies.holding(FIRST):
-            pass
-        with pytest.raises(TooManyRequests), bodies.holding(SECOND):
-            pass
 
 
 def test_the_configuration_sets_the_limits() -> None:

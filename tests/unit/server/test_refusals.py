@@ -14,7 +14,7 @@ from proxy.oci.errors import (
 )
 from proxy.oci.request import parse_request
 from proxy.server.listener.framing import Malformed
-from proxy.server.listener.limits import Overloaded
+from proxy.server.listener.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import ADVICE, CUT, KEPT, SHOWN_LIMIT, Refusal, Refusals, advice
 from proxy.upstream.errors import CredentialUnreadable, RealmUntrusted, TlsFailed

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import errno
 import os
 import threading
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from proxy.oci.reference import Digest
-from proxy.store import disk as small
+from proxy.store import small
 from proxy.store.blobs import StoreError
-from proxy.store.disk import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
+from proxy.store.disk import LATE_LIMIT, LOOKUPS
 from proxy.store.layout import Layout
+from proxy.store.small import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
+from tests.fakes.client import WITHIN
 from tests.unit.store.support import made
 
 DATA = [f"content {number}".encode() for number in range(AT_ONCE + 3)]
@@ -122,7 +125,7 @@ async def test_a_slow_disk_gets_more_threads_and_not_any_number(
     reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests, disk = [stored(layout, data) for data in DATA[: TURNS_LIMIT + 2]], SlowDisk(monkeypatch)
-    monkeypatch.setattr("proxy.store.disk.SLOW_SECONDS", -1.0)
+    monkeypatch.setattr("proxy.store.small.SLOW_SECONDS", -1.0)
     async with asyncio.TaskGroup() as tasks:
         asked = []
         for number, digest in enumerate(digests):
@@ -166,7 +169,7 @@ async def test_without_a_thread_everybody_is_told_and_later_ones_are_served(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr(asyncio.get_running_loop(), "run_in_executor", refused)
+        patched.setattr(LOOKUPS.executor, "submit", refused)
         found = await asyncio.gather(*(reader.read(digest) for digest in digests * 5), return_exceptions=True)
     assert {getattr(error, "errno", None) for error in found} == {errno.EAGAIN}
     assert await asyncio.gather(*(reader.read(digest) for digest in digests)) == DATA
@@ -179,9 +182,75 @@ async def test_a_disk_that_hangs_is_not_waited_for(
     disk = SlowDisk(monkeypatch)
     monkeypatch.setattr(small, "ANSWER_SECONDS", 0.05)
     for _ in range(TURNS_LIMIT + 2):
-        with pytest.raises(StoreError, match="does not answer"):
+        with pytest.raises(StoreError) as caught:
             await asyncio.wait_for(reader.read(digest), 10)
-    assert reader._waiting == []
+        assert caught.value.reason == "timeout"
+    assert disk.reads == 1  # one thread hangs, however many want the file
     monkeypatch.undo()
     disk.may_go_on.set()
-    assert await reader.read(digest) == b"small"
+    await served(reader, digest, b"small")
+
+
+async def served(reader: SmallReader, digest: Digest, content: bytes) -> None:
+    """Wait until it is, as the disk answers again."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            with contextlib.suppress(StoreError):
+                assert await reader.read(digest) == content
+                return
+            await asyncio.sleep(0)
+
+
+class OneHangs:
+    """A disk on which the files with some contents hang until they may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *contents: bytes) -> None:
+        self.may_go_on = threading.Event()
+        self.hanging = 0
+        self._contents = contents
+        self._pread: Callable[[int, int, int], bytes] = os.pread
+        monkeypatch.setattr(os, "pread", self._read)
+
+    def _read(self, descriptor: int, length: int, offset: int) -> bytes:
+        data = self._pread(descriptor, length, offset)
+        if data in self._contents:
+            self.hanging += 1
+            self.may_go_on.wait(WITHIN)
+        return data
+
+
+@pytest.mark.parametrize("asking", [1, 2, 50])
+async def test_one_file_that_hangs_holds_up_no_other(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch, asking: int
+) -> None:
+    hanging, *others = (stored(layout, data) for data in DATA)
+    disk = OneHangs(monkeypatch, DATA[0])
+    monkeypatch.setattr(small, "ANSWER_SECONDS", 0.2)
+    found = await asyncio.gather(*(reader.read(hanging) for _ in range(asking)), return_exceptions=True)
+    assert {type(error) for error in found} == {StoreError}
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            await reader.read(hanging)
+        assert await asyncio.gather(*map(reader.read, others)) == DATA[1:]
+    assert disk.hanging == 1
+    disk.may_go_on.set()
+    await served(reader, hanging, DATA[0])
+
+
+async def test_where_many_hang_no_other_is_tried(
+    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [stored(layout, data) for data in DATA]
+    disk = OneHangs(monkeypatch, *DATA[1:])
+    monkeypatch.setattr(small, "ANSWER_SECONDS", 0.2)
+    for digest in digests[1 : LATE_LIMIT + 1]:
+        assert await reader.read(digests[0]) == DATA[0]
+        with pytest.raises(StoreError):
+            await reader.read(digest)
+    for digest in digests:
+        with pytest.raises(StoreError):
+            await reader.read(digest)
+    assert disk.hanging == LATE_LIMIT
+    disk.may_go_on.set()
+    for digest, content in zip(digests, DATA, strict=True):
+        await served(reader, digest, content)

@@ -283,3 +283,23 @@ async def test_one_place_is_reclaimed_for_each_request_that_waits() -> None:
     for place in places[1:]:
         place.release()
     assert await is_free(gate, 3)
+
+
+async def test_who_joins_work_that_has_its_place_already_holds_up_nobody() -> None:
+    gate, requesters = HostLimit(2), Requesters("a")
+
+    async def shared() -> HostPlace:
+        requesters.bind()
+        return await gate.acquire(SMALL)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        places = [await gate.acquire(SMALL) for _ in range(2)]
+        admitted = group.create_task(shared())
+        await settle()
+        for place in places:
+            place.release()
+        requesters.include(Requesters("b"))  # before the one that was admitted goes on
+        place = await gate.acquire(SMALL)  # there is another one
+        place.release()
+        (await admitted).release()
+    assert await is_free(gate, 2)
