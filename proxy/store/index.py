@@ -127,12 +127,6 @@ class Index:
         """The digests that were used longest ago, with their sizes; raises StoreError."""
         return await self._run(self._oldest, self._take_touched(), limit)
 
-    async def used(self, digest: Digest) -> float | None:
-        """When a digest was last used, in seconds since the epoch; raises StoreError."""
-        await self._run(self._flush, self._take_touched())
-        rows = await self._run(self._read, "SELECT used FROM objects WHERE digest = ?", (str(digest),))
-        return rows[0][0] if rows else None
-
     async def link(self, repository: str, links: Iterable[Link]) -> None:
         """Note what a repository holds; raises StoreError."""
         await self._answer(self._link, [(repository, str(link.digest), link.kind) for link in links])
@@ -141,10 +135,6 @@ class Index:
         """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
         query = "SELECT 1 FROM links WHERE repository = ? AND digest = ? AND kind = ?"
         return bool(await self._answer(self._read, query, (repository, str(link.digest), link.kind)))
-
-    async def unlink(self, repository: str) -> None:
-        """Forget what a repository holds; raises StoreError."""
-        await self._run(self._change, "DELETE FROM links WHERE repository = ?", (repository,))
 
     async def _run(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
         if self._is_closed:

@@ -15,8 +15,8 @@ from proxy.store.blobs import BlobStore, StoreError
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
-from proxy.store.memory import MemoryStore
 from proxy.store.small import SMALL_CONTENT
+from tests.fakes.memory_store import MemoryStore
 
 DATA = b"some bytes of a layer" * 1000
 DIGEST = Digest.of(DATA)

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from proxy.pull.blobs.live import HELD_BACK, STEP, Abandoned, Progress, sendable
-from proxy.store.memory import MemoryContent
+from tests.fakes.memory_store import MemoryContent
 
 MIB = 1024 * 1024
 

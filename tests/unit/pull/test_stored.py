@@ -7,8 +7,8 @@ import pytest
 
 from proxy.oci.reference import Digest
 from proxy.pull.blobs.stored import Stored, Verified
-from proxy.store.memory import MemoryContent, MemoryStore
 from proxy.transport.singleflight import Background
+from tests.fakes.memory_store import MemoryContent, MemoryStore
 
 CONTENT = b"a small layer"
 DIGEST, OTHER = Digest.of(CONTENT), Digest.of(b"another layer")

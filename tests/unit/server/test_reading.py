@@ -10,7 +10,7 @@ import pytest
 from proxy.server.send import PROBE_STEP, SpanReader
 from proxy.store.blobs import StoreError
 from proxy.store.file_content import FileContent
-from proxy.store.memory import MemoryContent
+from tests.fakes.memory_store import MemoryContent
 
 BYTES = bytes(range(256)) * 64
 OFFSET = 1000

@@ -1,6 +1,8 @@
 """Stores for tests, and other processes that use them."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -35,6 +37,20 @@ def made(folder: Path) -> Layout:
     layout = Layout(folder / "store")
     open_folder(layout)
     return layout
+
+
+async def used(index: Index, layout: Layout, digest: Digest) -> float:
+    """When a digest was last used, in seconds since the epoch, as the index file has it."""
+    await index.oldest(1)  # what is noted in memory is written before it answers
+    with contextlib.closing(sqlite3.connect(layout.index)) as file:
+        [(seconds,)] = file.execute("SELECT used FROM objects WHERE digest = ?", (str(digest),))
+    return float(seconds)
+
+
+def unlink(layout: Layout, repository: str) -> None:
+    """Take out of the index file what a repository holds."""
+    with contextlib.closing(sqlite3.connect(layout.index)) as file, file:
+        file.execute("DELETE FROM links WHERE repository = ?", (repository,))
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from proxy.store.eviction import Bounds, Evictor, Obstacle
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
-from tests.unit.store.support import descriptors, made, opened, put, put_file
+from tests.unit.store.support import descriptors, made, opened, put, put_file, used
 
 KIB = 1024
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - as shutil's
@@ -208,6 +208,4 @@ async def test_a_fresh_object_outlives_the_old_ones(
     digest = await put(store[0], b"new" * 100)
     assert await evictor(10 * KIB, 0).make_room(9 * KIB)
     assert layout.blob(digest).exists()
-    used = await store[1].used(digest)
-    assert used is not None
-    assert used <= time.time()
+    assert await used(store[1], layout, digest) <= time.time()

@@ -19,7 +19,7 @@ from proxy.store.blobs import StoreError
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind
 from proxy.store.tags import TagEntry, Tags
-from tests.unit.store.support import descriptors, made, modes, opened, put_file
+from tests.unit.store.support import descriptors, made, modes, opened, put_file, unlink
 
 KEY = RepositoryKey("icr.io", ("cpopen/app", "local/app"))
 TAG = Tag("1.0")
@@ -195,7 +195,7 @@ async def test_what_was_remembered_can_be_forgotten(layout: Layout, index: Index
     await tags.set(KEY, TAG, ENTRY)
     await tags.link_blob(KEY, LAYER)
     await asyncio.to_thread(tag_file(layout).unlink)
-    await index.unlink(str(KEY))
+    await asyncio.to_thread(unlink, layout, str(KEY))
     assert await tags.find(KEY, TAG) is not None
     assert await tags.is_linked(KEY, LAYER_LINK)
     tags.forget()

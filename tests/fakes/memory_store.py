@@ -1,4 +1,4 @@
-"""A store in memory: for tests, and for what must not touch a disk."""
+"""A store in memory."""
 
 from collections.abc import AsyncIterator
 
