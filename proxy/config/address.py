@@ -140,12 +140,15 @@ def default_scheme(authority: str) -> str:
         return "https"
     if ":" not in authority.rsplit("]", 1)[-1] or origin.port == DEFAULT_PORTS["https"]:
         return "https"
-    if origin.host == "localhost":
-        return "http"
+    return "http" if is_loopback(origin.host) else "https"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine only, whatever DNS says."""
     try:
-        return "http" if ipaddress.ip_address(origin.host).is_loopback else "https"
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return "https"
+        return host == "localhost"
 
 
 def default_endpoint(registry: str) -> EndpointAddress:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from functools import lru_cache
 from pydantic import SecretStr
 
 from proxy.config.address import Origin
-from proxy.config.files import FileState, state_in
+from proxy.config.files import FileState, read_bounded
 from proxy.config.model import Config, Credential
 
 
@@ -104,31 +103,18 @@ class SecretReader:
         return None
 
     def _file(self, setting: str, path: str) -> str:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:
-            raise SecretError(setting, f"{path}: {_reason(error)}") from None
-        try:
-            return self._opened(setting, path, descriptor)
-        except OSError as error:
-            raise SecretError(setting, f"{path}: {_reason(error)}") from None
-        finally:
-            os.close(descriptor)
-
-    def _opened(self, setting: str, path: str, descriptor: int) -> str:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory: name the file in it" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise SecretError(setting, f"{path} is {kind}")
-        stamp = state_in(status)
         with self._lock:
             known = self._files.get(path)
-        if known is not None and known[0] == stamp:
+        try:
+            data, state = read_bounded(path, MAX_SECRET_SIZE, known[0] if known else None)
+        except (OSError, ValueError) as error:
+            raise SecretError(setting, f"{path}: {_reason(error)}") from None
+        if data is None and known is not None:
             return known[1]
-        value = _decode(setting, path, _read(descriptor))
+        value = _decode(setting, path, data or b"")
         with self._lock:
             if len(self._files) < MAX_CACHED or path in self._files:
-                self._files[path] = (stamp, value)
+                self._files[path] = (state, value)
         return value
 
     def _variable(self, setting: str, variable: str) -> str:
@@ -151,13 +137,6 @@ def _variables(credential: Credential) -> tuple[tuple[str, str | None], ...]:
     return ("passwordEnv", credential.password_env), ("identityTokenEnv", credential.identity_token_env)
 
 
-def _read(descriptor: int) -> bytes:
-    data = b""
-    while len(data) <= MAX_SECRET_SIZE and (part := os.read(descriptor, MAX_SECRET_SIZE + 1 - len(data))):
-        data += part
-    return data
-
-
 def _decode(setting: str, path: str, data: bytes) -> str:
     if len(data) > MAX_SECRET_SIZE:
         raise SecretError(setting, f"{path} is larger than {MAX_SECRET_SIZE >> 10} KiB: is it a secret?")
@@ -174,6 +153,8 @@ def _decode(setting: str, path: str, data: bytes) -> str:
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "this is a directory: name the file in it"
     if isinstance(error, PermissionError):
         return "this process may not read the file: check its owner and mode"
     if isinstance(error, OSError) and error.strerror:

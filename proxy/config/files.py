@@ -11,12 +11,37 @@ FileState = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds, and size in bytes."""
 
 
+def read_bounded(
+    path: str | os.PathLike[str], limit: int, known: FileState | None = None, *, follow: bool = True
+) -> tuple[bytes | None, FileState]:
+    """The bytes of a regular file, at most one more than the limit, and its state before they were read. Blocks.
+
+    There are no bytes where its state is the `known` one. Without `follow` a link at the end of the path is an error.
+    Raises OSError, also for what is no regular file: reading a pipe might never end. ValueError for what is no name.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        _require_regular(status)
+        state = state_in(status)
+        if state == known:
+            return None, state
+        data = bytearray()
+        while len(data) <= limit and (part := file.read(limit + 1 - len(data))):
+            data += part
+        return bytes(data), state
+
+
 def require_regular(file: str) -> None:
-    """Raise OSError for what is no regular file, such as a pipe: reading it might never end."""
-    mode = Path(file).stat().st_mode
-    if stat.S_ISDIR(mode):
+    """Raise OSError for what is no regular file, where a library reads it."""
+    _require_regular(Path(file).stat())
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
 
 

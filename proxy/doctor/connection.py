@@ -4,12 +4,11 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from aiohttp.resolver import ThreadedResolver
 from cryptography import x509
 
-from proxy.config.address import Origin
+from proxy.config.address import Origin, is_loopback
 from proxy.doctor.examination import TROUBLE, Examination, Handshake, Response, Stopped, Trouble, explain
 from proxy.doctor.report import Check, Journal
 from proxy.doctor.subject import Pulled
@@ -74,7 +73,7 @@ def check_certificate(exam: Examination) -> None:
 
 def _tell_plain(exam: Examination, origin: Origin) -> None:
     seen = f"{origin} is plain HTTP"
-    if _is_loopback(origin.host):
+    if is_loopback(origin.host):
         exam.journal.skipped(Check.TLS, f"{seen}, on this machine")
     else:
         advice = "use https: everybody on the path can read passwords and change what is pulled"
@@ -99,13 +98,6 @@ def _end(handshake: Handshake) -> datetime | None:
         return x509.load_der_x509_certificate(handshake.certificate).not_valid_after_utc
     except ValueError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 _NO_PING = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})

@@ -1,7 +1,6 @@
 """The conversion of one `registries.yaml`."""
 
-from proxy.config.address import Origin, default_endpoint
-from proxy.config.checks.listeners import is_loopback
+from proxy.config.address import Origin, default_endpoint, is_loopback
 from proxy.config.checks.rules import NOT_IDEMPOTENT
 from proxy.config.checks.validate import UNUSED_HOST, validate_servers
 from proxy.config.errors import ConfigError, Findings, Note, Position, Problem

@@ -1,10 +1,12 @@
 """What stands in one folder of a node's tree: ours, somebody else's, or nothing. Blocking calls."""
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.config.files import read_bounded
 from proxy.nodes.files import is_temporary
 from proxy.nodes.node_config import CA_FILE, HOSTS_FILE, Mark
 
@@ -55,18 +57,13 @@ def look(folder: Path, instance: str) -> Found:
 def read(path: Path) -> str | None:
     """The text of a plain file; None if it is none, is no text, or is too large."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+        data, _ = read_bounded(path, MAX_FILE_SIZE, follow=False)
+    except (FileNotFoundError, IsADirectoryError):
         return None
     except OSError as error:
-        if path.is_symlink():
+        if path.is_symlink() or error.errno == errno.EINVAL:  # a link, a pipe
             return None
-        raise error from None
-    try:
-        is_plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        data = os.read(descriptor, MAX_FILE_SIZE + 1) if is_plain else None
-    finally:
-        os.close(descriptor)
+        raise
     try:
         return None if data is None or len(data) > MAX_FILE_SIZE else data.decode("utf-8")
     except UnicodeDecodeError:

@@ -8,8 +8,7 @@ from typing import Any, Self
 
 import tomli_w
 
-from proxy.config.address import Origin, default_endpoint
-from proxy.config.checks.listeners import is_loopback
+from proxy.config.address import Origin, default_endpoint, is_loopback
 from proxy.config.model import ANY, Config, Registry
 from proxy.version import VERSION
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from proxy.config.address import Origin
+from proxy.config.address import Origin, is_loopback
 
 _EXCEPTION = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
@@ -58,7 +58,7 @@ class ForwardProxies:
     def proxy_for(self, origin: Origin) -> ForwardProxy | None:
         """The proxy of an origin; None to connect directly, as always for loopback."""
         proxy = self.by_scheme.get(origin.scheme)
-        if proxy is None or _is_loopback(origin.host) or any(_excepts(item, origin) for item in self.exceptions):
+        if proxy is None or is_loopback(origin.host) or any(_excepts(item, origin) for item in self.exceptions):
             return None
         return proxy
 
@@ -68,13 +68,6 @@ def _named(name: str, value: str) -> ForwardProxy:
         return ForwardProxy.parse(value)
     except ValueError as error:
         raise ValueError(f"environment variable {name}: {error}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _excepts(item: str, origin: Origin) -> bool:

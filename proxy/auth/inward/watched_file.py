@@ -8,15 +8,13 @@ what was known before. What looks wrong is read a second time a moment later: it
 import asyncio
 import errno
 import logging
-import os
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
-from proxy.config.files import FileState, state_in, state_of
+from proxy.config.files import FileState, read_bounded, state_of
 
 LOOK_SECONDS = 1.0
 """How often the file is looked at, at the most."""
@@ -28,19 +26,21 @@ PROBLEMS_SHOWN = 20
 """Most bad lines of one file that are told of."""
 
 _OF_THE_FILE = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
+    {
+        errno.EACCES,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENXIO,
+        errno.EPERM,
+    }
 )
 """Errors of the system that are about the file, and not about the disk or this process."""
 _logger = logging.getLogger(__name__)
 Content = TypeVar("Content")
-
-
-class FileUnreadable(ValueError):
-    """The file cannot be read; `is_passing` tells that this says nothing of what stands in it."""
-
-    def __init__(self, reason: str, *, is_passing: bool = False) -> None:
-        super().__init__(reason)
-        self.is_passing = is_passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +198,11 @@ def _look(path: Path, kind: FileKind[Content], known: _Look[Content]) -> _Look[C
 
 def _read(path: Path, kind: FileKind[Content]) -> _Look[Content]:
     try:
-        content, state = _bytes(path, kind.limit)
-    except FileUnreadable as error:
-        return _Look(state_of(path), None, str(error), error.is_passing)
+        content, state = read_bounded(path, kind.limit)
+    except OSError as error:
+        reason = f"{path} cannot be read: {error.strerror or type(error).__name__}"
+        return _Look(state_of(path), None, reason, error.errno not in _OF_THE_FILE)
+    content = content or b""
     is_long = len(content) > kind.limit
     if is_long:
         content = content[: content.rfind(b"\n", 0, kind.limit) + 1]
@@ -217,17 +219,3 @@ def _bounded(problems: tuple[str, ...]) -> tuple[str, ...]:
     if len(problems) <= PROBLEMS_SHOWN:
         return problems
     return (*problems[:PROBLEMS_SHOWN], f"and {len(problems) - PROBLEMS_SHOWN} more lines")
-
-
-def _bytes(path: Path, limit: int) -> tuple[bytes, FileState]:
-    """The content, as far as it is read, and the state of the file before that; raises FileUnreadable."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise FileUnreadable(f"{path} is no regular file")
-            return file.read(limit + 1), state_in(status)
-    except OSError as error:
-        reason = f"{path} cannot be read: {error.strerror or type(error).__name__}"
-        raise FileUnreadable(reason, is_passing=error.errno not in _OF_THE_FILE) from None

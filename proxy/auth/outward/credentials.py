@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Protocol, TypeGuard
 from cachetools import TTLCache
 
 from proxy.config.address import Origin
-from proxy.config.files import FileState, state_in
+from proxy.config.files import FileState, read_bounded
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.clock import at_upstream
 from proxy.transport.singleflight import Background, SingleFlight
@@ -184,19 +183,14 @@ class DockerConfigSource:
 
 def _read(path: Path, known: _Contents | None) -> _Contents:
     try:
-        status = os.stat(path)  # noqa: PTH116 - one call gives all
-        if not stat.S_ISREG(status.st_mode):
-            raise CredentialError(f"{path} is no regular file")  # to read a pipe might never end
-        stamp = state_in(status)
-        if known is not None and known.stamp == stamp:
-            return known
-        with path.open("rb") as file:
-            content = file.read(FILE_LIMIT + 1)
+        content, stamp = read_bounded(path, FILE_LIMIT, known.stamp if known else None)
     except OSError as error:
         raise CredentialError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:  # a zero byte in it
         raise CredentialError(f"{str(path)!r} is no file name") from None
-    if len(content) > FILE_LIMIT:
+    if content is None and known is not None:
+        return known
+    if content is None or len(content) > FILE_LIMIT:
         raise CredentialError(f"{path} is larger than {FILE_LIMIT} bytes")
     return _parse(path, content, stamp)
 

@@ -1,7 +1,6 @@
 """What listeners and their clients' authentication have wrong; dangerous combinations are errors, never defaults."""
 
-import ipaddress
-
+from proxy.config.address import is_loopback
 from proxy.config.errors import Findings, KeyPath
 from proxy.config.listener import Clients, Listener
 from proxy.config.model import Config
@@ -27,14 +26,6 @@ def check_listeners(config: Config, findings: Findings) -> None:
         if has_credentials:
             _check_exposure(listener, path, findings)
         _check_plain_text(listener, path, findings)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine only, whatever DNS says."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def split_address(address: str) -> tuple[str, int]:

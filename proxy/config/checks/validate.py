@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from proxy.config.address import EndpointAddress, Origin, default_endpoint
+from proxy.config.address import EndpointAddress, Origin, default_endpoint, is_loopback
 from proxy.config.checks.access import check_access
-from proxy.config.checks.listeners import check_listeners, is_loopback, split_address
+from proxy.config.checks.listeners import check_listeners, split_address
 from proxy.config.checks.rules import check_rules
 from proxy.config.errors import Findings, KeyPath, setting_name
 from proxy.config.model import ANY, Config, Registry, Rewrite

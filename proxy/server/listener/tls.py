@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from proxy.config.errors import KeyPath, SettingError, setting_name
-from proxy.config.files import FileState, require_regular, state_of
+from proxy.config.files import FileState, read_bounded, state_of
 from proxy.config.listener import ClientAuth, Listener, ListenerTls
 from proxy.observe.metrics import TLS_NOT_AFTER
 from proxy.transport.singleflight import Background
@@ -82,12 +81,10 @@ def _judge_authorities(file: str, path: KeyPath) -> None:
 
 def _read(file: str, path: KeyPath) -> bytes:
     try:
-        require_regular(file)
-        with Path(file).open("rb") as opened:
-            data = opened.read(PEM_LIMIT + 1)
+        data, _ = read_bounded(file, PEM_LIMIT)
     except OSError as error:
         raise SettingError(path, f"cannot read {file}: {error.strerror}") from None
-    if len(data) > PEM_LIMIT:
+    if data is None or len(data) > PEM_LIMIT:
         raise SettingError(path, f"{file} is larger than {PEM_LIMIT >> 20} MiB: this is no PEM file")
     return data
 

@@ -174,7 +174,7 @@ async def test_what_is_no_readable_file_is_an_error(tmp_path: Path, monkeypatch:
     origin = Origin.parse("https://r.example")
     for path, told in (
         ("missing", "No such file"),
-        (".", "no regular file"),
+        (".", "Is a directory"),
         ("pipe", "no regular file"),
         ("\0", "name"),
     ):
