@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
@@ -70,7 +71,9 @@ def _health(is_ready: Callable[[], bool]) -> Mapping[str, Page]:
         return web.Response(text="ok\n")
 
     async def ready(_: web.BaseRequest) -> web.Response:
-        return web.Response(text="ready\n") if is_ready() else web.Response(status=503, text="not serving\n")
+        if is_ready():
+            return web.Response(text="ready\n")
+        return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="not serving\n")
 
     return {"/healthz": healthy, "/readyz": ready}
 
@@ -136,16 +139,18 @@ async def _made(request: NodeRequest, page: Page) -> web.Response:
         return _refusal(error)
     if request.method not in _METHODS and page is not _nothing:
         headers = {hdrs.ALLOW: ", ".join(_METHODS)}
-        return web.Response(status=405, text="only GET and HEAD are answered here\n", headers=headers)
+        return web.Response(
+            status=HTTPStatus.METHOD_NOT_ALLOWED, text="only GET and HEAD are answered here\n", headers=headers
+        )
     try:
         return await page(request)
     except Exception:
         _logger.exception("a bug: the page %s", request.path)
-        return web.Response(status=500, text="scope-proxy failed, see its log\n")
+        return web.Response(status=HTTPStatus.INTERNAL_SERVER_ERROR, text="scope-proxy failed, see its log\n")
 
 
 async def _nothing(_: web.BaseRequest) -> web.Response:
-    return web.Response(status=404, text="there is nothing here\n")
+    return web.Response(status=HTTPStatus.NOT_FOUND, text="there is nothing here\n")
 
 
 def _refusal(error: Malformed) -> web.Response:

@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 
 from aiohttp import HttpVersion11, web
 
@@ -111,8 +112,8 @@ class Responder:
             self._note_way(way)
             self._note_first_byte()
         if content is None:
-            return await self._send(200, None, None, headers, length)
-        return await self._held(200, content, headers)
+            return await self._send(HTTPStatus.OK, None, None, headers, length)
+        return await self._held(HTTPStatus.OK, content, headers)
 
     async def error(self, error: RegistryError, request_id: str) -> web.StreamResponse:
         """The error as JSON, in short as the reason phrase. Never 408 or 429; 401 only with a challenge of our own.
@@ -138,11 +139,12 @@ class Responder:
 
     async def stream(self, blob: Blob, headers: Mapping[str, str]) -> web.StreamResponse:
         """A blob, chunk by chunk; what breaks off is cut, so that nobody takes it for complete."""
+        status = HTTPStatus.PARTIAL_CONTENT if blob.span else HTTPStatus.OK
         self._note_way(blob.way)
         if blob.content is not None:
             self._note_first_byte()
-            return await self._held(206 if blob.span else 200, blob.content, headers)
-        response = self._prepared(web.StreamResponse(status=206 if blob.span else 200), headers, blob.length)
+            return await self._held(status, blob.content, headers)
+        response = self._prepared(web.StreamResponse(status=status), headers, blob.length)
         watch = SlowClientWatch(self._request, self._read_rate, blob.reclaim)
         try:
             try:
