@@ -5,6 +5,7 @@ import errno
 import functools
 import os
 import time
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -29,7 +30,7 @@ class SpanReader:
 
     async def read(self, content: Content, offset: int, length: int) -> bytes | bytearray | memoryview:
         """Up to `length` bytes, which nobody changes later; raises StoreError."""
-        return self._at_once(content.fileno(), offset, length) or await content.read(offset, length)
+        return self._at_once(content.descriptor, offset, length) or await content.read(offset, length)
 
     async def fetch(self, descriptor: int, offset: int, length: int) -> bool:
         """Have the system hold what it is to send by itself; False where that cannot be known. Raises StoreError.
@@ -122,7 +123,7 @@ class SpanSender:
         is_plain = transport.get_extra_info("sslcontext") is None
         # Without a length the body goes in chunks, which the kernel cannot frame (`chunked` is not set then).
         is_framed = self._response.content_length is None
-        descriptor = content.fileno()
+        descriptor = content.descriptor
         if descriptor is None or not is_plain or is_framed:
             # asyncio's own fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
             await self._copy(content, offset, length)
@@ -131,7 +132,7 @@ class SpanSender:
             await self._copy(content, offset, length)
             return
         try:
-            sent = await _sendfile(self._open_transport(), content, offset, length)
+            sent = await _sendfile(self._open_transport(), content.descriptor, offset, length)
         except asyncio.SendfileNotAvailableError:
             await self._copy(content, offset, length)
             return
@@ -162,11 +163,21 @@ class SpanSender:
             await asyncio.sleep(0)
 
 
-async def _sendfile(transport: asyncio.Transport, content: Content, offset: int, length: int) -> int:
-    """Send bytes of content that is a file: all that is asked of one is its descriptor."""
-    loop = asyncio.get_running_loop()
+@dataclass(frozen=True, slots=True)
+class _OpenFile:
+    """All that the event loop asks of a file."""
+
+    descriptor: int | None
+
+    def fileno(self) -> int | None:
+        return self.descriptor
+
+
+async def _sendfile(transport: asyncio.Transport, descriptor: int | None, offset: int, length: int) -> int:
+    """Send bytes of an open file."""
+    loop, file = asyncio.get_running_loop(), _OpenFile(descriptor)
     try:
-        return await loop.sendfile(transport, content, offset, length, fallback=False)  # type: ignore[arg-type]
+        return await loop.sendfile(transport, file, offset, length, fallback=False)  # type: ignore[arg-type]
     except OSError as error:
         if error.errno in _DISK:
             raise StoreError(f"cannot read from the cache: {error.strerror}", "eio") from error

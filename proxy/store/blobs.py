@@ -33,11 +33,12 @@ class Content(Protocol):
     def size(self) -> int:
         """Bytes that are there."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """A file descriptor to send from, where there is one; -1 once it is closed."""
+
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
-
-    def fileno(self) -> int | None:
-        """A file descriptor to send from, where there is one."""
 
     def close(self) -> None:
         """Let go of it; reading ends."""

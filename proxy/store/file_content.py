@@ -24,23 +24,20 @@ class FileContent:
     """An open file. Deleting the file changes nothing for who has it open."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
+        """The open file; -1 once it is closed."""
         self.size = os.fstat(descriptor).st_size
         """Bytes that are there."""
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
         with translated("cannot read from the cache"):
-            return await in_thread(functools.partial(os.pread, self._descriptor, length, offset))
-
-    def fileno(self) -> int:
-        """The open file."""
-        return self._descriptor
+            return await in_thread(functools.partial(os.pread, self.descriptor, length, offset))
 
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
             os.close(descriptor)
 
 
@@ -129,21 +126,21 @@ class FileIngest(FileContent):
 
     def _write(self, pieces: Sequence[bytes]) -> None:
         self._refuse_after_end()
-        self.size = write_at(self._descriptor, self.size, pieces)
-        self._writeback.follow(self._descriptor, self.size)
+        self.size = write_at(self.descriptor, self.size, pieces)
+        self._writeback.follow(self.descriptor, self.size)
 
     def _commit(self, origins: Origins | None) -> None:
         self._refuse_after_end()
         part, target = self._place.part, self._place.layout.blob(self._place.digest)
-        if not is_at(self._descriptor, part):
+        if not is_at(self.descriptor, part):
             raise StoreError("cannot commit to the cache: somebody has removed the part file")
-        os.fsync(self._descriptor)
+        os.fsync(self.descriptor)
         make_folder(target.parent)
         part.rename(target)
         sync_folder(target.parent)
         if origins is not None:
             append_delivery(self._place.layout, self._place.digest, origins)
-        self._lease.tell_committed(self._descriptor)
+        self._lease.tell_committed(self.descriptor)
         self._ended = True
         self._release()
 
@@ -174,7 +171,7 @@ class FileArriving(FileContent):
 
     def close(self) -> None:
         """Close the files."""
-        if self._descriptor >= 0:
+        if self.descriptor >= 0:
             self._lease.close()
         super().close()
 
@@ -184,8 +181,8 @@ class FileArriving(FileContent):
             self.origin = _origin(self._lease.origin()) if self.total is not None else None
         # In this order: whoever has committed, or let go, writes no more, so the size that follows is the last one.
         held = self._lease.is_held()
-        committed = self._lease.committed(self._descriptor)
-        self.size = os.fstat(self._descriptor).st_size
+        committed = self._lease.committed(self.descriptor)
+        self.size = os.fstat(self.descriptor).st_size
         if committed:
             return Arrival.COMMITTED
         return Arrival.GROWING if held else Arrival.ABANDONED

@@ -134,7 +134,7 @@ def _leave(ingest: FileIngest | None) -> None:
 
 
 def _unlink(layout: Layout, digest: Digest, content: Content | None) -> bool:
-    descriptor = content.fileno() if content is not None else None
+    descriptor = content.descriptor if content is not None else None
     # It may have been evicted and stored again since it was opened: then what is there now is another file.
     if descriptor is not None and not is_at(descriptor, layout.blob(digest)):
         return False

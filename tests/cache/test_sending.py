@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server.listener import connection as buffers
-from proxy.server.listener.buffers import LOCAL_BUFFER
+from proxy.server.listener import accept as buffers
+from proxy.server.listener.accept import LOCAL_BUFFER
 from proxy.server.send import SpanReader, SpanSender
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of, stored_file
 from tests.fakes.blobs import MIB, Generated

@@ -11,6 +11,9 @@ from proxy.store.small import SMALL_CONTENT
 class MemoryContent:
     """Bytes in memory, growing or whole."""
 
+    descriptor = None
+    """There is no file."""
+
     def __init__(self, data: bytearray) -> None:
         self._data = data
         self._is_closed = False
@@ -25,9 +28,6 @@ class MemoryContent:
         if self._is_closed:
             raise StoreError("the content is closed")
         return bytes(self._data[offset : offset + length])
-
-    def fileno(self) -> None:
-        """There is no file."""
 
     def is_of(self, data: bytearray | None) -> bool:
         """Whether these are its bytes, and not equal ones."""

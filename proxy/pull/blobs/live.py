@@ -12,7 +12,7 @@ from proxy.oci.reference import Digest
 from proxy.routing.table import RepositoryKey, Starter
 from proxy.store.blobs import Content, Origins
 from proxy.transport.limits import Requesters
-from proxy.upstream.body import BodyBroken
+from proxy.upstream.body import BodyBroken, ResumingBody
 
 HELD_BACK = 16 * 1024
 """Bytes at the end of what a client asked for that it gets only once the digest is right."""
@@ -230,3 +230,16 @@ class Blob:
     def length(self) -> int | None:
         """How many bytes are sent."""
         return self.span.length if self.span else self.size
+
+
+class Passing:
+    """The body that a client reads straight from an upstream, once it does."""
+
+    __slots__ = ("body",)
+
+    def __init__(self) -> None:
+        self.body: ResumingBody | None = None
+
+    def reclaim(self) -> bool:
+        """Whether the place that it holds must be released now, as others wait for it."""
+        return self.body is not None and self.body.reclaim()

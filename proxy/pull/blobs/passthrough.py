@@ -16,7 +16,7 @@ from proxy.oci.errors import BlobUnknown, RangeInvalid, RegistryError, UpstreamD
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.download import Hasher
-from proxy.pull.blobs.live import Blob, DigestMismatch
+from proxy.pull.blobs.live import Blob, DigestMismatch, Passing
 from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds, examine, may_begin_manifest
 from proxy.routing.table import Route
@@ -30,19 +30,6 @@ SMALL = MANIFEST_LIMIT
 """Blobs of more bytes are no manifests: they are streamed at once."""
 VERIFIED = 1024 * 1024
 """Blobs up to so many bytes are verified before their first byte; more, up to SMALL, only if they may be manifests."""
-
-
-class Passing:
-    """The body that a client reads straight from an upstream, once it does."""
-
-    __slots__ = ("body",)
-
-    def __init__(self) -> None:
-        self.body: ResumingBody | None = None
-
-    def reclaim(self) -> bool:
-        """Whether the place that it holds must be released now, as others wait for it."""
-        return self.body is not None and self.body.reclaim()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from proxy.pull.blobs.live import (
     ContentSpan,
     ContentWrong,
     DigestMismatch,
+    Passing,
     Piece,
     Progress,
     WriterStalled,
     sendable,
 )
-from proxy.pull.blobs.passthrough import Passing, PassThrough, Rest
+from proxy.pull.blobs.passthrough import PassThrough, Rest
 from proxy.pull.blobs.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError

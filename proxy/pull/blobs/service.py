@@ -7,8 +7,8 @@ from proxy.observe.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
-from proxy.pull.blobs.live import Blob, CacheResult, Piece, Progress
-from proxy.pull.blobs.passthrough import SMALL, Passing
+from proxy.pull.blobs.live import Blob, CacheResult, Passing, Piece, Progress
+from proxy.pull.blobs.passthrough import SMALL
 from proxy.pull.blobs.recovery import Recovery, follow
 from proxy.pull.blobs.sources import BlobParts, BlobSources, OthersTrouble
 from proxy.routing.table import Route

@@ -1,12 +1,14 @@
 """Accepting connections: as many as there may be, fairly shared between addresses, with a reserve of descriptors."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import ClassVar
 
 from aiohttp import web
@@ -51,6 +53,13 @@ class DescriptorReserve:
             pass
 
 
+LOCAL_BUFFER = 256 * 1024
+"""Bytes that the system holds for a client on the same machine (Linux doubles it for its own use, and has a limit too).
+
+Left to itself Linux lets 4 MiB wait for each. The processor that sends them is the one that receives them: what fits
+into its caches costs a third less CPU time (1 to 4 clients on a blob of 64 MiB, measured). Many clients on one machine
+pay for it with more wake-ups; across a network the caches decide nothing, and a long way needs large buffers.
+"""
 AT_ONCE = 128
 """Connections that are accepted before requests have their turn again ..."""
 SHARE_AT_ONCE = 16
@@ -62,6 +71,15 @@ TLS_BUFFER = 16 * 1024
 
 _SPENT = frozenset({errno.EMFILE, errno.ENFILE})
 _logger = logging.getLogger(__name__)
+
+
+def bound_send_buffer(accepted: socket.socket, host: str) -> None:
+    """Let little wait for a client on this machine; all others keep what the system finds right."""
+    address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    if (mapped or address).is_loopback:
+        with contextlib.suppress(OSError):  # it is gone already
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER)
 
 
 class _ListenerTls(SSLProtocol):
@@ -192,6 +210,7 @@ class NodeSite(web.BaseSite):
                 self._rest(OSError(errno.EMFILE, "the last descriptors are kept for the operator's ports"))
                 return
             accepted.settimeout(0)
+            bound_send_buffer(accepted, str(address[0]))
             self.bounds.connections.admit(_Accepted(self, accepted, client_of(str(address[0]))))
 
     def _accepted(self) -> tuple[socket.socket, tuple[object, ...]]:

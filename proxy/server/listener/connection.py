@@ -16,9 +16,9 @@ from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client import Counter, Gauge
 
-from proxy.server.listener.buffers import Taken, bound_send_buffer, taken_by
 from proxy.server.listener.framing import FIELD_LIMIT, HEADERS_LIMIT, TARGET_LIMIT, NodeRequest
 from proxy.server.listener.limits import ConnectionLimit, UnansweredBytes
+from proxy.server.listener.unread import Taken, taken_by
 
 KEEP_ALIVE = 75.0
 """Seconds that a connection is kept between two requests."""
@@ -215,7 +215,6 @@ class NodeConnection(RequestHandler):
         if self.raw_transport is None and isinstance(transport, asyncio.Transport):
             self.raw_transport = transport
         super().connection_made(transport)
-        bound_send_buffer(transport)
         if isinstance(transport, asyncio.WriteTransport) and transport.get_extra_info("sslcontext") is not None:
             transport.set_write_buffer_limits(WRITE_BUFFER)
         self._await_head()

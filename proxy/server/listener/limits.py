@@ -12,8 +12,8 @@ from itertools import chain, islice
 from typing import Protocol
 
 from proxy.config.model import Limits
-from proxy.server.listener.buffers import Taken
 from proxy.server.listener.held_bodies import BODIES_LIMIT, RETRY_AFTER, HeldBodies, Overloaded
+from proxy.server.listener.unread import Taken
 from proxy.transport.limits import FairQueue
 
 UNANSWERED_LIMIT = 32 * 1024 * 1024

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
-from proxy.server.listener.buffers import Taken
 from proxy.server.listener.limits import UNREAD_LOOK_SECONDS, ConnectionLimit, Gates, RequestLimit, UnansweredBytes
+from proxy.server.listener.unread import Taken
 
 CLIENTS = "abcd"
 RATE = 100.0

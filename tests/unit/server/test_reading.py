@@ -125,7 +125,7 @@ def reads(patch: pytest.MonkeyPatch, held: int) -> list[tuple[int, int]]:
 
 async def test_what_the_system_holds_is_not_fetched(large: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
     in_threads = reads(monkeypatch, held=large.size)
-    assert await SpanReader().fetch(large.fileno(), 0, large.size)
+    assert await SpanReader().fetch(large.descriptor, 0, large.size)
     assert not in_threads
 
 
@@ -134,14 +134,14 @@ async def test_from_the_first_part_that_is_not_held_on_all_is_fetched(
     large: FileContent, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     in_threads = reads(monkeypatch, held)
-    assert await SpanReader().fetch(large.fileno(), 0, large.size)
+    assert await SpanReader().fetch(large.descriptor, 0, large.size)
     assert in_threads[0][0] <= -(-held // PROBE_STEP) * PROBE_STEP
     assert sum(length for _, length in in_threads) == large.size - in_threads[0][0]
 
 
 async def test_only_what_is_to_be_sent_is_fetched(large: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
     in_threads = reads(monkeypatch, held=0)
-    await SpanReader().fetch(large.fileno(), 100, 300)
+    await SpanReader().fetch(large.descriptor, 100, 300)
     assert in_threads == [(100, 300)]
 
 
@@ -150,7 +150,7 @@ async def test_where_there_is_no_telling_nothing_counts_as_held(
 ) -> None:
     reader, asked = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
     for _ in range(2):
-        assert not await reader.fetch(large.fileno(), 0, large.size)
+        assert not await reader.fetch(large.descriptor, 0, large.size)
     assert len(asked) == 1
 
 
@@ -160,7 +160,7 @@ async def test_a_disk_that_breaks_while_it_is_fetched_is_told(
     reads(monkeypatch, held=0)
     refuse(monkeypatch, "sendfile", errno.EIO)
     with pytest.raises(StoreError) as caught:
-        await SpanReader().fetch(large.fileno(), 0, large.size)
+        await SpanReader().fetch(large.descriptor, 0, large.size)
     assert caught.value.reason == "eio"
 
 
@@ -168,8 +168,8 @@ async def test_a_file_that_has_been_cut_is_fetched_as_far_as_it_goes(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_threads = reads(monkeypatch, held=0)
-    os.truncate(f"/proc/self/fd/{large.fileno()}", PROBE_STEP)
-    await SpanReader().fetch(large.fileno(), 0, large.size)
+    os.truncate(f"/proc/self/fd/{large.descriptor}", PROBE_STEP)
+    await SpanReader().fetch(large.descriptor, 0, large.size)
     assert sum(length for _, length in in_threads) == PROBE_STEP
     assert in_threads[-1] == (PROBE_STEP, 0)
 
@@ -179,6 +179,6 @@ async def test_without_a_descriptor_to_spare_nothing_is_fetched(
 ) -> None:
     in_threads = reads(monkeypatch, held=0)
     asked = refuse(monkeypatch, "open", errno.EMFILE)
-    assert not await SpanReader().fetch(large.fileno(), 0, large.size)
+    assert not await SpanReader().fetch(large.descriptor, 0, large.size)
     assert asked == [errno.EMFILE]
     assert not in_threads

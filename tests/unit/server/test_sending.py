@@ -70,7 +70,7 @@ async def test_a_client_that_takes_all_at_once_lets_others_have_their_turns(cont
         waiting = tasks.create_task(others())
         await sender(response, stall=60).send(ContentSpan(content, 0, SIZE))
         waiting.cancel()
-    assert response.taken == os.pread(content.fileno(), SIZE, 0)
+    assert response.taken == os.pread(content.descriptor, SIZE, 0)
     assert turns >= SIZE // TURN - 1
 
 
@@ -78,10 +78,10 @@ async def test_a_client_that_takes_no_more_is_given_up(content: FileContent) -> 
     response = Taking(pieces=3)
     with pytest.raises(TimeoutError):
         await sender(response).send(ContentSpan(content, 100, SIZE - 100))
-    assert response.taken == os.pread(content.fileno(), SIZE, 100)[: len(response.taken)]
+    assert response.taken == os.pread(content.descriptor, SIZE, 100)[: len(response.taken)]
 
 
 async def test_content_that_is_shorter_than_it_was_is_no_end(content: FileContent) -> None:
-    os.truncate(f"/proc/self/fd/{content.fileno()}", SIZE // 2)
+    os.truncate(f"/proc/self/fd/{content.descriptor}", SIZE // 2)
     with pytest.raises(StoreError, match="shorter"):
         await sender(Taking(pieces=SIZE), stall=60).send(ContentSpan(content, 0, SIZE))

@@ -238,7 +238,7 @@ async def test_a_cancelled_write_never_reaches_another_file(
 
     ingest = await store.begin(DIGEST)
     assert ingest is not None
-    number = ingest.fileno()
+    number = ingest.descriptor
     monkeypatch.setattr(os, "pwritev", slow)
 
     async def write() -> None:
@@ -253,7 +253,7 @@ async def test_a_cancelled_write_never_reaches_another_file(
         for _ in range(2):  # a second time as well
             task.cancel()
             await asyncio.wait([task], timeout=0.01)
-            assert ingest.fileno() == number
+            assert ingest.descriptor == number
         may_go_on.set()
     assert task.cancelled()
     assert layout.part(DIGEST).read_bytes() == DATA  # all was written before the descriptor was free for others
