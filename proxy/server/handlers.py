@@ -139,9 +139,10 @@ class Handler:
         # skopeo sends one Accept line for each type: all of them count.
         accept = ", ".join(request.headers.getall("Accept", [])) or None
         fetch = self._pulls.manifests.head if asked.head else self._pulls.manifests.get
+        namespace = _namespace(asked, route)
         manifest = await fetch(route, asked.reference, accept)
         found = manifest.descriptor
-        headers = {**_namespace(asked, route), **manifest_headers(manifest)}
+        headers = {**namespace, **manifest_headers(manifest)}
         return await responder.whole(
             None if asked.head else manifest.content, headers, length=found.size, way=manifest.way
         )

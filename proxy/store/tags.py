@@ -37,6 +37,15 @@ class TagEntry:
     refused: bool = False
     """Whether the upstream has refused the proxy's own credentials since: then it is not served stale."""
 
+    @property
+    def age(self) -> float:
+        """Seconds since the upstream last said where the tag points to."""
+        return max(time.time() - self.confirmed, 0.0)
+
+    def is_young(self, limit: float) -> bool:
+        """Whether it holds without a question; one confirmed in the future shows a clock that was put back."""
+        return 0 <= time.time() - self.confirmed < limit
+
 
 class Tags:
     """Tags and links of all repositories."""

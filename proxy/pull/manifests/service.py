@@ -85,9 +85,13 @@ class Manifests:
         key, age, digest = route.key, None, reference
         if isinstance(digest, Tag):
             known = self._parts.tags.remembered(key, digest)
-            if known is None or not self._is_young(known) or not accepts(accept, known.descriptor.media_type):
+            if (
+                known is None
+                or not known.is_young(self._parts.cache.tag_age)
+                or not accepts(accept, known.descriptor.media_type)
+            ):
                 return None
-            age = _age(known)
+            age = known.age
             if head:
                 return Manifest(known.descriptor, None, CacheResult.HIT, age)
             digest = known.descriptor.digest
@@ -118,7 +122,7 @@ class Manifests:
             # A narrow client does not decide what others get, and gets what it can read.
             deadline = Deadline.after(self._parts.timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=head)
-        age = _age(entry) if way in (CacheResult.HIT, CacheResult.STALE) else None
+        age = entry.age if way in (CacheResult.HIT, CacheResult.STALE) else None
         if head:
             return Manifest(found, None, way, age)
         try:
@@ -153,9 +157,9 @@ class Manifests:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
         key = route.key
         known = self._parts.tags.remembered(key, tag)
-        if known is None or not self._is_young(known):  # another worker may have learned more since
+        if known is None or not known.is_young(self._parts.cache.tag_age):  # another worker may have learned more since
             known = await self._parts.tags.find(key, tag, anew=True)
-        if known is not None and self._is_young(known):
+        if known is not None and known.is_young(self._parts.cache.tag_age):
             return known, CacheResult.HIT
         flight = (route.starter, tag)
         self._refuse_negative(*flight)
@@ -251,10 +255,6 @@ class Manifests:
         fetched = await fetch(route, reference, accept, Budget(deadline))
         return Manifest(fetched.descriptor, fetched.content)
 
-    def _is_young(self, entry: TagEntry) -> bool:
-        """Whether it holds without a question; one confirmed in the future shows a clock that was put back."""
-        return 0 <= time.time() - entry.confirmed < self._parts.cache.tag_age
-
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._parts.cache.fetch_timeout), self._parts.timeouts.manifest)
 
@@ -262,8 +262,3 @@ class Manifests:
         error = self._negatives.get((starter, reference))
         if error is not None:
             raise error.again()
-
-
-def _age(entry: TagEntry) -> float:
-    """Seconds since the upstream last said where the tag points to."""
-    return max(time.time() - entry.confirmed, 0.0)

@@ -16,7 +16,6 @@ from aiohttp import web
 from proxy.server.listener.connection import NodeConnection, NodeServer
 from proxy.server.listener.limits import UNREAD_LOOK_SECONDS
 from proxy.transport.limits import client_of
-from proxy.transport.singleflight import Background
 
 SIZE = 16
 """Descriptors in reserve."""
@@ -151,7 +150,7 @@ class NodeSite(web.BaseSite):
         self._at_once = min(max(self.bounds.connections.limit // SHARE_AT_ONCE, 1), AT_ONCE)
         self._tls = tls
         self.loop = asyncio.get_running_loop()
-        self._background = Background()
+        self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
 
@@ -176,7 +175,9 @@ class NodeSite(web.BaseSite):
             self._look.cancel()
         for accepted in tuple(self.waiting):
             accepted.give_up()
-        await self._background.close()
+        for opening in tuple(self._opening):
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
         await super().stop()
 
     def wait(self, accepted: _Accepted) -> None:
@@ -232,7 +233,9 @@ class NodeSite(web.BaseSite):
 
     def open(self, accepted: socket.socket, client: str) -> None:
         """Serve a connection that has a place."""
-        self._background.start(self._open(accepted, self._node_server.connection(client)))
+        opening = self.loop.create_task(self._open(accepted, self._node_server.connection(client)))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
 
     async def _open(self, accepted: socket.socket, connection: NodeConnection) -> None:
         try:

@@ -158,8 +158,8 @@ class NodeConnection(RequestHandler):
         """Give the place back, once."""
         if self._is_inside:
             self._is_inside = False
-            self._bounds.connections.leave(self)
             self._forget()
+            self._bounds.connections.leave(self)
             if self._bounds.open is not None:
                 self._bounds.open.dec()
 
@@ -223,9 +223,11 @@ class NodeConnection(RequestHandler):
         """End everything that belongs to the connection."""
         self._is_lost = True
         self._end_of_head()
-        self.leave()
-        super().connection_lost(exc)
-        self._messages.clear()  # nobody answers them
+        try:
+            super().connection_lost(exc)
+            self._messages.clear()  # nobody answers them
+        finally:
+            self.leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a head that does not end in time, or at all, ends the connection."""
