@@ -37,26 +37,22 @@ class Prefetcher:
         """Pull an image, of an index the given platforms (none given: all); raises RegistryError and BodyBroken."""
         route = self._routes.resolve(image.repository, namespace=image.registry)
         top = await self._manifests.get(route, image.reference, None)
-        pieces: dict[Digest, int] = {}
+        wanted: dict[Digest, int] = {}
         async for manifest in self._images(route, top, platforms):
             contents = parse_manifest(manifest.content or b"").contents
             if contents.problem:
                 raise UpstreamInvalid(f"the blobs of {manifest.descriptor.digest} are not known: {contents.problem}")
             # What a manifest says is stored elsewhere is never requested (CVE-2020-15157).
-            pieces |= {blob.digest: blob.size for blob in contents.blobs}
-        done, fetched, total = 0, 0, sum(pieces.values())
+            wanted |= {blob.digest: blob.size for blob in contents.blobs}
+        done, fetched, total = 0, 0, sum(wanted.values())
         yield Progressed(done, total, fetched)
-        for digest in pieces:
-            blob = await self._blobs.get(route, digest, None)
-            is_new = blob.way is not CacheResult.HIT
-            try:
-                async with aclosing(blob.chunks()) as chunks:
-                    async for piece in chunks:
-                        length = len(piece) if isinstance(piece, bytes) else piece.length
-                        done, fetched = done + length, fetched + length * is_new
-                        yield Progressed(done, total, fetched)
-            finally:
-                blob.close()
+        for digest in wanted:
+            async with await self._blobs.get(route, digest, None) as blob, aclosing(blob.pieces()) as pieces:
+                is_new = blob.way is not CacheResult.HIT
+                async for piece in pieces:
+                    length = len(piece) if isinstance(piece, bytes) else piece.length
+                    done, fetched = done + length, fetched + length * is_new
+                    yield Progressed(done, total, fetched)
 
     async def _images(self, route: Route, top: Manifest, platforms: frozenset[str]) -> AsyncIterator[Manifest]:
         if top.descriptor.media_type not in INDEX_TYPES:

@@ -13,16 +13,16 @@ from proxy.auth.outward.credentials import DockerConfigSource, HelperSource
 from proxy.config.credentials import SecretReader
 from proxy.config.load import Loaded
 from proxy.config.model import Config
-from proxy.pull.blobs.downloads import Downloads, DownloadSettings
+from proxy.pull.blobs.downloads import Downloads
 from proxy.pull.blobs.passthrough import PassThrough
 from proxy.pull.blobs.service import Blobs
-from proxy.pull.blobs.sources import BlobParts
+from proxy.pull.blobs.sources import BlobSources
 from proxy.pull.blobs.stored import Stored, Verified
 from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds
 from proxy.pull.listing import Listings
 from proxy.pull.manifests.fetch import ManifestFetcher
-from proxy.pull.manifests.service import ManifestParts, Manifests
+from proxy.pull.manifests.service import Manifests
 from proxy.pull.manifests.store import ManifestStore
 from proxy.pull.rights import Rights
 from proxy.pull.uncached import UncachedBlobs, UncachedManifests
@@ -103,17 +103,41 @@ def _sources(
     passthrough = PassThrough(client, kinds, suspects, config.timeouts)
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
-    bounds = DownloadSettings(config.cache, config.timeouts, store.evictor)
-    provenance = store.blobs.provenance
-    downloads = Downloads(client, store.blobs, verified, background, provenance=provenance, settings=bounds)
-    stored = Stored(store.blobs, verified, background, config.cache.verify)
-    kept = ManifestStore(store.blobs, stored, store.tags, store.evictor, provenance=provenance, kinds=kinds)
-    watchers.start(watch_store(store, kept))
-    manifests = ManifestParts(fetcher, kept, store.tags, background, config.cache, config.timeouts)
-    blobs = BlobParts(
-        client, stored, downloads, store.tags, provenance, kinds, passthrough, suspects, config.cache, config.timeouts
+    provenance, tags = store.blobs.provenance, store.tags
+    downloads = Downloads(
+        client,
+        store.blobs,
+        verified,
+        background,
+        provenance=provenance,
+        evictor=store.evictor,
+        cache=config.cache,
+        timeouts=config.timeouts,
     )
-    return Manifests(manifests), Blobs(blobs)
+    stored = Stored(store.blobs, verified, background, config.cache.verify)
+    kept = ManifestStore(store.blobs, stored, tags, store.evictor, provenance=provenance, kinds=kinds)
+    watchers.start(watch_store(store, kept))
+    manifests = Manifests(
+        fetcher=fetcher,
+        store=kept,
+        tags=tags,
+        background=background,
+        cache=config.cache,
+        timeouts=config.timeouts,
+    )
+    sources = BlobSources(
+        client=client, stored=stored, downloads=downloads, tags=tags, provenance=provenance, kinds=kinds
+    )
+    blobs = Blobs(
+        sources=sources,
+        stored=stored,
+        passthrough=passthrough,
+        kinds=kinds,
+        suspects=suspects,
+        cache=config.cache,
+        timeouts=config.timeouts,
+    )
+    return manifests, blobs
 
 
 def _credentials(config: Config, background: Background, environment: Mapping[str, str]) -> CredentialChain:

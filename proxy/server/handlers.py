@@ -157,8 +157,8 @@ class Handler:
         wanted = ByteRange.parse(request.headers.get("Range"))
         if request.headers.get("If-Range") not in (None, f'"{digest.text}"'):
             wanted = None  # the client has a part of something else
-        blob = await self._pulls.blobs.get(route, digest, wanted)
-        return await responder.stream(blob, {**blob_headers(digest.text, blob), **namespace})
+        async with await self._pulls.blobs.get(route, digest, wanted) as blob:
+            return await responder.stream(blob, {**blob_headers(digest.text, blob), **namespace})
 
     async def _listing(
         self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route

@@ -151,7 +151,6 @@ class Responder:
                 await self._send_blob(response, blob, watch)
             finally:
                 watch.end()
-                blob.close()
         except StoreError as error:
             blob.distrust()
             self._cut("store", str(error))
@@ -172,7 +171,7 @@ class Responder:
             reset_on_close(self._request.transport)
         await response.prepare(self._request)
         sender = SpanSender(self._request, response, self._client_stall)
-        async with aclosing(blob.chunks()) as chunks:
+        async with aclosing(blob.pieces()) as chunks:
             async for piece in chunks:
                 self._note_first_byte()
                 if isinstance(piece, ContentSpan):

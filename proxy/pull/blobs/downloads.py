@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from cachetools import TTLCache
@@ -48,15 +47,6 @@ _Answer = tuple[ResumingBody, int | None, Target]
 """The body to come, the size of the whole as far as it is told, and who sends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class DownloadSettings:
-    """What bounds downloads."""
-
-    cache: Cache
-    timeouts: Timeouts
-    evictor: Evictor
-
-
 class Downloads:
     """Starts downloads and lets others join them."""
 
@@ -68,14 +58,18 @@ class Downloads:
         background: Background,
         *,
         provenance: Provenance,
-        settings: DownloadSettings,
+        evictor: Evictor,
+        cache: Cache,
+        timeouts: Timeouts,
     ) -> None:
         self._client = client
         self._store = store
         self._provenance = provenance
         self._verified = verified
         self._background = background
-        self._settings = settings
+        self._evictor = evictor
+        self._cache = cache
+        self._timeouts = timeouts
         self._active: dict[tuple[Digest, Origins | None], Progress] = {}
         self._wrong: TTLCache[tuple[Digest, Origin], bool] = TTLCache(WRONG_LIMIT, WRONG_SECONDS)
         self._stalled: TTLCache[tuple[Digest, Origins | None], bool] = TTLCache(WRONG_LIMIT, STALLED_SECONDS)
@@ -105,7 +99,7 @@ class Downloads:
         others = progress.origins - route.origins
         if not others or progress.verified:
             return False
-        is_slow = progress.is_slower(self._settings.cache.min_join_rate)
+        is_slow = progress.is_slower(self._cache.min_join_rate)
         return is_slow or any((digest, origin) in self._wrong for origin in others)
 
     def _domain(self, route: Route, digest: Digest, *, is_own: bool) -> Origins | None:
@@ -148,7 +142,7 @@ class Downloads:
 
     async def _while_wanted(self, progress: Progress, route: Route, digest: Digest, domain: Origins | None) -> None:
         """Obtain it; where abandoned downloads are not to be finished, as long as somebody reads it."""
-        if self._settings.cache.finish_abandoned:
+        if self._cache.finish_abandoned:
             await self._obtain(progress, route, digest, domain)
             return
 
@@ -206,10 +200,10 @@ class Downloads:
                 arriving.close()
 
     async def _see(self, progress: Progress, arriving: Arriving) -> None:
-        size, patience = arriving.size, Deadline.after(self._settings.timeouts.stall)
+        size, patience = arriving.size, Deadline.after(self._timeouts.stall)
         while (state := await arriving.poll()) is Arrival.GROWING:
             if arriving.size > size:
-                size, patience = arriving.size, Deadline.after(self._settings.timeouts.stall)
+                size, patience = arriving.size, Deadline.after(self._timeouts.stall)
             elif not patience.remaining:
                 raise WriterStalled("the other process that downloads it does nothing")
             if arriving.total is not None and not progress.started.is_set():
@@ -254,7 +248,7 @@ class Downloads:
 
     async def _make_room(self) -> None:
         """Evict what has to go for the downloads in flight; raises StoreError where they do not fit."""
-        if not await self._settings.evictor.make_room():
+        if not await self._evictor.make_room():
             raise StoreError("there is no room for it within maxSize and reserveFree", "enospc")
 
     async def _within_bounds(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -272,11 +266,11 @@ class Downloads:
         """The answer of whichever endpoint has it; raises RegistryError and Abandoned."""
         wanted = ByteRange(offset) if offset else None
         ask = Ask(Operation.BLOB, f"blobs/{digest.text}", "GET", "*/*", wanted)
-        deadline = Deadline.after(self._settings.cache.fetch_timeout)
+        deadline = Deadline.after(self._cache.fetch_timeout)
         for target in route.targets:
             if (digest, target.endpoint.origin) in self._wrong:
                 route = others_first(route, target)
-        patience = self._settings.timeouts.blob
+        patience = self._timeouts.blob
         try:
             return await self._client.fetch(
                 route, ask, deadline, lambda response: self._opened(route, ask, offset, response), patience=patience
@@ -295,7 +289,7 @@ class Downloads:
             size, position = span.size, offset
         else:
             refuse_shorter(response, offset)
-        timeouts = self._settings.timeouts
+        timeouts = self._timeouts
         source = BodySource(
             self._client, route, Ask(ask.operation, ask.suffix, "GET", ask.accept), timeouts.stall, timeouts.blob
         )

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
-from proxy.oci.byterange import Span
+from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.reference import Digest
 from proxy.routing.table import RepositoryKey, Starter
 from proxy.store.blobs import Content, Origins
@@ -199,37 +201,75 @@ class DigestMismatch(BodyBroken):
     """The bytes of a blob do not have its digest; its tail has not been sent."""
 
 
-def _nothing() -> None:
-    """There is nothing to let go of."""
+class Blob(ABC):
+    """A blob, or a part of it, ready to be sent: it is let go of at the end of the block that it is used in."""
 
+    __slots__ = ("content", "digest", "size", "span", "way")
 
-def _never() -> bool:
-    """No upstream's place is held for the client."""
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob, or a part of it, ready to be sent; `size` is that of the whole, None where nobody knows it."""
-
-    digest: Digest
-    size: int | None
-    span: Span | None
-    """The part that is sent; None for all."""
-    chunks: Callable[[], AsyncGenerator[Piece, None]]
-    way: CacheResult = CacheResult.BYPASS
-    content: bytes | None = field(default=None, repr=False)
-    """All that is sent, where it is small and in memory: then `chunks` need not be asked."""
-    close: Callable[[], None] = _nothing
-    reclaim: Callable[[], bool] = _never
-    """Whether the upstream's place that is held while the client reads must be released now, as others wait for it."""
-    distrust: Callable[[], None] = _nothing
-    """Tells that the stored bytes could not be sent: they are checked before they are served again."""
+    def __init__(
+        self,
+        digest: Digest,
+        size: int | None,
+        span: Span | None,
+        *,
+        way: CacheResult = CacheResult.BYPASS,
+        content: bytes | None = None,
+    ) -> None:
+        self.digest = digest
+        self.size = size
+        """That of the whole in bytes; None where nobody knows it."""
+        self.span = span
+        """The part that is sent; None for all."""
+        self.way = way
+        self.content = content
+        """All that is sent, where it is small and in memory: then `pieces` need not be used."""
 
     @property
     def length(self) -> int | None:
         """How many bytes are sent."""
         return self.span.length if self.span else self.size
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def pieces(self) -> AsyncGenerator[Piece, None]:
+        """What is sent, to be read once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is behind it."""
+
+    def reclaim(self) -> bool:
+        """Whether the upstream's place that is held while the client reads must be released now, as others wait."""
+        return False
+
+    def distrust(self) -> None:  # noqa: B027 - only what is stored can be distrusted
+        """The bytes could not be sent: what is stored is checked before it is served again."""
+
+
+class MemoryBlob(Blob):
+    """A small blob, or a part of it, that is in memory."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, digest: Digest, whole: bytes, wanted: ByteRange | None, way: CacheResult = CacheResult.BYPASS
+    ) -> None:
+        """Raises RangeInvalid where it does not have the range."""
+        span = None if wanted is None else wanted.resolve(len(whole))
+        part = whole if span is None else whole[span.first : span.last + 1]
+        super().__init__(digest, len(whole), span, way=way, content=part)
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """All of it."""
+        yield self.content or b""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 class Passing:

@@ -16,7 +16,7 @@ from proxy.oci.errors import BlobUnknown, RangeInvalid, RegistryError, UpstreamD
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.download import Hasher
-from proxy.pull.blobs.live import Blob, DigestMismatch, Passing
+from proxy.pull.blobs.live import Blob, DigestMismatch, MemoryBlob, Passing
 from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds, examine, may_begin_manifest
 from proxy.routing.table import Route
@@ -52,6 +52,36 @@ class _Wanted:
 
     def ask(self, method: str = "GET") -> Ask:
         return Ask(Operation.BLOB, f"blobs/{self.digest.text}", method, "*/*", self.range)
+
+
+class PassingBlob(Blob):
+    """A blob, or a part of it, that is read straight from an upstream."""
+
+    __slots__ = ("_body", "_chunks")
+
+    def __init__(
+        self,
+        digest: Digest,
+        size: int | None,
+        span: Span | None,
+        body: ResumingBody,
+        chunks: AsyncGenerator[bytes, None],
+    ) -> None:
+        super().__init__(digest, size, span)
+        self._body = body
+        self._chunks = chunks
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """What the upstream sends."""
+        return self._chunks
+
+    def close(self) -> None:
+        """End the upstream's response."""
+        self._body.close()
+
+    def reclaim(self) -> bool:
+        """Whether its place must be released now."""
+        return self._body.reclaim()
 
 
 class PassThrough:
@@ -135,12 +165,7 @@ class PassThrough:
             raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
         if self._kinds.learn(digest, parsed):
             self._refuse_manifest(wanted)
-        span = wanted.range.resolve(len(content)) if wanted.range else None
-
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            yield content[span.first : span.last + 1] if span else content
-
-        return Blob(digest, len(content), span, chunks)
+        return MemoryBlob(digest, content, wanted.range)
 
     def _start_part(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:
         span = Span.parse(response.headers.get("Content-Range"))
@@ -153,15 +178,9 @@ class PassThrough:
         if wanted.range.resolve(span.size) != span:
             raise Wrong(f"{host} sent another range of {wanted.digest} than was asked for")
         body = ResumingBody(self._source(wanted), response, span.first, span.last)
-        if span.length == span.size:  # `bytes=0-`, as containerd 2.1 always asks: the whole can be verified
-
-            async def verified() -> AsyncGenerator[bytes, None]:
-                async with aclosing(body.chunks()) as chunks, aclosing(self._verified(wanted, chunks)) as checked:
-                    async for chunk in checked:
-                        yield chunk
-
-            return Blob(wanted.digest, span.size, span, verified, close=body.close, reclaim=body.reclaim)
-        return Blob(wanted.digest, span.size, span, body.chunks, close=body.close, reclaim=body.reclaim)
+        # `bytes=0-`, as containerd 2.1 always asks: the whole can be verified
+        chunks = self._verified(wanted, body.chunks()) if span.length == span.size else body.chunks()
+        return PassingBlob(wanted.digest, span.size, span, body, chunks)
 
     def _stream(self, wanted: _Wanted, response: UpstreamResponse, size: int | None, beginning: bytes) -> Blob:
         """A large blob, read from its start: hashed where all of it is sent, else cut to the range."""
@@ -169,14 +188,9 @@ class PassThrough:
         body = ResumingBody(self._source(wanted), response, len(beginning), last)
         span = wanted.range.resolve(size) if wanted.range and size is not None else None
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            whole = _prefixed(beginning, body)
-            part = self._verified(wanted, whole) if span is None else cut(whole, span)
-            async with aclosing(whole), aclosing(part):
-                async for chunk in part:
-                    yield chunk
-
-        return Blob(wanted.digest, size, span, chunks, close=body.close, reclaim=body.reclaim)
+        whole = _prefixed(beginning, body)
+        chunks = self._verified(wanted, whole) if span is None else cut(whole, span)
+        return PassingBlob(wanted.digest, size, span, body, chunks)
 
     async def _verified(
         self, wanted: _Wanted, chunks: AsyncGenerator[bytes, None], hasher: Hasher | None = None
@@ -187,11 +201,12 @@ class PassThrough:
         """
         hasher = hasher or wanted.digest.hasher()
         held = b""
-        async for chunk in chunks:
-            hasher.update(chunk)
-            if held:
-                yield held
-            held = chunk
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                hasher.update(chunk)
+                if held:
+                    yield held
+                held = chunk
         if hasher.hexdigest() != wanted.digest.hex:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
             await self._suspects.add(wanted.route.registry, wanted.digest)
@@ -217,7 +232,7 @@ class PassThrough:
         try:
             chunks = body.chunks()
             checked = chunks if wanted.hasher is None else self._verified(asked, chunks, wanted.hasher)
-            async with aclosing(chunks), aclosing(checked):
+            async with aclosing(checked):
                 async for chunk in checked:
                     yield chunk
         finally:
@@ -252,13 +267,14 @@ async def _prefixed(beginning: bytes, body: ResumingBody) -> AsyncGenerator[byte
 async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator[bytes, None]:
     """The part of a stream that `span` means, for an upstream that takes no ranges; what follows is not read."""
     offset = 0
-    async for chunk in chunks:
-        start, end = max(span.first - offset, 0), span.last + 1 - offset
-        offset += len(chunk)
-        if start < len(chunk):
-            yield chunk[start:end]
-        if offset > span.last:
-            return
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            start, end = max(span.first - offset, 0), span.last + 1 - offset
+            offset += len(chunk)
+            if start < len(chunk):
+                yield chunk[start:end]
+            if offset > span.last:
+                return
 
 
 async def told_size(response: UpstreamResponse) -> int | None:

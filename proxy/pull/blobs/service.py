@@ -1,16 +1,20 @@
 """A blob by digest: stored, joined, or fetched; and passed through where the store cannot help."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
+from proxy.config.model import Cache, Timeouts
 from proxy.observe.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
-from proxy.oci.byterange import ByteRange
+from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
-from proxy.pull.blobs.live import Blob, CacheResult, Passing, Piece, Progress
-from proxy.pull.blobs.passthrough import SMALL
+from proxy.pull.blobs.live import Blob, CacheResult, MemoryBlob, Passing, Piece, Progress
+from proxy.pull.blobs.passthrough import SMALL, PassThrough
 from proxy.pull.blobs.recovery import Recovery, follow
-from proxy.pull.blobs.sources import BlobParts, BlobSources, OthersTrouble
+from proxy.pull.blobs.sources import BlobSources, OthersTrouble
+from proxy.pull.blobs.stored import Stored
+from proxy.pull.blobs.suspects import Suspects
+from proxy.pull.kinds import Kinds
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.transport.clock import Deadline
@@ -25,42 +29,57 @@ _logger = logging.getLogger(__name__)
 class Blobs:
     """Serves blobs."""
 
-    def __init__(self, parts: BlobParts) -> None:
-        self._parts = parts
-        self._sources = BlobSources(parts)
-        self._recovery = Recovery(self._sources.find_own, parts.passthrough, parts.suspects, parts.timeouts)
+    def __init__(
+        self,
+        *,
+        sources: BlobSources,
+        stored: Stored,
+        passthrough: PassThrough,
+        kinds: Kinds,
+        suspects: Suspects,
+        cache: Cache,
+        timeouts: Timeouts,
+    ) -> None:
+        self._sources = sources
+        self._stored = stored
+        self._passthrough = passthrough
+        self._kinds = kinds
+        self._suspects = suspects
+        self._cache = cache
+        self._timeouts = timeouts
+        self._recovery = Recovery(sources.find_own, passthrough, suspects, timeouts)
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
-        deadline = Deadline.after(self._parts.timeouts.blob)
+        deadline = Deadline.after(self._timeouts.blob)
         try:
             blob = await self._get(route, digest, wanted_range, deadline)
         except StoreError as error:
             _logger.warning("%s passes through: %s", digest, error)
-            blob = await self._parts.passthrough.get(route, digest, wanted_range, deadline)
+            blob = await self._passthrough.get(route, digest, wanted_range, deadline)
         _SERVED["blob", blob.way].inc()
         return blob
 
     async def head(self, route: Route, digest: Digest) -> int:
         """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
-        deadline = Deadline.after(self._parts.timeouts.blob)
+        deadline = Deadline.after(self._timeouts.blob)
         try:
             return await self._head(route, digest, deadline)
         except StoreError as error:
             _logger.warning("%s passes through: %s", digest, error)
-            return await self._parts.passthrough.head(route, digest, deadline)
+            return await self._passthrough.head(route, digest, deadline)
 
     async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None, deadline: Deadline) -> Blob:
         self._sources.refuse_manifest(route, digest)
-        await self._parts.suspects.refuse_tail(route.registry, digest, wanted)
+        await self._suspects.refuse_tail(route.registry, digest, wanted)
         content = await self._sources.small(route, digest)
         if content is not None:
-            return _small_blob(digest, content, wanted)
+            return MemoryBlob(digest, content, wanted, CacheResult.HIT)
         try:
             progress, way = await self._sources.get(route, digest, deadline)
         except OthersTrouble as error:
             _logger.warning("%s passes through: %s", digest, error)
-            return await self._parts.passthrough.get(route, digest, wanted, deadline)
+            return await self._passthrough.get(route, digest, wanted, deadline)
         try:
             return await self._blob(route, digest, wanted, (progress, way), deadline)
         except BaseException:
@@ -80,21 +99,14 @@ class Blobs:
         span = wanted.resolve(size) if wanted is not None and size is not None else None
         first, last = (span.first, span.last) if span else (0, None if size is None else size - 1)
         if not progress.verified and first > progress.available + FAR_AHEAD:
-            passed = await self._parts.passthrough.get(route, digest, wanted, deadline)
+            passed = await self._passthrough.get(route, digest, wanted, deadline)
             progress.release()
             return passed
-        hold_all = self._parts.cache.delivery == "verified"
         passing = Passing()
         recover = self._recovery.of(route, digest, passing)
-        return Blob(
-            digest,
-            size,
-            span,
-            lambda: follow(progress, first, last, recover, hold_all=hold_all),
-            way=way,
-            close=_closer(progress, way),
-            reclaim=passing.reclaim,
-            distrust=lambda: self._parts.stored.distrust(digest),
+        pieces = follow(progress, first, last, recover, hold_all=self._cache.delivery == "verified")
+        return FollowedBlob(
+            digest, size, span, way, progress=progress, passing=passing, stored=self._stored, pieces=pieces
         )
 
     async def _head(self, route: Route, digest: Digest, deadline: Deadline) -> int:
@@ -106,7 +118,7 @@ class Blobs:
         if size is not None:
             return size
         size = await self._sources.ask_size(route, digest, deadline)
-        if size is None or (size <= SMALL and self._parts.kinds.known(digest) is None):
+        if size is None or (size <= SMALL and self._kinds.known(digest) is None):
             blob = await self._get(route, digest, None, deadline)
             blob.close()
             size = size if blob.size is None else blob.size
@@ -115,25 +127,45 @@ class Blobs:
         return size
 
 
-def _small_blob(digest: Digest, content: bytes, wanted: ByteRange | None) -> Blob:
-    """A stored blob that is in memory; raises RangeInvalid."""
-    span = None if wanted is None else wanted.resolve(len(content))
-    part = content if span is None else content[span.first : span.last + 1]
+class FollowedBlob(Blob):
+    """A blob that is stored, or read behind its writer; it goes on from elsewhere where that fails."""
 
-    async def chunks() -> AsyncGenerator[Piece, None]:
-        yield part
+    __slots__ = ("_passing", "_pieces", "_progress", "_stored")
 
-    return Blob(digest, len(content), span, chunks, CacheResult.HIT, part)
+    def __init__(
+        self,
+        digest: Digest,
+        size: int | None,
+        span: Span | None,
+        way: CacheResult,
+        *,
+        progress: Progress,
+        passing: Passing,
+        stored: Stored,
+        pieces: AsyncGenerator[Piece, None],
+    ) -> None:
+        super().__init__(digest, size, span, way=way)
+        self._progress = progress
+        self._passing = passing
+        self._stored = stored
+        self._pieces = pieces
+        if way is CacheResult.JOIN:
+            COALESCED_WAITERS.inc()
 
+    def pieces(self) -> AsyncGenerator[Piece, None]:
+        """What is there, as it comes."""
+        return self._pieces
 
-def _closer(progress: Progress, way: CacheResult) -> Callable[[], None]:
-    """Lets go of what a client read, and counts those who wait behind somebody else's download."""
-    if way is not CacheResult.JOIN:
-        return progress.release
-    COALESCED_WAITERS.inc()
+    def close(self) -> None:
+        """Let go of the content."""
+        if self.way is CacheResult.JOIN:
+            COALESCED_WAITERS.dec()
+        self._progress.release()
 
-    def close() -> None:
-        COALESCED_WAITERS.dec()
-        progress.release()
+    def reclaim(self) -> bool:
+        """Whether the rest comes straight from an upstream whose place must be released now."""
+        return self._passing.reclaim()
 
-    return close
+    def distrust(self) -> None:
+        """Have what is stored checked."""
+        self._stored.distrust(self.digest)

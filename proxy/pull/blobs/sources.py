@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from proxy.config.model import Cache, Timeouts
 from proxy.oci.errors import (
     BlobUnknown,
     RegistryError,
@@ -16,10 +14,9 @@ from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.downloads import Downloads
 from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, CacheResult, ContentWrong, Progress, WriterStalled
-from proxy.pull.blobs.passthrough import SMALL, VERIFIED, PassThrough, told_size
+from proxy.pull.blobs.passthrough import SMALL, VERIFIED, told_size
 from proxy.pull.blobs.recovery import ATTEMPTS
 from proxy.pull.blobs.stored import Stored
-from proxy.pull.blobs.suspects import Suspects
 from proxy.pull.kinds import Kinds, may_begin_manifest, parse
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
@@ -40,22 +37,6 @@ FOREIGN_SHARE = 0.5
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class BlobParts:
-    """What serving blobs from the store needs."""
-
-    client: UpstreamClient
-    stored: Stored
-    downloads: Downloads
-    tags: Tags
-    provenance: Provenance
-    kinds: Kinds
-    passthrough: PassThrough
-    suspects: Suspects
-    cache: Cache
-    timeouts: Timeouts
-
-
 class OthersTrouble(Exception):
     """A download of another client, repository or process is of no use: this client has its own upstream."""
 
@@ -67,8 +48,22 @@ class ServedElsewhere(Exception):
 class BlobSources:
     """Finds sources, and makes sure that they may be used."""
 
-    def __init__(self, parts: BlobParts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        *,
+        client: UpstreamClient,
+        stored: Stored,
+        downloads: Downloads,
+        tags: Tags,
+        provenance: Provenance,
+        kinds: Kinds,
+    ) -> None:
+        self._client = client
+        self._stored = stored
+        self._downloads = downloads
+        self._tags = tags
+        self._provenance = provenance
+        self._kinds = kinds
 
     async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, CacheResult]:
         """Where the bytes come from, once that is known to be allowed, to be released by who gets it.
@@ -106,13 +101,11 @@ class BlobSources:
 
         With `is_own` no download of another registry.
         """
-        stored = await self._stored(route, digest)
+        stored = await self._open_stored(route, digest)
         if stored is not None:
             return stored, CacheResult.HIT
-        way = (
-            CacheResult.MISS if self._parts.downloads.active(route, digest, is_own=is_own) is None else CacheResult.JOIN
-        )
-        progress = self._parts.downloads.start(route, digest, is_own=is_own)
+        way = CacheResult.MISS if self._downloads.active(route, digest, is_own=is_own) is None else CacheResult.JOIN
+        progress = self._downloads.start(route, digest, is_own=is_own)
         progress.retain()
         return progress, way
 
@@ -129,17 +122,17 @@ class BlobSources:
 
         Raises StoreError.
         """
-        is_blob = self._parts.kinds.known(digest) is False
-        is_delivered = route.domain is None or self._parts.provenance.knows(digest, route.domain)
-        if is_blob and is_delivered and self._parts.tags.knows_link(route.key, Link(digest, LinkKind.BLOB)):
-            return await self._parts.stored.small(digest)
+        is_blob = self._kinds.known(digest) is False
+        is_delivered = route.domain is None or self._provenance.knows(digest, route.domain)
+        if is_blob and is_delivered and self._tags.knows_link(route.key, Link(digest, LinkKind.BLOB)):
+            return await self._stored.small(digest)
         return None
 
     async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
         """The size of what is stored, or of a download in flight that knows it; raises RegistryError, StoreError."""
-        progress = await self._stored(route, digest)
+        progress = await self._open_stored(route, digest)
         if progress is None:
-            progress = self._parts.downloads.active(route, digest)
+            progress = self._downloads.active(route, digest)
             if progress is None or progress.size is None or progress.failure is not None:
                 return None
             progress.retain()
@@ -150,22 +143,22 @@ class BlobSources:
         finally:
             progress.release()
 
-    async def _stored(self, route: Route, digest: Digest) -> Progress | None:
+    async def _open_stored(self, route: Route, digest: Digest) -> Progress | None:
         """What is stored, where it counts for the route; raises StoreError."""
-        if route.domain is not None and not await self._parts.provenance.covers(digest, route.domain):
+        if route.domain is not None and not await self._provenance.covers(digest, route.domain):
             return None
-        return await self._parts.stored.open(digest)
+        return await self._stored.open(digest)
 
     async def ask_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
         """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
         ask = Ask(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
-        size = await self._parts.client.fetch(route, ask, deadline, told_size)
+        size = await self._client.fetch(route, ask, deadline, told_size)
         await self._link(route, digest)
         return size
 
     def refuse_manifest(self, route: Route, digest: Digest) -> None:
         """Raise BlobUnknown for what is known to be a manifest; clients with rights of their own learn no more."""
-        if self._parts.kinds.known(digest):
+        if self._kinds.known(digest):
             if route.caller.login is not None:
                 host = route.targets[0].endpoint.origin.authority
                 raise BlobUnknown(f"{host} does not have {route.targets[0].repository} blobs/{digest}")
@@ -182,7 +175,7 @@ class BlobSources:
         if progress.failure is not None and not progress.available:
             return False
         await self._confirm(route, digest, progress, deadline)
-        size, is_seen = progress.size, self._parts.kinds.known(digest) is not None
+        size, is_seen = progress.size, self._kinds.known(digest) is not None
         if size is not None and size <= VERIFIED:
             return await self._is_blob(route, digest, progress, deadline)
         if (
@@ -255,7 +248,7 @@ class BlobSources:
         """Wait for the content to change; raises DeadlineExceeded, and ServedElsewhere where `serves_badly` holds."""
         async with deadline.enforced():
             while not is_ready():
-                if self._parts.downloads.serves_badly(progress, route, digest):
+                if self._downloads.serves_badly(progress, route, digest):
                     raise ServedElsewhere("another registry is too slow, or has sent wrong bytes of it")
                 await progress.changed(RATE_SECONDS)
 
@@ -264,13 +257,13 @@ class BlobSources:
         key = route.key
         if progress.confirmed == key:
             await self._link(route, digest)
-        elif not await self._parts.tags.is_linked(key, Link(digest, LinkKind.BLOB)):
+        elif not await self._tags.is_linked(key, Link(digest, LinkKind.BLOB)):
             await self.ask_size(route, digest, deadline)  # which notes it
 
     async def _link(self, route: Route, digest: Digest) -> None:
         """Note that the repository holds the digest; raises StoreError."""
         try:
-            await self._parts.tags.link_blob(route.key, digest)
+            await self._tags.link_blob(route.key, digest)
         except StoreError as error:
             note_unkept(error)
             raise
@@ -291,9 +284,9 @@ class BlobSources:
             return True
         if progress.failure is not None:
             return False
-        if self._parts.kinds.known(digest) is None:
+        if self._kinds.known(digest) is None:
             content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
-            self._parts.kinds.learn(digest, await parse(content))
+            self._kinds.learn(digest, await parse(content))
         self.refuse_manifest(route, digest)
         return True
 

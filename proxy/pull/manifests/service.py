@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cachetools import TTLCache
@@ -41,27 +41,29 @@ _SERVED = Bound(CACHE_REQUESTS)
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestParts:
-    """What serving manifests from the store needs."""
-
-    fetcher: ManifestFetcher
-    store: ManifestStore
-    tags: Tags
-    background: Background
-    cache: Cache
-    timeouts: Timeouts
-
-
 class Manifests:
     """Serves manifests."""
 
-    def __init__(self, parts: ManifestParts) -> None:
-        self._parts = parts
-        self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(parts.background)
-        self._fetches: SingleFlight[tuple[Starter, Digest], Fetched] = SingleFlight(parts.background)
+    def __init__(
+        self,
+        *,
+        fetcher: ManifestFetcher,
+        store: ManifestStore,
+        tags: Tags,
+        background: Background,
+        cache: Cache,
+        timeouts: Timeouts,
+    ) -> None:
+        self._fetcher = fetcher
+        self._store = store
+        self._tags = tags
+        self._background = background
+        self._cache = cache
+        self._timeouts = timeouts
+        self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(background)
+        self._fetches: SingleFlight[tuple[Starter, Digest], Fetched] = SingleFlight(background)
         self._negatives: TTLCache[tuple[Starter, Tag | Digest], RegistryError] = TTLCache(
-            _NEGATIVES_LIMIT, max(parts.cache.negative_age, 0.001)
+            _NEGATIVES_LIMIT, max(cache.negative_age, 0.001)
         )
 
     async def get(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
@@ -84,10 +86,10 @@ class Manifests:
         """What can be told without waiting: a young tag, and a manifest that is in memory."""
         key, age, digest = route.key, None, reference
         if isinstance(digest, Tag):
-            known = self._parts.tags.remembered(key, digest)
+            known = self._tags.remembered(key, digest)
             if (
                 known is None
-                or not known.is_young(self._parts.cache.tag_age)
+                or not known.is_young(self._cache.tag_age)
                 or not accepts(accept, known.descriptor.media_type)
             ):
                 return None
@@ -95,11 +97,11 @@ class Manifests:
             if head:
                 return Manifest(known.descriptor, None, CacheResult.HIT, age)
             digest = known.descriptor.digest
-        stored = self._parts.store.remembered(route, digest)
+        stored = self._store.remembered(route, digest)
         return None if stored is None else Manifest(stored.descriptor, stored.content, CacheResult.HIT, age)
 
     async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
-        deadline = Deadline.after(self._parts.timeouts.manifest)
+        deadline = Deadline.after(self._timeouts.manifest)
         try:
             async with deadline.enforced():
                 return await self._manifest(route, reference, accept, head=head)
@@ -120,7 +122,7 @@ class Manifests:
         found = entry.descriptor
         if not accepts(accept, found.media_type):
             # A narrow client does not decide what others get, and gets what it can read.
-            deadline = Deadline.after(self._parts.timeouts.manifest)
+            deadline = Deadline.after(self._timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=head)
         age = entry.age if way in (CacheResult.HIT, CacheResult.STALE) else None
         if head:
@@ -129,13 +131,13 @@ class Manifests:
             manifest = await self._by_digest(route, found.digest)
         except ManifestUnknown:
             # The tag has just moved, or the upstream tells a digest in its HEAD that it does not serve by.
-            deadline = Deadline.after(self._parts.timeouts.manifest)
+            deadline = Deadline.after(self._timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=False)
         way = way if way is CacheResult.STALE or manifest.way is CacheResult.HIT else manifest.way
         return Manifest(manifest.descriptor, manifest.content, way, age)
 
     async def _by_digest(self, route: Route, digest: Digest) -> Manifest:
-        stored = await self._parts.store.find(route, digest)
+        stored = await self._store.find(route, digest)
         if stored is not None:
             return Manifest(stored.descriptor, stored.content, CacheResult.HIT)
         flight = (route.starter, digest)
@@ -146,7 +148,7 @@ class Manifests:
 
     async def _fetch(self, route: Route, digest: Digest) -> Fetched:
         try:
-            fetched = await self._parts.fetcher.get(route, digest, ACCEPT, self._budget())
+            fetched = await self._fetcher.get(route, digest, ACCEPT, self._budget())
         except _UNKNOWN as error:
             self._negatives[route.starter, digest] = error.again()
             raise
@@ -156,10 +158,10 @@ class Manifests:
     async def _resolve(self, route: Route, tag: Tag) -> tuple[TagEntry, CacheResult]:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
         key = route.key
-        known = self._parts.tags.remembered(key, tag)
-        if known is None or not known.is_young(self._parts.cache.tag_age):  # another worker may have learned more since
-            known = await self._parts.tags.find(key, tag, anew=True)
-        if known is not None and known.is_young(self._parts.cache.tag_age):
+        known = self._tags.remembered(key, tag)
+        if known is None or not known.is_young(self._cache.tag_age):  # another worker may have learned more since
+            known = await self._tags.find(key, tag, anew=True)
+        if known is not None and known.is_young(self._cache.tag_age):
             return known, CacheResult.HIT
         flight = (route.starter, tag)
         self._refuse_negative(*flight)
@@ -170,11 +172,11 @@ class Manifests:
 
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
         """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
-        cache, starter = self._parts.cache, route.starter
+        cache, starter = self._cache, route.starter
         is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
         may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
         try:
-            patience = Deadline.after(cache.stale_after if may_be_stale else self._parts.timeouts.manifest)
+            patience = Deadline.after(cache.stale_after if may_be_stale else self._timeouts.manifest)
             async with patience.enforced():
                 entry = await self._resolves.run((starter, tag), lambda: self._ask(route, tag, known.descriptor))
         except DeadlineExceeded:
@@ -197,9 +199,9 @@ class Manifests:
         """Ask the upstream, by HEAD where that tells enough: registries count GETs."""
         key = route.key
         try:
-            fetched = await self._parts.fetcher.head(route, tag, ACCEPT, self._budget(), known)
+            fetched = await self._fetcher.head(route, tag, ACCEPT, self._budget(), known)
         except _UNKNOWN as error:
-            if known is None or not self._parts.cache.stale_if_denied:
+            if known is None or not self._cache.stale_if_denied:
                 self._negatives[route.starter, tag] = error.again()
                 await self._meanwhile(self._forget(key, tag))
             raise
@@ -212,21 +214,21 @@ class Manifests:
         return entry
 
     async def _keep(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None = None) -> None:
-        await self._meanwhile(self._store(key, fetched, named))
+        await self._meanwhile(self._write(key, fetched, named))
 
     async def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
         """Write to the store; one that hangs is not waited for, and gets what it is to have when it answers."""
-        task = self._parts.background.start(work)
+        task = self._background.start(work)
         _, late = await asyncio.wait([task], timeout=ANSWER_SECONDS)
         if late:
             _logger.warning("the disk of the cache does not answer: nobody waits for what is written")
 
-    async def _store(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None) -> None:
+    async def _write(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None) -> None:
         """Store what was fetched; a store in trouble keeps nobody from pulling."""
         try:
-            await self._parts.store.keep(key, fetched)
+            await self._store.keep(key, fetched)
             if named is not None:
-                await self._parts.tags.set(key, *named)
+                await self._tags.set(key, *named)
         except StoreError as error:
             note_unkept(error)
             _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
@@ -234,16 +236,16 @@ class Manifests:
     async def _note_refusal(self, key: RepositoryKey, tag: Tag) -> None:
         """The proxy's own credentials are refused: what is known of the tag is not served stale until that changes."""
         try:
-            known = await self._parts.tags.find(key, tag)
+            known = await self._tags.find(key, tag)
             if known is not None and not known.refused:
-                await self._parts.tags.set(key, tag, replace(known, refused=True))
+                await self._tags.set(key, tag, replace(known, refused=True))
         except StoreError as error:
             note_unkept(error)
             _logger.warning("tag %s is not marked as refused: %s", tag, error)
 
     async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
         try:
-            await self._parts.tags.remove(key, tag)
+            await self._tags.remove(key, tag)
         except StoreError as error:
             note_unkept(error)
             _logger.warning("tag %s is not removed: %s", tag, error)
@@ -251,12 +253,12 @@ class Manifests:
     async def _pass(
         self, route: Route, reference: Tag | Digest, accept: str | None, deadline: Deadline, *, head: bool
     ) -> Manifest:
-        fetch = self._parts.fetcher.head if head else self._parts.fetcher.get
+        fetch = self._fetcher.head if head else self._fetcher.get
         fetched = await fetch(route, reference, accept, Budget(deadline))
         return Manifest(fetched.descriptor, fetched.content)
 
     def _budget(self) -> Budget:
-        return Budget(Deadline.after(self._parts.cache.fetch_timeout), self._parts.timeouts.manifest)
+        return Budget(Deadline.after(self._cache.fetch_timeout), self._timeouts.manifest)
 
     def _refuse_negative(self, starter: Starter, reference: Tag | Digest) -> None:
         error = self._negatives.get((starter, reference))
