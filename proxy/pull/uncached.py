@@ -8,7 +8,7 @@ from proxy.oci.byterange import ByteRange
 from proxy.oci.reference import Digest, Tag
 from proxy.pull.blobs.live import Blob
 from proxy.pull.blobs.passthrough import PassThrough
-from proxy.pull.manifests.fetch import Budget, Fetched, Manifest, ManifestFetcher
+from proxy.pull.manifests.fetch import Budget, Manifest, ManifestFetcher
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 
@@ -52,7 +52,6 @@ class UncachedBlobs:
         return await self._passthrough.head(route, digest)
 
 
-def _served(reference: Tag | Digest, fetched: Fetched) -> Manifest:
-    manifest = Manifest(fetched.descriptor, fetched.content)
+def _served(reference: Tag | Digest, manifest: Manifest) -> Manifest:
     _SERVED["tag" if isinstance(reference, Tag) else "manifest", manifest.way].inc()
     return manifest

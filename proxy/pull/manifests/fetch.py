@@ -31,15 +31,17 @@ ACCEPTS_REMEMBERED = 128
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest's descriptor, its bytes unless only the descriptor was asked for, and how it was come by.
-
-    `age` is in seconds since the upstream last confirmed the tag; None where it was asked just now, or for a digest.
-    """
+    """A manifest: its descriptor, its bytes unless only the descriptor was asked for, and how it was come by."""
 
     descriptor: Descriptor
     content: bytes | None = field(repr=False)
     way: CacheResult = CacheResult.BYPASS
     age: float | None = None
+    """Seconds since the upstream last confirmed the tag; None where it was asked just now, or for a digest."""
+    origin: Origin | None = None
+    """The endpoint that has told or sent it; None for what is stored."""
+    parsed: ParsedManifest | None = field(default=None, repr=False)
+    """What the bytes are, where they were sent."""
 
 
 @functools.lru_cache(ACCEPTS_REMEMBERED)
@@ -52,18 +54,6 @@ def accepts(accept: str | None, media_type: str) -> bool:
 
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A manifest's descriptor, and its bytes unless only the descriptor was asked for."""
-
-    descriptor: Descriptor
-    content: bytes | None = field(repr=False)
-    origin: Origin
-    """The endpoint that has told or sent it."""
-    parsed: ParsedManifest | None = field(default=None, repr=False)
-    """What the bytes are, where they were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class ManifestFetcher:
 
     async def get(
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
-    ) -> Fetched:
+    ) -> Manifest:
         """The manifest with its bytes; raises RegistryError.
 
         Where it is still the `known` one its bytes may be left out: the upstream is asked for what has changed.
@@ -91,21 +81,21 @@ class ManifestFetcher:
         etag = f'"{known.digest.text}"' if known else None
         ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "GET", accept or ACCEPT, etag=etag)
 
-        async def consume(response: UpstreamResponse) -> Fetched:
+        async def consume(response: UpstreamResponse) -> Manifest:
             if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
                 response.close()
-                return Fetched(known, None, response.target.endpoint.origin)
+                return Manifest(known, None, origin=response.target.endpoint.origin)
             return await self._read(response, reference)
 
         return await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
 
     async def head(
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
-    ) -> Fetched:
+    ) -> Manifest:
         """The manifest's descriptor, by HEAD where the upstream tells all of it; raises RegistryError."""
         ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "HEAD", accept or ACCEPT)
 
-        async def consume(response: UpstreamResponse) -> Fetched | None:
+        async def consume(response: UpstreamResponse) -> Manifest | None:
             if response.method == "GET":
                 return await self._read(response, reference)
             found = _described(response, reference)
@@ -115,7 +105,7 @@ class ManifestFetcher:
         fetched = await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
         return fetched or await self.get(route, reference, accept, budget, known)
 
-    async def _read(self, response: UpstreamResponse, reference: Tag | Digest) -> Fetched:
+    async def _read(self, response: UpstreamResponse, reference: Tag | Digest) -> Manifest:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""
         expected = _expected(response, reference)
         async with response.whole(MANIFEST_LIMIT, "manifest") as content:
@@ -134,7 +124,7 @@ class ManifestFetcher:
             )
         self._kinds.learn_manifest(digest)
         found = Descriptor(media_type, digest, len(content))
-        return Fetched(found, content, response.target.endpoint.origin, parsed)
+        return Manifest(found, content, origin=response.target.endpoint.origin, parsed=parsed)
 
 
 def _expected(response: UpstreamResponse, reference: Tag | Digest) -> Digest | None:
@@ -142,7 +132,7 @@ def _expected(response: UpstreamResponse, reference: Tag | Digest) -> Digest | N
     return reference if isinstance(reference, Digest) else _told_digest(response)
 
 
-def _described(response: UpstreamResponse, reference: Tag | Digest) -> Fetched | None:
+def _described(response: UpstreamResponse, reference: Tag | Digest) -> Manifest | None:
     """The descriptor that a HEAD tells; None where it leaves something out or calls it no manifest."""
     told, size = _told_digest(response), response.content_length
     media_type = media_type_of(response.headers.get("Content-Type"))
@@ -153,7 +143,7 @@ def _described(response: UpstreamResponse, reference: Tag | Digest) -> Fetched |
         raise Wrong(f"{host} tells digest {told} for {reference}", UpstreamDigestInvalid)
     if size > MANIFEST_LIMIT:
         raise Wrong(f"{host} tells a manifest of {size} bytes; at most {MANIFEST_LIMIT} are served")
-    return Fetched(Descriptor(media_type, told, size), None, response.target.endpoint.origin)
+    return Manifest(Descriptor(media_type, told, size), None, origin=response.target.endpoint.origin)
 
 
 def _told_digest(response: UpstreamResponse) -> Digest | None:

@@ -24,7 +24,7 @@ from proxy.oci.errors import (
 )
 from proxy.oci.reference import Digest, Tag
 from proxy.pull.blobs.live import CacheResult
-from proxy.pull.manifests.fetch import Budget, Fetched, Manifest, ManifestFetcher, accepts
+from proxy.pull.manifests.fetch import Budget, Manifest, ManifestFetcher, accepts
 from proxy.pull.manifests.store import ManifestStore
 from proxy.routing.table import RepositoryKey, Route, Starter
 from proxy.store.blobs import StoreError
@@ -61,7 +61,7 @@ class Manifests:
         self._cache = cache
         self._timeouts = timeouts
         self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(background)
-        self._fetches: SingleFlight[tuple[Starter, Digest], Fetched] = SingleFlight(background)
+        self._fetches: SingleFlight[tuple[Starter, Digest], Manifest] = SingleFlight(background)
         self._negatives: TTLCache[tuple[Starter, Tag | Digest], RegistryError] = TTLCache(
             _NEGATIVES_LIMIT, max(cache.negative_age, 0.001)
         )
@@ -98,7 +98,7 @@ class Manifests:
                 return Manifest(known.descriptor, None, CacheResult.HIT, age)
             digest = known.descriptor.digest
         stored = self._store.remembered(route, digest)
-        return None if stored is None else Manifest(stored.descriptor, stored.content, CacheResult.HIT, age)
+        return stored if stored is None or age is None else replace(stored, age=age)
 
     async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
         deadline = Deadline.after(self._timeouts.manifest)
@@ -134,19 +134,19 @@ class Manifests:
             deadline = Deadline.after(self._timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=False)
         way = way if way is CacheResult.STALE or manifest.way is CacheResult.HIT else manifest.way
-        return Manifest(manifest.descriptor, manifest.content, way, age)
+        return replace(manifest, way=way, age=age)
 
     async def _by_digest(self, route: Route, digest: Digest) -> Manifest:
         stored = await self._store.find(route, digest)
         if stored is not None:
-            return Manifest(stored.descriptor, stored.content, CacheResult.HIT)
+            return stored
         flight = (route.starter, digest)
         self._refuse_negative(*flight)
         way = CacheResult.JOIN if self._fetches.is_flying(flight) else CacheResult.MISS
         fetched = await self._fetches.run(flight, lambda: self._fetch(route, digest))
-        return Manifest(fetched.descriptor, fetched.content, way)
+        return replace(fetched, way=way)
 
-    async def _fetch(self, route: Route, digest: Digest) -> Fetched:
+    async def _fetch(self, route: Route, digest: Digest) -> Manifest:
         try:
             fetched = await self._fetcher.get(route, digest, ACCEPT, self._budget())
         except _UNKNOWN as error:
@@ -213,7 +213,7 @@ class Manifests:
         await self._keep(key, fetched, (tag, entry))
         return entry
 
-    async def _keep(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None = None) -> None:
+    async def _keep(self, key: RepositoryKey, fetched: Manifest, named: tuple[Tag, TagEntry] | None = None) -> None:
         await self._meanwhile(self._write(key, fetched, named))
 
     async def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
@@ -223,7 +223,7 @@ class Manifests:
         if late:
             _logger.warning("the disk of the cache does not answer: nobody waits for what is written")
 
-    async def _write(self, key: RepositoryKey, fetched: Fetched, named: tuple[Tag, TagEntry] | None) -> None:
+    async def _write(self, key: RepositoryKey, fetched: Manifest, named: tuple[Tag, TagEntry] | None) -> None:
         """Store what was fetched; a store in trouble keeps nobody from pulling."""
         try:
             await self._store.keep(key, fetched)
@@ -254,8 +254,7 @@ class Manifests:
         self, route: Route, reference: Tag | Digest, accept: str | None, deadline: Deadline, *, head: bool
     ) -> Manifest:
         fetch = self._fetcher.head if head else self._fetcher.get
-        fetched = await fetch(route, reference, accept, Budget(deadline))
-        return Manifest(fetched.descriptor, fetched.content)
+        return await fetch(route, reference, accept, Budget(deadline))
 
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._cache.fetch_timeout), self._timeouts.manifest)

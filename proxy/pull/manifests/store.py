@@ -1,15 +1,14 @@
 """Manifests that are stored: by digest, and only for repositories that are known to hold them."""
 
-from dataclasses import dataclass, field
-
 from cachetools import LRUCache
 
 from proxy.config.address import Origin
 from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor
 from proxy.oci.reference import Digest
+from proxy.pull.blobs.live import CacheResult
 from proxy.pull.blobs.stored import Stored
 from proxy.pull.kinds import Kinds, parse
-from proxy.pull.manifests.fetch import Fetched
+from proxy.pull.manifests.fetch import Manifest
 from proxy.routing.table import RepositoryKey, Route
 from proxy.store.blobs import BlobStore, StoreError
 from proxy.store.disk import answered
@@ -25,14 +24,6 @@ WRITING_LIMIT = 16 * 1024 * 1024
 """Bytes of manifests that are being written at one time; what comes while they are is not kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
-    """A manifest and its bytes."""
-
-    descriptor: Descriptor
-    content: bytes = field(repr=False)
-
-
 class ManifestStore:
     """Finds and keeps manifests."""
 
@@ -46,13 +37,13 @@ class ManifestStore:
         self._evictor = evictor
         self._kinds = kinds
         self._writing = 0
-        self._memory: LRUCache[Digest, StoredManifest] = LRUCache(MEMORY, getsizeof=lambda item: len(item.content))
+        self._memory: LRUCache[Digest, Manifest] = LRUCache(MEMORY, getsizeof=lambda item: item.descriptor.size)
 
     def forget(self) -> None:
         """Drop what is in memory: the stored files have been changed by somebody else."""
         self._memory.clear()
 
-    async def find(self, route: Route, digest: Digest) -> StoredManifest | None:
+    async def find(self, route: Route, digest: Digest) -> Manifest | None:
         """The stored manifest, if the repository is known to hold it and it counts for the route; raises StoreError."""
         if not await self._tags.is_linked(route.key, Link(digest, LinkKind.MANIFEST)):
             return None
@@ -60,21 +51,21 @@ class ManifestStore:
             return None
         return self._memory.get(digest) or await self._load(digest)
 
-    def remembered(self, route: Route, digest: Digest) -> StoredManifest | None:
+    def remembered(self, route: Route, digest: Digest) -> Manifest | None:
         """What `find` would give, where it needs neither disk nor index for it."""
         if route.domain is not None and not self._provenance.knows(digest, route.domain):
             return None
         known = self._tags.knows_link(route.key, Link(digest, LinkKind.MANIFEST))
         return self._memory.get(digest) if known else None
 
-    async def keep(self, key: RepositoryKey, fetched: Fetched) -> None:
+    async def keep(self, key: RepositoryKey, fetched: Manifest) -> None:
         """Store a verified manifest, and note who has delivered it and what the repository holds by it.
 
         One whose bytes alone do not tell its media type is not kept: the type is not stored beside them.
         Raises StoreError.
         """
         found, content, parsed = fetched.descriptor, fetched.content, fetched.parsed
-        if content is None or parsed is None or parsed.own_type != found.media_type:
+        if content is None or parsed is None or fetched.origin is None or parsed.own_type != found.media_type:
             return
         if self._writing + len(content) > WRITING_LIMIT:
             raise StoreError("more manifests come than the disk of the cache takes", "timeout")
@@ -83,7 +74,7 @@ class ManifestStore:
             await self._write(found.digest, content, frozenset({fetched.origin}))
         finally:
             self._writing -= len(content)
-        self._remember(StoredManifest(found, content))
+        self._remember(Manifest(found, content, CacheResult.HIT))
         await self._tags.link_manifest(key, found.digest, parsed.contents)
 
     async def _write(self, digest: Digest, content: bytes, origins: frozenset[Origin]) -> None:
@@ -105,7 +96,7 @@ class ManifestStore:
             finally:
                 ingest.close()
 
-    async def _load(self, digest: Digest) -> StoredManifest | None:
+    async def _load(self, digest: Digest) -> Manifest | None:
         progress = await self._stored.open(digest)
         if progress is None:
             return None
@@ -127,11 +118,11 @@ class ManifestStore:
             progress.release()
         if parsed.own_type is None:
             return None  # a blob: it is none under /manifests/
-        found = StoredManifest(Descriptor(parsed.own_type, digest, len(content)), content)
+        found = Manifest(Descriptor(parsed.own_type, digest, len(content)), content, CacheResult.HIT)
         self._remember(found)
         return found
 
-    def _remember(self, manifest: StoredManifest) -> None:
+    def _remember(self, manifest: Manifest) -> None:
         self._kinds.learn_manifest(manifest.descriptor.digest)
-        if len(manifest.content) <= MEMORY:
+        if manifest.descriptor.size <= MEMORY:
             self._memory[manifest.descriptor.digest] = manifest
