@@ -307,18 +307,20 @@ LARGE_BODY = 256 * 1024
 """Bytes from which on a body that is read whole is large, as hardly any is ..."""
 LARGE_AT_ONCE = 4
 """... and so many of these are read and understood at one time; clients that wait for more take turns."""
+LARGE_SECONDS = 4.0
+"""For so long a large body may come, while others wait."""
 
 _LARGE_BODIES = HostLimit(LARGE_AT_ONCE)
 
 
 @asynccontextmanager
-async def large_place(size: int) -> AsyncIterator[None]:
+async def large_place(size: int) -> AsyncIterator[HostPlace | None]:
     """Wait until so many bytes may be read, and hold the place if they are many; raises QueueFull."""
     if size <= LARGE_BODY:
-        yield
+        yield None
         return
     place = await _LARGE_BODIES.acquire(Size.SMALL)
     try:
-        yield
+        yield place
     finally:
         place.release()

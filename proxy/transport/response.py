@@ -1,6 +1,7 @@
 """A response whose body is still to come: read up to a limit, and its connection given back."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
@@ -8,8 +9,10 @@ import aiohttp
 from prometheus_client import Counter
 
 from proxy.transport.clock import at_upstream
-from proxy.transport.limits import LARGE_BODY, HostPlace, large_place
+from proxy.transport.limits import LARGE_BODY, LARGE_SECONDS, HostPlace, QueueFull, large_place
 
+LOOK_SECONDS = 1.0
+"""How often it is looked whether others wait for a body."""
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
 
@@ -58,15 +61,38 @@ class HttpResponse:
             return await self._read(limit, stack)
 
     async def _read(self, limit: int, stack: AsyncExitStack) -> bytes:
-        """What `read_at_most` reads; a large body has a place until the end of the stack."""
-        body, is_large = bytearray(), False
+        """What `read_at_most` reads; a large body has a place until the end of the stack.
+
+        Raises QueueFull where others wait for the place, and it has had time to come.
+        """
+        body = bytearray()
         async with aclosing(self.chunks()) as chunks:
-            while len(body) <= limit and (chunk := await anext(chunks, b"")):
+            while len(body) <= min(limit, LARGE_BODY):
+                chunk = await anext(chunks, b"")
+                if not chunk:
+                    return bytes(body)
                 body += chunk
-                if len(body) > LARGE_BODY and not is_large:
-                    await stack.enter_async_context(large_place(len(body)))
-                    is_large = True
+        place = await stack.enter_async_context(large_place(len(body)))
+        until = time.monotonic() + LARGE_SECONDS
+        while place is not None and len(body) <= limit:
+            more = await self._next(LOOK_SECONDS)
+            if more == b"":
+                break
+            body += more or b""
+            if time.monotonic() > until and place.reclaim():
+                raise QueueFull("a large body comes slowly, and others wait for its place")
         return bytes(body)
+
+    async def _next(self, seconds: float) -> bytes | None:
+        """The next bytes, none at the end; None where nothing comes for so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await self._response.content.readany()
+        except TimeoutError:
+            return None
+        if chunk and self._received is not None:
+            self._received.inc(len(chunk))
+        return chunk
 
     async def read_and_close(self, limit: int) -> bytes:
         """The body up to one byte more than the limit; the response is closed, however the reading ends."""
