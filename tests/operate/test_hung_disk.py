@@ -11,6 +11,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from proxy.auth.inward.watched_file import LOOK_SECONDS
 from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.canaries import basic
@@ -117,6 +118,47 @@ async def test_passwords_and_names_are_looked_up_while_the_disk_hangs(program: P
         logins = tasks.create_task(answers(guarded, "/v2/", HEADER, clients=1))
     assert [got.status for got in logins.result()] == [200]
     assert [len(pull.result()) for pull in pulls] == [CLIENTS] * 2
+
+
+LOOKS = 6
+"""Times that the files would have been looked at."""
+
+
+async def test_files_by_which_clients_are_known_cost_one_thread_while_their_disk_hangs(
+    disk: Disk, program: Program
+) -> None:
+    users, keys = disk.path / "users", disk.path / "keys"
+    users.write_text(f"alice:{bcrypt.hashpw(b'canary-alice', bcrypt.gensalt(4)).decode()}\n")
+    keys.write_text("canary-key-of-many-characters-0123456789\n")
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    tokens = {"challenge": "bearer", "externalURL": "https://proxy.example", "tokenKeyFile": str(keys)}
+    program.document["listeners"] += [
+        {"address": addresses[0], "clients": {"auth": "basic", "htpasswdFile": str(users)}},
+        {"address": addresses[1], "clients": {"auth": "upstream", **tokens}},
+    ]
+    await program.start()
+    by_password, by_token = (NodeClient(address, may_be_asked=True) for address in addresses)
+    for node, target in ((by_password, "/v2/"), (by_token, "/token?service=proxy.example")):
+        assert [got.status for got in await answers(node, target, HEADER, clients=1)] == [200]
+    disk.hang()
+    try:
+        before = threads(program)
+        for _ in range(LOOKS):
+            asked = asyncio.get_running_loop().time()
+            got = await asyncio.gather(
+                answers(by_password, "/v2/", HEADER), answers(by_token, "/token?service=proxy.example", HEADER)
+            )
+            assert [one.status for some in got for one in some] == [200] * CLIENTS * 2
+            while asyncio.get_running_loop().time() < asked + LOOK_SECONDS:
+                assert (await program.node.get("/v2/")).status == 200
+        assert threads(program) <= before + 2, "each look takes a thread"
+    finally:
+        disk.recover()
+
+
+def threads(program: Program) -> int:
+    """How many threads the program has."""
+    return len(list(Path(f"/proc/{program.running.pid}/task").iterdir()))
 
 
 @pytest.mark.usefixtures("hanging")
