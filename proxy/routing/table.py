@@ -68,10 +68,11 @@ class RepositoryKey:
 
     registry: str
     repositories: tuple[str, ...]
+    text: str = field(init=False, repr=False, compare=False)
+    """The key as JSON, which keeps the parts apart."""
 
-    def __str__(self) -> str:
-        """The key as JSON, which keeps the parts apart."""
-        return json.dumps([self.registry, *self.repositories])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", json.dumps([self.registry, *self.repositories]))
 
 
 @dataclass(frozen=True, slots=True)

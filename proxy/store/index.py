@@ -129,12 +129,12 @@ class Index:
 
     async def link(self, repository: str, links: Iterable[Link]) -> None:
         """Note what a repository holds; raises StoreError."""
-        await self._answer(self._link, [(repository, str(link.digest), link.kind) for link in links])
+        await self._answer(self._link, [(repository, link.digest.text, link.kind) for link in links])
 
     async def is_linked(self, repository: str, link: Link) -> bool:
         """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
         query = "SELECT 1 FROM links WHERE repository = ? AND digest = ? AND kind = ?"
-        return bool(await self._answer(self._read, query, (repository, str(link.digest), link.kind)))
+        return bool(await self._answer(self._read, query, (repository, link.digest.text, link.kind)))
 
     async def _run(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
         if self._is_closed:
@@ -227,9 +227,9 @@ class Index:
             for digest, when in used.items():
                 found = size_and_time(self._layout, digest)
                 if found is None:
-                    connection.execute("DELETE FROM objects WHERE digest = ?", (str(digest),))
+                    connection.execute("DELETE FROM objects WHERE digest = ?", (digest.text,))
                 else:
-                    connection.execute(_UPSERT, (str(digest), found[0], min(when, now)))
+                    connection.execute(_UPSERT, (digest.text, found[0], min(when, now)))
 
     def _compare(self, algorithm: str, prefix: str) -> None:
         """Make the rows of one folder agree with the files in it."""
@@ -244,7 +244,7 @@ class Index:
     def _oldest(self, touched: Mapping[Digest, float], limit: int) -> list[tuple[Digest, int]]:
         self._flush(touched)
         sizes = dict(self._read("SELECT digest, size FROM objects ORDER BY used LIMIT ?", (limit,)))
-        return [(digest, sizes[str(digest)]) for digest in self._digests(list(sizes))]
+        return [(digest, sizes[digest.text]) for digest in self._digests(list(sizes))]
 
     def _digests(self, texts: Sequence[str]) -> Iterator[Digest]:
         """The digests of rows; a row of something else came by damage, and goes."""

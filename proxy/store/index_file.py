@@ -211,7 +211,7 @@ def _objects(layout: Layout) -> Iterator[tuple[str, int, float]]:
             for digest, entry in layout.entries_in(algorithm, prefix):
                 with contextlib.suppress(FileNotFoundError):  # removed since
                     status = entry.stat(follow_symlinks=False)
-                    yield str(digest), status.st_size, status.st_mtime
+                    yield digest.text, status.st_size, status.st_mtime
 
 
 def size_and_time(layout: Layout, digest: Digest) -> tuple[int, float] | None:

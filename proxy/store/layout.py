@@ -132,7 +132,7 @@ class Layout:
                 key = repository_key_of(directory)
                 for manifest in self.marked(directory) if key is not None else ():
                     links = links_of(manifest, self.contents(manifest), limit)
-                    yield from ((str(key), str(link.digest), link.kind) for link in links)
+                    yield from ((str(key), link.digest.text, link.kind) for link in links)
 
     def marked(self, repository: Path) -> list[Digest]:
         """The manifests that a repository's folder has a mark of; raises OSError."""

@@ -91,7 +91,7 @@ def _clean(layout: Layout, repository: Path) -> None:
         _remove_older(Path(entry.path), now - TAG_SECONDS)
     for digest in layout.marked(repository):
         if regular_size(layout.blob(digest)) is None:
-            marker = repository / "manifests" / str(digest).replace(":", "-")
+            marker = repository / "manifests" / digest.text.replace(":", "-")
             _remove_older(marker, now - TEMPORARY_SECONDS)
 
 

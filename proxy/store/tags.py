@@ -127,20 +127,20 @@ class Tags:
     async def _link(self, key: RepositoryKey, links: Iterable[Link]) -> None:
         new = [link for link in links if (key, link) not in self._links]
         if new:
-            await self._index.link(str(key), new)
+            await self._index.link(key.text, new)
             self._links.update(dict.fromkeys(((key, link) for link in new), True))
 
     async def is_linked(self, key: RepositoryKey, link: Link) -> bool:
         """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
         if (key, link) in self._links:
             return True
-        linked = await self._index.is_linked(str(key), link)
+        linked = await self._index.is_linked(key.text, link)
         if linked:
             self._links[key, link] = True
         return linked
 
     def _tag_file(self, key: RepositoryKey, tag: Tag) -> Path:
-        return self._layout.repository(str(key)) / "tags" / tag.name
+        return self._layout.repository(key.text) / "tags" / tag.name
 
     def _mark(self, key: RepositoryKey, manifest: Digest) -> None:
         folder = self._folder(key, "manifests")
@@ -154,11 +154,11 @@ class Tags:
         replace(self._folder(key, "tags") / tag.name, content)
 
     def _folder(self, key: RepositoryKey, name: str) -> Path:
-        repository = self._layout.repository(str(key))
+        repository = self._layout.repository(key.text)
         if not (repository / "key.json").exists():
             for folder in (self._layout.repositories, repository.parent, repository):
                 make_folder(folder)
-            replace(repository / "key.json", json.dumps({"key": str(key)}).encode(), durable=True)
+            replace(repository / "key.json", json.dumps({"key": key.text}).encode(), durable=True)
         make_folder(repository / name)
         return repository / name
 
@@ -228,7 +228,7 @@ def in_use(layout: Layout, leaving: Iterable[Digest]) -> set[Digest]:
 
 def forget_manifest(layout: Layout, key: RepositoryKey, digest: Digest) -> None:
     """Take the mark away that a repository holds a manifest; raises OSError."""
-    marker = layout.repository(str(key)) / "manifests" / str(digest).replace(":", "-")
+    marker = layout.repository(key.text) / "manifests" / digest.text.replace(":", "-")
     marker.unlink(missing_ok=True)
 
 

@@ -102,18 +102,17 @@ class SingleFlight(Generic[Key, Result]):
 
     def _launched(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> _Flight[Result]:
         flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = self._start(work)
-            flight.task.add_done_callback(lambda ended: self._end(key, ended))
-        flight.requesters.include(Requesters.current())
-        return flight
-
-    def _start(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> _Flight[Result]:
+        if flight is not None:
+            flight.requesters.include(Requesters.current())
+            return flight
         time = UpstreamTime()
         context = context_of(time)
         requesters = Requesters()
+        requesters.include(Requesters.current())
         context.run(requesters.bind)
-        return _Flight(self._background.start_awaited(work(), context), time, requesters)
+        flight = self._flights[key] = _Flight(self._background.start_awaited(work(), context), time, requesters)
+        flight.task.add_done_callback(lambda ended: self._end(key, ended))
+        return flight
 
     def _end(self, key: Key, task: asyncio.Task[Result]) -> None:
         self._flights.pop(key, None)

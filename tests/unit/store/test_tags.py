@@ -43,7 +43,7 @@ async def index(layout: Layout) -> AsyncIterator[Index]:
 
 
 def tag_file(layout: Layout) -> Path:
-    return layout.repository(str(KEY)) / "tags" / "1.0"
+    return layout.repository(KEY.text) / "tags" / "1.0"
 
 
 async def test_a_tag_comes_back_after_a_restart(layout: Layout, index: Index) -> None:
@@ -195,7 +195,7 @@ async def test_what_was_remembered_can_be_forgotten(layout: Layout, index: Index
     await tags.set(KEY, TAG, ENTRY)
     await tags.link_blob(KEY, LAYER)
     await asyncio.to_thread(tag_file(layout).unlink)
-    await asyncio.to_thread(unlink, layout, str(KEY))
+    await asyncio.to_thread(unlink, layout, KEY.text)
     assert await tags.find(KEY, TAG) is not None
     assert await tags.is_linked(KEY, LAYER_LINK)
     tags.forget()
@@ -213,6 +213,6 @@ def test_different_tags_never_share_a_file_or_a_row(
     one: tuple[RepositoryKey, Tag], other: tuple[RepositoryKey, Tag]
 ) -> None:
     layout = Layout(Path("/store"))
-    files = [layout.repository(str(key)) / "tags" / tag.name for key, tag in (one, other)]
+    files = [layout.repository(key.text) / "tags" / tag.name for key, tag in (one, other)]
     assert (files[0] == files[1]) == (one == other)
     assert (str(one[0]) == str(other[0])) == (one[0] == other[0])
