@@ -5,7 +5,9 @@ import asyncio
 from cachetools import LRUCache
 
 from proxy.oci.descriptor import ParsedManifest, parse_manifest
+from proxy.oci.errors import BlobUnknown
 from proxy.oci.reference import Digest
+from proxy.routing.table import Route
 
 IN_LOOP = 256 * 1024
 """Bytes up to which no thread is needed: what images have, and milliseconds of parsing at the most."""
@@ -53,6 +55,15 @@ class Kinds:
     def learn_blob(self, digest: Digest) -> None:
         """Remember a digest as a blob: its verified bytes are more than a manifest may have, or begin as none does."""
         self._is_manifest[digest] = False
+
+
+def refuse_manifest(kinds: Kinds, route: Route, digest: Digest) -> None:
+    """Raise BlobUnknown for what is known to be a manifest; clients with rights of their own learn no more."""
+    if kinds.known(digest):
+        if route.caller.login is not None:
+            host = route.targets[0].endpoint.origin.authority
+            raise BlobUnknown(f"{host} does not have {route.targets[0].repository} blobs/{digest.text}")
+        raise BlobUnknown(f"{digest.text} in {route.repository} is a manifest, not a blob")
 
 
 def may_begin_manifest(beginning: bytes) -> bool:

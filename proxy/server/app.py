@@ -41,7 +41,7 @@ from proxy.server.listener.limits import Activity, Gates
 from proxy.server.pace import ReadRate
 from proxy.server.record import RequestRecord
 from proxy.server.refusals import Refusals, count_rejection
-from proxy.server.respond import Responder
+from proxy.server.respond import Responder, reason_of_end
 from proxy.transport.limits import CLIENT
 from proxy.transport.redirect import note_via
 
@@ -183,7 +183,7 @@ class NodeApp:
             try:
                 return await self._with_errors(request, record, responder, refusal)
             except asyncio.CancelledError:
-                record.aborted = record.aborted or self._settings.activity.reason_of_cut
+                record.aborted = record.aborted or reason_of_end(request, self._settings.activity)
                 record.status = record.status or NO_ANSWER
                 raise
             finally:

@@ -14,9 +14,10 @@ from proxy.pull.blobs.live import Blob
 from proxy.pull.listing import Listing, Listings, link_header
 from proxy.pull.manifests.fetch import Manifest
 from proxy.pull.rights import Rights
-from proxy.routing.access import AccessRules
+from proxy.routing.access import AccessDenied, AccessRules
 from proxy.routing.table import Route, RouteTable
 from proxy.server.clients.checks import ClientCheck
+from proxy.server.listener.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.server.respond import Responder, blob_headers, manifest_headers
 from proxy.upstream.errors import ASKED, LocalLimit, asked_detail
@@ -98,10 +99,11 @@ class Handler:
         """
         own = error.about(asked_detail(route, asked.suffix)) if ASKED in error.detail else error
         if isinstance(own, Denied):
-            self._pulls.rights.revoke(route)
+            if not isinstance(own, AccessDenied):  # which the upstream knows nothing of
+                self._pulls.rights.revoke(route)
             return self._clients.refused(request, asked, own)
         # A limit of ours says nothing of the endpoint.
-        if isinstance(own, UpstreamUnavailable | TooManyRequests) and not isinstance(own, LocalLimit):
+        if isinstance(own, UpstreamUnavailable | TooManyRequests) and not isinstance(own, LocalLimit | Overloaded):
             self._pulls.rights.doubt(route)
         return own
 

@@ -55,6 +55,11 @@ def _set_linger(transport: asyncio.Transport | None, value: bytes) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
 
+def reason_of_end(request: NodeRequest, activity: Activity) -> str:
+    """Why a request is cancelled."""
+    return "slow_client" if request.cut_for == "unread" else activity.reason_of_cut
+
+
 ALWAYS = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "scope-proxy"}
 """Docker and older clients take a server without the version for no registry; ours is nobody's business."""
 
@@ -160,7 +165,7 @@ class Responder:
             else:
                 self._cut_for(error)
         except BaseException:  # CancelledError is how aiohttp tells that the connection was lost
-            self._cut("slow_client" if watch.has_cut else self._reason_of_end(), "")
+            self._cut("slow_client" if watch.has_cut else reason_of_end(self._request, self._activity), "")
             raise
         return response
 
@@ -205,7 +210,7 @@ class Responder:
         except Exception as error:  # noqa: BLE001 - the answer has begun
             self._cut_for(error)
         except BaseException:
-            self._cut(self._reason_of_end(), "")
+            self._cut(reason_of_end(self._request, self._activity), "")
             raise
         return response
 
@@ -270,10 +275,6 @@ class Responder:
     def _cut_unread(self) -> None:
         self._request.cut_for = "unread"
         self._cut("slow_client", "")
-
-    def _reason_of_end(self) -> str:
-        """Why the request is cancelled."""
-        return "slow_client" if self._request.cut_for == "unread" else self._activity.reason_of_cut
 
     def _cut(self, reason: str, message: str) -> None:
         """Break the connection: a length not reached, a chunked body not ended, or a reset shows that there is more."""

@@ -312,6 +312,30 @@ async def test_connections_whose_answers_are_not_read_make_room(
         assert found >= WANTED.size
 
 
+async def test_a_connection_that_has_got_the_place_of_one_that_is_not_read_keeps_it(
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told
+) -> None:
+    """Longer than connections wait for a place."""
+    wanted, times = plain.add_blob(UPSTREAM, WANTED).digest, {"request": "5s", "drainIdle": "0s"}
+    plain.add(make_image(UPSTREAM, image.tag, extra={"annotations": {"a": "x" * 60_000}}))
+    async with scene(plain, tmp_path, record_property, limits={"connections": 16}, timeouts=times) as made:
+        assert await made.pulls(manifest(), blob(wanted)) == [200] * 2
+        await asyncio.gather(*(made.connection(made.node.at(FLOODER), (MANIFEST * 60,)) for _ in range(16)))
+        await made.settled()
+        first = await made.stack.enter_async_context(made.node.at(OTHER).opened("GET", "/v2/"))
+        assert b"200" in await first[0].readline()
+        opened = made.node.at(OTHER).opened("GET", blob(wanted), receive_buffer=65536)
+        reader, _ = await made.stack.enter_async_context(opened)
+        until, found = asyncio.get_running_loop().time() + 6, 0
+        while asyncio.get_running_loop().time() < until:
+            found += len(await reader.read(4096))
+            assert await made.probe() == 200
+        async with asyncio.timeout(WITHIN):
+            while found < WANTED.size and (piece := await reader.read(1 << 18)):
+                found += len(piece)
+        assert found >= WANTED.size
+
+
 @pytest.mark.parametrize("count", [40, 80, 200])
 @pytest.mark.parametrize("cache", [True, False], ids=["cached", "passing through"])
 async def test_large_manifests_that_are_not_read(

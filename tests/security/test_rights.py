@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Account
 from tests.cache.serving import BLOB, reading, rest_of, way
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, Got, NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Stall
 from tests.fakes.matching import Match
-from tests.fakes.proxy import blob, layer_of, manifest, metric
+from tests.fakes.proxy import blob, layer_of, manifest, metric, settings, started
+from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import (
     DIALECTS,
     GUEST,
@@ -102,6 +104,21 @@ async def test_a_blob_is_served_only_through_a_repository_that_holds_it(tmp_path
         digest, _ = layer_of(played.private)
         assert (await played.node.get(blob(digest, PUBLIC), login(OWNER))).status == 404
         assert (await played.node.get(blob(digest, PRIVATE), login(OWNER))).status == 200
+
+
+async def test_without_a_cache_too_nobody_learns_which_digests_others_have_pulled() -> None:
+    private, public = make_image("team/app", "1"), make_image("team/open", "1")
+    listener = {"address": "127.0.0.1:0", "clients": {"auth": "upstream"}}
+    unknown = f"sha256:{'5' * 64}"
+    async with (
+        ScriptedRegistry([private, public], DIALECTS["strict"]) as registry,
+        started(settings([registry.url], listeners=[listener])) as proxy,
+    ):
+        for name in (PRIVATE, PUBLIC):
+            assert (await proxy.node.get(manifest(name=name), login(OWNER))).status == 200
+        asked = [await proxy.node.get(blob(digest, PUBLIC), login(OWNER)) for digest in (private.digest, unknown)]
+    assert [(got.status, got.code) for got in asked] == [(404, "BLOB_UNKNOWN")] * 2
+    assert asked[0].error["message"].replace(private.digest, unknown) == asked[1].error["message"]
 
 
 async def test_join_of_a_download_in_flight_needs_the_same_right(tmp_path: Path) -> None:

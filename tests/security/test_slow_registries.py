@@ -82,6 +82,21 @@ async def test_a_registry_that_is_slow_holds_up_no_client_of_another(
         assert len(good.record.of("blob", "GET")) == 1
 
 
+@pytest.mark.parametrize("fault", ["stall", "trickle-later"])
+@pytest.mark.parametrize("mode", SHARED)
+async def test_its_client_is_told_the_size_by_its_own(tmp_path: Path, mode: str, fault: str) -> None:
+    until, reached = asyncio.Event(), asyncio.Event()
+    async with both(tmp_path / "cache", **SHARED[mode]) as (good, bad, node):
+        digest = bad.add_blob(UPSTREAM, LARGE).digest
+        good.add_blob(UPSTREAM, LARGE)
+        bad.script(BLOB, *FAULTS[fault](LARGE.size, until, reached))
+        async with reading(node, blob(digest, registry=OTHER), MIB):
+            await reached.wait()
+            got = await node.send("HEAD", blob(digest))
+            assert (got.status, got.header("Content-Length")) == (200, str(LARGE.size))
+            until.set()
+
+
 @pytest.mark.parametrize("mode", SHARED)
 async def test_nothing_of_another_registry_is_sent_before_it_is_verified(tmp_path: Path, mode: str) -> None:
     """Nor is its word on the size taken."""

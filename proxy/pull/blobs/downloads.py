@@ -168,9 +168,11 @@ class Downloads:
             await self._refuse_stored(digest, domain)
             await self._download(progress, ingest, route, digest)
         except BaseException:
-            await _end(ingest, digest)
-            if progress.content is None:
-                ingest.close()
+            try:
+                await _end(ingest, digest)
+            finally:
+                if progress.content is None:
+                    ingest.close()
             raise
 
     async def _refuse_stored(self, digest: Digest, domain: Origins | None) -> None:

@@ -12,13 +12,13 @@ from proxy.config.model import Timeouts
 from proxy.observe.metrics import UPSTREAM_ERRORS
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.descriptor import MANIFEST_LIMIT
-from proxy.oci.errors import BlobUnknown, RangeInvalid, RegistryError, UpstreamDigestInvalid, UpstreamInvalid
+from proxy.oci.errors import RangeInvalid, RegistryError, UpstreamDigestInvalid, UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.download import Hasher
 from proxy.pull.blobs.live import Blob, DigestMismatch, MemoryBlob, Passing
 from proxy.pull.blobs.suspects import Suspects
-from proxy.pull.kinds import Kinds, examine, may_begin_manifest
+from proxy.pull.kinds import Kinds, examine, may_begin_manifest, refuse_manifest
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, refuse_shorter
@@ -98,14 +98,14 @@ class PassThrough:
     ) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
         wanted = _Wanted(route, digest, wanted_range)
-        self._refuse_manifest(wanted)
+        refuse_manifest(self._kinds, wanted.route, wanted.digest)
         await self._suspects.refuse_tail(route.registry, digest, wanted_range)
         return await self._get(wanted, deadline or Deadline.after(self._timeouts.blob))
 
     async def head(self, route: Route, digest: Digest, deadline: Deadline | None = None) -> int:
         """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
         wanted = _Wanted(route, digest)
-        self._refuse_manifest(wanted)
+        refuse_manifest(self._kinds, wanted.route, wanted.digest)
         deadline = deadline or Deadline.after(self._timeouts.blob)
         size = await self._client.fetch(route, wanted.ask("HEAD"), deadline, told_size)
         if size is None or self._may_be_manifest(digest, size):
@@ -134,10 +134,6 @@ class PassThrough:
     def _may_be_manifest(self, digest: Digest, size: int | None) -> bool:
         return self._kinds.known(digest) is None and (size is None or size <= SMALL)
 
-    def _refuse_manifest(self, wanted: _Wanted) -> None:
-        if self._kinds.known(wanted.digest):
-            raise BlobUnknown(f"{wanted.digest} in {wanted.route.repository} is a manifest, not a blob")
-
     async def _start(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:
         """What becomes of an answer; None for a part of a small blob that has not been seen yet."""
         if response.status == HTTPStatus.PARTIAL_CONTENT:
@@ -164,7 +160,7 @@ class PassThrough:
             host = response.target.endpoint.origin.authority
             raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
         if self._kinds.learn(digest, parsed):
-            self._refuse_manifest(wanted)
+            refuse_manifest(self._kinds, wanted.route, wanted.digest)
         return MemoryBlob(digest, content, wanted.range)
 
     def _start_part(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:

@@ -14,7 +14,7 @@ from proxy.pull.blobs.recovery import Recovery, follow
 from proxy.pull.blobs.sources import BlobSources, OthersTrouble
 from proxy.pull.blobs.stored import Stored
 from proxy.pull.blobs.suspects import Suspects
-from proxy.pull.kinds import Kinds
+from proxy.pull.kinds import Kinds, refuse_manifest
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.transport.clock import Deadline
@@ -70,7 +70,7 @@ class Blobs:
             return await self._passthrough.head(route, digest, deadline)
 
     async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None, deadline: Deadline) -> Blob:
-        self._sources.refuse_manifest(route, digest)
+        refuse_manifest(self._kinds, route, digest)
         await self._suspects.refuse_tail(route.registry, digest, wanted)
         content = await self._sources.small(route, digest)
         if content is not None:
@@ -110,7 +110,7 @@ class Blobs:
         )
 
     async def _head(self, route: Route, digest: Digest, deadline: Deadline) -> int:
-        self._sources.refuse_manifest(route, digest)
+        refuse_manifest(self._kinds, route, digest)
         content = await self._sources.small(route, digest)
         if content is not None:
             return len(content)

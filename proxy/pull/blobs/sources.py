@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 
 from proxy.oci.errors import (
-    BlobUnknown,
     RegistryError,
     UpstreamDigestInvalid,
     UpstreamTimeout,
@@ -17,7 +16,7 @@ from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, CacheResult, ContentW
 from proxy.pull.blobs.passthrough import SMALL, VERIFIED, told_size
 from proxy.pull.blobs.recovery import ATTEMPTS
 from proxy.pull.blobs.stored import Stored
-from proxy.pull.kinds import Kinds, may_begin_manifest, parse
+from proxy.pull.kinds import Kinds, may_begin_manifest, parse, refuse_manifest
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.disk import answered, note_unkept
@@ -138,7 +137,7 @@ class BlobSources:
             progress.retain()
         try:
             return progress.size if await self._is_good(route, digest, progress, deadline) else None
-        except OthersTrouble:
+        except (OthersTrouble, ServedElsewhere):
             return None
         finally:
             progress.release()
@@ -156,18 +155,10 @@ class BlobSources:
         await self._link(route, digest)
         return size
 
-    def refuse_manifest(self, route: Route, digest: Digest) -> None:
-        """Raise BlobUnknown for what is known to be a manifest; clients with rights of their own learn no more."""
-        if self._kinds.known(digest):
-            if route.caller.login is not None:
-                host = route.targets[0].endpoint.origin.authority
-                raise BlobUnknown(f"{host} does not have {route.targets[0].repository} blobs/{digest}")
-            raise BlobUnknown(f"{digest} in {route.repository} is a manifest, not a blob")
-
     async def _is_good(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Whether it has begun well, belongs to the repository and is no manifest.
 
-        Raises RegistryError and OthersTrouble.
+        Raises RegistryError, OthersTrouble and ServedElsewhere.
         """
         if not progress.verified:
             await self._wait_started(route, digest, progress, deadline)
@@ -287,7 +278,7 @@ class BlobSources:
         if self._kinds.known(digest) is None:
             content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
             self._kinds.learn(digest, await parse(content))
-        self.refuse_manifest(route, digest)
+        refuse_manifest(self._kinds, route, digest)
         return True
 
     def _may_try_again(self, route: Route, progress: Progress, before: Exception) -> bool:

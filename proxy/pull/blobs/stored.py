@@ -9,7 +9,7 @@ from proxy.observe.metrics import CACHE_CORRUPTIONS, CACHE_EVICTIONS
 from proxy.observe.tracing import span
 from proxy.oci.reference import Digest
 from proxy.pull.blobs.download import check
-from proxy.pull.blobs.live import ContentWrong, Progress
+from proxy.pull.blobs.live import Abandoned, ContentWrong, Progress
 from proxy.store.blobs import BlobStore, Content, StoreError
 from proxy.store.small import SMALL_CONTENT
 from proxy.transport.singleflight import Background
@@ -151,6 +151,8 @@ class Stored:
             self._distrusted.pop(digest, None)
         finally:
             self._checks.pop(digest, None)
+            if not progress.has_ended:
+                progress.fail(Abandoned("the check of what is stored has ended"))
             progress.finish()
 
     async def _forget(self, digest: Digest, error: ContentWrong, content: Content) -> None:

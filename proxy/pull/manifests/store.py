@@ -81,8 +81,10 @@ class ManifestStore:
         may_store = await self._evictor.make_room(len(content))
         ingest = await self._store.begin(digest, origins) if may_store else None
         if ingest is not None and ingest.size:  # an interrupted writer's: too small to go on with
-            await ingest.abort()
-            ingest.close()
+            try:
+                await ingest.abort()
+            finally:
+                ingest.close()
             ingest = await self._store.begin(digest, origins)
         if ingest is None:
             await self._provenance.record(digest, origins)

@@ -103,8 +103,8 @@ class _Accepted:
 
     def wait(self) -> None:
         """Wait for a place, and give up in the end."""
-        self._site.wait(self)
         self._timer = self._site.loop.call_later(self._site.bounds.head_timeout, self.give_up)
+        self._site.wait(self)
 
     def refuse(self) -> None:
         """Close it."""
@@ -184,11 +184,11 @@ class NodeSite(web.BaseSite):
         """Have a connection wait for a place; meanwhile it is looked at what clients read."""
         self.waiting.add(accepted)
         if self._look is None:
-            self._cut_unread()
+            self._look = self.loop.call_later(0, self._cut_unread)
 
     def _cut_unread(self) -> None:
         self._look = None
-        self.bounds.connections.cut_unread()
+        self.bounds.connections.cut_unread(self.loop.time())
         if self.waiting:
             self._look = self.loop.call_later(UNREAD_LOOK_SECONDS, self._cut_unread)
 

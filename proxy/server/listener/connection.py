@@ -166,7 +166,9 @@ class NodeConnection(RequestHandler):
     def close_if_idle(self) -> bool:
         """Close for another connection, unless it is not open yet or part of a response is still to be sent."""
         transport = self.transport or self.raw_transport
-        if transport is None or self.raw_transport is None or transport.get_write_buffer_size():
+        if transport is None or self.raw_transport is None:
+            return False
+        if transport.get_write_buffer_size() or self.raw_transport.get_write_buffer_size():  # TLS has both
             return False
         self.leave()
         self.cut("limit")
@@ -312,4 +314,10 @@ class NodeConnection(RequestHandler):
             self._waiter.set_result(None)
 
     def _make_error_handler(self, err_info: _ErrInfo) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        return functools.partial(self._server.handler.refuse, error=err_info.exc)
+        return functools.partial(self._answer_refused, err_info.exc)
+
+    async def _answer_refused(self, error: BaseException, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._server.handler.refuse(request, error)  # type: ignore[arg-type] # this server makes no others
+        finally:
+            self.end_answer()

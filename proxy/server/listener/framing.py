@@ -62,7 +62,7 @@ class NodeRequest(web.BaseRequest):
     has_body = False
     """Whether bytes may follow the head that are no request of their own; refused upgrades are treated alike."""
     cut_for = ""
-    """Why we have cut the connection while this was being answered, as `http_connections_refused_total` counts it."""
+    """Why we have cut the connection while this was being answered."""
 
 
 def check_framing(request: NodeRequest) -> None:

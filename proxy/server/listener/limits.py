@@ -5,6 +5,7 @@ client that has the most loses to those that have less.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -138,9 +139,11 @@ class ConnectionLimit:
 
     def __init__(self, limit: int, waiting: int, read_rate: float) -> None:
         self.limit = limit
-        self._least_taken = read_rate * UNREAD_LOOK_SECONDS
+        self._read_rate = read_rate
         self._taken: dict[Connection, Taken] = {}
         """What clients had taken at the last look."""
+        self._looked = -math.inf
+        """When that was."""
         self._count = 0
         self._held: dict[str, int] = {}
         self._busy: dict[str, OrderedDict[Connection, None]] = {}
@@ -200,12 +203,17 @@ class ConnectionLimit:
         self._idle[connection.client][connection] = None
         self._serve()
 
-    def cut_unread(self) -> None:
+    def cut_unread(self, now: float) -> None:
         """Cut a connection for each that waits, of the client that has the most, where it has hardly read since before.
 
-        The longer nothing could be sent to it, the sooner. To be called every 2 s while connections wait.
+        The longer nothing could be sent to it, the sooner. To be called every 2 s while connections wait, and at the
+        beginning; `now` is in seconds. Listeners share the limit: a look that comes too early is none.
         """
-        before, self._taken = self._taken, {}
+        passed = now - self._looked
+        if passed < UNREAD_LOOK_SECONDS / 2:
+            return
+        before = self._taken if passed < UNREAD_LOOK_SECONDS * 2 else {}
+        self._taken, self._looked = {}, now
         most = self._most(self._waiting.next_client(self._held))
         if most is None:
             return
@@ -217,7 +225,7 @@ class ConnectionLimit:
                     self._busy[most].move_to_end(connection)
                 continue
             self._taken[connection] = taken
-            if connection in before and taken.total - before[connection].total < self._least_taken:
+            if connection in before and taken.total - before[connection].total < self._read_rate * passed:
                 unread.append((taken.quiet, connection))
         for _, connection in sorted(unread, key=lambda found: -found[0]):
             if self._most(self._waiting.next_client(self._held)) != most:

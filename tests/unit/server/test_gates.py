@@ -179,18 +179,26 @@ def read(visitors: list[Visitor], *taken: int | None) -> None:
         visitor.read = None if count is None else Taken(count, 2.0)
 
 
+CLOCK = itertools.count(100.0, UNREAD_LOOK_SECONDS)
+
+
+def look(limit: ConnectionLimit) -> None:
+    """Look as often as a listener does."""
+    limit.cut_unread(next(CLOCK))
+
+
 def test_who_waits_gets_the_place_of_a_connection_that_is_not_read() -> None:
     limit = ConnectionLimit(3, 2, RATE)
     first = busy(limit, "aaa")
     read(first, 1000, 1000, 1000)
     [other] = come(limit, "b")
-    limit.cut_unread()
+    look(limit)
     assert other.state == "waits"  # nobody knows yet
     read(first, 1000 + LEAST, 1000 + LEAST - 1, 1000)
-    limit.cut_unread()
+    look(limit)
     assert states(first) == ["busy", "unread", "busy"]
     assert other.state == "open"
-    limit.cut_unread()
+    look(limit)
     assert first[2].state == "busy"
 
 
@@ -200,7 +208,7 @@ def test_who_waits_for_the_upstream_is_not_taken_for_one_that_does_not_read() ->
     [other] = come(limit, "b")
     for taken in (None, 1000, None, 1000):
         read(first, taken, None)
-        limit.cut_unread()
+        look(limit)
     assert (states(first), other.state) == (["busy", "busy"], "waits")
 
 
@@ -211,7 +219,7 @@ def test_who_has_no_more_than_the_one_that_waits_loses_nothing(have: str, comes:
     [other] = come(limit, comes)
     for _ in range(3):
         read(first, *[5] * len(have))
-        limit.cut_unread()
+        look(limit)
     assert (states(first), other.state) == (["busy"] * len(have), "waits")
 
 
@@ -223,7 +231,7 @@ def test_one_is_cut_for_each_that_waits_whatever_it_was_doing() -> None:
     waiting = come(limit, "bc")
     for _ in range(2):
         read(first, *[7] * 8)
-        limit.cut_unread()
+        look(limit)
     assert states(waiting) == ["open", "open"]
     assert states(first).count("unread") == 2
 
@@ -235,8 +243,31 @@ def test_the_one_that_has_read_nothing_for_longest_is_the_first() -> None:
     for _ in range(2):
         for visitor, quiet in zip(first, (2.0, 9.0, 3.0), strict=True):
             visitor.read = Taken(5, quiet)
-        limit.cut_unread()
+        look(limit)
     assert states(first) == ["busy", "unread", "busy"]
+
+
+@pytest.mark.parametrize("passed", [0.1, 0.9, 1000.0], ids=["at once", "early", "long ago"])
+def test_what_was_seen_at_another_time_cuts_nobody(passed: float) -> None:
+    """Each listener looks while connections wait at it; the limit is one for all."""
+    limit = ConnectionLimit(2, 2, RATE)
+    first = busy(limit, "aa")
+    come(limit, "b")
+    read(first, 5, 5)
+    limit.cut_unread(100.0)
+    limit.cut_unread(100.0 + passed)
+    assert states(first) == ["busy", "busy"]
+
+
+def test_who_reads_at_the_least_rate_is_not_cut_whenever_it_is_looked() -> None:
+    limit = ConnectionLimit(1, 2, RATE)
+    first = busy(limit, "a")
+    limit.admit(Visitor(limit, "b"))
+    for number in range(50):
+        now = 100 + number * 1.3
+        read(first, int(now * RATE) + number)
+        limit.cut_unread(now)
+    assert states(first) == ["busy"]
 
 
 STEPS = st.lists(
