@@ -74,7 +74,8 @@ REFUSED_SECONDS = 10.0
 SURELY_ALIVE = 60.0
 """Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
 
-_EXPIRED = ("expired", "reauthenticate", "invalid_token", "token is invalid")
+_INVALID_TOKEN = "invalid_token"  # noqa: S105 - what a challenge says of one
+_EXPIRED = ("expired", "reauthenticate", _INVALID_TOKEN, "token is invalid")
 _logger = logging.getLogger(__name__)
 
 
@@ -160,7 +161,10 @@ class Authorizer:
         return sorted(logins, key=lambda login: login.identity != worked)
 
     async def _send_as(self, asker: Requester, request: EndpointRequest) -> UpstreamResponse | _Refusal:
-        """One credential: what is remembered, else the challenge; a dead grant is replaced once."""
+        """One credential: what is remembered, else the challenge; a dead grant is replaced.
+
+        So is one that the registry calls dead at its first use, once: it was revoked on its way to us.
+        """
         used = await self._broker.remembered(asker)
         response = await self._send_with(used, request)
         refusal = await _refusal(response)
@@ -177,6 +181,14 @@ class Authorizer:
                 return response
         authorization = await self._answer(asker, response)
         if authorization is None or (used is not None and authorization.header == used.header):
+            return refusal
+        response = await self._send_with(authorization, request)
+        refusal = await _refusal(response)
+        if refusal is None or not _is_called_dead(authorization, refusal, response):
+            return refusal or response
+        self._broker.drop(authorization)
+        authorization = await self._answer(asker, response)
+        if authorization is None:
             return refusal
         response = await self._send_with(authorization, request)
         return await _refusal(response) or response
@@ -227,6 +239,14 @@ def _may_be_dead(used: Authorization, refusal: _Refusal, response: UpstreamRespo
     if response.method == "HEAD":
         return time.monotonic() - used.fetched_at > SURELY_ALIVE
     return _says_expired(refusal.text)
+
+
+def _is_called_dead(used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:
+    """Whether the registry says that a token is no good, and not that it allows too little (RFC 6750, section 3.1)."""
+    if used.key is None or refusal.status != HTTPStatus.UNAUTHORIZED:
+        return False
+    challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
+    return challenge is not None and challenge.error == _INVALID_TOKEN
 
 
 def _says_expired(text: str) -> bool:

@@ -73,10 +73,10 @@ async def test_a_token_that_the_server_takes_for_expired_at_once_ends_in_403(
     registry.script(on(kind="manifest"), Challenge((line,)))
     got = await node.get(manifest())
     assert (got.status, got.code) == (403, "DENIED")
-    assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (2, 1)
+    assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (3, 2)
     for _ in range(10):
         assert (await node.get(manifest())).status == 403
-    assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (2, 1)
+    assert (len(registry.record.of("manifest")), len(registry.record.tokens)) == (3, 2)
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -109,3 +109,24 @@ async def test_a_token_that_expires_by_itself_is_not_sent_again(image: Image) ->
         for digest, data in image.blobs.items():
             assert (await proxy.node.get(blob(digest))).body == data
         assert len(registry.record.tokens) == 2
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["in place of a dead one", "the first one"])
+async def test_a_token_that_is_revoked_on_its_way_is_replaced_at_once(
+    registry: ScriptedRegistry, image: Image, before: bool
+) -> None:
+    """Else the refusal would stand for a while, though the next token is good (found by the soak)."""
+    until, reached = asyncio.Event(), asyncio.Event()
+    async with started(settings([registry.url], login=LOGIN)) as proxy, asyncio.TaskGroup() as tasks:
+        if before:
+            assert (await proxy.node.get(manifest())).status == 200
+            registry.revoke_tokens()
+        registry.script(on(kind="token").times(1), Stall(BEFORE_HEADERS, until, reached))
+        asking = tasks.create_task(proxy.node.get(manifest()))
+        await reached.wait()
+        registry.revoke_tokens()
+        until.set()
+        got = await asking
+        assert (got.status, got.body) == (200, image.manifest)
+        assert (await proxy.node.get(blob(next(iter(image.blobs))))).status == 200
+        assert len(registry.record.tokens) == 2 + before
