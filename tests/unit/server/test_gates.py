@@ -247,6 +247,19 @@ def test_the_one_that_has_read_nothing_for_longest_is_the_first() -> None:
     assert states(first) == ["busy", "unread", "busy"]
 
 
+def test_many_that_are_read_hide_none_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.server.listener.limits.LOOKED_AT", 4)
+    limit = ConnectionLimit(8, 2, RATE)
+    first = busy(limit, "a" * 8)
+    [other] = come(limit, "b")
+    for number in range(6):
+        read(first, *[number * LEAST] * 5, *[7] * 3)
+        look(limit)
+    assert states(first).count("unread") == 1
+    assert states(first[:5]) == ["busy"] * 5
+    assert other.state == "open"
+
+
 @pytest.mark.parametrize("passed", [0.1, 0.9, 1000.0], ids=["at once", "early", "long ago"])
 def test_what_was_seen_at_another_time_cuts_nobody(passed: float) -> None:
     """Each listener looks while connections wait at it; the limit is one for all."""
