@@ -12,7 +12,7 @@ from proxy.cli.main import main
 from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
 from proxy.k3s.registries_yaml import parse_registries
-from tests.docs.pages import ROOT, Block, blocks, pages
+from tests.docs.pages import ROOT, Block, blocks, pages, text_of
 
 EXAMPLES = [block for page in pages() for block in blocks(page, "yaml", "toml", "json")]
 
@@ -62,3 +62,7 @@ def test_the_readme_shows_what_explain_prints(tmp_path: Path, monkeypatch: pytes
     shown = CliRunner().invoke(main, command.removeprefix("$ scope-proxy ").split())
     assert shown.exit_code == 0
     assert shown.output == output
+
+
+def test_contributing_shows_a_test_that_runs() -> None:
+    assert blocks(ROOT / "CONTRIBUTING.md", "python")[0].text == text_of("tests/integration/test_example.py")
