@@ -76,7 +76,7 @@ def test_no_labels_and_the_profile_of_the_runtime_where_the_values_name_none(tmp
 def test_the_notes_say_what_an_old_containerd_needs_unless_it_is_set(values: Path | None) -> None:
     [notes] = [text for name, text in rendered_by_4(values_of(values)).items() if name.endswith("NOTES.txt")]
     unconfined = seccomp_profile(values, "")["type"] == "Unconfined"
-    assert ("podSecurityContext.seccompProfile.type: Unconfined; the namespace has to admit it" in notes) != unconfined
+    assert ("podSecurityContext.seccompProfile.type: Unconfined" in notes) != unconfined
     assert ("containerd is older than 1.4.10" in notes) != unconfined
 
 

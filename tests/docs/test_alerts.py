@@ -10,7 +10,7 @@ from tests.docs.exported import FOREIGN, exported, metric_names
 from tests.docs.pages import ROOT, headings, text_of
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
-SECTIONS = ["Meaning", "Impact", "How to look", "What to do"]
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "What to do"]
 SEVERITIES = {"critical", "warning", "info"}
 NAMES = sorted({rule["alert"] for rule in alerts()})
 every_alert = pytest.mark.parametrize("name", NAMES)

@@ -28,7 +28,7 @@ def test_every_metric_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "values"), [("Upstream trouble", ERRORS), ("Refused requests", REJECTIONS)], ids=["trouble", "refused"]
+    ("heading", "values"), [("Upstream errors", ERRORS), ("Rejected requests", REJECTIONS)], ids=["errors", "rejected"]
 )
 def test_every_reason_is_explained(heading: str, values: tuple[str, ...]) -> None:
     _, found, rest = section("docs/metrics.md", "Metrics").partition(f"\n### {heading}\n")
