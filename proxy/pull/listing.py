@@ -63,16 +63,16 @@ class Listings:
         page = _page_size(asked)
         ask = Ask(Operation.TAGS, "tags/list", accept="application/json", query=asked)
 
-        async def consume(response: UpstreamResponse) -> Listing:
-            fields = await _read_json(response, "tag list")
-            tags = fields.get("tags") or []
-            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-                raise Wrong(f"{response.target.endpoint.origin.authority} sent a tag list without tags")
-            shown, next_query = _paged(tags, asked, page, _linked(response.headers))
-            content = json.dumps({"name": name, "tags": shown}).encode()
-            return Listing(content, "application/json", next_query, {})
-
-        return await self._client.fetch(route, ask, Deadline.after(self._timeouts.manifest), consume)
+        responses = self._client.responses(route, ask, Deadline.after(self._timeouts.manifest))
+        while True:
+            async with await responses.next() as response:
+                fields = await _read_json(response, "tag list")
+                tags = fields.get("tags") or []
+                if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+                    raise Wrong(f"{response.target.endpoint.origin.authority} sent a tag list without tags")
+                listed, next_query = _paged(tags, asked, page, _linked(response.headers))
+                break
+        return Listing(json.dumps({"name": name, "tags": listed}).encode(), "application/json", next_query, {})
 
     async def referrers(self, route: Route, digest: Digest, query: Query) -> Listing:
         """The referrers of a manifest, as the upstream lists them; raises RegistryError.
@@ -82,17 +82,18 @@ class Listings:
         asked = _passed(query, _FILTERED)
         ask = Ask(Operation.REFERRERS, f"referrers/{digest}", accept=OCI_INDEX, query=asked)
 
-        async def consume(response: UpstreamResponse) -> Listing:
-            headers = response.headers
-            fields, content = await _read_index(response)
-            if not isinstance(fields.get("manifests"), list):
-                raise Wrong(f"{response.target.endpoint.origin.authority} sent referrers without manifests")
-            applied = headers.get("OCI-Filters-Applied", "")
-            passed = {"OCI-Filters-Applied": applied} if _FILTERS.fullmatch(applied) else {}
-            linked = _linked(headers)
-            return Listing(content, OCI_INDEX, linked if linked and _is_ours(linked, _FILTERED) else None, passed)
-
-        return await self._client.fetch(route, ask, Deadline.after(self._timeouts.manifest), consume)
+        responses = self._client.responses(route, ask, Deadline.after(self._timeouts.manifest))
+        while True:
+            async with await responses.next() as response:
+                headers = response.headers
+                fields, content = await _read_index(response)
+                if not isinstance(fields.get("manifests"), list):
+                    raise Wrong(f"{response.target.endpoint.origin.authority} sent referrers without manifests")
+                break
+        applied = headers.get("OCI-Filters-Applied", "")
+        passed = {"OCI-Filters-Applied": applied} if _FILTERS.fullmatch(applied) else {}
+        linked = _linked(headers)
+        return Listing(content, OCI_INDEX, linked if linked and _is_ours(linked, _FILTERED) else None, passed)
 
 
 def link_header(path: str, next_query: Query, namespace: str | None) -> str:

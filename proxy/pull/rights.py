@@ -41,22 +41,20 @@ def proof_of(asked: RegistryRequest) -> Ask:
 async def prove(
     client: UpstreamClient, route: Route, ask: Ask, deadline: Deadline, patience: float
 ) -> tuple[Target, float]:
-    """The endpoint that says yes, and until when what it was asked with is good; raises RegistryError."""
-
-    async def consume(response: UpstreamResponse) -> tuple[Target, float] | None:
-        try:
-            is_proof = await _is_proof(response, ask)
-        finally:
-            response.close()
-        return (response.target, response.expires_at) if is_proof else None
-
-    found = await client.fetch(route, ask, deadline, consume, patience=patience)
-    if found is None:  # a HEAD that leaves out what tells a manifest from a page
-        whole = Ask(ask.operation, ask.suffix, "GET", ask.accept)
-        found = await client.fetch(route, whole, deadline, consume, patience=patience)
-    if found is None:
-        raise UpstreamInvalid(f"no endpoint of {route.registry} answers for {ask.suffix} as a registry does")
-    return found
+    """The endpoint that says yes, and until when what it was requested with is valid; raises RegistryError."""
+    for request in (ask, Ask(ask.operation, ask.suffix, "GET", ask.accept)):
+        responses = client.responses(route, request, deadline, patience=patience)
+        while True:
+            async with await responses.next() as response:
+                try:
+                    is_proof = await _is_proof(response, request)
+                finally:
+                    response.close()
+                break
+        if is_proof:
+            return response.target, response.expires_at
+        # Else a HEAD leaves out what distinguishes a manifest from a page.
+    raise UpstreamInvalid(f"no endpoint of {route.registry} answers for {ask.suffix} as a registry does")
 
 
 async def _is_proof(response: UpstreamResponse, ask: Ask) -> bool:

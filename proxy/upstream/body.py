@@ -124,23 +124,25 @@ class ResumingBody:
         ask = replace(source.ask, range=ByteRange(self._offset, self._last))
         deadline = Deadline.after(source.headers)
         try:
-            self._response = await source.client.fetch(route, ask, deadline, self._check_resumed)
-            self.origins.add(self._response.target.endpoint.origin)
+            responses = source.client.responses(route, ask, deadline)
+            while True:
+                async with await responses.next() as response:
+                    self._position = self._resumed_at(response)
+                    self._response = response
+                    self.origins.add(response.target.endpoint.origin)
+                    return
         except RegistryError as error:
             raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
 
-    async def _check_resumed(self, response: UpstreamResponse) -> UpstreamResponse:
-        """The answer, if the byte that is wanted next is in it; raises Wrong."""
-        host = response.target.endpoint.origin.authority
-        if response.status == HTTPStatus.PARTIAL_CONTENT:
-            span = Span.parse(response.headers.get("Content-Range"))
-            if span is None or span.first != self._offset:
-                raise Wrong(f"{host} sent another range than was asked for")
-            self._position = self._offset
-        else:
+    def _resumed_at(self, response: UpstreamResponse) -> int:
+        """The byte that a response begins with, which must hold the byte that is wanted next; raises Wrong."""
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
             refuse_shorter(response, self._offset)
-            self._position = 0
-        return response
+            return 0
+        span = Span.parse(response.headers.get("Content-Range"))
+        if span is None or span.first != self._offset:
+            raise Wrong(f"{response.target.endpoint.origin.authority} sent another range than the requested one")
+        return self._offset
 
 
 def refuse_shorter(response: UpstreamResponse, count: int) -> None:

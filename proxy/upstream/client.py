@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
-from typing import TypeVar
+from types import TracebackType
 
 from cachetools import LRUCache
 
@@ -52,62 +53,39 @@ _REST_SLACK = 0.02
 _LONGEST_NUMBER = 20
 _UP, _LAST_SUCCESS = Bound(UPSTREAM_UP), Bound(UPSTREAM_LAST_SUCCESS)
 _logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 class UpstreamClient:
-    """Asks the endpoints of a route until one gives what is wanted."""
+    """Sends requests to the endpoints of a route."""
 
     def __init__(self, sender: RequestSender, endpoints: Endpoints) -> None:
         self._sender = sender
         self._endpoints = endpoints
         self._client_endpoints: LRUCache[str, Endpoints] = LRUCache(CLIENTS_LIMIT)
 
-    async def fetch(
-        self,
-        route: Route,
-        ask: Ask,
-        deadline: Deadline,
-        consume: Callable[[UpstreamResponse], Awaitable[Result]],
-        *,
-        patience: float | None = None,
-    ) -> Result:
-        """What `consume` makes of the first good answer; it may raise an EndpointFailure to have the next one asked.
+    def responses(self, route: Route, ask: Ask, deadline: Deadline, *, patience: float | None = None) -> "Responses":
+        """The good responses of the endpoints, one after another, until one is used without an error.
 
-        When `consume` returns, the answer is its own to close. The endpoints share the time that is left, or where
-        that is long the `patience` (seconds), so that one which hangs does not use up all; the last one has the rest,
-        and is sent the request once more when it has not answered for as long: its answer may be lost.
-        Patience also bounds how long an endpoint that asks for it is left alone before it is asked again: who waits
-        learns of it. Raises RegistryError for the node.
+        Use: `responses = client.responses(...)`, then `while True: async with await responses.next() as response:` and
+        `return` or `break` at the end of the block. A block that is left so owns the response, and closes it.
+
+        The endpoints share the time that is left, or where that is long the `patience` (seconds), so that one which
+        hangs does not use up all; the last one has the rest, and is sent the request once more when it has not
+        answered for as long: its response may be lost. Patience also bounds the wait for an endpoint that requests to
+        be left alone.
         """
-        settled: list[Failed] = []
-        waiting = deadline if patience is None else Deadline.after(min(deadline.remaining, patience))
-        pending = self._endpoints.order(route.targets)
-        for round_number in range(1, ROUNDS + 1):
-            failed: list[Failed] = []
-            for position, target in enumerate(pending):
-                if position > 0 or round_number > 1:
-                    UPSTREAM_RETRIES.labels(route.upstream).inc()
-                share = _share(deadline, len(pending) - position, patience)
-                request = EndpointRequest(route, target, ask, patience)
-                try:
-                    return await self._try(request, share, consume)
-                except EndpointFailure as failure:
-                    _logger.info("%s %s: %s", ask.method, target.url(ask.suffix), failure)
-                    failed.append(Failed(target, failure))
-            settled += [item for item in failed if not isinstance(item.failure, Unavailable)]
-            unavailable = [item for item in failed if isinstance(item.failure, Unavailable)]
-            pause = _pause(unavailable, round_number)
-            if round_number == ROUNDS or pause is None or pause >= waiting.remaining:
-                raise verdict(route, ask.operation, ask.suffix, [*unavailable, *settled])
-            await asyncio.sleep(pause + _REST_SLACK)
-            pending = [item.target for item in unavailable]
-        raise AssertionError("the last round either returns or raises")
+        return Responses(self, route, ask, deadline, patience)
 
-    async def _try(
-        self, request: EndpointRequest, share: Deadline, consume: Callable[[UpstreamResponse], Awaitable[Result]]
-    ) -> Result:
-        """Ask one endpoint within its share of the time; raises EndpointFailure or RegistryError."""
+    def order(self, targets: Sequence[Target]) -> list[Target]:
+        """The targets in the order in which they are tried: those that work first."""
+        return self._endpoints.order(targets)
+
+    @asynccontextmanager
+    async def attempt(self, request: EndpointRequest, share: Deadline) -> AsyncIterator[UpstreamResponse]:
+        """A good response of one endpoint, used within its share of the time.
+
+        Raises EndpointFailure or RegistryError; notes how the endpoint did.
+        """
         route, target, host = request.route, request.target, request.target.endpoint.origin.authority
         books = self._books(route)
         rest = max(book.rest(target) for book in books)
@@ -120,7 +98,14 @@ class UpstreamClient:
             try:
                 with span("upstream", upstream=route.upstream, host=host, op=request.ask.operation):
                     async with scope:
-                        result = await self._consumed(request, consume)
+                        response = await self._send(request)
+                        request.waits_for = Waiting.BODY
+                        try:
+                            with at_upstream():
+                                yield response
+                        except BaseException:
+                            response.close()
+                            raise
             except TROUBLE as error:
                 spent = _spent(request, time, seconds) if scope.expired() else None
                 failure, reason = translate(error, target, spent=spent)
@@ -138,19 +123,6 @@ class UpstreamClient:
         for book in books:
             book.succeeded(target)
         _note_answer(route)
-        return result
-
-    async def _consumed(
-        self, request: EndpointRequest, consume: Callable[[UpstreamResponse], Awaitable[Result]]
-    ) -> Result:
-        response = await self._send(request)
-        request.waits_for = Waiting.BODY
-        try:
-            with at_upstream():
-                return await consume(response)
-        except BaseException:
-            response.close()
-            raise
 
     async def _send(self, request: EndpointRequest) -> UpstreamResponse:
         """A good response; where a HEAD is refused, a GET takes its place."""
@@ -191,6 +163,89 @@ class UpstreamClient:
         self._endpoints.failed(target, str(failure), failure.retry_after)
         if self._endpoints.are_down(route.upstream, route.targets):
             _UP[route.upstream,].set(0)
+
+
+class Responses:
+    """The good responses of a route's endpoints: fail-over and rounds of attempts."""
+
+    def __init__(
+        self, client: UpstreamClient, route: Route, ask: Ask, deadline: Deadline, patience: float | None
+    ) -> None:
+        self._client = client
+        self._route = route
+        self._ask = ask
+        self._deadline = deadline
+        self._patience = patience
+        self._waiting = deadline if patience is None else Deadline.after(min(deadline.remaining, patience))
+        self._round = 1
+        self._pending = client.order(route.targets)
+        self._failed: list[Failed] = []
+        self._settled: list[Failed] = []
+
+    async def next(self) -> "ResponseAttempt":
+        """The next good response; raises RegistryError for the node where no endpoint has one.
+
+        An EndpointFailure that its block raises, or a failure of the connection, is the endpoint's: the block ends
+        without an error, and `next` tries the endpoint after it.
+        """
+        while True:
+            if not self._pending:
+                await self._begin_round()
+            if self._failed or self._round > 1:
+                UPSTREAM_RETRIES.labels(self._route.upstream).inc()
+            share = _share(self._deadline, len(self._pending), self._patience)
+            target = self._pending.pop(0)
+            attempt = self._client.attempt(EndpointRequest(self._route, target, self._ask, self._patience), share)
+            try:
+                response = await attempt.__aenter__()
+            except EndpointFailure as failure:
+                self.note(target, failure)
+            else:
+                return ResponseAttempt(self, attempt, response)
+
+    def note(self, target: Target, failure: EndpointFailure) -> None:
+        """An attempt has failed."""
+        _logger.info("%s %s: %s", self._ask.method, target.url(self._ask.suffix), failure)
+        self._failed.append(Failed(target, failure))
+
+    async def _begin_round(self) -> None:
+        """Wait until the unavailable endpoints are tried again; raises RegistryError where nothing would change."""
+        self._settled += [item for item in self._failed if not isinstance(item.failure, Unavailable)]
+        unavailable = [item for item in self._failed if isinstance(item.failure, Unavailable)]
+        pause = _pause(unavailable, self._round)
+        if self._round == ROUNDS or pause is None or pause >= self._waiting.remaining:
+            raise verdict(self._route, self._ask.operation, self._ask.suffix, [*unavailable, *self._settled])
+        await asyncio.sleep(pause + _REST_SLACK)
+        self._pending, self._failed = [item.target for item in unavailable], []
+        self._round += 1
+
+
+class ResponseAttempt:
+    """A response in use: what fails in the block is noted, and so that the next endpoint is tried."""
+
+    __slots__ = ("_attempt", "_response", "_responses")
+
+    def __init__(
+        self, responses: Responses, attempt: AbstractAsyncContextManager[UpstreamResponse], response: UpstreamResponse
+    ) -> None:
+        self._responses = responses
+        self._attempt = attempt
+        self._response = response
+
+    async def __aenter__(self) -> UpstreamResponse:
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            await self._attempt.__aexit__(kind, error, traceback)
+        except EndpointFailure as failure:
+            error = failure
+        if not isinstance(error, EndpointFailure):
+            return False
+        self._responses.note(self._response.target, error)
+        return True
 
 
 def _note_answer(route: Route) -> None:

@@ -274,13 +274,14 @@ class Downloads:
                 route = others_first(route, target)
         patience = self._timeouts.blob
         try:
-            return await self._client.fetch(
-                route, ask, deadline, lambda response: self._opened(route, ask, offset, response), patience=patience
-            )
+            responses = self._client.responses(route, ask, deadline, patience=patience)
+            while True:
+                async with await responses.next() as response:
+                    return self._opened(route, ask, offset, response)
         except RangeInvalid as error:
-            raise Abandoned("what an interrupted writer left cannot be gone on with") from error
+            raise Abandoned("what an interrupted writer left cannot be continued") from error
 
-    async def _opened(self, route: Route, ask: Ask, offset: int, response: UpstreamResponse) -> _Answer:
+    def _opened(self, route: Route, ask: Ask, offset: int, response: UpstreamResponse) -> _Answer:
         """The body from `offset` on, and the size of the whole as far as it is told; raises Wrong."""
         host = response.target.endpoint.origin.authority
         size, position = response.content_length, 0

@@ -107,7 +107,7 @@ class PassThrough:
         wanted = _Wanted(route, digest)
         refuse_manifest(self._kinds, wanted.route, wanted.digest)
         deadline = deadline or Deadline.after(self._timeouts.blob)
-        size = await self._client.fetch(route, wanted.ask("HEAD"), deadline, told_size)
+        size = await head_size(self._client, route, wanted.ask("HEAD"), deadline)
         if size is None or self._may_be_manifest(digest, size):
             blob = await self._get(wanted, deadline)
             blob.close()
@@ -120,9 +120,11 @@ class PassThrough:
         """Ask for the range, and for the whole where only the whole can tell a blob from a manifest."""
         for ask in (wanted.ask(), replace(wanted.ask(), range=None)):
             try:
-                blob = await self._client.fetch(
-                    wanted.route, ask, deadline, lambda response: self._start(wanted, response)
-                )
+                responses = self._client.responses(wanted.route, ask, deadline)
+                while True:
+                    async with await responses.next() as response:
+                        blob = await self._start(wanted, response)
+                        break
             except RangeInvalid as error:
                 if ask.range is None or not self._may_be_manifest(wanted.digest, error.size):
                     raise
@@ -219,9 +221,11 @@ class PassThrough:
         asked = _Wanted(wanted.route, wanted.digest, None if is_whole else ByteRange(wanted.offset, wanted.last))
         deadline = Deadline.after(self._timeouts.blob)
         try:
-            body = await self._client.fetch(
-                asked.route, asked.ask(), deadline, lambda response: self._start_rest(asked, response)
-            )
+            responses = self._client.responses(asked.route, asked.ask(), deadline)
+            while True:
+                async with await responses.next() as response:
+                    body = self._start_rest(asked, response)
+                    break
         except RegistryError as error:
             raise BodyBroken(f"{wanted.digest} broke off at byte {wanted.offset}: {error.reason}") from error
         wanted.passing.body = body
@@ -234,7 +238,7 @@ class PassThrough:
         finally:
             body.close()
 
-    async def _start_rest(self, asked: _Wanted, response: UpstreamResponse) -> ResumingBody:
+    def _start_rest(self, asked: _Wanted, response: UpstreamResponse) -> ResumingBody:
         """The answer from the byte that is wanted next, also of a server that takes no ranges."""
         first, last = (asked.range.first or 0, asked.range.last) if asked.range else (0, None)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
@@ -273,12 +277,14 @@ async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator
                 return
 
 
-async def told_size(response: UpstreamResponse) -> int | None:
-    """The size that the answer to a HEAD tells, or to the GET of one byte that took its place."""
-    if response.status == HTTPStatus.PARTIAL_CONTENT:
-        span = Span.parse(response.headers.get("Content-Range"))
-        size = span.size if span else None
-    else:
-        size = response.content_length
-    response.close()
-    return size
+async def head_size(client: UpstreamClient, route: Route, ask: Ask, deadline: Deadline) -> int | None:
+    """The size that an endpoint reports to a HEAD, or to the GET of one byte that takes its place."""
+    responses = client.responses(route, ask, deadline)
+    while True:
+        async with await responses.next() as response:
+            size = response.content_length
+            if response.status == HTTPStatus.PARTIAL_CONTENT:
+                span = Span.parse(response.headers.get("Content-Range"))
+                size = span.size if span else None
+            response.close()
+            return size

@@ -13,7 +13,7 @@ from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.downloads import Downloads
 from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, CacheResult, ContentWrong, Progress, WriterStalled
-from proxy.pull.blobs.passthrough import SMALL, VERIFIED, told_size
+from proxy.pull.blobs.passthrough import SMALL, VERIFIED, head_size
 from proxy.pull.blobs.recovery import ATTEMPTS
 from proxy.pull.blobs.stored import Stored
 from proxy.pull.kinds import Kinds, may_begin_manifest, parse, refuse_manifest
@@ -151,7 +151,7 @@ class BlobSources:
     async def ask_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
         """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
         ask = Ask(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
-        size = await self._client.fetch(route, ask, deadline, told_size)
+        size = await head_size(self._client, route, ask, deadline)
         await self._link(route, digest)
         return size
 

@@ -80,30 +80,28 @@ class ManifestFetcher:
         """
         etag = f'"{known.digest.text}"' if known else None
         ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "GET", accept or ACCEPT, etag=etag)
-
-        async def consume(response: UpstreamResponse) -> Manifest:
-            if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
-                response.close()
-                return Manifest(known, None, origin=response.target.endpoint.origin)
-            return await self._read(response, reference)
-
-        return await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
+        responses = self._client.responses(route, ask, budget.deadline, patience=budget.patience)
+        while True:
+            async with await responses.next() as response:
+                if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
+                    response.close()
+                    return Manifest(known, None, origin=response.target.endpoint.origin)
+                return await self._read(response, reference)
 
     async def head(
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
     ) -> Manifest:
-        """The manifest's descriptor, by HEAD where the upstream tells all of it; raises RegistryError."""
+        """The manifest's descriptor, by HEAD where the upstream reports all of it; raises RegistryError."""
         ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "HEAD", accept or ACCEPT)
-
-        async def consume(response: UpstreamResponse) -> Manifest | None:
-            if response.method == "GET":
-                return await self._read(response, reference)
-            found = _described(response, reference)
-            response.close()
-            return found
-
-        fetched = await self._client.fetch(route, ask, budget.deadline, consume, patience=budget.patience)
-        return fetched or await self.get(route, reference, accept, budget, known)
+        responses = self._client.responses(route, ask, budget.deadline, patience=budget.patience)
+        while True:
+            async with await responses.next() as response:
+                if response.method == "GET":
+                    return await self._read(response, reference)
+                described = _described(response, reference)
+                response.close()
+                break
+        return described or await self.get(route, reference, accept, budget, known)
 
     async def _read(self, response: UpstreamResponse, reference: Tag | Digest) -> Manifest:
         """Read and verify; raises Wrong, so that another endpoint may have it right."""
