@@ -1,5 +1,6 @@
 """The command tree. Each command is imported when it is run: it loads what it needs, and nothing of the others."""
 
+import difflib
 import importlib
 import io
 import sys
@@ -14,9 +15,9 @@ from proxy.version import VERSION
 class LateGroup(click.Group):
     """A group whose commands are named by their modules: there a command has the name that people type."""
 
-    def __init__(self, *arguments: Any, modules: Mapping[str, str], **settings: Any) -> None:
+    def __init__(self, *arguments: Any, modules: Mapping[str, str] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._modules = modules
+        self._modules = modules or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
@@ -28,6 +29,18 @@ class LateGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; a mistyped name is an error that suggests the nearest."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and name[:1].isalnum() and not ctx.resilient_parsing:
+            names = self.list_commands(ctx)
+            nearest = difflib.get_close_matches(name.lower(), names, n=1)
+            advice = f"Did you mean {nearest[0]!r}?" if nearest else f"Commands: {', '.join(names)}."
+            ctx.fail(f"No such command {name!r}. {advice}")
+        return super().resolve_command(ctx, args)
 
 
 COMMANDS = ("serve", "check", "explain", "doctor", "cache", "demo", "healthcheck", "convert", "node")

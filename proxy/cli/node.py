@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, Command, configuration_options, proxy_options, source_of
 from proxy.config.errors import ConfigError
 from proxy.config.load import Loaded
@@ -63,7 +64,7 @@ def _wanted_options(command: Command) -> Command:
     return configuration_options(proxy_options(_tree_options(command)))
 
 
-@click.group()
+@click.group(cls=LateGroup)
 def node() -> None:
     """Point this node's containerd at the proxy, and away from it again; containerd is not restarted."""
 

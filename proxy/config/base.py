@@ -42,14 +42,25 @@ Duration = Annotated[
 
 _BYTES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(Ki|Mi|Gi|Ti)")
+_OTHER_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?([kmgt])i?b?", re.IGNORECASE)
 
 
 def parse_size(value: object) -> int:
     """Bytes of a size such as `10Gi`; raises ValueError for a bare number or an unknown unit."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("a size needs a unit, such as 512Mi, 10Gi or 1Ti")
+        raise ValueError(_size_advice(value) or "a size needs a unit, such as 512Mi, 10Gi or 1Ti")
     return int(float(match[1]) * _BYTES[match[2]])
+
+
+def _size_advice(value: object, suffix: str = "") -> str | None:
+    """What to write instead of a size in decimal or other units; None for what is no size."""
+    text = value.removesuffix(suffix) if isinstance(value, str) else ""
+    match = _OTHER_SIZE.fullmatch(text)
+    if match is None:
+        return None
+    unit = f"{match[2].upper()}i"
+    return f"{value} has a unit that is not supported: use {unit}B: {match[1]}{unit}{suffix}"
 
 
 def format_size(size: int) -> str:
@@ -65,12 +76,12 @@ _RATE = "/s"
 
 def parse_rate(value: object) -> int:
     """Bytes a second of a rate such as `64Ki/s`; raises ValueError for a bare number or an unknown unit."""
-    if not isinstance(value, str) or not value.endswith(_RATE):
-        raise ValueError("a rate needs a unit, such as 16Ki/s or 1Mi/s")
     try:
-        return parse_size(value.removesuffix(_RATE))
+        if isinstance(value, str) and value.endswith(_RATE):
+            return parse_size(value.removesuffix(_RATE))
     except ValueError:
-        raise ValueError("a rate needs a unit, such as 16Ki/s or 1Mi/s") from None
+        pass
+    raise ValueError(_size_advice(value, _RATE) or "a rate needs a unit, such as 16Ki/s or 1Mi/s")
 
 
 def format_rate(rate: int) -> str:

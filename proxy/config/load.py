@@ -15,6 +15,7 @@ from proxy.config.errors import ConfigError, Findings, KeyPath, Note, Position, 
 from proxy.config.files import read_source
 from proxy.config.listener import Listener
 from proxy.config.model import Admin, Config, Credential
+from proxy.config.reading.advice import SECRETS, registries_yaml, warn_of_values
 from proxy.config.reading.shape import Shaped, shape
 from proxy.config.reading.yaml_values import Document, read_document
 
@@ -41,10 +42,13 @@ def parse_config(text: str, file: str) -> Loaded:
     document = read_document(text, file)
     if document.value is None and not document.problems:
         raise ConfigError([Problem(Position(file), 'the file is empty: the least it needs is "version: 1"')])
+    if (problem := registries_yaml(document.value, document.positions)) is not None:
+        raise ConfigError([problem])
     shaped = shape(document.value, document.positions)
     findings = Findings(document.positions)
     if shaped.config is not None:
         validate(shaped.config, findings)
+        warn_of_values(document.value, findings)
     return _loaded(document, shaped, findings)
 
 
@@ -117,7 +121,6 @@ def _credentials(loaded: Loaded) -> Iterator[tuple[KeyPath, Credential]]:
 
 HIDDEN = "<set>"
 """Stands for a secret value."""
-_SECRETS = {"password", "identityToken"}
 _WIDTH = 100_000  # no line is broken
 
 
@@ -141,7 +144,7 @@ def _settings(config: Config) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: HIDDEN if key in _SECRETS and isinstance(inner, str) else _shown(inner)
+            key: HIDDEN if key in SECRETS and isinstance(inner, str) else _shown(inner)
             for key, inner in value.items()
             if inner is not None
         }

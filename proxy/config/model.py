@@ -26,6 +26,9 @@ _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _registry_name(value: str) -> str:
+    _, scheme, host = value.rpartition("://")
+    if scheme and host[:1].isalnum() and "@" not in value:
+        raise ValueError(f"a registry or host has no scheme and no path: write {host.partition('/')[0].lower()}")
     if value != ANY and (canonical := canonical_registry(value)) != value:
         raise ValueError(f"write {canonical}: that is how requests name it")
     return value

@@ -1,6 +1,7 @@
 """From the name that a node asks for to the endpoints and the repository upstream; pure: `explain` runs it too."""
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -18,6 +19,9 @@ REMEMBERED = 4096
 """Routes that are remembered: they depend on nothing but the configuration and what is asked."""
 ASKED_REMEMBERED = 512
 """Characters of name, `ns=` and host together, of what is."""
+
+_REGISTRY_LIKE = re.compile(r"localhost|[^/]*[.:][^/]*")
+"""A first segment that names a registry, as container clients decide it."""
 
 
 class Places(Protocol):
@@ -187,9 +191,10 @@ class RouteTable:
             return _Addressed(first, rest, "registry named by the first part of the path")
         if self._default is not None:
             return _Addressed(self._default, name, "registry is the defaultRegistry")
+        if rest and _REGISTRY_LIKE.fullmatch(first):
+            raise self._unknown(first)
         raise RegistryUnknown(
-            "the request names no configured registry: no ns=, no such Host, no such first part of the path, "
-            "no defaultRegistry",
+            f"{name[:100]} names no registry: send ns=, put the registry before it, or configure defaultRegistry",
             detail={"hint": "point containerd at the proxy with a hosts.toml or registries.yaml, which send ns="},
         )
 
@@ -199,13 +204,19 @@ class RouteTable:
         except ValueError:
             registry = ""
         if not self._is_named(registry) and not (registry and ANY in self._endpoints):
-            raise RegistryUnknown(
-                f"registry {namespace[:100]} is not configured: add it under registries",
-                detail={"hint": "scope-proxy check --effective prints the registries that are configured"},
-            )
+            raise self._unknown(namespace)
         stripped = name.removeprefix(f"{registry}/")
         why = "registry named by ns="
         return _Addressed(registry, stripped, why if stripped == name else f"{why}, and taken off the path")
+
+    def _unknown(self, registry: str) -> RegistryUnknown:
+        """The error for a registry that is not configured; for one in upper case, with the name that is."""
+        lower = registry.lower()
+        advice = f"write {lower}" if registry != lower and self._is_named(lower) else "add it under registries"
+        return RegistryUnknown(
+            f"registry {registry[:100]} is not configured: {advice}",
+            detail={"hint": "scope-proxy check --effective prints the registries that are configured"},
+        )
 
     def _is_named(self, registry: str) -> bool:
         return registry != ANY and registry in self._endpoints

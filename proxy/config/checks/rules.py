@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from proxy.config.errors import Findings, KeyPath
 from proxy.config.model import Registry, Rewrite
 from proxy.rules.patterns import all_samples
-from proxy.rules.rewrite_rule import Reference, RewriteRule, join_path
+from proxy.rules.rewrite_rule import Reference, RewriteRule, join_path, parse_template
 
 MAX_COMPARED = 64
 """Rules of one list that are compared with each other."""
@@ -38,8 +38,11 @@ def check_rules(name: str, registry: Registry, findings: Findings) -> None:
 def compare_rules(
     path: KeyPath, rewrites: tuple[Rewrite, ...], findings: Findings, *, node_rewrites: bool = False
 ) -> bool:
-    """Report rules that overlap and rules that change their own result; whether any overlap."""
-    rules = _compiled(path, rewrites[:MAX_COMPARED])
+    """Report upper case, rules that overlap and rules that change their own result; whether any overlap."""
+    compiled = _compiled(path, rewrites)
+    for placed in compiled:
+        _check_case(placed, findings)
+    rules = compiled[:MAX_COMPARED]
     tried = all_samples(placed.rule.pattern for placed in rules)
     if not node_rewrites:
         _check_idempotence(rules, tried, findings)
@@ -76,6 +79,19 @@ def _unknown_group(rule: RewriteRule, reference: Reference) -> str:
     if trap is not None and not reference.braced:
         return f'{reference} means a group named "{reference.name}": write ${{{trap[1]}}}{trap[2]}'
     return f"{reference} refers to a group that the pattern does not have: nothing would stand there"
+
+
+def _check_case(placed: _Checked, findings: Findings) -> None:
+    """Warn of upper case in the literal text of a replacement."""
+    replacement = placed.rule.replacement
+    parts = parse_template(replacement)
+    if all(part == part.lower() for part in parts if isinstance(part, str)):
+        return
+    lower = "".join(part.lower().replace("$", "$$") if isinstance(part, str) else str(part) for part in parts)
+    findings.warning(
+        (*placed.path, "replacement"),
+        f"{replacement!r} has upper case, which most registries refuse in a repository: write {lower!r}",
+    )
 
 
 def _check_overlaps(rules: Sequence[_Checked], tried: Sequence[str], findings: Findings) -> bool:

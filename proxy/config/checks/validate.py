@@ -1,5 +1,6 @@
 """What a configuration of the right shape can still have wrong."""
 
+import difflib
 from collections.abc import Iterator
 
 from proxy.config.address import EndpointAddress, Origin, default_endpoint, is_loopback
@@ -8,6 +9,7 @@ from proxy.config.checks.listeners import check_listeners, split_address
 from proxy.config.checks.rules import check_rules
 from proxy.config.errors import Findings, KeyPath, setting_name
 from proxy.config.model import ANY, Config, Registry, Rewrite
+from proxy.oci.reference import DOCKER_HUB, HUB_NAMES
 
 SERIES_LIMIT = 50
 """Most registries, and most rewrite rules, that the metrics are meant for; more work, and are warned of."""
@@ -39,6 +41,9 @@ def _rules(registry: Registry) -> int:
 
 UNUSED_HOST = "no endpoint is on this host"
 """How the warning of an entry of `hosts` that nothing uses begins."""
+
+HOSTS_SHOWN = 5
+"""Most hosts that a warning suggests."""
 
 _ANY_ADDRESS = {"", "0.0.0.0", "::"}
 
@@ -124,25 +129,36 @@ def _check_hosts(config: Config, findings: Findings) -> None:
     used = {key for origin in _origins(config) if (key := _host_key(config, origin)) is not None}
     for name in config.hosts:
         if name not in used and name != ANY:
-            findings.warning_at_key(("hosts", name), f"{UNUSED_HOST}: nothing uses it{_host_advice(name)}")
+            findings.warning_at_key(("hosts", name), f"{UNUSED_HOST}: nothing uses it{_host_advice(config, name)}")
 
 
-def _host_advice(name: str) -> str:
-    if name in {"docker.io", "index.docker.io"}:
-        return " (the host of docker.io's images is registry-1.docker.io)"
-    return ""
+def _host_advice(config: Config, name: str) -> str:
+    """What to write instead of a host that no endpoint is on: the host of the registry of that name, or the nearest."""
+    registry = DOCKER_HUB if name in HUB_NAMES else name
+    own = [origin.authority for entry, origin in _endpoint_origins(config) if entry == registry]
+    if own:
+        return f". Images of {registry} come from another host: write {' or '.join(dict.fromkeys(own))}"
+    hosts = list(dict.fromkeys(origin.authority for _, origin in _endpoint_origins(config)))
+    nearest = difflib.get_close_matches(name, hosts, n=1) or hosts[:HOSTS_SHOWN]
+    return f". Instead of {name} write {' or '.join(nearest)}" if nearest else ""
 
 
 def _origins(config: Config) -> Iterator[Origin]:
     """Every server that the configuration names: endpoints, token servers, storage."""
-    for name, registry in config.registries.items():
-        if not registry.endpoints and name != ANY:
-            yield default_endpoint(name).origin
-        for endpoint in registry.endpoints:
-            yield endpoint.address.origin
+    for _, origin in _endpoint_origins(config):
+        yield origin
     for host in config.hosts.values():
         for url in (*host.realms, *host.redirects):
             yield Origin.parse(url)
+
+
+def _endpoint_origins(config: Config) -> Iterator[tuple[str, Origin]]:
+    """Each registry with the origin of each of its endpoints."""
+    for name, registry in config.registries.items():
+        if not registry.endpoints and name != ANY:
+            yield name, default_endpoint(name).origin
+        for endpoint in registry.endpoints:
+            yield name, endpoint.address.origin
 
 
 def _host_key(config: Config, origin: Origin) -> str | None:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from proxy.config.base import Model
 from proxy.config.errors import KeyPath, Position, Positions, Problem, unknown_key
 from proxy.config.model import Config, Credential
+from proxy.config.reading.advice import SECRETS, converted_rewrites, variable_advice
 from proxy.config.reading.yaml_values import Value
 
 
@@ -76,9 +77,19 @@ def shape(value: Value, positions: Positions) -> Shaped:
     try:
         return Shaped(Config.model_validate(value))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
+        details = _innermost(error.errors(include_url=False, include_input=False))
     problems = tuple(_problem(detail, value, positions) for detail in details)
     return Shaped(_without(value, [detail["loc"] for detail in details]), problems)
+
+
+def _innermost(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors without the shortness of lists that are short only because their items are wrong."""
+    paths = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail, path in zip(details, paths, strict=True)
+        if detail["type"] != "too_short" or not any(other[: len(path)] == path != other for other in paths)
+    ]
 
 
 def _without(value: Value, wrong: list[KeyPath]) -> Config | None:
@@ -110,11 +121,19 @@ def _problem(detail: ErrorDetails, value: Value, positions: Positions) -> Proble
     if path and path[-1] == _KEY:
         return Problem(positions.key(*path[:-1]), _message(detail, None))
     if detail["type"] == "extra_forbidden":
+        where, known = positions.key(*path), keys_at(path[:-1])
+        if path[-1] == "rewrite" and "rewrites" in known:
+            lines = converted_rewrites(_value_at(value, path), where)
+            if lines is not None:
+                return Problem(where, f"unknown key 'rewrite': {lines}")
         secret = section_at(path[:-1]) is Credential
-        return Problem(positions.key(*path), unknown_key(str(path[-1]), keys_at(path[:-1]), secret=secret))
+        return Problem(where, unknown_key(str(path[-1]), known, secret=secret))
     if detail["type"] == "missing":
         return Problem(_parent(positions, path), f"{path[-1]} is missing")
-    return Problem(positions.value(*path), _message(detail, _value_at(value, path)))
+    written = _value_at(value, path)
+    lines = converted_rewrites(written, positions.key(*path)) if path[-1:] == ("rewrites",) else None
+    message = lines or variable_advice(written, path) or _message(detail, written)
+    return Problem(positions.value(*path), message)
 
 
 def _parent(positions: Positions, path: KeyPath) -> Position:
@@ -155,7 +174,7 @@ def _other_type(kind: str, path: KeyPath, value: Value) -> str:
 
 def _text_expected(path: KeyPath, value: Value) -> str:
     if isinstance(value, bool | int | float):
-        secret = path[-1] in {"password", "identityToken"}
+        secret = path[-1] in SECRETS
         name = "a password or token" if secret else "the value"
         return f"{name} must be text: put it in quotes"
     return f"text is expected here, {_kind(value)} was found"

@@ -24,7 +24,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (9, 16, "the value must be 'computed' or 'challenge'"),
     ],
     "bad_registry_names": [
-        (3, 3, 'a registry is a lower-case host, host:port or "*", without scheme and path'),
+        (3, 3, "a registry or host has no scheme and no path: write docker.io"),
         (4, 3, "write quay.io: that is how requests name it"),
         (5, 3, "keys with values are expected here, nothing was found: write {} for the defaults"),
     ],
@@ -90,7 +90,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (
             5,
             5,
-            "rewrites are an ordered list, not a map as in registries.yaml: write '- {pattern: ..., replacement: ...}' for each rule",
+            "rewrites are a list; the first rule that changes the repository wins. Write:\n    rewrites:\n      - {pattern: '(.*)', replacement: 'hmirror/$1'}",
         ),
     ],
     "same_address": [

@@ -1,0 +1,86 @@
+"""Advice on what other tools read and this configuration does not: variables, empty keys, maps of rewrites."""
+
+import re
+from collections.abc import Iterator
+
+from proxy.config.errors import Findings, KeyPath, Position, Positions, Problem, setting_name
+from proxy.config.reading.yaml_values import Value
+
+SECRETS = frozenset({"password", "identityToken"})
+_TEMPLATES = frozenset({"pattern", "replacement"})
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_BARE_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_NULL_MEANS = {"admin": " (no metrics, no health checks, no status page)", "cache": " (nothing is cached)"}
+
+
+def registries_yaml(value: Value, positions: Positions) -> Problem | None:
+    """The error for a registries.yaml in place of a configuration; None for anything else."""
+    if not isinstance(value, dict) or "version" in value:
+        return None
+    key = next((key for key in ("mirrors", "configs") if key in value), None)
+    if key is None:
+        return None
+    message = f"{key}: this is a registries.yaml of k3s: use --registries for this file, not --config"
+    return Problem(positions.key(key), message)
+
+
+def variable_advice(value: Value, path: KeyPath) -> str | None:
+    """What to write instead of an environment variable; None for a value without one."""
+    if not isinstance(value, str) or (path[-1:] and path[-1] in _TEMPLATES):
+        return None
+    is_secret = any(step in SECRETS for step in path)
+    if is_secret and not _VARIABLE.fullmatch(value):
+        return None
+    if not (_VARIABLE.search(value) or _BARE_VARIABLE.fullmatch(value)):
+        return None
+    shown = "the value" if is_secret else repr(value)
+    return (
+        f"{shown} is used as it is written, variables are not replaced: write the value itself; for secrets, "
+        "passwordEnv and identityTokenEnv read an environment variable"
+    )
+
+
+def converted_rewrites(value: Value, where: Position) -> str | None:
+    """The lines of `rewrites` for a map of registries.yaml whose key is at `where`; None for what is no such map."""
+    if not isinstance(value, dict) or not value:
+        return None
+    indent = " " * (where.column - 1)
+    lines = [f"{indent}rewrites:"]
+    for pattern, replacement in value.items():
+        if not isinstance(replacement, str) or not (pattern + replacement).isprintable():
+            return None
+        lines.append(f"{indent}  - {{pattern: {_quoted(pattern)}, replacement: {_quoted(replacement)}}}")
+    return "rewrites are a list; the first rule that changes the repository wins. Write:\n" + "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def warn_of_values(value: Value, findings: Findings) -> None:
+    """Warn of variables, and of keys without a value, which YAML reads as null."""
+    for path, each in _scalars(value, ()):
+        if (advice := variable_advice(each, path)) is not None:
+            findings.warning(path, advice)
+        if each is None and _has_no_value(path, findings.positions):
+            meaning = _NULL_MEANS.get(setting_name(path), "")
+            findings.warning(
+                path,
+                f"{setting_name(path)} has no value, which means null{meaning}: write {path[-1]}: null, or remove the "
+                "key for the default",
+            )
+
+
+def _has_no_value(path: KeyPath, positions: Positions) -> bool:
+    return isinstance(path[-1], str) and positions.value(*path) == positions.key(*path)
+
+
+def _scalars(value: Value, path: KeyPath) -> Iterator[tuple[KeyPath, Value]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _scalars(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _scalars(inner, (*path, index))
+    elif path:
+        yield path, value
