@@ -1,4 +1,4 @@
-"""Tag lists and referrers: passed on, with names and paging mapped back to what the node asked for."""
+"""Tag lists and referrers: passed on, with names and paging mapped back to what the node requested."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, UpstreamResponse
+from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 LIST_LIMIT = 8 * 1024 * 1024
 """Largest list of an upstream in bytes."""
@@ -55,22 +55,22 @@ class Listings:
         self._timeouts = timeouts
 
     async def tags(self, route: Route, name: str, query: Query) -> Listing:
-        """One page of the tags, under the name that the node asked for; raises RegistryError.
+        """One page of the tags, under the name that the node requested; raises RegistryError.
 
         `n` and `last` are honoured also where the upstream ignores them (distribution 2.8 does).
         """
-        asked = _passed(query, _PAGING)
-        page = _page_size(asked)
-        ask = Ask(Operation.TAGS, "tags/list", accept="application/json", query=asked)
+        accepted = _passed(query, _PAGING)
+        page = _page_size(accepted)
+        request = UpstreamRequest(Operation.TAGS, "tags/list", accept="application/json", query=accepted)
 
-        responses = self._client.responses(route, ask, Deadline.after(self._timeouts.manifest))
+        responses = self._client.responses(route, request, Deadline.after(self._timeouts.manifest))
         while True:
             async with await responses.next() as response:
                 fields = await _read_json(response, "tag list")
                 tags = fields.get("tags") or []
                 if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
                     raise Wrong(f"{response.target.endpoint.origin.authority} sent a tag list without tags")
-                listed, next_query = _paged(tags, asked, page, _linked(response.headers))
+                listed, next_query = _paged(tags, accepted, page, _linked(response.headers))
                 break
         return Listing(json.dumps({"name": name, "tags": listed}).encode(), "application/json", next_query, {})
 
@@ -79,10 +79,10 @@ class Listings:
 
         Where the upstream has no such list the answer is 404, and clients look for the fallback tag themselves.
         """
-        asked = _passed(query, _FILTERED)
-        ask = Ask(Operation.REFERRERS, f"referrers/{digest}", accept=OCI_INDEX, query=asked)
+        accepted = _passed(query, _FILTERED)
+        request = UpstreamRequest(Operation.REFERRERS, f"referrers/{digest}", accept=OCI_INDEX, query=accepted)
 
-        responses = self._client.responses(route, ask, Deadline.after(self._timeouts.manifest))
+        responses = self._client.responses(route, request, Deadline.after(self._timeouts.manifest))
         while True:
             async with await responses.next() as response:
                 headers = response.headers
@@ -168,15 +168,15 @@ def _linked(headers: CIMultiDictProxy[str]) -> Query | None:
 
 
 def _paged(tags: Sequence[str], query: Query, page: int | None, linked: Query | None) -> tuple[list[str], Query | None]:
-    """The tags of the page that was asked for, and the query of the next one."""
+    """The tags of the requested page, and the query of the next one."""
     last = next((value for name, value in query if name == "last"), None)
-    shown = list(tags)
-    if last in shown:  # the upstream did not take `last` into account
-        shown = shown[shown.index(last) + 1 :]
-    whole = page is None or len(shown) <= page
+    paged = list(tags)
+    if last in paged:  # the upstream did not take `last` into account
+        paged = paged[paged.index(last) + 1 :]
+    whole = page is None or len(paged) <= page
     if whole and (linked is None or _is_ours(linked, _PAGING)):
-        return shown, linked
-    # A page that the upstream names in a way of its own can be asked for by its last tag as well.
-    shown = shown[:page]
+        return paged, linked
+    # A page that the upstream names in a way of its own can be requested by its last tag as well.
+    paged = paged[:page]
     size = () if page is None else (("n", str(page)),)
-    return shown, (*size, ("last", shown[-1])) if shown else None
+    return paged, (*size, ("last", paged[-1])) if paged else None

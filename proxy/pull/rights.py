@@ -20,29 +20,29 @@ from proxy.oci.errors import (
 )
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation, RegistryRequest
-from proxy.pull.kinds import parse
+from proxy.pull.known_manifests import parse
 from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline, DeadlineExceeded, UpstreamSilent, limited
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import LOCAL_RETRY_SECONDS, LocalLimit, Wrong, detail_of
-from proxy.upstream.send import Ask, UpstreamResponse
+from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 _PAGE = "text/html"
 
 
-def proof_of(asked: RegistryRequest) -> Ask:
-    """A HEAD of the very thing that was asked for: what it answers is the right that is needed."""
-    if asked.operation is Operation.MANIFEST:
-        return Ask(Operation.MANIFEST, f"manifests/{asked.reference}", "HEAD", ACCEPT)
-    return Ask(Operation.BLOB, f"blobs/{asked.digest}", "HEAD", "*/*")
+def proof_of(request: RegistryRequest) -> UpstreamRequest:
+    """A HEAD of what the client requests: its response shows whether the client has the right."""
+    if request.operation is Operation.MANIFEST:
+        return UpstreamRequest(Operation.MANIFEST, f"manifests/{request.reference}", "HEAD", ACCEPT)
+    return UpstreamRequest(Operation.BLOB, f"blobs/{request.digest}", "HEAD", "*/*")
 
 
 async def prove(
-    client: UpstreamClient, route: Route, ask: Ask, deadline: Deadline, patience: float
+    client: UpstreamClient, route: Route, wanted: UpstreamRequest, deadline: Deadline, patience: float
 ) -> tuple[Target, float]:
     """The endpoint that says yes, and until when what it was requested with is valid; raises RegistryError."""
-    for request in (ask, Ask(ask.operation, ask.suffix, "GET", ask.accept)):
+    for request in (wanted, UpstreamRequest(wanted.operation, wanted.suffix, "GET", wanted.accept)):
         responses = client.responses(route, request, deadline, patience=patience)
         while True:
             async with await responses.next() as response:
@@ -54,21 +54,21 @@ async def prove(
         if is_proof:
             return response.target, response.expires_at
         # Else a HEAD leaves out what distinguishes a manifest from a page.
-    raise UpstreamInvalid(f"no endpoint of {route.registry} answers for {ask.suffix} as a registry does")
+    raise UpstreamInvalid(f"no endpoint of {route.registry} answers for {wanted.suffix} as a registry does")
 
 
-async def _is_proof(response: UpstreamResponse, ask: Ask) -> bool:
-    """Whether the answer is about what was asked; False for a HEAD that does not tell. Raises Wrong."""
+async def _is_proof(response: UpstreamResponse, wanted: UpstreamRequest) -> bool:
+    """Whether the response is about the request; False for a HEAD that leaves it open. Raises Wrong."""
     host = response.target.endpoint.origin.authority
     told_type = media_type_of(response.headers.get("Content-Type"))
-    told, wanted = _digest(response.headers.get("Docker-Content-Digest", "")), _digest(ask.suffix.rpartition("/")[2])
-    if None not in (told, wanted) and told != wanted:
-        raise Wrong(f"{host} tells another digest than the one that was asked for")
+    reported = _digest(response.headers.get("Docker-Content-Digest", ""))
+    if reported is not None and reported != (_digest(wanted.suffix.rpartition("/")[2]) or reported):
+        raise Wrong(f"{host} reports another digest than the requested one")
     if _has_strayed(response):
-        raise Wrong(f"{host} redirects to a page of its own where something of a repository was asked for")
-    if ask.operation is Operation.BLOB:
+        raise Wrong(f"{host} redirects a request for content of a repository to a page of its own")
+    if wanted.operation is Operation.BLOB:
         if told_type == _PAGE:
-            raise Wrong(f"{host} answers with a page where a blob was asked for")
+            raise Wrong(f"{host} answers a request for a blob with a page")
         return True
     if told_type in MANIFEST_TYPES:
         return True
@@ -101,9 +101,9 @@ PROOFS_LIMIT = 50_000
 """Most (identity, endpoint, repository) whose proof is kept."""
 SHARE = 0.5
 """Share of a request's time that the upstream may take for a proof. What waits for limits of ours waits longer, up to
-all of that time, and never counts as an upstream that cannot be asked."""
+all of that time, and never counts as an unavailable upstream."""
 FETCH_SECONDS = 60.0
-"""How long the upstream may take for a proof, after its client was told to come again."""
+"""How long the upstream may take for a proof, after its client got 503 with Retry-After."""
 
 _CONTENT = frozenset({Operation.MANIFEST, Operation.BLOB})
 _PROOFS = Bound(PROOFS)
@@ -130,18 +130,18 @@ class Rights:
         self._proofs: LRUCache[_Key, _Proof] = LRUCache(PROOFS_LIMIT)
         self._flights: SingleFlight[tuple[str, Sequence[Target], str], Target] = SingleFlight(background)
 
-    async def admit(self, route: Route, asked: RegistryRequest) -> Route:
+    async def admit(self, route: Route, request: RegistryRequest) -> Route:
         """The route by the endpoint where the client has a right to the repository; raises RegistryError.
 
         Lists are never kept: the upstream judges each request for one.
         """
-        if route.caller.login is None or asked.operation not in _CONTENT:
+        if route.caller.login is None or request.operation not in _CONTENT:
             return route
         for target in route.targets:
             if self._is_proven(route, target):
                 _PROOFS["known",].inc()
                 return replace(route, targets=(target,))
-        return await self._prove(route, asked)
+        return await self._prove(route, request)
 
     def _is_proven(self, route: Route, target: Target) -> bool:
         """Whether a proof holds, as long as the listener by which this request came lets one hold."""
@@ -149,29 +149,29 @@ class Rights:
         return proof is not None and time.monotonic() < min(proof.until, proof.given + route.caller.proofs.age)
 
     def doubt(self, route: Route) -> None:
-        """An endpoint could not be asked: the next request finds out whether another one serves the client."""
+        """An endpoint was unavailable: the next request finds out whether another one serves the client."""
         for target in route.targets if route.caller.login is not None else ():
             proof = self._proofs.get(_key(route, target))
             if proof is not None:
                 self._proofs[_key(route, target)] = replace(proof, until=proof.given)
 
     def revoke(self, route: Route) -> None:
-        """The upstream has refused: what it allowed before counts no more, not even while it cannot be asked."""
+        """The upstream has refused: what it allowed before counts no more, not even while it is unavailable."""
         for target in route.targets if route.caller.login is not None else ():
             self._proofs.pop(_key(route, target), None)
 
-    async def _prove(self, route: Route, asked: RegistryRequest) -> Route:
-        ask = proof_of(asked)
-        flight = (route.caller.identity, route.targets, ask.suffix)
-        budget = self._budget(ask)
+    async def _prove(self, route: Route, request: RegistryRequest) -> Route:
+        wanted = proof_of(request)
+        flight = (route.caller.identity, route.targets, wanted.suffix)
+        budget = self._budget(wanted)
         try:
             async with Deadline.after(budget).enforced(), limited(budget * SHARE):
-                target = await self._flights.run(flight, lambda: self._ask(route, ask))
+                target = await self._flights.run(flight, lambda: self._proof(route, wanted))
         except UpstreamSilent:
-            return self._last(route, _late(route, ask))
+            return self._last(route, _timeout_error(route, wanted))
         except DeadlineExceeded:
             _PROOFS["overload",].inc()
-            raise _not_asked(route, ask) from None
+            raise _not_asked(route, wanted) from None
         except LocalLimit:
             _PROOFS["overload",].inc()
             raise
@@ -183,10 +183,10 @@ class Rights:
         _PROOFS["given",].inc()
         return replace(route, targets=(target,))
 
-    def _budget(self, ask: Ask) -> float:
-        return self._timeouts.manifest if ask.operation is Operation.MANIFEST else self._timeouts.blob
+    def _budget(self, wanted: UpstreamRequest) -> float:
+        return self._timeouts.manifest if wanted.operation is Operation.MANIFEST else self._timeouts.blob
 
-    async def _ask(self, route: Route, ask: Ask) -> Target:
+    async def _proof(self, route: Route, wanted: UpstreamRequest) -> Target:
         """Ask the upstream as the client; raises RegistryError.
 
         A refusal counts also when its client has not waited for it.
@@ -194,7 +194,7 @@ class Rights:
         asked_at = time.monotonic()
         deadline = Deadline.after(FETCH_SECONDS)
         try:
-            target, good_until = await prove(self._client, route, ask, deadline, self._budget(ask))
+            target, good_until = await prove(self._client, route, wanted, deadline, self._budget(wanted))
         except (UpstreamUnavailable, TooManyRequests):
             raise
         except RegistryError:
@@ -217,19 +217,19 @@ class Rights:
         raise error
 
 
-def _late(route: Route, ask: Ask) -> UpstreamTimeout:
+def _timeout_error(route: Route, wanted: UpstreamRequest) -> UpstreamTimeout:
     return UpstreamTimeout(
         f"the upstream has not said in time whether {route.caller.name} may pull {route.repository}",
-        detail=detail_of(route, route.targets[0], ask.suffix),
+        detail=detail_of(route, route.targets[0], wanted.suffix),
         retry_after=1,
     )
 
 
-def _not_asked(route: Route, ask: Ask) -> LocalLimit:
+def _not_asked(route: Route, wanted: UpstreamRequest) -> LocalLimit:
     return LocalLimit(
-        f"whether {route.caller.name} may pull {route.repository} was not asked in time: "
+        f"whether {route.caller.name} may pull {route.repository} was not decided in time: "
         "too many requests wait in scope-proxy",
-        detail=detail_of(route, route.targets[0], ask.suffix),
+        detail=detail_of(route, route.targets[0], wanted.suffix),
         retry_after=LOCAL_RETRY_SECONDS,
     )
 

@@ -14,12 +14,12 @@ from proxy.config.credentials import SecretReader
 from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.pull.blobs.downloads import Downloads
+from proxy.pull.blobs.mismatched_digests import MismatchedDigests
 from proxy.pull.blobs.passthrough import PassThrough
 from proxy.pull.blobs.service import Blobs
 from proxy.pull.blobs.sources import BlobSources
 from proxy.pull.blobs.stored import Stored, Verified
-from proxy.pull.blobs.suspects import Suspects
-from proxy.pull.kinds import Kinds
+from proxy.pull.known_manifests import KnownManifests
 from proxy.pull.listing import Listings
 from proxy.pull.manifests.fetch import ManifestFetcher
 from proxy.pull.manifests.service import Manifests
@@ -97,10 +97,10 @@ def _sources(
     config: Config, client: UpstreamClient, store: OpenedStore | None, background: Background, watchers: Background
 ) -> tuple[ManifestSource, BlobSource]:
     """Where manifests and blobs come from: through the store, or past it where none is configured."""
-    kinds, verified = Kinds(), Verified()
-    suspects = Suspects(store.layout.root / "suspects" if store is not None else None)
-    fetcher = ManifestFetcher(client, kinds)
-    passthrough = PassThrough(client, kinds, suspects, config.timeouts)
+    known_manifests, verified = KnownManifests(), Verified()
+    mismatched = MismatchedDigests(store.layout.root / "mismatched" if store is not None else None)
+    fetcher = ManifestFetcher(client, known_manifests)
+    passthrough = PassThrough(client, known_manifests, mismatched, config.timeouts)
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     provenance, tags = store.blobs.provenance, store.tags
@@ -115,7 +115,9 @@ def _sources(
         timeouts=config.timeouts,
     )
     stored = Stored(store.blobs, verified, background, config.cache.verify)
-    kept = ManifestStore(store.blobs, stored, tags, store.evictor, provenance=provenance, kinds=kinds)
+    kept = ManifestStore(
+        store.blobs, stored, tags, store.evictor, provenance=provenance, known_manifests=known_manifests
+    )
     watchers.start(watch_store(store, kept))
     manifests = Manifests(
         fetcher=fetcher,
@@ -126,14 +128,19 @@ def _sources(
         timeouts=config.timeouts,
     )
     sources = BlobSources(
-        client=client, stored=stored, downloads=downloads, tags=tags, provenance=provenance, kinds=kinds
+        client=client,
+        stored=stored,
+        downloads=downloads,
+        tags=tags,
+        provenance=provenance,
+        known_manifests=known_manifests,
     )
     blobs = Blobs(
         sources=sources,
         stored=stored,
         passthrough=passthrough,
-        kinds=kinds,
-        suspects=suspects,
+        known_manifests=known_manifests,
+        mismatched=mismatched,
         cache=config.cache,
         timeouts=config.timeouts,
     )

@@ -42,7 +42,7 @@ def refused_address(error: BaseException) -> AddressRefused | None:
 
 
 def is_own_limit(error: BaseException) -> bool:
-    """Whether a limit of this program or machine is what it comes from, so that nobody was asked."""
+    """Whether a limit of this program or machine is what it comes from, so that no request was sent."""
     if cause(error, TooManyLookups) is not None:
         return True
     if isinstance(error, aiohttp.ClientConnectorDNSError) and not _has_descriptor():

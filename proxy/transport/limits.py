@@ -176,24 +176,24 @@ class Size(IntEnum):
 class HostPlace:
     """A place at a host; its holder must release it."""
 
-    __slots__ = ("_gate", "client", "counted_by", "is_reclaimed", "size")
+    __slots__ = ("_host_limit", "client", "counted_by", "is_reclaimed", "size")
 
-    def __init__(self, gate: "HostLimit", size: Size, client: str) -> None:
-        self._gate = gate
+    def __init__(self, host_limit: "HostLimit", size: Size, client: str) -> None:
+        self._host_limit = host_limit
         self.size = size
         self.client = client
         self.is_reclaimed = False
-        """Whether its holder has been told to release it."""
+        """Whether its holder must release it."""
         self.counted_by: Gauge | None = None
         """Counts it until it is released."""
 
     def reclaim(self) -> bool:
         """Whether the holder must release it now: one place is reclaimed for each request that waits."""
-        return self._gate.reclaim(self)
+        return self._host_limit.reclaim(self)
 
     def release(self) -> None:
         """Give the place back and admit who waits."""
-        self._gate.release(self)
+        self._host_limit.release(self)
         if self.counted_by is not None:
             self.counted_by.dec()
 
@@ -227,7 +227,7 @@ class HostLimit:
             refused.set_exception(QueueFull(f"{QUEUE_LIMIT} requests already wait for this host"))
 
         def join(client: str) -> None:
-            if not turn.done():  # one that is admitted waits no more, though its task may not have gone on yet
+            if not turn.done():  # one that is admitted waits no more, though its task may not run yet
                 queue.join(turn, client)
 
         try:
@@ -278,10 +278,10 @@ class HostLimit:
 
 
 class CountedHostLimit:
-    """A gate as one upstream goes through it: its requests that wait and that are inside are counted."""
+    """A host's limit as one upstream uses it: its requests that wait and that are inside are counted."""
 
-    def __init__(self, gate: HostLimit, upstream: str) -> None:
-        self._gate = gate
+    def __init__(self, host_limit: HostLimit, upstream: str) -> None:
+        self._host_limit = host_limit
         self._waiting = _QUEUE[upstream,]
         self._inside = _IN_FLIGHT[upstream,]
 
@@ -297,7 +297,7 @@ class CountedHostLimit:
     async def acquire(self, size: Size) -> HostPlace:
         """Wait for a place; raises QueueFull. Whoever gets one must release it."""
         with self._waiting.track_inprogress():
-            place = await self._gate.acquire(size)
+            place = await self._host_limit.acquire(size)
         self._inside.inc()
         place.counted_by = self._inside
         return place

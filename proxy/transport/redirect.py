@@ -51,7 +51,7 @@ _SENT_ANYWHERE = frozenset({"Accept", "Range", "If-Range"})
 
 
 class RedirectRefused(Exception):
-    """An upstream sends us where we do not go; the message never holds the query of the target."""
+    """An upstream redirects to an untrusted target; the message never holds the query of the target."""
 
 
 @dataclass(frozen=True, slots=True)

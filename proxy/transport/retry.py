@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 ROUNDS = 3
-"""Times that the endpoints are gone through for one request."""
+"""How often the endpoints are tried for one request."""
 _FIRST_PAUSE = 0.1
 _LONGEST_RETRY_AFTER = 24 * 3600.0
 

@@ -38,7 +38,7 @@ IDLE_SECONDS = 30.0
 DNS_SECONDS = 30
 """How long an address is remembered."""
 _FOREIGN_CONNECTIONS = 256
-_GATES_LIMIT = 1024
+_HOST_LIMITS = 1024
 
 _REQUESTS, _DURATIONS = Bound(UPSTREAM_REQUESTS), Bound(UPSTREAM_DURATION)
 _logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Outgoing:
     named_by: Origin | None = None
     """The upstream that named this origin, by a challenge or a redirect: then its address is judged."""
     redirected: bool = False
-    """The origin was redirected to: our client certificate is not shown there."""
+    """The origin was redirected to: our client certificate is not sent there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class Sessions:
         self._proxies = proxies
         self._own: dict[Origin, _Channel] = {}  # upstreams are configured, so there are few
         self._named: dict[_Pool, aiohttp.ClientSession] = {}  # servers that they name
-        self._gates: LRUCache[Origin, HostLimit] = LRUCache(_GATES_LIMIT)
-        self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_GATES_LIMIT, DNS_SECONDS)
+        self._host_limits: LRUCache[Origin, HostLimit] = LRUCache(_HOST_LIMITS)
+        self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_HOST_LIMITS, DNS_SECONDS)
         self._lookups = NameLookups()
 
     async def __aenter__(self) -> Self:
@@ -104,12 +104,12 @@ class Sessions:
         host = self._config.host(upstream)
         return origin.text in (*host.realms, *host.redirects)
 
-    def gate(self, origin: Origin) -> HostLimit:
+    def host_limit(self, origin: Origin) -> HostLimit:
         """How many requests the origin gets at once."""
-        if origin not in self._gates:
-            self._gates[origin] = HostLimit(self._config.host(origin).max_connections)
-        gate: HostLimit = self._gates[origin]
-        return gate
+        if origin not in self._host_limits:
+            self._host_limits[origin] = HostLimit(self._config.host(origin).max_connections)
+        host_limit: HostLimit = self._host_limits[origin]
+        return host_limit
 
     async def request(self, outgoing: Outgoing) -> aiohttp.ClientResponse:
         """Send one request, without following redirects.
@@ -226,7 +226,7 @@ def host_contexts(name: str, tls: Tls, known: Collection[Tls] = ()) -> dict[Tls,
 
 
 def _unusable(tls: Tls) -> tuple[str, str]:
-    """The setting that a context cannot be made of, and its file; certificate and key are told together."""
+    """The setting that a context cannot be made of, and its file; certificate and key are named together."""
     settings = (("caFile", tls.ca_file), ("certFile", tls.cert_file), ("keyFile", tls.key_file))
     for setting, file in settings:
         if file is not None and not (os.access(file, os.R_OK) and Path(file).is_file()):
@@ -248,7 +248,7 @@ def _words(error: OSError) -> str:
 
 def _note_end(setting: str, file: str) -> None:
     """Let the metrics tell when a certificate of ours ends; one that only OpenSSL can read is left out."""
-    from cryptography import x509  # noqa: PLC0415 - large, and most registries ask for no certificate of ours
+    from cryptography import x509  # noqa: PLC0415 - large, and most registries require no client certificate
 
     with contextlib.suppress(OSError, ValueError):
         ends = x509.load_pem_x509_certificates(Path(file).read_bytes())[0].not_valid_after_utc
@@ -256,7 +256,7 @@ def _note_end(setting: str, file: str) -> None:
 
 
 def without_certificate(tls: Tls) -> Tls:
-    """The same, but our client certificate is not shown: for servers that an upstream redirects to."""
+    """The same, but without our client certificate: for servers that an upstream redirects to."""
     return tls.model_copy(update={"cert_file": None, "key_file": None})
 
 

@@ -68,7 +68,7 @@ class _Flight(Generic[Result]):
 
 
 class SingleFlight(Generic[Key, Result]):
-    """Runs the work of a key once at a time; all who ask meanwhile get its result or its error.
+    """Runs the work of a key once at a time; all who wait for it meanwhile get its result or its error.
 
     A waiter that is cancelled leaves the work running for the others, and for who comes next. While the work is with
     an upstream, so are all who wait for it; in fair queues it waits for the turn of any of them.

@@ -41,32 +41,32 @@ class FailedLogins:
         self._failed: TTLCache[_Key, tuple[int, str]] = TTLCache(REMEMBERED, FAILED_SECONDS)
         self._worked: TTLCache[_Key, bool] = TTLCache(REMEMBERED, TRUST_SECONDS)
 
-    def refusal(self, asker: Requester) -> str | None:
-        """What the credential was refused with, where it is not tried now; it names nothing that was asked for."""
-        count, reason = self._failed.get(_key(asker), (0, ""))
-        return reason if count >= FAILED_LIMIT and _is_counted(asker) else None
+    def refusal(self, requester: Requester) -> str | None:
+        """Why the credential was refused, where it is not tried now; it names nothing that was requested."""
+        count, reason = self._failed.get(_key(requester), (0, ""))
+        return reason if count >= FAILED_LIMIT and _is_counted(requester) else None
 
-    def add(self, asker: Requester, reason: str) -> None:
+    def add(self, requester: Requester, reason: str) -> None:
         """The credential was refused."""
-        key = _key(asker)
-        if _is_counted(asker) and key not in self._worked:
+        key = _key(requester)
+        if _is_counted(requester) and key not in self._worked:
             count, _ = self._failed.get(key, (0, ""))
             self._failed[key] = count + 1, reason
 
-    def clear(self, asker: Requester) -> None:
+    def clear(self, requester: Requester) -> None:
         """The credential has worked."""
-        if _is_counted(asker):
-            self._worked[_key(asker)] = True
-            self._failed.pop(_key(asker), None)
+        if _is_counted(requester):
+            self._worked[_key(requester)] = True
+            self._failed.pop(_key(requester), None)
 
 
-def _is_counted(asker: Requester) -> bool:
-    """Whether a client has shown a credential."""
-    return asker.is_client and asker.login.kind is not LoginKind.ANONYMOUS
+def _is_counted(requester: Requester) -> bool:
+    """Whether a client sent a credential."""
+    return requester.is_client and requester.login.kind is not LoginKind.ANONYMOUS
 
 
-def _key(asker: Requester) -> _Key:
-    return asker.origin, asker.identity
+def _key(requester: Requester) -> _Key:
+    return requester.origin, requester.identity
 
 
 REFUSED_SECONDS = 10.0
@@ -95,7 +95,7 @@ class Authorizer:
         self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
         self._failed_logins = FailedLogins()
         self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
-        """Why: without the words that name what was asked for, which are those of the request at hand."""
+        """Why: without the names of what was requested, which are those of the current request."""
 
     async def send(self, request: EndpointRequest) -> UpstreamResponse:
         """The response, whatever its status but 401 and 403.
@@ -103,52 +103,54 @@ class Authorizer:
         For a client with a credential of its own no other is tried.
         Raises Refused where no credential is taken and Unavailable where a token or a credential cannot be had.
         """
-        target, suffix = request.target, request.ask.suffix
+        target, suffix = request.target, request.wanted.suffix
         refusals: list[str] = []
         meaning: type[Denied] = Denied
-        askers = await self._askers(target, request.route)
-        for asker in askers:
-            key = (target.key, suffix, asker.identity)
-            known = self._refused.get(key) or self._failed_logins.refusal(asker)
+        requesters = await self._requesters(target, request.route)
+        for requester in requesters:
+            key = (target.key, suffix, requester.identity)
+            known = self._refused.get(key) or self._failed_logins.refusal(requester)
             if known:
-                refusals.append(_told(asker, known))
+                refusals.append(_refusal_text(requester, known))
                 continue
             try:
-                answer = await self._send_as(asker, request)
+                answer = await self._send_as(requester, request)
             except RealmRefused as error:  # whoever asks
                 refusals.append(str(error))
                 meaning = RealmUntrusted
             except (TokenRefused, NoLogin) as error:
-                refusals.append(_told(asker, _advice(asker, error)))
+                refusals.append(_refusal_text(requester, _advice(requester, error)))
                 if isinstance(error, TokenRefused) and error.status == HTTPStatus.UNAUTHORIZED:
-                    self._failed_logins.add(asker, str(error))
+                    self._failed_logins.add(requester, str(error))
             except TokenUnavailable as error:
-                told = _told(asker, str(error))
-                raise Unavailable(told, retry_after=error.retry_after, local=error.local) from error
+                refusal = _refusal_text(requester, str(error))
+                raise Unavailable(refusal, retry_after=error.retry_after, local=error.local) from error
             else:
                 if isinstance(answer, UpstreamResponse):
-                    self._note_success(asker)
+                    self._note_success(requester)
                     return answer
                 reason = f"{target.endpoint.origin.authority} answered {answer.status}"
                 self._refused[key] = reason
-                refusals.append(_told(asker, reason))
+                refusals.append(_refusal_text(requester, reason))
                 if answer.status == HTTPStatus.UNAUTHORIZED:
-                    self._failed_logins.add(asker, reason)
-        _logger.info("refused (%s): %s", ", ".join(asker.login.name for asker in askers), "; ".join(refusals))
+                    self._failed_logins.add(requester, reason)
+        _logger.info(
+            "refused (%s): %s", ", ".join(requester.login.name for requester in requesters), "; ".join(refusals)
+        )
         _count_refused(request.route)
         raise Refused(refusals[0], meaning)
 
-    def _note_success(self, asker: Requester) -> None:
-        if asker.is_client:
-            self._failed_logins.clear(asker)
+    def _note_success(self, requester: Requester) -> None:
+        if requester.is_client:
+            self._failed_logins.clear(requester)
         else:
-            self._worked[asker.origin, asker.repository] = asker.identity
+            self._worked[requester.origin, requester.repository] = requester.identity
 
-    async def _askers(self, target: Target, route: Route) -> list[Requester]:
+    async def _requesters(self, target: Target, route: Route) -> list[Requester]:
         caller = route.caller
         if caller.login is not None:
-            asker = _requester(target, route, caller.login, caller.identity)
-            return [replace(asker, longest_use=caller.proofs.age, is_client=True)]
+            requester = _requester(target, route, caller.login, caller.identity)
+            return [replace(requester, longest_use=caller.proofs.age, is_client=True)]
         return [_requester(target, route, login, login.identity) for login in await self._logins(target)]
 
     async def _logins(self, target: Target) -> list[Login]:
@@ -160,12 +162,12 @@ class Authorizer:
         worked = self._worked.get((origin, target.repository))
         return sorted(logins, key=lambda login: login.identity != worked)
 
-    async def _send_as(self, asker: Requester, request: EndpointRequest) -> UpstreamResponse | _Refusal:
+    async def _send_as(self, requester: Requester, request: EndpointRequest) -> UpstreamResponse | _Refusal:
         """One credential: what is remembered, else the challenge; a dead grant is replaced.
 
         So is one that the registry calls dead at its first use, once: it was revoked on its way to us.
         """
-        used = await self._broker.remembered(asker)
+        used = await self._broker.remembered(requester)
         response = await self._send_with(used, request)
         refusal = await _refusal(response)
         if refusal is None:
@@ -179,7 +181,7 @@ class Authorizer:
             refusal = await _refusal(response)
             if refusal is None:
                 return response
-        authorization = await self._answer(asker, response)
+        authorization = await self._answer(requester, response)
         if authorization is None or (used is not None and authorization.header == used.header):
             return refusal
         response = await self._send_with(authorization, request)
@@ -187,7 +189,7 @@ class Authorizer:
         if refusal is None or not _is_called_dead(authorization, refusal, response):
             return refusal or response
         self._broker.drop(authorization)
-        authorization = await self._answer(asker, response)
+        authorization = await self._answer(requester, response)
         if authorization is None:
             return refusal
         response = await self._send_with(authorization, request)
@@ -199,12 +201,12 @@ class Authorizer:
         response.expires_at = authorization.expires_at if authorization else math.inf
         return response
 
-    async def _answer(self, asker: Requester, response: UpstreamResponse) -> Authorization | None:
+    async def _answer(self, requester: Requester, response: UpstreamResponse) -> Authorization | None:
         """An authorization for a refused request; None where the endpoint does not say what it wants."""
         challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
         if challenge is None:
-            return await self._broker.remembered(asker)
-        return await self._broker.answer(asker, challenge)
+            return await self._broker.remembered(requester)
+        return await self._broker.answer(requester, challenge)
 
 
 def _requester(target: Target, route: Route, login: Login, identity: str) -> Requester:
@@ -253,14 +255,16 @@ def _says_expired(text: str) -> bool:
     return any(word in text.lower() for word in _EXPIRED)
 
 
-def _advice(asker: Requester, error: Exception) -> str:
-    if asker.is_client and isinstance(error, NoLogin):
-        return f"{asker.origin.authority} asks for a user name and password"
+def _advice(requester: Requester, error: Exception) -> str:
+    if requester.is_client and isinstance(error, NoLogin):
+        return f"{requester.origin.authority} asks for a user name and password"
     return str(error)
 
 
-def _told(asker: Requester, reason: str) -> str:
-    who = f"as {asker.login.name}" if asker.is_client else "with the configured credentials"  # whose name is no node's
-    if asker.login.kind is LoginKind.ANONYMOUS:
+def _refusal_text(requester: Requester, reason: str) -> str:
+    who = (
+        f"as {requester.login.name}" if requester.is_client else "with the configured credentials"
+    )  # whose name is no node's
+    if requester.login.kind is LoginKind.ANONYMOUS:
         who = "without credentials"
-    return f"{reason} for repository:{asker.repository}:pull {who}"
+    return f"{reason} for repository:{requester.repository}:pull {who}"

@@ -15,29 +15,29 @@ from proxy.routing.table import Route, Target
 from proxy.transport.clock import Deadline
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, UpstreamResponse
+from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 RESUMES_LIMIT = 3
-"""Times that one body is gone on with."""
+"""How often one body is resumed."""
 
 _logger = logging.getLogger(__name__)
 
 
 class BodyBroken(Exception):
-    """The body ended early and could not be gone on with: whoever reads it must not take it for complete."""
+    """The body ended early and could not be resumed: a reader must not accept it as complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodySource:
-    """Where a body came from, so that it can be asked for again; times in seconds."""
+    """Where a body comes from, so that its rest can be requested; times in seconds."""
 
     client: UpstreamClient
     route: Route
-    ask: Ask
+    request: UpstreamRequest
     stall: float
     """Without a byte, before the body counts as stalled."""
     headers: float
-    """For the headers of an answer that goes on."""
+    """For the headers of a response that resumes it."""
 
 
 class ResumingBody:
@@ -77,7 +77,7 @@ class ResumingBody:
                 _logger.warning(
                     "%s %s broke at byte %d: %s",
                     self._source.route.registry,
-                    self._source.ask.suffix,
+                    self._source.request.suffix,
                     self._offset,
                     type(error).__name__,
                 )
@@ -86,7 +86,7 @@ class ResumingBody:
                     self.close()  # a client that reads the last bytes slowly holds up nobody
                     return
         raise BodyBroken(
-            f"{self._source.ask.suffix} broke off at byte {self._offset}, after {RESUMES_LIMIT} attempts to go on"
+            f"{self._source.request.suffix} broke off at byte {self._offset}, after {RESUMES_LIMIT} attempts to resume"
         )
 
     def close(self) -> None:
@@ -116,15 +116,15 @@ class ResumingBody:
                     yield chunk
 
     async def _resume(self) -> None:
-        """Ask for the rest, of whichever endpoint has it; raises BodyBroken."""
+        """Request the rest from whichever endpoint has it; raises BodyBroken."""
         self._response.close()
         UPSTREAM_RESUMES.labels(self._source.route.upstream).inc()
         source = self._source
         route = others_first(source.route, self._response.target)
-        ask = replace(source.ask, range=ByteRange(self._offset, self._last))
+        request = replace(source.request, range=ByteRange(self._offset, self._last))
         deadline = Deadline.after(source.headers)
         try:
-            responses = source.client.responses(route, ask, deadline)
+            responses = source.client.responses(route, request, deadline)
             while True:
                 async with await responses.next() as response:
                     self._position = self._resumed_at(response)
@@ -132,7 +132,9 @@ class ResumingBody:
                     self.origins.add(response.target.endpoint.origin)
                     return
         except RegistryError as error:
-            raise BodyBroken(f"{self._source.ask.suffix} broke off at byte {self._offset}: {error.reason}") from error
+            raise BodyBroken(
+                f"{self._source.request.suffix} broke off at byte {self._offset}: {error.reason}"
+            ) from error
 
     def _resumed_at(self, response: UpstreamResponse) -> int:
         """The byte that a response begins with, which must hold the byte that is wanted next; raises Wrong."""

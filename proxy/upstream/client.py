@@ -1,4 +1,4 @@
-"""Fetch one thing of one repository: authorize, fail over, try again, classify what comes back."""
+"""Requests to the endpoints of a route: fail-over, rounds of attempts, and what a response means."""
 
 import asyncio
 import logging
@@ -38,15 +38,15 @@ from proxy.upstream.errors import (
     translate,
     verdict,
 )
-from proxy.upstream.send import FIRST_BYTE, Ask, EndpointRequest, RequestSender, UpstreamResponse
+from proxy.upstream.send import FIRST_BYTE, EndpointRequest, RequestSender, UpstreamRequest, UpstreamResponse
 
 _NO_HEAD = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 REFUSED_HEAD = _NO_HEAD | {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-"""What an object store answers to a HEAD of a URL that was signed for GET, and a registry that knows no HEAD."""
+"""What an object store answers to a HEAD of a URL that was signed for GET, and a registry without HEAD."""
 
 _NO_REFERRERS = _NO_HEAD | {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_ACCEPTABLE}
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
-"""4xx that say nothing of us or of what we asked for: request timeout, too early."""
+"""4xx that say nothing about the request itself: request timeout, too early."""
 CLIENTS_LIMIT = 4096
 """Most clients with credentials of their own of which is known how endpoints serve them."""
 _REST_SLACK = 0.02
@@ -63,7 +63,9 @@ class UpstreamClient:
         self._endpoints = endpoints
         self._client_endpoints: LRUCache[str, Endpoints] = LRUCache(CLIENTS_LIMIT)
 
-    def responses(self, route: Route, ask: Ask, deadline: Deadline, *, patience: float | None = None) -> "Responses":
+    def responses(
+        self, route: Route, wanted: UpstreamRequest, deadline: Deadline, *, patience: float | None = None
+    ) -> "Responses":
         """The good responses of the endpoints, one after another, until one is used without an error.
 
         Use: `responses = client.responses(...)`, then `while True: async with await responses.next() as response:` and
@@ -71,10 +73,10 @@ class UpstreamClient:
 
         The endpoints share the time that is left, or where that is long the `patience` (seconds), so that one which
         hangs does not use up all; the last one has the rest, and is sent the request once more when it has not
-        answered for as long: its response may be lost. Patience also bounds the wait for an endpoint that requests to
-        be left alone.
+        answered for as long: its response may be lost. Patience also bounds the wait for an endpoint that sent a
+        Retry-After.
         """
-        return Responses(self, route, ask, deadline, patience)
+        return Responses(self, route, wanted, deadline, patience)
 
     def order(self, targets: Sequence[Target]) -> list[Target]:
         """The targets in the order in which they are tried: those that work first."""
@@ -90,13 +92,13 @@ class UpstreamClient:
         books = self._books(route)
         rest = max(book.rest(target) for book in books)
         if rest > 0:
-            reason = f"{host} asked to be left alone for {rest:.0f} s"
+            reason = f"{host} limits requests: none is sent for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
         seconds = share.remaining
         scope = asyncio.timeout(seconds)
         with measured() as time:
             try:
-                with span("upstream", upstream=route.upstream, host=host, op=request.ask.operation):
+                with span("upstream", upstream=route.upstream, host=host, op=request.wanted.operation):
                     async with scope:
                         response = await self._send(request)
                         request.waits_for = Waiting.BODY
@@ -127,15 +129,15 @@ class UpstreamClient:
     async def _send(self, request: EndpointRequest) -> UpstreamResponse:
         """A good response; where a HEAD is refused, a GET takes its place."""
         response = await self._sender.send(request)
-        if _is_refused_head(request.ask, response):
+        if _is_refused_head(request.wanted, response):
             response.abort()
-            request.ask = _as_get(request.ask)
+            request.wanted = _as_get(request.wanted)
             response = await self._sender.send(request)
         await _classify(request, response)
         return response
 
     def _book(self, route: Route) -> Endpoints:
-        """What is known of endpoints as this client is served: its limits, and its account's trouble, are its own."""
+        """What is known of endpoints for this client: its limits, and its account's failures, are its own."""
         if route.caller.login is None:
             return self._endpoints
         book: Endpoints | None = self._client_endpoints.get(route.caller.identity)
@@ -144,11 +146,11 @@ class UpstreamClient:
         return book
 
     def _books(self, route: Route) -> set[Endpoints]:
-        """Those that tell whether an endpoint may be asked for this client."""
+        """Those that tell whether an endpoint is tried for this client."""
         return {self._endpoints, self._book(route)}
 
     def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:
-        """An endpoint, or its token server, has answered otherwise than it should, or was not asked."""
+        """An endpoint, or its token server, did not answer as it should, or got no request."""
         if isinstance(failure, Unavailable) and failure.local:
             return
         if route.caller.login is None:
@@ -169,11 +171,11 @@ class Responses:
     """The good responses of a route's endpoints: fail-over and rounds of attempts."""
 
     def __init__(
-        self, client: UpstreamClient, route: Route, ask: Ask, deadline: Deadline, patience: float | None
+        self, client: UpstreamClient, route: Route, wanted: UpstreamRequest, deadline: Deadline, patience: float | None
     ) -> None:
         self._client = client
         self._route = route
-        self._ask = ask
+        self._wanted = wanted
         self._deadline = deadline
         self._patience = patience
         self._waiting = deadline if patience is None else Deadline.after(min(deadline.remaining, patience))
@@ -195,7 +197,7 @@ class Responses:
                 UPSTREAM_RETRIES.labels(self._route.upstream).inc()
             share = _share(self._deadline, len(self._pending), self._patience)
             target = self._pending.pop(0)
-            attempt = self._client.attempt(EndpointRequest(self._route, target, self._ask, self._patience), share)
+            attempt = self._client.attempt(EndpointRequest(self._route, target, self._wanted, self._patience), share)
             try:
                 response = await attempt.__aenter__()
             except EndpointFailure as failure:
@@ -205,7 +207,7 @@ class Responses:
 
     def note(self, target: Target, failure: EndpointFailure) -> None:
         """An attempt has failed."""
-        _logger.info("%s %s: %s", self._ask.method, target.url(self._ask.suffix), failure)
+        _logger.info("%s %s: %s", self._wanted.method, target.url(self._wanted.suffix), failure)
         self._failed.append(Failed(target, failure))
 
     async def _begin_round(self) -> None:
@@ -214,7 +216,7 @@ class Responses:
         unavailable = [item for item in self._failed if isinstance(item.failure, Unavailable)]
         pause = _pause(unavailable, self._round)
         if self._round == ROUNDS or pause is None or pause >= self._waiting.remaining:
-            raise verdict(self._route, self._ask.operation, self._ask.suffix, [*unavailable, *self._settled])
+            raise verdict(self._route, self._wanted.operation, self._wanted.suffix, [*unavailable, *self._settled])
         await asyncio.sleep(pause + _REST_SLACK)
         self._pending, self._failed = [item.target for item in unavailable], []
         self._round += 1
@@ -260,25 +262,25 @@ def _spent(request: EndpointRequest, time: UpstreamTime, seconds: float) -> Spen
 
 
 def _share(deadline: Deadline, left: int, patience: float | None) -> Deadline:
-    """What of the time the next of so many endpoints gets."""
+    """The next endpoint's share of the time, with so many endpoints left."""
     if left == 1:
         return deadline
     waiting = deadline.remaining if patience is None else min(deadline.remaining, patience)
     return Deadline.after(waiting / left)
 
 
-def _as_get(ask: Ask) -> Ask:
-    first_byte = FIRST_BYTE if ask.operation is Operation.BLOB else None
-    return Ask(ask.operation, ask.suffix, "GET", ask.accept, first_byte, ask.query)
+def _as_get(wanted: UpstreamRequest) -> UpstreamRequest:
+    first_byte = FIRST_BYTE if wanted.operation is Operation.BLOB else None
+    return UpstreamRequest(wanted.operation, wanted.suffix, "GET", wanted.accept, first_byte, wanted.query)
 
 
-def _is_refused_head(ask: Ask, response: UpstreamResponse) -> bool:
+def _is_refused_head(wanted: UpstreamRequest, response: UpstreamResponse) -> bool:
     status = response.status
-    return ask.method == "HEAD" and (status in _NO_HEAD or (response.elsewhere and status in REFUSED_HEAD))
+    return wanted.method == "HEAD" and (status in _NO_HEAD or (response.elsewhere and status in REFUSED_HEAD))
 
 
 def _pause(unavailable: list[Failed], round_number: int) -> float | None:
-    """Seconds until it is worth asking again; None where nothing would change."""
+    """Seconds until a new attempt is worthwhile; None where nothing would change."""
     pauses = [
         pause_before(round_number) if item.failure.retry_after is None else item.failure.retry_after
         for item in unavailable
@@ -288,38 +290,38 @@ def _pause(unavailable: list[Failed], round_number: int) -> float | None:
 
 
 async def _classify(request: EndpointRequest, response: UpstreamResponse) -> None:
-    """Let a good response pass and turn any other into what it means."""
-    ask, status = request.ask, response.status
-    if status == HTTPStatus.NOT_MODIFIED and ask.etag is not None:
+    """Accept a good response, and raise what any other one means."""
+    wanted, status = request.wanted, response.status
+    if status == HTTPStatus.NOT_MODIFIED and wanted.etag is not None:
         return
-    if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and ask.range is not None):
+    if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and wanted.range is not None):
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             response.abort()
             host = request.target.endpoint.origin.authority
-            raise Wrong(f"{host} sent {ask.suffix} in Content-Encoding {encoding[:20]}, which was not asked for")
+            raise Wrong(f"{host} sent {wanted.suffix} in Content-Encoding {encoding[:20]}, which was not requested")
         return
     await response.read_error()
     raise _meaning(request, response)
 
 
 def _meaning(request: EndpointRequest, response: UpstreamResponse) -> EndpointFailure | RegistryError:
-    ask, target, status = request.ask, request.target, response.status
+    wanted, target, status = request.wanted, request.target, response.status
     host = target.endpoint.origin.authority
-    # An object store speaks for itself: the registry is not to be left alone because of it.
+    # An object store speaks for itself: its Retry-After does not bind the registry.
     retry_after = None if response.elsewhere else parse_retry_after(response.headers.get("Retry-After"))
     what = f"the object store of {host} answered {status}" if response.elsewhere else f"{host} answered {status}"
     match status:
         case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
-            return NotThere(f"{host} does not have {target.repository} {ask.suffix}")
-        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if ask.range is not None:
+            return NotThere(f"{host} does not have {target.repository} {wanted.suffix}")
+        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if wanted.range is not None:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
             is_known = size.isdecimal() and len(size) < _LONGEST_NUMBER
             return RangeInvalid("the range lies outside the blob", size=int(size) if is_known else None)
         case HTTPStatus.TOO_MANY_REQUESTS:
             UPSTREAM_RATE_LIMITED.labels(request.route.upstream).inc()
             return Unavailable(f"{host} answered 429: too many requests", retry_after=retry_after, limited=True)
-        case _ if ask.operation is Operation.REFERRERS and status in _NO_REFERRERS:
+        case _ if wanted.operation is Operation.REFERRERS and status in _NO_REFERRERS:
             return NotThere(f"{host} does not list referrers")
         case _ if _is_client_error(status) and status not in _PASSING and not response.elsewhere:
             return Refused(what)

@@ -1,4 +1,4 @@
-"""Which endpoint is asked next: their order, their health, their rest."""
+"""Which endpoint is tried next: their order, their health, their Retry-After."""
 
 import logging
 import time
@@ -24,23 +24,23 @@ _logger = logging.getLogger(__name__)
 
 
 class EndpointState(StrEnum):
-    """How an endpoint is, as far as requests have shown."""
+    """The state of an endpoint, as far as requests reveal it."""
 
     UNASKED = "unasked"
     OK = "ok"
     REFUSING = "refusing"
-    """It answers, and the last answer was a refusal or not what was asked for."""
+    """It answers, and its last response was a refusal or unusable."""
     FAILING = "failing"
     """The last request failed; the next one tries it again."""
     COOLING = "cooling"
-    """As failing, and others are asked before it for a while."""
+    """As failing, and others are tried before it for a while."""
     RESTING = "resting"
-    """It asked to be left alone for a while."""
+    """It sent a Retry-After that is not over."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointHealth:
-    """What people are told of an endpoint; times are seconds since the epoch."""
+    """What the status shows of an endpoint; times are seconds since the epoch."""
 
     state: EndpointState
     until: float | None = None
@@ -51,9 +51,9 @@ class EndpointHealth:
     """The last error, also where it is over."""
     error_at: float | None = None
     success_at: float | None = None
-    """When it last gave what was asked for, or said that it does not have it."""
+    """When it last delivered what was requested, or said that it does not have it."""
     refusals: int = 0
-    """Answers that were refusals or not what was asked for, without a good one between them, up to now."""
+    """Consecutive responses up to now that were refusals or unusable."""
 
 
 @dataclass(slots=True)
@@ -96,11 +96,11 @@ class Endpoints:
         return sorted(targets, key=lambda target: self._of(target).cool_until > now)
 
     def rest(self, target: Target) -> float:
-        """Seconds that the endpoint asked to be left alone for."""
+        """Seconds that are left of the endpoint's Retry-After."""
         return max(self._of(target).rest_until - time.monotonic(), 0.0)
 
     def succeeded(self, target: Target) -> None:
-        """The endpoint answered as it should; a rest that it asked another request for stays."""
+        """The endpoint answered as it should; a Retry-After of another response stays."""
         health = self._of(target)
         health.success_at = time.time()
         health.refusals = 0
@@ -116,7 +116,7 @@ class Endpoints:
         self._of(target).refusals += 1
 
     def failed(self, target: Target, error: str, retry_after: float | None = None) -> None:
-        """The endpoint could not be asked, or asked to be left alone for `retry_after` seconds."""
+        """The endpoint was unavailable, or sent a Retry-After of `retry_after` seconds."""
         self._note(target, error)
         health = self._of(target)
         now = time.monotonic()
@@ -129,7 +129,7 @@ class Endpoints:
             health.rest_until = now + min(retry_after, LONGEST_REST)
 
     def are_down(self, upstream: str, targets: Sequence[Target]) -> bool:
-        """Whether all endpoints of an upstream failed when they were last asked; the targets are those of a route."""
+        """Whether all endpoints of an upstream failed at their last attempt; the targets are those of a route."""
         origins = self._origins.setdefault(upstream, set())
         origins.update(target.endpoint.origin for target in targets)
         return all(origin in self._health and self._health[origin].failures > 0 for origin in origins)

@@ -24,17 +24,17 @@ from proxy.transport.limits import QueueFull
 from proxy.transport.redirect import RedirectRefused
 
 ASKED = "asked"
-"""The part of an error's detail that names what the client asked for."""
+"""The part of an error's detail that names what the client requested."""
 LOCAL_RETRY_SECONDS = 1.0
 """After which a node may try again that has met a limit of ours."""
 
 
 class CredentialUnreadable(UpstreamUnavailable):
-    """A configured credential cannot be read: the trouble is here, and nobody has been asked."""
+    """A configured credential cannot be read: the fault is local, and no request was sent."""
 
 
 class TlsFailed(UpstreamUnavailable):
-    """No TLS connection was made: a certificate or a setting is wrong, and to ask again changes nothing."""
+    """No TLS connection was made: a certificate or a setting is wrong, and a new attempt changes nothing."""
 
 
 class LocalLimit(TooManyRequests):
@@ -42,11 +42,11 @@ class LocalLimit(TooManyRequests):
 
 
 class RealmUntrusted(Denied):
-    """The registry sends us to a token server that is not trusted."""
+    """The registry names a token server that is not trusted."""
 
 
 class EndpointFailure(Exception):
-    """One endpoint did not give what was asked."""
+    """One endpoint did not deliver what was requested."""
 
 
 class NotThere(EndpointFailure):
@@ -54,7 +54,7 @@ class NotThere(EndpointFailure):
 
 
 class Refused(EndpointFailure):
-    """The endpoint, or its token server, refuses us; or we refuse where it sends us."""
+    """The endpoint, or its token server, refuses us; or we refuse the place that it names."""
 
     def __init__(self, reason: str, error: type[Denied] = Denied) -> None:
         super().__init__(reason)
@@ -62,11 +62,11 @@ class Refused(EndpointFailure):
 
 
 class Unavailable(EndpointFailure):
-    """The endpoint cannot be asked now.
+    """The endpoint is unavailable now.
 
     `retry_after` is in seconds; `timeout` tells that it did not answer in time, `limited` that it had too many
-    requests, `local` that the limit was ours, and `lasting` that asking again at once would change nothing. `error` is
-    what nodes are told where it is none of the first three.
+    requests, `local` that the limit was ours, and `lasting` that trying again at once would change nothing. `error` is
+    what nodes get where it is none of the first three.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Unavailable(EndpointFailure):
 
 
 class Wrong(EndpointFailure):
-    """The endpoint sent something that is not what was asked for."""
+    """The endpoint sent something other than what was requested."""
 
     def __init__(self, reason: str, error: type[UpstreamInvalid] = UpstreamInvalid) -> None:
         super().__init__(reason)
@@ -116,9 +116,9 @@ _UNKNOWN: dict[Operation, type[RegistryError]] = {
 def verdict(route: Route, operation: Operation, suffix: str, failures: Sequence[Failed]) -> RegistryError:
     """The error for the node when every endpoint failed.
 
-    An endpoint that could not be asked leaves open whether the image is there: that weighs most, and more where the
+    An unavailable endpoint leaves open whether the image is there: that weighs most, and more where the
     limit was ours, since that endpoint may be well. Then wrong answers, then refusals; 404 only when every endpoint
-    said so (containerd takes a 404 as leave to ask the registry itself).
+    said so (containerd takes a 404 as leave to request the registry itself).
     """
     kinds: tuple[type[EndpointFailure], ...] = (Unavailable, Wrong, Refused, NotThere)
     for kind in kinds:
@@ -126,7 +126,7 @@ def verdict(route: Route, operation: Operation, suffix: str, failures: Sequence[
         if found:
             first = next((item for item in found if _is_local(item.failure)), found[0])
             return _error(route, operation, suffix, first)
-    return UpstreamUnavailable(f"no endpoint of {route.registry} is left to ask")
+    return UpstreamUnavailable(f"no endpoint of {route.registry} is left to try")
 
 
 def _is_local(failure: EndpointFailure) -> bool:
@@ -134,7 +134,7 @@ def _is_local(failure: EndpointFailure) -> bool:
 
 
 def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
-    """What an error tells of the request: what was asked, of whom, with which scope, and what to do."""
+    """What an error says about the request: what was requested, where, with which scope, and what to do."""
     detail = {
         **asked_detail(route, suffix),
         "upstream": target.url(suffix),
@@ -149,7 +149,7 @@ def detail_of(route: Route, target: Target, suffix: str) -> dict[str, str]:
 
 
 def asked_detail(route: Route, suffix: str) -> dict[str, str]:
-    """The part of it that is the client's own: what it asked for, by the names that it used."""
+    """The client's own part of it: what it requested, by the names that it used."""
     image = f"{route.registry}/{route.repository}"
     return {ASKED: f"{image} {suffix}", "hint": f"scope-proxy explain {image}"}
 
@@ -196,7 +196,7 @@ class Spent:
     is_local: bool
 
 
-_TOO_LATE = {
+_TIMED_OUT = {
     Waiting.PLACE: "{host}: all connections that it may get at once are in use (maxConnections)",
     Waiting.TOKEN: "no token for {host} came in time: its token server or a credential helper is slow",
     Waiting.ANSWER: "{host} did not answer in time",
@@ -218,7 +218,7 @@ def translate(error: BaseException, target: Target, *, spent: Spent | None) -> t
     if isinstance(error, QueueFull):
         return _local(f"{host}: {error}"), "overload"
     if spent is not None:
-        return _late(spent, host)
+        return _timeout_error(spent, host)
     reason, text = connection_trouble(error)
     if is_own_limit(error):
         return _local(f"{host} {text}"), "overload"
@@ -227,11 +227,11 @@ def translate(error: BaseException, target: Target, *, spent: Spent | None) -> t
     return Unavailable(f"{host} {text}", timeout=reason == "timeout"), reason
 
 
-def _late(spent: Spent, host: str) -> tuple[EndpointFailure, str]:
+def _timeout_error(spent: Spent, host: str) -> tuple[EndpointFailure, str]:
     if spent.is_local:
-        text = _TOO_LATE[Waiting.PLACE] if spent.waits_for is Waiting.PLACE else _NOT_ASKED
+        text = _TIMED_OUT[Waiting.PLACE] if spent.waits_for is Waiting.PLACE else _NOT_ASKED
         return _local(text.format(host=host)), "overload"
-    return Unavailable(_TOO_LATE[spent.waits_for].format(host=host), timeout=True), "timeout"
+    return Unavailable(_TIMED_OUT[spent.waits_for].format(host=host), timeout=True), "timeout"
 
 
 def _local(reason: str) -> Unavailable:

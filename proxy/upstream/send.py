@@ -1,4 +1,4 @@
-"""One request to one endpoint, in its turn at the host; sent once more where no response comes."""
+"""One request to one endpoint, within the host's limit; sent once more where no response comes."""
 
 import logging
 import math
@@ -32,8 +32,8 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What is asked of a repository: `suffix` follows its name in the URL."""
+class UpstreamRequest:
+    """What is requested of a repository: `suffix` follows its name in the URL."""
 
     operation: Operation
     suffix: str
@@ -46,7 +46,7 @@ class Ask:
 
     @property
     def size(self) -> Size:
-        """How much it moves: bodies of blobs are large, but not the one byte that is asked for in place of a HEAD."""
+        """How much it moves: bodies of blobs are large, but not the one byte that is requested in place of a HEAD."""
         is_body = self.operation is Operation.BLOB and self.method == "GET"
         return Size.LARGE if is_body and self.range != FIRST_BYTE else Size.SMALL
 
@@ -57,7 +57,7 @@ class EndpointRequest:
 
     route: Route
     target: Target
-    ask: Ask
+    wanted: UpstreamRequest
     patience: float | None = None
     """Seconds without a response after which it is sent once more."""
     authorization: str | None = field(default=None, repr=False)
@@ -104,8 +104,8 @@ class PlacedSender:
     async def send(self, request: EndpointRequest) -> UpstreamResponse:
         """The response at the end of the redirects; raises what `follow` raises, and QueueFull."""
         request.waits_for = Waiting.PLACE
-        size = request.ask.size
-        limit = CountedHostLimit(self._sessions.gate(request.target.endpoint.origin), request.route.upstream)
+        size = request.wanted.size
+        limit = CountedHostLimit(self._sessions.host_limit(request.target.endpoint.origin), request.route.upstream)
         place = await limit.acquire(size)
         request.waits_for = Waiting.ANSWER
         try:
@@ -134,25 +134,25 @@ class PlacedSender:
 
     async def _once_more(self, request: EndpointRequest, outgoing: Outgoing, limit: CountedHostLimit) -> Followed:
         """Send the request a second time; the response stays open, at the place of the first one."""
-        async with limit.admitted(request.ask.size):
+        async with limit.admitted(request.wanted.size):
             host = request.target.endpoint.origin.authority
-            _logger.info("%s has not answered for %g s: it is asked once more", host, request.patience)
+            _logger.info("%s has not answered for %g s: the request is sent once more", host, request.patience)
             UPSTREAM_RETRIES.labels(request.route.upstream).inc()
             return await follow(self._sessions, outgoing)
 
 
 def _outgoing(request: EndpointRequest) -> Outgoing:
-    ask, target = request.ask, request.target
-    query = (*ask.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
+    wanted, target = request.wanted, request.target
+    query = (*wanted.query, *(((NAMESPACE, target.namespace),) if target.namespace else ()))
     headers = {"X-Request-Id": REQUEST_ID.get(), "Via": via(), **outgoing_context()}
-    if ask.accept is not None:
-        headers["Accept"] = ask.accept
-    if ask.range is not None:
-        headers["Range"] = str(ask.range)
-    if ask.etag is not None:
-        headers["If-None-Match"] = ask.etag
+    if wanted.accept is not None:
+        headers["Accept"] = wanted.accept
+    if wanted.range is not None:
+        headers["Range"] = str(wanted.range)
+    if wanted.etag is not None:
+        headers["If-None-Match"] = wanted.etag
     if request.authorization is not None:
         headers["Authorization"] = request.authorization
-    url = URL(target.url_prefix + ask.suffix, encoded=True).with_query(list(query))
-    label = (request.route.upstream, ask.operation.value)
-    return Outgoing(ask.method, url, target.endpoint.origin, headers, label)
+    url = URL(target.url_prefix + wanted.suffix, encoded=True).with_query(list(query))
+    label = (request.route.upstream, wanted.operation.value)
+    return Outgoing(wanted.method, url, target.endpoint.origin, headers, label)

@@ -151,7 +151,7 @@ async def test_the_digest_of_a_manifest_is_no_blob(
 async def test_the_digest_of_a_manifest_is_no_blob_though_its_kind_was_forgotten(
     plain: ScriptedRegistry, folder: Path, image: Image, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("proxy.pull.kinds.REMEMBERED", 1)
+    monkeypatch.setattr("proxy.pull.known_manifests.REMEMBERED", 1)
     plain.library.repository(UPSTREAM).blobs[image.digest] = Bytes(image.manifest)  # as Artifactory does
     others = [plain.add_blob(UPSTREAM, Generated(size, seed=53)).digest for size in (100, 101)]
     async with cached([plain.url], folder) as node:

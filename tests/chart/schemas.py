@@ -11,7 +11,7 @@ from referencing.jsonschema import DRAFT7
 from tests.chart.tools import schema_folders
 
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "GrafanaDashboard"}
-"""Kinds that operators define, and Kubernetes has no schema of."""
+"""KnownManifests that operators define, and Kubernetes has no schema of."""
 
 
 def problems(item: dict[str, Any], version: str) -> list[str]:

@@ -59,7 +59,7 @@ async def test_a_long_one_is_503_at_once_and_the_endpoint_rests(
     plain.behave()
     for method in ("HEAD", "GET"):
         got = await near_plain.send(method, manifest())
-        assert (got.status, "asked to be left alone" in got.reason) == (503, True)
+        assert (got.status, "limits requests" in got.reason) == (503, True)
         rest = min(told, LONGEST_REST)  # a whole host is not silenced for a day by one answer
         assert rest - 5 <= int(got.header("Retry-After") or 0) <= rest
     assert len(plain.record.all()) == 1

@@ -72,7 +72,7 @@ CASES = (
         "DIGEST_INVALID",
         lambda image: blob(layer_of(image)[0]),
         fault=FlipByte(),
-        reason="wrong bytes",
+        reason="does not match",
     ),
 )
 
@@ -114,7 +114,7 @@ async def test_a_bug_of_ours_is_500_with_the_request_id_that_the_log_has(
     def broken(*_: object) -> None:
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr("proxy.pull.kinds.parse_manifest", broken)
+    monkeypatch.setattr("proxy.pull.known_manifests.parse_manifest", broken)
     got = await node.get(manifest())
     assert (got.status, got.code) == (500, "UNKNOWN")
     assert "unforeseen" not in got.reason + got.body.decode()

@@ -173,7 +173,7 @@ class TokenRequest:
 async def exchange(sessions: Sessions, request: TokenRequest, method: Method) -> Grant:
     """Ask once; raises TokenRefused and TokenUnavailable. Redirects are not followed."""
     asked_at = time.monotonic()
-    gate = CountedHostLimit(sessions.gate(request.realm_origin), request.upstream)
+    gate = CountedHostLimit(sessions.host_limit(request.realm_origin), request.upstream)
     with measured() as spent:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):

@@ -48,7 +48,7 @@ async def write_through(
     *,
     delivered_by: Callable[[], Origins | None],
 ) -> None:
-    """Hash and store what arrives, tell followers, and commit it if the digest is right.
+    """Hash and store what arrives, notify followers, and commit it if the digest is right.
 
     `delivered_by` says in the end who has sent it. Raises StoreError, ContentWrong, and what `chunks` raises.
     """
@@ -60,7 +60,7 @@ async def write_through(
             async with aclosing(chunks):
                 async for chunk in chunks:
                     await queue.put(chunk)
-        except Exception as error:  # noqa: BLE001 - told below: what arrived before is still written and sent on
+        except Exception as error:  # noqa: BLE001 - raised below: what arrived before is still written and sent on
             broken.append(error)
         await queue.put(None)
 
@@ -79,7 +79,7 @@ async def write_through(
     if broken:
         raise broken[0]
     if hasher.hexdigest() != digest.hex:
-        raise ContentWrong(f"the upstream sent wrong bytes for {digest}")
+        raise ContentWrong(f"the upstream sent content that does not match {digest}")
     size = ingest.size
     with span("store", digest=digest.text):
         await ingest.commit(delivered_by())

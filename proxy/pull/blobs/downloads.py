@@ -29,12 +29,12 @@ from proxy.transport.singleflight import Background
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, UpstreamResponse
+from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 POLL_SECONDS = 0.025
 """How often the download of another process is looked at."""
 WRONG_SECONDS = 60.0
-"""How long an endpoint that sent wrong bytes of a digest is asked for that one last."""
+"""How long an endpoint that sent corrupt content of a digest is tried last for it."""
 WRONG_LIMIT = 1024
 STALLED_SECONDS = 60.0
 """How long no download is followed whose writer, another process, was seen to do nothing."""
@@ -44,7 +44,7 @@ RECHECK_STEP = 16 * 1024 * 1024
 _logger = logging.getLogger(__name__)
 
 _Answer = tuple[ResumingBody, int | None, Target]
-"""The body to come, the size of the whole as far as it is told, and who sends it."""
+"""The body to come, the size of the whole if it is reported, and who sends it."""
 
 
 class Downloads:
@@ -95,7 +95,7 @@ class Downloads:
         return progress
 
     def serves_badly(self, progress: Progress, route: Route, digest: Digest) -> bool:
-        """Whether an endpoint that is none of the route's delivers it too slowly, or has sent wrong bytes of it."""
+        """Whether an endpoint that is none of the route's delivers it too slowly, or has sent corrupt content of it."""
         others = progress.origins - route.origins
         if not others or progress.verified:
             return False
@@ -221,7 +221,7 @@ class Downloads:
 
     async def _download(self, progress: Progress, ingest: Ingest, route: Route, digest: Digest) -> None:
         """Fetch it, beginning behind what an interrupted writer has left."""
-        await self._make_room()  # where there is none for what is in flight already, nothing is asked for in vain
+        await self._make_room()  # where there is none for what is in flight already, nothing is requested in vain
         hasher, offset = digest.hasher(), ingest.size
         await rehash(ingest, hasher, offset)
         if offset and hasher.hexdigest() == digest.hex:  # its writer ended just before the commit
@@ -254,7 +254,7 @@ class Downloads:
             raise StoreError("there is no room for it within maxSize and reserveFree", "enospc")
 
     async def _within_bounds(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """The bytes of a body whose size nobody tells: room is made for them while they come; raises StoreError."""
+        """The bytes of a body of unknown size: room is made for them while they come; raises StoreError."""
         unseen = 0
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -265,36 +265,40 @@ class Downloads:
                 yield chunk
 
     async def _open(self, route: Route, digest: Digest, offset: int) -> _Answer:
-        """The answer of whichever endpoint has it; raises RegistryError and Abandoned."""
+        """The response of whichever endpoint has it; raises RegistryError and Abandoned."""
         wanted = ByteRange(offset) if offset else None
-        ask = Ask(Operation.BLOB, f"blobs/{digest.text}", "GET", "*/*", wanted)
+        request = UpstreamRequest(Operation.BLOB, f"blobs/{digest.text}", "GET", "*/*", wanted)
         deadline = Deadline.after(self._cache.fetch_timeout)
         for target in route.targets:
             if (digest, target.endpoint.origin) in self._wrong:
                 route = others_first(route, target)
         patience = self._timeouts.blob
         try:
-            responses = self._client.responses(route, ask, deadline, patience=patience)
+            responses = self._client.responses(route, request, deadline, patience=patience)
             while True:
                 async with await responses.next() as response:
-                    return self._opened(route, ask, offset, response)
+                    return self._opened(route, request, offset, response)
         except RangeInvalid as error:
             raise Abandoned("what an interrupted writer left cannot be continued") from error
 
-    def _opened(self, route: Route, ask: Ask, offset: int, response: UpstreamResponse) -> _Answer:
-        """The body from `offset` on, and the size of the whole as far as it is told; raises Wrong."""
+    def _opened(self, route: Route, request: UpstreamRequest, offset: int, response: UpstreamResponse) -> _Answer:
+        """The body from `offset` on, and the size of the whole if it is reported; raises Wrong."""
         host = response.target.endpoint.origin.authority
         size, position = response.content_length, 0
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             span = Span.parse(response.headers.get("Content-Range"))
             if span is None or span.first != offset or span.size is None or span.last != span.size - 1:
-                raise Wrong(f"{host} sent another range of {ask.suffix} than was asked for")
+                raise Wrong(f"{host} sent another range of {request.suffix} than the requested one")
             size, position = span.size, offset
         else:
             refuse_shorter(response, offset)
         timeouts = self._timeouts
         source = BodySource(
-            self._client, route, Ask(ask.operation, ask.suffix, "GET", ask.accept), timeouts.stall, timeouts.blob
+            self._client,
+            route,
+            UpstreamRequest(request.operation, request.suffix, "GET", request.accept),
+            timeouts.stall,
+            timeouts.blob,
         )
         body = ResumingBody(source, response, offset, None if size is None else size - 1, position=position)
         return body, size, response.target
@@ -309,7 +313,7 @@ def _delivered(body: ResumingBody, route: Route, offset: int) -> Origins | None:
 
 
 async def _end(ingest: Ingest, digest: Digest) -> None:
-    """Drop what was written; a disk that is in trouble hides no other error."""
+    """Drop what was written; a failing disk hides no other error."""
     try:
         await ingest.abort()
     except (StoreError, OSError) as error:

@@ -17,15 +17,15 @@ from proxy.transport.limits import Requesters
 from proxy.upstream.body import BodyBroken, ResumingBody
 
 HELD_BACK = 16 * 1024
-"""Bytes at the end of what a client asked for that it gets only once the digest is right."""
+"""Bytes at the end of a client's request that it gets only once the digest is right."""
 
 STEP = 8 * 1024 * 1024
-"""Bytes that arrive before readers are told again, fewer at the beginning: each of them sends much in one go, and a
-download is not slowed down by those behind it."""
+"""Bytes that arrive before followers are notified again, fewer at the beginning: each follower sends much in one go,
+and does not slow the download down."""
 RATE_SECONDS = 2.0
 """Over how long the rate of a download is measured."""
 STEP_SECONDS = 0.05
-"""Readers are told after this long all the same."""
+"""Followers are notified after this long all the same."""
 
 
 class ContentWrong(Exception):
@@ -78,7 +78,7 @@ class Progress:
         self._publish()
 
     def advance(self, arrived: int) -> None:
-        """So many bytes have arrived; readers are told of them at once, or soon."""
+        """So many bytes have arrived; followers are notified at once, or soon."""
         self._arrived = arrived
         if arrived - self.available >= min(self.available, STEP):
             self._publish()
@@ -117,7 +117,7 @@ class Progress:
             self._window = (since + passed, self._arrived)
         return self._rate is not None and self._rate < rate and not self.verified
 
-    def is_foreign(self, starter: Starter) -> bool:
+    def is_for_other(self, starter: Starter) -> bool:
         """Whether it is fetched for another repository or client, whose trouble is not this one's."""
         return self.asked_by not in (None, starter)
 
@@ -150,7 +150,7 @@ class Progress:
             self.content = None
 
     def _publish(self) -> None:
-        """Tell readers what has arrived."""
+        """Notify followers of what has arrived."""
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None

@@ -17,14 +17,14 @@ from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.download import Hasher
 from proxy.pull.blobs.live import Blob, DigestMismatch, MemoryBlob, Passing
-from proxy.pull.blobs.suspects import Suspects
-from proxy.pull.kinds import Kinds, examine, may_begin_manifest, refuse_manifest
+from proxy.pull.blobs.mismatched_digests import MismatchedDigests
+from proxy.pull.known_manifests import KnownManifests, examine, may_begin_manifest, refuse_manifest
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, UpstreamResponse
+from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 SMALL = MANIFEST_LIMIT
 """Blobs of more bytes are no manifests: they are streamed at once."""
@@ -50,8 +50,8 @@ class _Wanted:
     digest: Digest
     range: ByteRange | None = None
 
-    def ask(self, method: str = "GET") -> Ask:
-        return Ask(Operation.BLOB, f"blobs/{self.digest.text}", method, "*/*", self.range)
+    def request(self, method: str = "GET") -> UpstreamRequest:
+        return UpstreamRequest(Operation.BLOB, f"blobs/{self.digest.text}", method, "*/*", self.range)
 
 
 class PassingBlob(Blob):
@@ -87,46 +87,48 @@ class PassingBlob(Blob):
 class PassThrough:
     """Fetches blobs and keeps nothing."""
 
-    def __init__(self, client: UpstreamClient, kinds: Kinds, suspects: Suspects, timeouts: Timeouts) -> None:
+    def __init__(
+        self, client: UpstreamClient, known_manifests: KnownManifests, mismatched: MismatchedDigests, timeouts: Timeouts
+    ) -> None:
         self._client = client
-        self._kinds = kinds
+        self._known_manifests = known_manifests
         self._timeouts = timeouts
-        self._suspects = suspects
+        self._mismatched = mismatched
 
     async def get(
         self, route: Route, digest: Digest, wanted_range: ByteRange | None, deadline: Deadline | None = None
     ) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
         wanted = _Wanted(route, digest, wanted_range)
-        refuse_manifest(self._kinds, wanted.route, wanted.digest)
-        await self._suspects.refuse_tail(route.registry, digest, wanted_range)
+        refuse_manifest(self._known_manifests, wanted.route, wanted.digest)
+        await self._mismatched.refuse_tail(route.registry, digest, wanted_range)
         return await self._get(wanted, deadline or Deadline.after(self._timeouts.blob))
 
     async def head(self, route: Route, digest: Digest, deadline: Deadline | None = None) -> int:
         """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
         wanted = _Wanted(route, digest)
-        refuse_manifest(self._kinds, wanted.route, wanted.digest)
+        refuse_manifest(self._known_manifests, wanted.route, wanted.digest)
         deadline = deadline or Deadline.after(self._timeouts.blob)
-        size = await head_size(self._client, route, wanted.ask("HEAD"), deadline)
+        size = await head_size(self._client, route, wanted.request("HEAD"), deadline)
         if size is None or self._may_be_manifest(digest, size):
             blob = await self._get(wanted, deadline)
             blob.close()
             size = size if blob.size is None else blob.size
         if size is None:
-            raise UpstreamInvalid(f"no endpoint of {route.registry} tells the size of {digest}")
+            raise UpstreamInvalid(f"no endpoint of {route.registry} reports the size of {digest}")
         return size
 
     async def _get(self, wanted: _Wanted, deadline: Deadline) -> Blob:
-        """Ask for the range, and for the whole where only the whole can tell a blob from a manifest."""
-        for ask in (wanted.ask(), replace(wanted.ask(), range=None)):
+        """Request the range, and the whole where only the whole shows whether it is a blob or a manifest."""
+        for request in (wanted.request(), replace(wanted.request(), range=None)):
             try:
-                responses = self._client.responses(wanted.route, ask, deadline)
+                responses = self._client.responses(wanted.route, request, deadline)
                 while True:
                     async with await responses.next() as response:
                         blob = await self._start(wanted, response)
                         break
             except RangeInvalid as error:
-                if ask.range is None or not self._may_be_manifest(wanted.digest, error.size):
+                if request.range is None or not self._may_be_manifest(wanted.digest, error.size):
                     raise
                 continue
             if blob is not None:
@@ -134,10 +136,10 @@ class PassThrough:
         raise AssertionError("the answer to a request without a range is the whole blob")
 
     def _may_be_manifest(self, digest: Digest, size: int | None) -> bool:
-        return self._kinds.known(digest) is None and (size is None or size <= SMALL)
+        return self._known_manifests.known(digest) is None and (size is None or size <= SMALL)
 
     async def _start(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:
-        """What becomes of an answer; None for a part of a small blob that has not been seen yet."""
+        """The blob of a response; None for a part of a small blob that has not been seen yet."""
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             return self._start_part(wanted, response)
         size = response.content_length
@@ -160,9 +162,9 @@ class PassThrough:
         if actual != digest:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
             host = response.target.endpoint.origin.authority
-            raise Wrong(f"{host} sent wrong bytes for {digest}", UpstreamDigestInvalid)
-        if self._kinds.learn(digest, parsed):
-            refuse_manifest(self._kinds, wanted.route, wanted.digest)
+            raise Wrong(f"{host} sent content that does not match {digest}", UpstreamDigestInvalid)
+        if self._known_manifests.learn(digest, parsed):
+            refuse_manifest(self._known_manifests, wanted.route, wanted.digest)
         return MemoryBlob(digest, content, wanted.range)
 
     def _start_part(self, wanted: _Wanted, response: UpstreamResponse) -> Blob | None:
@@ -174,7 +176,7 @@ class PassThrough:
             response.close()
             return None
         if wanted.range.resolve(span.size) != span:
-            raise Wrong(f"{host} sent another range of {wanted.digest} than was asked for")
+            raise Wrong(f"{host} sent another range of {wanted.digest} than the requested one")
         body = ResumingBody(self._source(wanted), response, span.first, span.last)
         # `bytes=0-`, as containerd 2.1 always asks: the whole can be verified
         chunks = self._verified(wanted, body.chunks()) if span.length == span.size else body.chunks()
@@ -207,9 +209,9 @@ class PassThrough:
                 held = chunk
         if hasher.hexdigest() != wanted.digest.hex:
             UPSTREAM_ERRORS.labels(wanted.route.upstream, "digest_mismatch").inc()
-            await self._suspects.add(wanted.route.registry, wanted.digest)
-            raise DigestMismatch(f"the upstream sent wrong bytes for {wanted.digest}")
-        self._kinds.learn_blob(wanted.digest)
+            await self._mismatched.add(wanted.route.registry, wanted.digest)
+            raise DigestMismatch(f"the upstream sent content that does not match {wanted.digest}")
+        self._known_manifests.learn_blob(wanted.digest)
         yield held
 
     async def rest(self, wanted: Rest) -> AsyncGenerator[bytes, None]:
@@ -218,42 +220,42 @@ class PassThrough:
         The whole is checked where the client gets the whole: the hash of what it has is given.
         """
         is_whole = wanted.offset == 0 and wanted.last is None
-        asked = _Wanted(wanted.route, wanted.digest, None if is_whole else ByteRange(wanted.offset, wanted.last))
+        rest = _Wanted(wanted.route, wanted.digest, None if is_whole else ByteRange(wanted.offset, wanted.last))
         deadline = Deadline.after(self._timeouts.blob)
         try:
-            responses = self._client.responses(asked.route, asked.ask(), deadline)
+            responses = self._client.responses(rest.route, rest.request(), deadline)
             while True:
                 async with await responses.next() as response:
-                    body = self._start_rest(asked, response)
+                    body = self._start_rest(rest, response)
                     break
         except RegistryError as error:
             raise BodyBroken(f"{wanted.digest} broke off at byte {wanted.offset}: {error.reason}") from error
         wanted.passing.body = body
         try:
             chunks = body.chunks()
-            checked = chunks if wanted.hasher is None else self._verified(asked, chunks, wanted.hasher)
+            checked = chunks if wanted.hasher is None else self._verified(rest, chunks, wanted.hasher)
             async with aclosing(checked):
                 async for chunk in checked:
                     yield chunk
         finally:
             body.close()
 
-    def _start_rest(self, asked: _Wanted, response: UpstreamResponse) -> ResumingBody:
+    def _start_rest(self, rest: _Wanted, response: UpstreamResponse) -> ResumingBody:
         """The answer from the byte that is wanted next, also of a server that takes no ranges."""
-        first, last = (asked.range.first or 0, asked.range.last) if asked.range else (0, None)
+        first, last = (rest.range.first or 0, rest.range.last) if rest.range else (0, None)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             span = Span.parse(response.headers.get("Content-Range"))
             if span is None or span.first != first or (last is not None and span.last != last):
-                raise Wrong(f"{response.target.endpoint.origin.authority} sent another range than was asked for")
-            return ResumingBody(self._source(asked), response, first, span.last)
+                raise Wrong(f"{response.target.endpoint.origin.authority} sent another range than the requested one")
+            return ResumingBody(self._source(rest), response, first, span.last)
         size = response.content_length
         refuse_shorter(response, first)
         end = last if last is not None else None if size is None else size - 1
-        return ResumingBody(self._source(asked), response, first, end, position=0)
+        return ResumingBody(self._source(rest), response, first, end, position=0)
 
     def _source(self, wanted: _Wanted) -> BodySource:
-        ask = replace(wanted.ask(), range=None)
-        return BodySource(self._client, wanted.route, ask, self._timeouts.stall, self._timeouts.blob)
+        request = replace(wanted.request(), range=None)
+        return BodySource(self._client, wanted.route, request, self._timeouts.stall, self._timeouts.blob)
 
 
 async def _prefixed(beginning: bytes, body: ResumingBody) -> AsyncGenerator[bytes, None]:
@@ -277,9 +279,9 @@ async def cut(chunks: AsyncGenerator[bytes, None], span: Span) -> AsyncGenerator
                 return
 
 
-async def head_size(client: UpstreamClient, route: Route, ask: Ask, deadline: Deadline) -> int | None:
+async def head_size(client: UpstreamClient, route: Route, request: UpstreamRequest, deadline: Deadline) -> int | None:
     """The size that an endpoint reports to a HEAD, or to the GET of one byte that takes its place."""
-    responses = client.responses(route, ask, deadline)
+    responses = client.responses(route, request, deadline)
     while True:
         async with await responses.next() as response:
             size = response.content_length

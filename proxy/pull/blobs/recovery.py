@@ -1,4 +1,4 @@
-"""Sending content that is still on its way: behind its writer, and past whatever befalls it."""
+"""Sending content while it arrives: behind its writer, and from another source where that one fails."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,8 +20,8 @@ from proxy.pull.blobs.live import (
     WriterStalled,
     sendable,
 )
+from proxy.pull.blobs.mismatched_digests import MismatchedDigests
 from proxy.pull.blobs.passthrough import PassThrough, Rest
-from proxy.pull.blobs.suspects import Suspects
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.transport.clock import Deadline, DeadlineExceeded
@@ -108,10 +108,10 @@ Find = Callable[[Route, Digest], Awaitable[tuple[Progress, CacheResult]]]
 class Recovery:
     """Finds the source that a client goes on with."""
 
-    def __init__(self, find: Find, passthrough: PassThrough, suspects: Suspects, timeouts: Timeouts) -> None:
+    def __init__(self, find: Find, passthrough: PassThrough, mismatched: MismatchedDigests, timeouts: Timeouts) -> None:
         self._find = find
         self._passthrough = passthrough
-        self._suspects = suspects
+        self._mismatched = mismatched
         self._timeouts = timeouts
 
     def of(self, route: Route, digest: Digest, passing: Passing) -> Recover:
@@ -124,7 +124,7 @@ class Recovery:
             try:
                 if isinstance(failure, StoreError | WriterStalled):
                     return await self._past_store(route, digest, failed, sent, passing)
-                if isinstance(failure, ContentWrong | Abandoned) or failed.is_foreign(starter):
+                if isinstance(failure, ContentWrong | Abandoned) or failed.is_for_other(starter):
                     return await self._afresh(route, digest, failed, sent, passing)
             except StoreError as error:
                 failure = error
@@ -154,11 +154,11 @@ class Recovery:
         """Make sure that what has been sent is right; raises BodyBroken, DigestMismatch and StoreError."""
         await self._refuse_failed(route, digest, failed, fresh, sent)
         if None not in (failed.size, fresh.size) and failed.size != fresh.size:
-            # The client has been told a length that it cannot be: the stored file was cut short.
+            # The client was sent a Content-Length that is wrong: the stored file was truncated.
             raise DigestMismatch(f"{digest} has {fresh.size} bytes and not {failed.size}")
         if not await is_same(failed, fresh, sent.first, sent.offset):
-            await self._suspects.add(route.registry, digest)
-            raise DigestMismatch(f"wrong bytes of {digest} had been sent, {sent.offset - sent.first} of them")
+            await self._mismatched.add(route.registry, digest)
+            raise DigestMismatch(f"corrupt content of {digest} had been sent, {sent.offset - sent.first} bytes")
 
     async def _wait(self, fresh: Progress, sent: SentBytes, *, all_of_it: bool) -> None:
         """Until there is enough to compare with, or it fails too; raises BodyBroken where it does not begin in time."""
@@ -176,8 +176,8 @@ class Recovery:
         if fresh.failure is None:
             return
         if isinstance(failed.failure, ContentWrong) and sent.offset > sent.first:
-            await self._suspects.add(route.registry, digest)
-            raise DigestMismatch(f"wrong bytes of {digest}, and no right ones to be had: {fresh.failure}")
+            await self._mismatched.add(route.registry, digest)
+            raise DigestMismatch(f"corrupt content of {digest}, and no source has the right bytes: {fresh.failure}")
         raise BodyBroken(str(fresh.failure)) from fresh.failure
 
     async def _past_store(
@@ -186,8 +186,8 @@ class Recovery:
         """The rest straight from the upstream; checked as a whole where the client gets the whole."""
         is_whole = sent.first == 0 and (failed.size is None or sent.last in (None, failed.size - 1))
         if isinstance(failed.failure, ContentWrong) and not is_whole and sent.offset > sent.first:
-            await self._suspects.add(route.registry, digest)
-            raise DigestMismatch(f"wrong bytes of {digest} may have been sent, and cannot be compared")
+            await self._mismatched.add(route.registry, digest)
+            raise DigestMismatch(f"corrupt content of {digest} may have been sent, and cannot be compared")
         hasher = digest.hasher() if is_whole and (failed.content is not None or not sent.offset) else None
         try:
             if hasher is not None and failed.content is not None:

@@ -9,12 +9,12 @@ from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.pull.blobs.live import Blob, CacheResult, MemoryBlob, Passing, Piece, Progress
+from proxy.pull.blobs.mismatched_digests import MismatchedDigests
 from proxy.pull.blobs.passthrough import SMALL, PassThrough
 from proxy.pull.blobs.recovery import Recovery, follow
-from proxy.pull.blobs.sources import BlobSources, OthersTrouble
+from proxy.pull.blobs.sources import BlobSources, PassThroughInstead
 from proxy.pull.blobs.stored import Stored
-from proxy.pull.blobs.suspects import Suspects
-from proxy.pull.kinds import Kinds, refuse_manifest
+from proxy.pull.known_manifests import KnownManifests, refuse_manifest
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.transport.clock import Deadline
@@ -35,19 +35,19 @@ class Blobs:
         sources: BlobSources,
         stored: Stored,
         passthrough: PassThrough,
-        kinds: Kinds,
-        suspects: Suspects,
+        known_manifests: KnownManifests,
+        mismatched: MismatchedDigests,
         cache: Cache,
         timeouts: Timeouts,
     ) -> None:
         self._sources = sources
         self._stored = stored
         self._passthrough = passthrough
-        self._kinds = kinds
-        self._suspects = suspects
+        self._known_manifests = known_manifests
+        self._mismatched = mismatched
         self._cache = cache
         self._timeouts = timeouts
-        self._recovery = Recovery(sources.find_own, passthrough, suspects, timeouts)
+        self._recovery = Recovery(sources.find_own, passthrough, mismatched, timeouts)
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it, with its body still to come; raises RegistryError."""
@@ -70,14 +70,14 @@ class Blobs:
             return await self._passthrough.head(route, digest, deadline)
 
     async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None, deadline: Deadline) -> Blob:
-        refuse_manifest(self._kinds, route, digest)
-        await self._suspects.refuse_tail(route.registry, digest, wanted)
+        refuse_manifest(self._known_manifests, route, digest)
+        await self._mismatched.refuse_tail(route.registry, digest, wanted)
         content = await self._sources.small(route, digest)
         if content is not None:
             return MemoryBlob(digest, content, wanted, CacheResult.HIT)
         try:
             progress, way = await self._sources.get(route, digest, deadline)
-        except OthersTrouble as error:
+        except PassThroughInstead as error:
             _logger.warning("%s passes through: %s", digest, error)
             return await self._passthrough.get(route, digest, wanted, deadline)
         try:
@@ -110,20 +110,20 @@ class Blobs:
         )
 
     async def _head(self, route: Route, digest: Digest, deadline: Deadline) -> int:
-        refuse_manifest(self._kinds, route, digest)
+        refuse_manifest(self._known_manifests, route, digest)
         content = await self._sources.small(route, digest)
         if content is not None:
             return len(content)
         size = await self._sources.known_size(route, digest, deadline)
         if size is not None:
             return size
-        size = await self._sources.ask_size(route, digest, deadline)
-        if size is None or (size <= SMALL and self._kinds.known(digest) is None):
+        size = await self._sources.request_size(route, digest, deadline)
+        if size is None or (size <= SMALL and self._known_manifests.known(digest) is None):
             blob = await self._get(route, digest, None, deadline)
             blob.close()
             size = size if blob.size is None else blob.size
         if size is None:
-            raise UpstreamInvalid(f"no endpoint of {route.registry} tells the size of {digest}")
+            raise UpstreamInvalid(f"no endpoint of {route.registry} reports the size of {digest}")
         return size
 
 

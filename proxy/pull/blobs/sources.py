@@ -16,7 +16,7 @@ from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, CacheResult, ContentW
 from proxy.pull.blobs.passthrough import SMALL, VERIFIED, head_size
 from proxy.pull.blobs.recovery import ATTEMPTS
 from proxy.pull.blobs.stored import Stored
-from proxy.pull.kinds import Kinds, may_begin_manifest, parse, refuse_manifest
+from proxy.pull.known_manifests import KnownManifests, may_begin_manifest, parse, refuse_manifest
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
 from proxy.store.disk import answered, note_unkept
@@ -26,18 +26,18 @@ from proxy.store.tags import Tags
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import detail_of
-from proxy.upstream.send import Ask
+from proxy.upstream.send import UpstreamRequest
 
 BEGINNING = 512
-"""Bytes by which a layer is told from what could be a manifest."""
-FOREIGN_SHARE = 0.5
-"""Share of its time that a client waits for a download to begin that somebody else has asked for."""
+"""Bytes that distinguish a layer from what could be a manifest."""
+OTHERS_SHARE = 0.5
+"""Share of its time that a client waits for a download to begin that another client requested."""
 
 _logger = logging.getLogger(__name__)
 
 
-class OthersTrouble(Exception):
-    """A download of another client, repository or process is of no use: this client has its own upstream."""
+class PassThroughInstead(Exception):
+    """A download for another client, repository or process is of no use here: this client's own upstream is used."""
 
 
 class ServedElsewhere(Exception):
@@ -55,22 +55,22 @@ class BlobSources:
         downloads: Downloads,
         tags: Tags,
         provenance: Provenance,
-        kinds: Kinds,
+        known_manifests: KnownManifests,
     ) -> None:
         self._client = client
         self._stored = stored
         self._downloads = downloads
         self._tags = tags
         self._provenance = provenance
-        self._kinds = kinds
+        self._known_manifests = known_manifests
 
     async def get(self, route: Route, digest: Digest, deadline: Deadline) -> tuple[Progress, CacheResult]:
         """Where the bytes come from, once that is known to be allowed, to be released by who gets it.
 
-        Raises RegistryError, StoreError and OthersTrouble.
+        Raises RegistryError, StoreError and PassThroughInstead.
         """
         failure: Exception = Abandoned("nothing was found")
-        is_foreign = is_own = False
+        is_for_other = is_own = False
         for _ in range(ATTEMPTS):
             progress, way = await self.find(route, digest, is_own=is_own)
             try:
@@ -86,14 +86,14 @@ class BlobSources:
                 raise
             progress.release()
             before, failure = failure, progress.failure or failure
-            is_foreign = progress.is_foreign(route.starter)
+            is_for_other = progress.is_for_other(route.starter)
             if not self._may_try_again(route, progress, before):
                 break
-        if is_foreign:
-            raise OthersTrouble("somebody else has asked for it, whose upstream does not have it for them")
+        if is_for_other:
+            raise PassThroughInstead("another client requested it, and its upstream does not have it for that client")
         if isinstance(failure, Abandoned):
-            raise OthersTrouble(str(failure))
-        raise self._told(route, digest, failure)
+            raise PassThroughInstead(str(failure))
+        raise self._as_client_error(route, digest, failure)
 
     async def find(self, route: Route, digest: Digest, *, is_own: bool = False) -> tuple[Progress, CacheResult]:
         """What is stored or on its way, begun if need be, to be released by who gets it; raises StoreError.
@@ -121,7 +121,7 @@ class BlobSources:
 
         Raises StoreError.
         """
-        is_blob = self._kinds.known(digest) is False
+        is_blob = self._known_manifests.known(digest) is False
         is_delivered = route.domain is None or self._provenance.knows(digest, route.domain)
         if is_blob and is_delivered and self._tags.knows_link(route.key, Link(digest, LinkKind.BLOB)):
             return await self._stored.small(digest)
@@ -137,7 +137,7 @@ class BlobSources:
             progress.retain()
         try:
             return progress.size if await self._is_good(route, digest, progress, deadline) else None
-        except (OthersTrouble, ServedElsewhere):
+        except (PassThroughInstead, ServedElsewhere):
             return None
         finally:
             progress.release()
@@ -148,17 +148,17 @@ class BlobSources:
             return None
         return await self._stored.open(digest)
 
-    async def ask_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
-        """Ask the upstream whether the repository has it, and how big it is; raises RegistryError, StoreError."""
-        ask = Ask(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
-        size = await head_size(self._client, route, ask, deadline)
+    async def request_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
+        """Request the size upstream, which shows that the repository has it; raises RegistryError and StoreError."""
+        request = UpstreamRequest(Operation.BLOB, f"blobs/{digest}", "HEAD", "*/*")
+        size = await head_size(self._client, route, request, deadline)
         await self._link(route, digest)
         return size
 
     async def _is_good(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
         """Whether it has begun well, belongs to the repository and is no manifest.
 
-        Raises RegistryError, OthersTrouble and ServedElsewhere.
+        Raises RegistryError, PassThroughInstead and ServedElsewhere.
         """
         if not progress.verified:
             await self._wait_started(route, digest, progress, deadline)
@@ -166,7 +166,7 @@ class BlobSources:
         if progress.failure is not None and not progress.available:
             return False
         await self._confirm(route, digest, progress, deadline)
-        size, is_seen = progress.size, self._kinds.known(digest) is not None
+        size, is_seen = progress.size, self._known_manifests.known(digest) is not None
         if size is not None and size <= VERIFIED:
             return await self._is_blob(route, digest, progress, deadline)
         if (
@@ -193,11 +193,11 @@ class BlobSources:
         return content is None or may_begin_manifest(await answered(content.read(0, BEGINNING)))
 
     async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
-        is_foreign = progress.is_foreign(route.starter)
+        is_for_other = progress.is_for_other(route.starter)
         try:
-            await self._as_own(progress.started.is_set, route, digest, progress, deadline, is_foreign=is_foreign)
+            await self._as_own(progress.started.is_set, route, digest, progress, deadline, is_for_other=is_for_other)
         except DeadlineExceeded:
-            raise self._late(route, digest) from None
+            raise self._timeout_error(route, digest) from None
 
     async def _as_own(
         self,
@@ -207,17 +207,17 @@ class BlobSources:
         progress: Progress,
         deadline: Deadline,
         *,
-        is_foreign: bool = False,
+        is_for_other: bool = False,
     ) -> None:
         """As `_until`, with time left for the client's own upstream where another client or process delivers it.
 
-        Raises OthersTrouble, and what `_until` raises.
+        Raises PassThroughInstead, and what `_until` raises.
         """
         try:
-            await self._until(is_ready, route, digest, progress, Deadline.after(deadline.remaining * FOREIGN_SHARE))
+            await self._until(is_ready, route, digest, progress, Deadline.after(deadline.remaining * OTHERS_SHARE))
         except DeadlineExceeded:
-            if is_foreign or progress.is_remote:  # which shows only after its beginning
-                raise OthersTrouble("somebody else has asked for it, and it does not come") from None
+            if is_for_other or progress.is_remote:  # which shows only after its beginning
+                raise PassThroughInstead("another client requested it, and it does not arrive") from None
             await self._until(is_ready, route, digest, progress, deadline)
 
     async def _wait_elsewhere(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
@@ -227,7 +227,7 @@ class BlobSources:
         """
         if not progress.origins - route.origins:
             return
-        waiting = Deadline.after(deadline.remaining * FOREIGN_SHARE)
+        waiting = Deadline.after(deadline.remaining * OTHERS_SHARE)
         try:
             await self._until(lambda: progress.has_ended, route, digest, progress, waiting)
         except DeadlineExceeded:
@@ -240,7 +240,7 @@ class BlobSources:
         async with deadline.enforced():
             while not is_ready():
                 if self._downloads.serves_badly(progress, route, digest):
-                    raise ServedElsewhere("another registry is too slow, or has sent wrong bytes of it")
+                    raise ServedElsewhere("another registry is too slow, or has sent corrupt content of it")
                 await progress.changed(RATE_SECONDS)
 
     async def _confirm(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
@@ -249,7 +249,7 @@ class BlobSources:
         if progress.confirmed == key:
             await self._link(route, digest)
         elif not await self._tags.is_linked(key, Link(digest, LinkKind.BLOB)):
-            await self.ask_size(route, digest, deadline)  # which notes it
+            await self.request_size(route, digest, deadline)  # which notes it
 
     async def _link(self, route: Route, digest: Digest) -> None:
         """Note that the repository holds the digest; raises StoreError."""
@@ -270,30 +270,30 @@ class BlobSources:
                 deadline,
             )
         except DeadlineExceeded:
-            raise self._late(route, digest) from None
+            raise self._timeout_error(route, digest) from None
         if progress.available > SMALL:
             return True
         if progress.failure is not None:
             return False
-        if self._kinds.known(digest) is None:
+        if self._known_manifests.known(digest) is None:
             content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
-            self._kinds.learn(digest, await parse(content))
-        refuse_manifest(self._kinds, route, digest)
+            self._known_manifests.learn(digest, await parse(content))
+        refuse_manifest(self._known_manifests, route, digest)
         return True
 
     def _may_try_again(self, route: Route, progress: Progress, before: Exception) -> bool:
-        """Whether another source may do better: wrong bytes are fetched anew once, another's trouble is not ours."""
+        """Whether another source may do better: after corrupt content once, and after another client's failure."""
         if isinstance(progress.failure, ContentWrong):
             return not isinstance(before, ContentWrong)
         if isinstance(progress.failure, WriterStalled):
             return False
-        return isinstance(progress.failure, Abandoned) or progress.is_foreign(route.starter)
+        return isinstance(progress.failure, Abandoned) or progress.is_for_other(route.starter)
 
-    def _late(self, route: Route, digest: Digest) -> UpstreamTimeout:
-        reason = f"the upstream has not sent {digest} in time; it is fetched on, try again"
+    def _timeout_error(self, route: Route, digest: Digest) -> UpstreamTimeout:
+        reason = f"the upstream has not sent {digest} in time; the download continues, try again"
         return UpstreamTimeout(reason, detail=_detail(route, digest), retry_after=5)
 
-    def _told(self, route: Route, digest: Digest, failure: Exception) -> Exception:
+    def _as_client_error(self, route: Route, digest: Digest, failure: Exception) -> Exception:
         """The failure of a download as the node may see it."""
         if isinstance(failure, RegistryError | StoreError):
             return failure

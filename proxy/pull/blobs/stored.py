@@ -39,11 +39,11 @@ class Verified:
         self._sizes.pop(digest, None)
 
     def spoil(self, digest: Digest) -> None:
-        """The stored bytes are wrong and cannot be dropped: they are passed over."""
+        """The stored bytes are wrong and cannot be dropped: they are not used."""
         self._spoiled[digest] = True
 
     def is_spoiled(self, digest: Digest) -> bool:
-        """Whether what is stored under the digest is to be passed over."""
+        """Whether what is stored under the digest is not to be used."""
         return digest in self._spoiled
 
 
@@ -169,7 +169,7 @@ class Stored:
             removed = await self._store.remove(digest, content)
         except StoreError as error:
             self._verified.spoil(digest)
-            _logger.warning("%s cannot be dropped, it is passed over: %s", digest, error)
+            _logger.warning("%s cannot be dropped, it is not used: %s", digest, error)
             return False
         self._distrusted.pop(digest, None)
         return removed

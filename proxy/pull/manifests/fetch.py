@@ -18,12 +18,12 @@ from proxy.oci.errors import DigestInvalid, UpstreamDigestInvalid, UpstreamInval
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation
 from proxy.pull.blobs.live import CacheResult
-from proxy.pull.kinds import Kinds, examine
+from proxy.pull.known_manifests import KnownManifests, examine
 from proxy.routing.table import Route
 from proxy.transport.clock import Deadline
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
-from proxy.upstream.send import Ask, UpstreamResponse
+from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 ACCEPTS_REMEMBERED = 128
 """Accept headers whose meaning is remembered, each with one media type; requests have headers of a bounded size."""
@@ -31,15 +31,15 @@ ACCEPTS_REMEMBERED = 128
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest: its descriptor, its bytes unless only the descriptor was asked for, and how it was come by."""
+    """A manifest: its descriptor, its bytes unless only the descriptor was requested, and how it was served."""
 
     descriptor: Descriptor
     content: bytes | None = field(repr=False)
     way: CacheResult = CacheResult.BYPASS
     age: float | None = None
-    """Seconds since the upstream last confirmed the tag; None where it was asked just now, or for a digest."""
+    """Seconds since the upstream last confirmed the tag; None where that was just now, or for a digest."""
     origin: Origin | None = None
-    """The endpoint that has told or sent it; None for what is stored."""
+    """The endpoint that reported or sent it; None for what is stored."""
     parsed: ParsedManifest | None = field(default=None, repr=False)
     """What the bytes are, where they were sent."""
 
@@ -67,20 +67,20 @@ class Budget:
 class ManifestFetcher:
     """Fetches manifests and keeps nothing."""
 
-    def __init__(self, client: UpstreamClient, kinds: Kinds) -> None:
+    def __init__(self, client: UpstreamClient, known_manifests: KnownManifests) -> None:
         self._client = client
-        self._kinds = kinds
+        self._known_manifests = known_manifests
 
     async def get(
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
     ) -> Manifest:
         """The manifest with its bytes; raises RegistryError.
 
-        Where it is still the `known` one its bytes may be left out: the upstream is asked for what has changed.
+        Where it is still the `known` one its bytes may be left out: the request is conditional (If-None-Match).
         """
         etag = f'"{known.digest.text}"' if known else None
-        ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "GET", accept or ACCEPT, etag=etag)
-        responses = self._client.responses(route, ask, budget.deadline, patience=budget.patience)
+        request = UpstreamRequest(Operation.MANIFEST, f"manifests/{reference.text}", "GET", accept or ACCEPT, etag=etag)
+        responses = self._client.responses(route, request, budget.deadline, patience=budget.patience)
         while True:
             async with await responses.next() as response:
                 if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
@@ -92,8 +92,8 @@ class ManifestFetcher:
         self, route: Route, reference: Tag | Digest, accept: str | None, budget: Budget, known: Descriptor | None = None
     ) -> Manifest:
         """The manifest's descriptor, by HEAD where the upstream reports all of it; raises RegistryError."""
-        ask = Ask(Operation.MANIFEST, f"manifests/{reference.text}", "HEAD", accept or ACCEPT)
-        responses = self._client.responses(route, ask, budget.deadline, patience=budget.patience)
+        request = UpstreamRequest(Operation.MANIFEST, f"manifests/{reference.text}", "HEAD", accept or ACCEPT)
+        responses = self._client.responses(route, request, budget.deadline, patience=budget.patience)
         while True:
             async with await responses.next() as response:
                 if response.method == "GET":
@@ -115,36 +115,36 @@ class ManifestFetcher:
             media_type = parsed.media_type(response.headers.get("Content-Type"))
         except UpstreamInvalid as error:
             raise Wrong(f"{response.target.endpoint.origin.authority}: {error.reason}", type(error)) from None
-        told = media_type_of(response.headers.get("Content-Type"))
-        if told != media_type:
+        reported = media_type_of(response.headers.get("Content-Type"))
+        if reported != media_type:
             _logger.info(
-                "%s calls a manifest %s that is %s", response.target.endpoint.origin, told or "nothing", media_type
+                "%s calls a manifest %s that is %s", response.target.endpoint.origin, reported or "nothing", media_type
             )
-        self._kinds.learn_manifest(digest)
+        self._known_manifests.learn_manifest(digest)
         found = Descriptor(media_type, digest, len(content))
         return Manifest(found, content, origin=response.target.endpoint.origin, parsed=parsed)
 
 
 def _expected(response: UpstreamResponse, reference: Tag | Digest) -> Digest | None:
-    """The digest that the bytes must have: the one asked for, or of a tag the one that the upstream tells, if any."""
-    return reference if isinstance(reference, Digest) else _told_digest(response)
+    """The digest that the bytes must have: the requested one, or of a tag the one that the upstream reports, if any."""
+    return reference if isinstance(reference, Digest) else _reported_digest(response)
 
 
 def _described(response: UpstreamResponse, reference: Tag | Digest) -> Manifest | None:
-    """The descriptor that a HEAD tells; None where it leaves something out or calls it no manifest."""
-    told, size = _told_digest(response), response.content_length
+    """The descriptor that a HEAD reports; None where it is incomplete or has no type of a manifest."""
+    reported, size = _reported_digest(response), response.content_length
     media_type = media_type_of(response.headers.get("Content-Type"))
-    if told is None or not size or media_type not in MANIFEST_TYPES:
+    if reported is None or not size or media_type not in MANIFEST_TYPES:
         return None
     host = response.target.endpoint.origin.authority
-    if isinstance(reference, Digest) and told != reference:
-        raise Wrong(f"{host} tells digest {told} for {reference}", UpstreamDigestInvalid)
+    if isinstance(reference, Digest) and reported != reference:
+        raise Wrong(f"{host} reports digest {reported} for {reference}", UpstreamDigestInvalid)
     if size > MANIFEST_LIMIT:
-        raise Wrong(f"{host} tells a manifest of {size} bytes; at most {MANIFEST_LIMIT} are served")
-    return Manifest(Descriptor(media_type, told, size), None, origin=response.target.endpoint.origin)
+        raise Wrong(f"{host} reports a manifest of {size} bytes; at most {MANIFEST_LIMIT} are served")
+    return Manifest(Descriptor(media_type, reported, size), None, origin=response.target.endpoint.origin)
 
 
-def _told_digest(response: UpstreamResponse) -> Digest | None:
+def _reported_digest(response: UpstreamResponse) -> Digest | None:
     try:
         return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
     except DigestInvalid:

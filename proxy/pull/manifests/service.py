@@ -1,4 +1,4 @@
-"""A manifest by tag or digest: fresh, confirmed, fetched, or stale while the upstream is in trouble."""
+"""A manifest by tag or digest: fresh, revalidated, fetched, or stale while the upstream is unavailable."""
 
 import asyncio
 import logging
@@ -78,12 +78,12 @@ class Manifests:
         kind = "tag" if isinstance(reference, Tag) else "manifest"
         manifest = self._remembered(route, reference, accept, head=head)
         if manifest is None:
-            manifest = await self._sought(route, reference, accept, head=head)
+            manifest = await self._within_budget(route, reference, accept, head=head)
         _SERVED[kind, manifest.way].inc()
         return manifest
 
     def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
-        """What can be told without waiting: a young tag, and a manifest that is in memory."""
+        """What is known without waiting: a fresh tag, and a manifest in memory."""
         key, age, digest = route.key, None, reference
         if isinstance(digest, Tag):
             known = self._tags.remembered(key, digest)
@@ -100,14 +100,16 @@ class Manifests:
         stored = self._store.remembered(route, digest)
         return stored if stored is None or age is None else replace(stored, age=age)
 
-    async def _sought(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest:
+    async def _within_budget(
+        self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool
+    ) -> Manifest:
         deadline = Deadline.after(self._timeouts.manifest)
         try:
             async with deadline.enforced():
                 return await self._manifest(route, reference, accept, head=head)
         except DeadlineExceeded:
             raise UpstreamTimeout(
-                f"the upstream has not sent {reference} of {route.repository} in time; it is fetched on, try again",
+                f"the upstream has not sent {reference} of {route.repository} in time; the request goes on, try again",
                 detail=detail_of(route, route.targets[0], f"manifests/{reference}"),
                 retry_after=5,
             ) from None
@@ -130,7 +132,7 @@ class Manifests:
         try:
             manifest = await self._by_digest(route, found.digest)
         except ManifestUnknown:
-            # The tag has just moved, or the upstream tells a digest in its HEAD that it does not serve by.
+            # The tag has just moved, or the upstream reports a digest in its HEAD that it does not serve by.
             deadline = Deadline.after(self._timeouts.manifest)
             return await self._pass(route, reference, accept, deadline, head=False)
         way = way if way is CacheResult.STALE or manifest.way is CacheResult.HIT else manifest.way
@@ -167,18 +169,18 @@ class Manifests:
         self._refuse_negative(*flight)
         if known is None:
             way = CacheResult.JOIN if self._resolves.is_flying(flight) else CacheResult.MISS
-            return await self._resolves.run(flight, lambda: self._ask(route, tag, None)), way
+            return await self._resolves.run(flight, lambda: self._request(route, tag, None)), way
         return await self._confirm(route, tag, known)
 
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
-        """Ask whether the tag has moved; what is known is served when the upstream is in trouble or slow."""
+        """Revalidate the tag; the known one is served when the upstream is unavailable or slow."""
         cache, starter = self._cache, route.starter
         is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
         may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
         try:
             patience = Deadline.after(cache.stale_after if may_be_stale else self._timeouts.manifest)
             async with patience.enforced():
-                entry = await self._resolves.run((starter, tag), lambda: self._ask(route, tag, known.descriptor))
+                entry = await self._resolves.run((starter, tag), lambda: self._request(route, tag, known.descriptor))
         except DeadlineExceeded:
             reason = "the upstream is slow"
         except _TROUBLE as error:
@@ -195,8 +197,8 @@ class Manifests:
         _logger.warning("%s:%s of %s is served stale: %s", route.repository, tag, route.registry, reason)
         return known, CacheResult.STALE
 
-    async def _ask(self, route: Route, tag: Tag, known: Descriptor | None) -> TagEntry:
-        """Ask the upstream, by HEAD where that tells enough: registries count GETs."""
+    async def _request(self, route: Route, tag: Tag, known: Descriptor | None) -> TagEntry:
+        """Request it from the upstream, by HEAD where that is enough: registries count GETs."""
         key = route.key
         try:
             fetched = await self._fetcher.head(route, tag, ACCEPT, self._budget(), known)
@@ -221,10 +223,10 @@ class Manifests:
         task = self._background.start(work)
         _, late = await asyncio.wait([task], timeout=ANSWER_SECONDS)
         if late:
-            _logger.warning("the disk of the cache does not answer: nobody waits for what is written")
+            _logger.warning("the disk of the cache does not answer: requests do not wait for the write")
 
     async def _write(self, key: RepositoryKey, fetched: Manifest, named: tuple[Tag, TagEntry] | None) -> None:
-        """Store what was fetched; a store in trouble keeps nobody from pulling."""
+        """Store what was fetched; a failing store fails no pull."""
         try:
             await self._store.keep(key, fetched)
             if named is not None:

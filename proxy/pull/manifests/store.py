@@ -7,7 +7,7 @@ from proxy.oci.descriptor import MANIFEST_LIMIT, Descriptor
 from proxy.oci.reference import Digest
 from proxy.pull.blobs.live import CacheResult
 from proxy.pull.blobs.stored import Stored
-from proxy.pull.kinds import Kinds, parse
+from proxy.pull.known_manifests import KnownManifests, parse
 from proxy.pull.manifests.fetch import Manifest
 from proxy.routing.table import RepositoryKey, Route
 from proxy.store.blobs import BlobStore, StoreError
@@ -28,14 +28,21 @@ class ManifestStore:
     """Finds and keeps manifests."""
 
     def __init__(
-        self, store: BlobStore, stored: Stored, tags: Tags, evictor: Evictor, *, provenance: Provenance, kinds: Kinds
+        self,
+        store: BlobStore,
+        stored: Stored,
+        tags: Tags,
+        evictor: Evictor,
+        *,
+        provenance: Provenance,
+        known_manifests: KnownManifests,
     ) -> None:
         self._store = store
         self._provenance = provenance
         self._stored = stored
         self._tags = tags
         self._evictor = evictor
-        self._kinds = kinds
+        self._known_manifests = known_manifests
         self._writing = 0
         self._memory: LRUCache[Digest, Manifest] = LRUCache(MEMORY, getsizeof=lambda item: item.descriptor.size)
 
@@ -125,6 +132,6 @@ class ManifestStore:
         return found
 
     def _remember(self, manifest: Manifest) -> None:
-        self._kinds.learn_manifest(manifest.descriptor.digest)
+        self._known_manifests.learn_manifest(manifest.descriptor.digest)
         if manifest.descriptor.size <= MEMORY:
             self._memory[manifest.descriptor.digest] = manifest

@@ -160,7 +160,7 @@ async def test_a_server_that_nobody_can_reach_is_unavailable(monkeypatch: pytest
             raise QueueFull("1 request already waits")
 
         request = token_request(f"{url}/token", ROBOT, repository=REPOSITORY)
-        monkeypatch.setattr(opened.gate(request.realm_origin), "acquire", full)
+        monkeypatch.setattr(opened.host_limit(request.realm_origin), "acquire", full)
         with pytest.raises(TokenUnavailable, match=r"^token server 127\.0\.0\.1:\d+: 1 request already waits"):
             await exchange(opened, request, "get")
 

@@ -177,10 +177,10 @@ async def test_the_network_of_an_upstream_is_that_of_all_its_addresses(monkeypat
 
 async def test_each_origin_has_a_gate_of_its_configured_size() -> None:
     async with sessions("hosts: {r.example: {maxConnections: 7}}") as opened:
-        gate = opened.gate(Origin.parse("https://r.example"))
+        gate = opened.host_limit(Origin.parse("https://r.example"))
         assert repr(gate) == "0 of 7 in flight, 0 waiting"
-        assert opened.gate(Origin.parse("https://r.example")) is gate
-        assert opened.gate(Origin.parse("https://r.example:8443")) is not gate
+        assert opened.host_limit(Origin.parse("https://r.example")) is gate
+        assert opened.host_limit(Origin.parse("https://r.example:8443")) is not gate
 
 
 def test_secrets_are_not_in_the_repr_of_a_request() -> None:

@@ -7,15 +7,14 @@ import pytest
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamUnavailable
 from proxy.oci.reference import Digest
-from proxy.pull.blobs import suspects
-from proxy.pull.blobs.suspects import SUSPECT_SECONDS, Suspects
+from proxy.pull.blobs.mismatched_digests import SUSPECT_SECONDS, MismatchedDigests
 
 DIGEST, OTHER = Digest.of(b"layer"), Digest.of(b"another layer")
 TAIL = ByteRange(9)
 
 
 async def is_refused(
-    known: Suspects, digest: Digest = DIGEST, wanted: ByteRange | None = TAIL, registry: str = "a.example"
+    known: MismatchedDigests, digest: Digest = DIGEST, wanted: ByteRange | None = TAIL, registry: str = "a.example"
 ) -> bool:
     try:
         await known.refuse_tail(registry, digest, wanted)
@@ -25,7 +24,7 @@ async def is_refused(
 
 
 async def test_only_what_does_not_begin_at_the_beginning_is_refused() -> None:
-    known = Suspects()
+    known = MismatchedDigests()
     assert not await is_refused(known)
     await known.add("a.example", DIGEST)
     assert await is_refused(known)
@@ -36,7 +35,7 @@ async def test_only_what_does_not_begin_at_the_beginning_is_refused() -> None:
 
 
 async def test_what_one_worker_has_sent_wrong_every_worker_knows(tmp_path: Path) -> None:
-    one, other = Suspects(tmp_path / "suspects"), Suspects(tmp_path / "suspects")
+    one, other = MismatchedDigests(tmp_path / "suspects"), MismatchedDigests(tmp_path / "suspects")
     await one.add("a.example", DIGEST)
     assert await is_refused(other)
     assert not await is_refused(other, OTHER)
@@ -44,19 +43,19 @@ async def test_what_one_worker_has_sent_wrong_every_worker_knows(tmp_path: Path)
 
 async def test_a_note_is_of_use_for_a_minute(tmp_path: Path) -> None:
     folder = tmp_path / "suspects"
-    await Suspects(folder).add("a.example", DIGEST)
+    await MismatchedDigests(folder).add("a.example", DIGEST)
     (note,) = folder.iterdir()
     old = time.time() - SUSPECT_SECONDS - 1
     os.utime(note, (old, old))
-    later = Suspects(folder)
+    later = MismatchedDigests(folder)
     assert not await is_refused(later)
     await later.add("a.example", OTHER)
     assert len(list(folder.iterdir())) == 1  # the old one is gone
 
 
 async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suspects, "SUSPECTS_LIMIT", 3)
-    known = Suspects(tmp_path / "suspects")
+    monkeypatch.setattr("proxy.pull.blobs.mismatched_digests.SUSPECTS_LIMIT", 3)
+    known = MismatchedDigests(tmp_path / "suspects")
     for number in range(10):
         await known.add("a.example", Digest.of(bytes([number])))
     assert len(list((tmp_path / "suspects").iterdir())) <= 4
@@ -64,7 +63,7 @@ async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path, monkeypatch
 
 async def test_a_folder_that_cannot_be_used_leaves_the_memory(tmp_path: Path) -> None:
     (tmp_path / "suspects").write_text("in the way")
-    known = Suspects(tmp_path / "suspects")
+    known = MismatchedDigests(tmp_path / "suspects")
     await known.add("a.example", DIGEST)
     assert await is_refused(known)
     assert not await is_refused(known, OTHER)

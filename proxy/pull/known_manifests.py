@@ -33,7 +33,7 @@ REMEMBERED = 50_000
 """Most digests whose kind is remembered."""
 
 
-class Kinds:
+class KnownManifests:
     """Remembers of digests whether their bytes, seen and verified, were a manifest."""
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class Kinds:
         self._is_manifest[digest] = False
 
 
-def refuse_manifest(kinds: Kinds, route: Route, digest: Digest) -> None:
+def refuse_manifest(known_manifests: KnownManifests, route: Route, digest: Digest) -> None:
     """Raise BlobUnknown for what is known to be a manifest; clients with rights of their own learn no more."""
-    if kinds.known(digest):
+    if known_manifests.known(digest):
         if route.caller.login is not None:
             host = route.targets[0].endpoint.origin.authority
             raise BlobUnknown(f"{host} does not have {route.targets[0].repository} blobs/{digest.text}")
