@@ -17,11 +17,11 @@ class Certificate:
     authority: Path
 
     @classmethod
-    def made(cls, folder: Path) -> "Certificate":
-        """A new one, ECDSA on P-256, in files of a folder."""
+    def made(cls, directory: Path) -> "Certificate":
+        """A new one, ECDSA on P-256, in files of a directory."""
         authority = trustme.CA()
         leaf = authority.issue_cert(HOST)
-        made = cls(folder / "tls.crt", folder / "tls.key", folder / "ca.crt")
+        made = cls(directory / "tls.crt", directory / "tls.key", directory / "ca.crt")
         leaf.cert_chain_pems[0].write_to_path(made.chain)
         leaf.private_key_pem.write_to_path(made.key)
         authority.cert_pem.write_to_path(made.authority)

@@ -1,4 +1,4 @@
-"""What the origin serves: blobs of random bytes and one small image, as files of one folder."""
+"""What the origin serves: blobs of random bytes and one small image, as files of one directory."""
 
 import hashlib
 import itertools
@@ -34,16 +34,16 @@ class Blob:
 class Content:
     """Makes what the origin serves."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._numbers = itertools.count()
         self._block = os.urandom(_BLOCK)
-        (folder / "blobs").mkdir(parents=True)
-        (folder / "manifests").mkdir()
+        (directory / "blobs").mkdir(parents=True)
+        (directory / "manifests").mkdir()
 
     def blob(self, size: int) -> Blob:
         """A new blob: no two have a block of 1 MiB in common."""
-        hasher, draft = hashlib.sha256(), self.folder / "draft"
+        hasher, draft = hashlib.sha256(), self.directory / "draft"
         number = next(self._numbers)
         with draft.open("wb") as file:
             for offset in range(0, size, _BLOCK):
@@ -53,7 +53,7 @@ class Content:
         return self._named(draft, f"sha256:{hasher.hexdigest()}", size)
 
     def remove(self, blob: Blob) -> None:
-        """Take a blob away again: the folder may be memory."""
+        """Take a blob away again: the directory may be memory."""
         blob.file.unlink()
 
     def image(self) -> bytes:
@@ -64,15 +64,15 @@ class Content:
         body = json.dumps(shape, indent=2).encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         for reference in (TAG, digest):
-            (self.folder / "manifests" / reference).write_bytes(body)
+            (self.directory / "manifests" / reference).write_bytes(body)
         return body
 
     def clear(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)
+        """Remove the directory."""
+        shutil.rmtree(self.directory)
 
     def _named(self, draft: Path, digest: str, size: int) -> Blob:
-        file = self.folder / "blobs" / digest
+        file = self.directory / "blobs" / digest
         draft.rename(file)
         return Blob(digest, size, file)
 

@@ -59,10 +59,10 @@ class Variant:
 
 
 @contextmanager
-def _started(name: str, endpoint: str, folder: Path) -> Iterator[Variant]:
+def _started(name: str, endpoint: str, directory: Path) -> Iterator[Variant]:
     module, level = VARIANTS[name]
     address, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    home = folder / name.replace(" ", "-").replace(",", "")
+    home = directory / name.replace(" ", "-").replace(",", "")
     home.mkdir()
     config = home / "config.yaml"
     config.write_text(
@@ -103,9 +103,9 @@ def main() -> None:
     registry = ScriptedRegistry([make_image(REPOSITORY, "1")], Rules(dialect="none"))
     costs: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(entered(registry))
-        variants = [stack.enter_context(_started(name, registry.url, folder)) for name in VARIANTS]
+        variants = [stack.enter_context(_started(name, registry.url, directory)) for name in VARIANTS]
         for variant in variants:
             variant.measure(asked.seconds)
         for _ in range(asked.rounds):

@@ -60,9 +60,9 @@ class Report:
         if comparisons := list(compare(self.samples)):
             console.print(_baseline(comparisons))
 
-    def write(self, folder: Path) -> None:
+    def write(self, directory: Path) -> None:
         """Write every sample, the goals and the comparison with the baseline as JSON, and the plot."""
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         met = [
             {**asdict(outcome.goal), "case": outcome.case, "median": outcome.median, "least": outcome.least}
             | {"most": outcome.most, "rounds": outcome.rounds, "met": outcome.is_met}
@@ -80,8 +80,8 @@ class Report:
             ],
             "samples": [asdict(sample) for sample in self.samples],
         }
-        (folder / "benchmarks.json").write_text(json.dumps(shape, indent=2) + "\n")
-        draw(self.samples, folder / "benchmarks.png")
+        (directory / "benchmarks.json").write_text(json.dumps(shape, indent=2) + "\n")
+        draw(self.samples, directory / "benchmarks.png")
 
     def _descriptions(self) -> dict[str, str]:
         descriptions = {name: str(installation) for name, installation in self.installations.items()}

@@ -96,7 +96,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
     tags = sum(1 for _ in stored_tags(store.layout))
     limit = loaded.config.cache.max_size if loaded.config.cache else 0
     for label, value in (
-        ("folder", str(store.layout.root)),
+        ("directory", str(store.layout.root)),
         ("stored", f"{human(totals.bytes)} in {totals.objects} objects"),
         ("index", human(totals.index)),
         ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),

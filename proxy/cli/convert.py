@@ -9,7 +9,7 @@ from proxy.config.base import exact_origin
 from proxy.config.errors import ConfigError
 from proxy.config.files import read_source
 from proxy.k3s.conversion import convert as converted
-from proxy.k3s.parts import CHANGES_NAME, OutputPart, in_the_way, node_diff, parts, tree, write
+from proxy.k3s.output_parts import CHANGES_NAME, OutputPart, in_the_way, node_diff, parts, tree, write
 from proxy.k3s.result import Conversion, Settings
 
 EXIT_QUESTIONS = 1
@@ -28,7 +28,7 @@ _INSTANCE = "default"
 @click.option("--ca-file", metavar="PATH", help="The authority of https proxies, where nodes have it.")
 @click.option(
     "--secrets-dir",
-    default=Settings().secrets_folder,
+    default=Settings().secrets_directory,
     show_default=True,
     metavar="DIR",
     help="Where the proxy finds its secrets.",
@@ -87,16 +87,16 @@ def _deliver(conversion: Conversion, made: tuple[OutputPart, ...], output: Path 
     _write(output, (*made, OutputPart(CHANGES_NAME, "what changed and why", lines)), force=force)
 
 
-def _write(folder: Path, made: tuple[OutputPart, ...], *, force: bool) -> None:
+def _write(directory: Path, made: tuple[OutputPart, ...], *, force: bool) -> None:
     """Write all parts, or none where something is in the way."""
-    taken = [] if force else in_the_way(folder, made)
+    taken = [] if force else in_the_way(directory, made)
     for path in taken:
         click.echo(f"scope-proxy: {path} says something else: look at it, then add --force", err=True)
     if taken:
         raise click.exceptions.Exit(EXIT_QUESTIONS)
     try:
         for part in made:
-            click.echo(f"{write(folder, part)}", err=True)
+            click.echo(f"{write(directory, part)}", err=True)
     except OSError as error:
         click.echo(f"scope-proxy: {error.filename}: {error.strerror}", err=True)
         raise click.exceptions.Exit(EXIT_CONFIG) from None

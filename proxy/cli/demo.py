@@ -75,14 +75,16 @@ def _print_summary(console: Console, pairs: list[tuple[Case, StageResult, StageR
         table = Table(title=case.image, title_justify="left", title_style="bold", expand=True)
         table.add_column("by the unpatched node", overflow="fold", style="red", ratio=1)
         table.add_column("by scope-proxy", overflow="fold", style="green", ratio=1)
-        table.add_row(_told(direct), _told(proxied))
+        table.add_row(_requested_scopes(direct), _requested_scopes(proxied))
         console.print(table)
     verdict = "The node fails, the proxy's pull is byte-exact." if good else "The demo did not go as it should."
     console.print(verdict, style="bold green" if good else "bold red")
 
 
-def _told(outcome: StageResult) -> str:
-    requests = ("\n".join((*asked.scopes, f"  {asked.method}: {asked.status}")) for asked in outcome.asked)
+def _requested_scopes(outcome: StageResult) -> str:
+    requests = (
+        "\n".join((*request.scopes, f"  {request.method}: {request.status}")) for request in outcome.token_requests
+    )
     return "\n\n".join(requests) or "nothing"
 
 

@@ -10,8 +10,7 @@ from proxy.config.base import exact_origin, listen_address
 from proxy.config.checks.listeners import split_address
 from proxy.config.errors import ConfigError
 from proxy.config.model import Admin
-from proxy.nodes.probe import Probed
-from proxy.nodes.probe import ask as ask_listener
+from proxy.nodes.probe import ProbeResult, probe
 
 WITHIN = 2.0
 """Seconds for connecting, and for the answer."""
@@ -40,7 +39,7 @@ def healthcheck(
         return
     host, port = split_address(_address(config, registries, admin))
     path = "/healthz" if live else "/readyz"
-    problem = _ask(_ANY_ADDRESS.get(host, host), port, path)
+    problem = _problem(_ANY_ADDRESS.get(host, host), port, path)
     if problem is not None:
         click.echo(f"scope-proxy: {path} of {host or '*'}:{port}: {problem}", err=True)
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
@@ -57,8 +56,8 @@ def _check_listener(url: str) -> None:
         origin = exact_origin(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--proxy") from None
-    answer = ask_listener(origin, verify=False)  # as the kubelet's probes: whether it serves, not who it is
-    if answer is not Probed.OURS:
+    answer = probe(origin, verify=False)  # as the kubelet's probes: whether it serves, not who it is
+    if answer is not ProbeResult.OURS:
         click.echo(f"scope-proxy: {origin}/v2/: {answer}", err=True)
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
 
@@ -85,7 +84,7 @@ def _address(config: Path | None, registries: Path | None, admin: str | None) ->
     return configured.address
 
 
-def _ask(host: str, port: int, path: str) -> str | None:
+def _problem(host: str, port: int, path: str) -> str | None:
     """What is wrong, or None."""
     connection = http.client.HTTPConnection(host, port, timeout=WITHIN)
     try:

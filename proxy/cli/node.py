@@ -13,14 +13,14 @@ from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, Command, configuration_options, proxy_options, source_of
 from proxy.config.errors import ConfigError
 from proxy.config.load import Loaded
-from proxy.nodes.found import read_authority
+from proxy.nodes.managed_files import read_ca
 from proxy.nodes.node_config import NodeHosts, checked_instance, plan, render_node
 from proxy.nodes.probe import usable, wait
 from proxy.nodes.runtime import NodeError, advice, detect
 from proxy.nodes.tree import State, Tree, TreeEntry
 
 EXIT_NOT_RIGHT = 1
-"""Exit status when the node does not ask as it should: a file in the way, no proxy, a folder that cannot be written."""
+"""Exit status when the node is not configured as wanted: an unmanaged file, no proxy, an unwritable directory."""
 _SECONDS = click.FloatRange(min=0.1)
 _WIDTH = 12
 
@@ -48,7 +48,7 @@ def _tree_options(command: Command) -> Command:
     return click.option(
         "--certs-dir",
         type=click.Path(path_type=Path),
-        help="The folder of hosts.toml files; default: that of k3s, RKE2 or containerd, whichever is here.",
+        help="The directory of hosts.toml files; default: that of k3s, RKE2 or containerd, whichever is here.",
     )(command)
 
 
@@ -105,7 +105,7 @@ def apply(
 @node.command()
 @_tree_options
 def remove(certs_dir: Path | None, instance: str) -> None:
-    """Take away every file of ours, and every folder that was made for one."""
+    """Take away every file of ours, and every directory that was made for one."""
     tree = _tree(certs_dir, instance, None, reads=False)
     try:
         entries = tree.remove()
@@ -185,7 +185,7 @@ def _options(
     *, certs_dir: Path | None, instance: str, proxy: tuple[str, ...], ca_file: Path | None, image_registry: str | None
 ) -> _Options:
     try:
-        ca = None if ca_file is None else read_authority(ca_file)
+        ca = None if ca_file is None else read_ca(ca_file)
     except ValueError as error:
         raise click.UsageError(f"--ca-file: {error}") from None
     return _Options(proxy, _tree(certs_dir, instance, ca), image_registry)
@@ -220,7 +220,7 @@ def _stopping() -> threading.Event:
 def _show(entries: list[TreeEntry]) -> None:
     for entry in entries:
         told = entry.change or str(entry.state)
-        why = f" (was {entry.state})" if entry.change and entry.state is not State.LEFT_OVER else ""
+        why = f" (was {entry.state})" if entry.change and entry.state is not State.ORPHANED else ""
         detail = f": {entry.detail}" if entry.detail else ""
         click.echo(f"{told:<{_WIDTH}}{entry.registry}{why}{detail}")
 

@@ -89,7 +89,7 @@ def _check_parser(*, allowed: bool) -> None:
 
 
 def _serve_with_workers(loaded: Loaded, origin: ConfigSource) -> None:
-    """Start anew with a folder for the workers' counts: the metrics library looks for it only when it is imported."""
+    """Restart with a directory for the workers' counts: the metrics library reads the variable only at import."""
     if FOLDER_VARIABLE in os.environ:
         try:
             serve_with_workers(loaded, origin)

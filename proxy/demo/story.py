@@ -81,7 +81,7 @@ class StageResult:
     """How one pull went: what the token server was asked, and whether every byte is right."""
 
     steps: tuple[Step, ...]
-    asked: tuple[RequestedScopes, ...]
+    token_requests: tuple[RequestedScopes, ...]
     error: str
     exact: bool
     received: int
@@ -148,9 +148,9 @@ async def _pull(here: Stage, case: Case, target: PullTarget, login: NodeLogin | 
     except TimeoutError:
         error = f"the pull took more than {PULL_TIMEOUT:.0f} s"
     seen = here.registry.record.tokens[before:]
-    asked = tuple(RequestedScopes(item.method, item.scopes, item.status) for item in seen)
+    requests = tuple(RequestedScopes(item.method, item.scopes, item.status) for item in seen)
     exact = pulled is not None and is_exact(case, pulled)
-    return StageResult(steps, asked, error, exact, pulled.received if pulled else 0)
+    return StageResult(steps, requests, error, exact, pulled.received if pulled else 0)
 
 
 def is_exact(case: Case, pulled: Pull) -> bool:
@@ -171,7 +171,7 @@ def _kept(image: Image) -> dict[str, bytes]:
 
 
 def _load(text: str) -> Loaded:
-    with tempfile.TemporaryDirectory(prefix="scope-proxy-demo-") as folder:
-        path = Path(folder) / "config.yaml"
+    with tempfile.TemporaryDirectory(prefix="scope-proxy-demo-") as directory:
+        path = Path(directory) / "config.yaml"
         path.write_text(text, encoding="utf-8")
         return load_config(path)

@@ -9,9 +9,9 @@ from aiohttp.resolver import ThreadedResolver
 from cryptography import x509
 
 from proxy.config.address import Origin, is_loopback
-from proxy.doctor.examination import TROUBLE, Examination, Handshake, Response, Stopped, Trouble, explain
+from proxy.doctor.examination import REQUEST_ERRORS, Examination, Handshake, RequestFailure, Response, Stopped, explain
 from proxy.doctor.report import Check, Journal
-from proxy.doctor.subject import Pulled
+from proxy.doctor.subject import PulledImage
 from proxy.oci.challenge import BASIC, Challenge, choose_challenge, parse_challenges
 from proxy.oci.descriptor import ACCEPT, media_type_of
 from proxy.oci.scope import REPOSITORY, Scope, parse_scopes
@@ -58,7 +58,7 @@ def check_certificate(exam: Examination) -> None:
     """Tell of the handshake that has been made with the endpoint."""
     origin, journal = exam.subject.origin, exam.journal
     if origin.scheme == "http":
-        _tell_plain(exam, origin)
+        _report_plain(exam, origin)
         return
     handshake = exam.handshakes.of(origin.host)
     if handshake is None:
@@ -68,10 +68,10 @@ def check_certificate(exam: Examination) -> None:
     if ends is None:
         journal.skipped(Check.TLS, f"{handshake.version}; the certificate cannot be read")
         return
-    _tell(exam, handshake.version, ends)
+    _report(exam, handshake.version, ends)
 
 
-def _tell_plain(exam: Examination, origin: Origin) -> None:
+def _report_plain(exam: Examination, origin: Origin) -> None:
     seen = f"{origin} is plain HTTP"
     if is_loopback(origin.host):
         exam.journal.skipped(Check.TLS, f"{seen}, on this machine")
@@ -80,7 +80,7 @@ def _tell_plain(exam: Examination, origin: Origin) -> None:
         exam.journal.warned(Check.TLS, seen, advice)
 
 
-def _tell(exam: Examination, version: str, ends: datetime) -> None:
+def _report(exam: Examination, version: str, ends: datetime) -> None:
     journal, host = exam.journal, exam.subject.host
     days = (ends - datetime.now(UTC)).days
     seen = f"{version}; the certificate ends on {ends:%Y-%m-%d}, in {days} days"
@@ -128,13 +128,13 @@ def check_ping(exam: Examination, answer: Response) -> Challenge | None:
     return None
 
 
-async def check_repository(exam: Examination, pulled: Pulled, ping: Challenge | None) -> Challenge | None:
+async def check_repository(exam: Examination, pulled: PulledImage, ping: Challenge | None) -> Challenge | None:
     """Ask for the manifest without credentials; the challenge to answer, None where nothing is asked for.
 
     A HEAD, which no registry counts as a pull. Raises Stopped where it says not what it wants.
     """
     check, host = Check.REPOSITORY, exam.subject.host
-    answer = await exam.ask_for(check, "HEAD", pulled.manifest, {"Accept": ACCEPT}, 0)
+    answer = await exam.request_for(check, "HEAD", pulled.manifest, {"Accept": ACCEPT}, 0)
     challenge = choose_challenge(parse_challenges(answer.challenges))
     if answer.status == HTTPStatus.UNAUTHORIZED and challenge is not None:
         _compare(exam, pulled, challenge)
@@ -151,7 +151,7 @@ async def check_repository(exam: Examination, pulled: Pulled, ping: Challenge | 
     return ping
 
 
-def _compare(exam: Examination, pulled: Pulled, challenge: Challenge) -> None:
+def _compare(exam: Examination, pulled: PulledImage, challenge: Challenge) -> None:
     """Whether the challenge names the scope that we compute."""
     journal, host = exam.journal, exam.subject.host
     names = {scope.name for scope in parse_scopes(challenge.scope) if scope.type == REPOSITORY}
@@ -203,11 +203,11 @@ async def check_resolution(exam: Examination) -> None:
 async def check_endpoint(exam: Examination) -> Challenge | None:
     """Ask for `/v2/`, and tell of all that is seen on the way; the challenge, if there is one. Raises Stopped."""
     try:
-        answer = await exam.ask("GET", exam.subject.ping)
-    except TROUBLE as error:
-        _tell_trouble(exam, explain(error, exam.subject.origin))
+        answer = await exam.request("GET", exam.subject.ping)
+    except REQUEST_ERRORS as error:
+        _report_failure(exam, explain(error, exam.subject.origin))
         raise Stopped("not reached: there is no answer from the endpoint") from error
-    _tell_connection(exam, answer)
+    _report_connection(exam, answer)
     check_certificate(exam)
     check_clock(exam.journal, exam.subject.host, answer.headers.get("Date"), answer.at)
     return check_ping(exam, answer)
@@ -222,16 +222,16 @@ async def _addresses(origin: Origin) -> list[str]:
     return list(dict.fromkeys(result["host"] for result in results))
 
 
-def _tell_connection(exam: Examination, answer: Response) -> None:
+def _report_connection(exam: Examination, answer: Response) -> None:
     origin = exam.subject.origin
     forward = exam.proxies.proxy_for(origin)
     way = f" through the forward proxy {forward.url}" if forward is not None else ""
     exam.journal.passed(Check.CONNECTION, f"{origin} answers{way}", status=answer.status)
 
 
-def _tell_trouble(exam: Examination, trouble: Trouble) -> None:
+def _report_failure(exam: Examination, failure: RequestFailure) -> None:
     """The failure stands at the step that it came from; the steps before it have gone well."""
-    if trouble.check is Check.TLS:
+    if failure.check is Check.TLS:
         exam.journal.passed(Check.CONNECTION, f"{exam.subject.host} takes connections")
-    check = Check.CHALLENGE if trouble.check is Check.REDIRECT else trouble.check
-    exam.journal.failed(check, trouble.seen, trouble.advice)
+    check = Check.CHALLENGE if failure.check is Check.REDIRECT else failure.check
+    exam.journal.failed(check, failure.seen, failure.advice)

@@ -61,7 +61,7 @@ def _watching(seen: dict[str, Handshake]) -> type[ssl.SSLObject]:
     return Watched
 
 
-TROUBLE = (aiohttp.ClientError, TimeoutError, OSError, RedirectRefused)
+REQUEST_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, RedirectRefused)
 """What a request to the outside can end with."""
 
 _EXPIRED = 10
@@ -73,7 +73,7 @@ _ALTERNATIVE = "only subject alternative names count, not the common name"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class RequestFailure:
     """What went wrong, and at which step of making a connection."""
 
     check: Check
@@ -82,7 +82,7 @@ class Trouble:
     advice: str
 
 
-def explain(error: BaseException, origin: Origin) -> Trouble:
+def explain(error: BaseException, origin: Origin) -> RequestFailure:
     """The trouble with a request that was sent to this origin; no URL's query is in it."""
     host = origin.authority
     refused = _refused(error, host)
@@ -90,26 +90,30 @@ def explain(error: BaseException, origin: Origin) -> Trouble:
         return refused
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return Trouble(Check.TLS, *_tls(error, host))
+            return RequestFailure(Check.TLS, *_tls(error, host))
         case aiohttp.ClientConnectorDNSError():
-            return Trouble(Check.RESOLUTION, f"{host} cannot be resolved", "check the name, and DNS of this machine")
+            return RequestFailure(
+                Check.RESOLUTION, f"{host} cannot be resolved", "check the name, and DNS of this machine"
+            )
         case TimeoutError():
             advice = "look at the firewall, or set HTTPS_PROXY if a forward proxy is needed"
-            return Trouble(Check.CONNECTION, f"{host} did not answer in time", advice)
+            return RequestFailure(Check.CONNECTION, f"{host} did not answer in time", advice)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return Trouble(Check.CONNECTION, f"the forward proxy does not let us reach {host}", "look at HTTPS_PROXY")
+            return RequestFailure(
+                Check.CONNECTION, f"the forward proxy does not let us reach {host}", "look at HTTPS_PROXY"
+            )
         case aiohttp.ClientConnectorError():
             reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
             advice = "check that the registry runs, its port, and the firewall"
-            return Trouble(Check.CONNECTION, f"{host} cannot be reached: {reason}", advice)
+            return RequestFailure(Check.CONNECTION, f"{host} cannot be reached: {reason}", advice)
         case aiohttp.ClientPayloadError():
             advice = "look at what stands before the registry: it cuts answers"
-            return Trouble(Check.CONNECTION, f"{host} broke off in the middle of its answer", advice)
+            return RequestFailure(Check.CONNECTION, f"{host} broke off in the middle of its answer", advice)
         case _:
             closed = isinstance(error, aiohttp.ClientConnectionError | OSError)
             what = "closed the connection without an answer" if closed else f"sent no HTTP ({type(error).__name__})"
             advice = "check that the port is the registry's, and https or http is right"
-            return Trouble(Check.CONNECTION, f"{host} {what}", advice)
+            return RequestFailure(Check.CONNECTION, f"{host} {what}", advice)
 
 
 def _tls(error: BaseException, host: str) -> tuple[str, str]:
@@ -133,15 +137,15 @@ def _tls(error: BaseException, host: str) -> tuple[str, str]:
             return seen, f"look at the certificate of {host}"
 
 
-def _refused(error: BaseException, host: str) -> Trouble | None:
+def _refused(error: BaseException, host: str) -> RequestFailure | None:
     """A refusal of our own, which the HTTP client may have wrapped."""
     if isinstance(error, RedirectRefused):
-        return Trouble(Check.REDIRECT, str(error), "have the registry mended, or allow it as the line says")
+        return RequestFailure(Check.REDIRECT, str(error), "have the registry mended, or allow it as the line says")
     refused = refused_address(error)
     if refused is None:
         return None
     advice = "if this is right, add the origin of that server to realms or redirects of the registry's host"
-    return Trouble(Check.REDIRECT, f"asking {host} leads where we do not go: {refused}", advice)
+    return RequestFailure(Check.REDIRECT, f"asking {host} leads where we do not go: {refused}", advice)
 
 
 REQUEST_SECONDS = 15.0
@@ -194,12 +198,12 @@ class Examination:
         """The host's entry as it is written in the configuration."""
         return f'hosts."{self.subject.host}"'
 
-    async def ask(
+    async def request(
         self, method: str, url: URL, headers: Mapping[str, str] | None = None, *, limit: int = BODY_LIMIT
     ) -> Response:
         """Ask the endpoint and follow its redirects; of the body one byte more than `limit` is read at the most.
 
-        Raises what is in TROUBLE.
+        Raises what is in REQUEST_ERRORS.
         """
         outgoing = Outgoing(method, url, self.subject.origin, headers or {}, (self.subject.upstream, _OPERATION))
         begun = time.time()
@@ -212,15 +216,17 @@ class Examination:
         challenges = () if response.elsewhere else tuple(response.headers.getall("WWW-Authenticate", []))
         return Response(response.status, response.headers, challenges, body, response.url, response.elsewhere, at)
 
-    async def ask_for(self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
+    async def request_for(
+        self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int
+    ) -> Response:
         """The same for one check: trouble is its failure; raises Stopped."""
         try:
-            return await self.ask(method, url, headers, limit=limit)
-        except TROUBLE as error:
+            return await self.request(method, url, headers, limit=limit)
+        except REQUEST_ERRORS as error:
             self.stop(check, error)
 
     def stop(self, check: Check, error: BaseException, origin: Origin | None = None) -> NoReturn:
         """Tell of the trouble of a check, and go no further; raises Stopped."""
-        trouble = explain(error, origin or self.subject.origin)
-        self.journal.failed(check, trouble.seen, trouble.advice)
+        failure = explain(error, origin or self.subject.origin)
+        self.journal.failed(check, failure.seen, failure.advice)
         raise Stopped(f"not reached: {check.value} failed") from error

@@ -10,15 +10,15 @@ from proxy.auth.outward.credentials import CredentialError, CredentialSource, Do
 from proxy.auth.outward.exchange import basic_authorization
 from proxy.config.credentials import SecretReader, credential_name, credentials_for
 from proxy.config.model import ANY, Credential
-from proxy.doctor.examination import TROUBLE, Examination
+from proxy.doctor.examination import REQUEST_ERRORS, Examination
 from proxy.doctor.report import Check
-from proxy.doctor.tokens import ask_token, check_realm
+from proxy.doctor.tokens import check_realm, request_token
 from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
+class _NamedSource:
     """One configured source, by itself."""
 
     name: str
@@ -38,15 +38,17 @@ async def check_credentials(
             exam.journal.hide(login.secret, basic_authorization(login).removeprefix("Basic "))
             found.setdefault(login.identity, login)
     if not sources:
-        _tell_none(exam)
+        _report_none(exam)
     return tuple(found.values())[:LOGINS_LIMIT]
 
 
-def _sources(exam: Examination, helpers: HelperSource, environment: Mapping[str, str]) -> Sequence[_Named]:
+def _sources(exam: Examination, helpers: HelperSource, environment: Mapping[str, str]) -> Sequence[_NamedSource]:
     reader = SecretReader(environment)
-    items = [_Named(credential_name(item), _alone(exam, item, reader, helpers), _is_one(item)) for item in _items(exam)]
+    items = [
+        _NamedSource(credential_name(item), _alone(exam, item, reader, helpers), _is_one(item)) for item in _items(exam)
+    ]
     files = exam.config.docker_config_files
-    return [*items, *(_Named(file, DockerConfigSource(Path(file), helpers), is_one=False) for file in files)]
+    return [*items, *(_NamedSource(file, DockerConfigSource(Path(file), helpers), is_one=False) for file in files)]
 
 
 def _items(exam: Examination) -> Sequence[Credential]:
@@ -69,7 +71,7 @@ def _alone(exam: Examination, item: Credential, reader: SecretReader, helpers: H
     return StaticSource(config, reader, helpers, files)
 
 
-async def _logins(exam: Examination, named: _Named) -> Sequence[Login]:
+async def _logins(exam: Examination, named: _NamedSource) -> Sequence[Login]:
     journal, host = exam.journal, exam.subject.host
     try:
         logins = await named.source.logins(exam.subject.origin, exam.subject.repository or "")
@@ -87,7 +89,7 @@ async def _logins(exam: Examination, named: _Named) -> Sequence[Login]:
     return renamed
 
 
-def _tell_none(exam: Examination) -> None:
+def _report_none(exam: Examination) -> None:
     journal, host, count = exam.journal, exam.subject.host, len(exam.host.credentials)
     if count:
         seen = f"none of the {count} credentials of {host} is for {exam.subject.repository}: the pull is anonymous"
@@ -124,21 +126,21 @@ async def _check_basic(exam: Examination, login: Login) -> None:
         )
         return
     headers = {"Authorization": basic_authorization(login)}
-    answer = await exam.ask_for(Check.LOGIN, "GET", exam.subject.ping, headers, 0)
-    _tell(exam, login, exam.subject.host, answer.status)
+    answer = await exam.request_for(Check.LOGIN, "GET", exam.subject.ping, headers, 0)
+    _report(exam, login, exam.subject.host, answer.status)
 
 
 async def _check_bearer(exam: Examination, challenge: Challenge, logins: Sequence[Login]) -> None:
     server = check_realm(exam, challenge)
     for login in logins:
         try:
-            answer = await ask_token(exam, server, login, ())
-        except TROUBLE as error:
+            answer = await request_token(exam, server, login, ())
+        except REQUEST_ERRORS as error:
             exam.stop(Check.LOGIN, error, server.origin)
-        _tell(exam, login, f"the token server {server.origin.authority}", answer.status)
+        _report(exam, login, f"the token server {server.origin.authority}", answer.status)
 
 
-def _tell(exam: Examination, login: Login, who: str, status: int) -> None:
+def _report(exam: Examination, login: Login, who: str, status: int) -> None:
     seen, journal = f"{who} answers {status} to {login.name}", exam.journal
     if status == HTTPStatus.OK:
         journal.passed(Check.LOGIN, seen, credential=login.name, status=status)

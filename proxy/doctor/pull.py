@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import NoReturn
 
 from proxy.config.address import Origin
-from proxy.doctor.examination import TROUBLE, Examination, Response, Stopped, explain
+from proxy.doctor.examination import REQUEST_ERRORS, Examination, Response, Stopped, explain
 from proxy.doctor.report import Check, Fact, Journal
-from proxy.doctor.subject import Pulled
+from proxy.doctor.subject import PulledImage
 from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, media_type_of, parse_manifest
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
@@ -79,7 +79,7 @@ class ManifestChecks:
     """The manifest that names blobs; of an index its first one. None where there is none."""
 
 
-async def check_manifests(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> ManifestChecks:
+async def check_manifests(exam: Examination, pulled: PulledImage, passes: Sequence[Pass]) -> ManifestChecks:
     """Ask by HEAD, then by GET; raises Stopped where the image is not to be had."""
     entered, head = await _check_head(exam, pulled, passes)
     got = await _get(exam, pulled, entered, str(pulled.reference))
@@ -96,29 +96,29 @@ async def check_manifests(exam: Examination, pulled: Pulled, passes: Sequence[Pa
     return ManifestChecks(entered, digest, image)
 
 
-async def _check_head(exam: Examination, pulled: Pulled, passes: Sequence[Pass]) -> tuple[Pass, Response]:
+async def _check_head(exam: Examination, pulled: PulledImage, passes: Sequence[Pass]) -> tuple[Pass, Response]:
     """Go through the passes as a pull does: the next one after a refusal."""
     refused: list[tuple[Pass, int]] = []
     for each in passes:
         headers = {"Accept": ACCEPT, **each.headers}
-        answer = await exam.ask_for(Check.HEAD, "HEAD", pulled.manifest, headers, 0)
+        answer = await exam.request_for(Check.HEAD, "HEAD", pulled.manifest, headers, 0)
         if answer.status not in _REFUSED or answer.elsewhere:
-            _tell_refused(exam, refused, others_work=True)
-            _tell_head(exam, each, answer)
+            _report_refused(exam, refused, others_work=True)
+            _report_head(exam, each, answer)
             return each, answer
         refused.append((each, answer.status))
-    _tell_refused(exam, refused, others_work=False)
+    _report_refused(exam, refused, others_work=False)
     raise Stopped("not reached: the registry refuses the manifest")
 
 
-def _tell_refused(exam: Examination, refused: Sequence[tuple[Pass, int]], *, others_work: bool) -> None:
+def _report_refused(exam: Examination, refused: Sequence[tuple[Pass, int]], *, others_work: bool) -> None:
     for each, status in refused:
         told = exam.journal.warned if others_work else exam.journal.failed
         seen = f"{exam.subject.host} answers {status} for {exam.subject.repository} with {each.name}"
         told(Check.HEAD, seen, "check the password, and the right to pull the repository", status=status)
 
 
-def _tell_head(exam: Examination, entered: Pass, answer: Response) -> None:
+def _report_head(exam: Examination, entered: Pass, answer: Response) -> None:
     journal, host, status = exam.journal, exam.subject.host, answer.status
     seen = f"{host} answers {status} with {entered.name}"
     if status == HTTPStatus.OK and _DIGEST in answer.headers:
@@ -144,9 +144,9 @@ def _advice(exam: Examination, status: int) -> str:
     return "look at the registry's logs"
 
 
-async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str) -> Response:
+async def _get(exam: Examination, pulled: PulledImage, entered: Pass, reference: str) -> Response:
     headers = {"Accept": ACCEPT, **entered.headers}
-    answer = await exam.ask_for(Check.GET, "GET", pulled.url(f"manifests/{reference}"), headers, MANIFEST_LIMIT)
+    answer = await exam.request_for(Check.GET, "GET", pulled.url(f"manifests/{reference}"), headers, MANIFEST_LIMIT)
     if answer.status != HTTPStatus.OK:
         seen = f"{exam.subject.host} answers {answer.status} to GET of {reference}"
         exam.journal.failed(Check.GET, seen, _advice(exam, answer.status), status=answer.status)
@@ -154,23 +154,23 @@ async def _get(exam: Examination, pulled: Pulled, entered: Pass, reference: str)
     return answer
 
 
-def _judge(exam: Examination, pulled: Pulled, got: Response) -> tuple[str, Digest]:
+def _judge(exam: Examination, pulled: PulledImage, got: Response) -> tuple[str, Digest]:
     """The media type and digest of what came; raises Stopped where it is not what was asked for."""
     if len(got.body) > MANIFEST_LIMIT:
-        _tell_wrong(exam, f"what came is larger than {MANIFEST_LIMIT} bytes")
+        _report_wrong(exam, f"what came is larger than {MANIFEST_LIMIT} bytes")
     try:
         media_type = parse_manifest(got.body).media_type(got.headers.get("Content-Type"))
     except UpstreamInvalid:  # its words may repeat what was sent
-        _tell_wrong(exam, "what came is no manifest that can be passed on")
+        _report_wrong(exam, "what came is no manifest that can be passed on")
     asked = pulled.reference if isinstance(pulled.reference, Digest) else None
     digest = Digest.of(got.body, asked.algorithm if asked else "sha256")
     named = [str(asked or digest), got.headers.get(_DIGEST, "")]
     if any(text != str(digest) for text in named if text.startswith(f"{digest.algorithm}:")):
-        _tell_wrong(exam, "what came does not have the digest that was named")
+        _report_wrong(exam, "what came does not have the digest that was named")
     return media_type, digest
 
 
-async def _first_image(exam: Examination, pulled: Pulled, entered: Pass, index: bytes) -> bytes | None:
+async def _first_image(exam: Examination, pulled: PulledImage, entered: Pass, index: bytes) -> bytes | None:
     """The first manifest that an index names; raises Stopped where other bytes come."""
     first = next(iter(parse_manifest(index).contents.manifests), None)
     if first is None:
@@ -178,11 +178,11 @@ async def _first_image(exam: Examination, pulled: Pulled, entered: Pass, index: 
     digest = first.digest
     got = await _get(exam, pulled, entered, str(digest))
     if Digest.of(got.body, digest.algorithm) != digest:
-        _tell_wrong(exam, f"the first manifest of the index does not have its digest {digest}")
+        _report_wrong(exam, f"the first manifest of the index does not have its digest {digest}")
     return got.body
 
 
-def _tell_wrong(exam: Examination, fault: str) -> NoReturn:
+def _report_wrong(exam: Examination, fault: str) -> NoReturn:
     advice = "look at what stands before the registry: scope-proxy passes this on to nobody"
     exam.journal.failed(Check.GET, f"{exam.subject.host}: {fault}", advice)
     raise Stopped("not reached: there is no good manifest")
@@ -191,7 +191,7 @@ def _tell_wrong(exam: Examination, fault: str) -> NoReturn:
 _FIRST_BYTE = "bytes=0-0"
 
 
-async def check_blob(exam: Examination, pulled: Pulled, manifests: ManifestChecks) -> None:
+async def check_blob(exam: Examination, pulled: PulledImage, manifests: ManifestChecks) -> None:
     """Ask for the first byte, and follow where the registry redirects to, as a pull does."""
     journal = exam.journal
     chosen = None if manifests.image is None else smallest_blob(manifests.image)
@@ -204,25 +204,25 @@ async def check_blob(exam: Examination, pulled: Pulled, manifests: ManifestCheck
     digest, size = chosen
     headers = {"Range": _FIRST_BYTE, **manifests.entered.headers}
     try:
-        answer = await exam.ask("GET", pulled.url(f"blobs/{digest}"), headers, limit=1)
-    except TROUBLE as error:
-        _tell_trouble(exam, error)
+        answer = await exam.request("GET", pulled.url(f"blobs/{digest}"), headers, limit=1)
+    except REQUEST_ERRORS as error:
+        _report_failure(exam, error)
         return
-    _tell_redirect(exam, answer)
-    _tell_range(exam, answer, size)
+    _report_redirect(exam, answer)
+    _report_range(exam, answer, size)
 
 
-def _tell_trouble(exam: Examination, error: BaseException) -> None:
-    trouble, journal = explain(error, exam.subject.origin), exam.journal
-    if trouble.check is Check.REDIRECT:
-        journal.failed(Check.REDIRECT, trouble.seen, trouble.advice)
+def _report_failure(exam: Examination, error: BaseException) -> None:
+    failure, journal = explain(error, exam.subject.origin), exam.journal
+    if failure.check is Check.REDIRECT:
+        journal.failed(Check.REDIRECT, failure.seen, failure.advice)
         journal.skipped(Check.RANGE, "not reached: the redirect was not followed")
     else:
-        journal.failed(Check.RANGE, f"of a blob: {trouble.seen}", trouble.advice)
+        journal.failed(Check.RANGE, f"of a blob: {failure.seen}", failure.advice)
         journal.skipped(Check.REDIRECT, "not reached: the blob cannot be had")
 
 
-def _tell_redirect(exam: Examination, answer: Response) -> None:
+def _report_redirect(exam: Examination, answer: Response) -> None:
     host = exam.subject.host
     if not answer.elsewhere:
         exam.journal.passed(Check.REDIRECT, f"{host} serves blobs itself", target=None)
@@ -232,7 +232,7 @@ def _tell_redirect(exam: Examination, answer: Response) -> None:
     exam.journal.passed(Check.REDIRECT, seen, target=str(target))
 
 
-def _tell_range(exam: Examination, answer: Response, size: int) -> None:
+def _report_range(exam: Examination, answer: Response, size: int) -> None:
     journal, status = exam.journal, answer.status
     who = "the server that it sends us to" if answer.elsewhere else exam.subject.host
     if status == HTTPStatus.PARTIAL_CONTENT and len(answer.body) == 1:
@@ -256,14 +256,14 @@ _ABSENT = frozenset(
 )
 
 
-async def check_referrers(exam: Examination, pulled: Pulled, manifests: ManifestChecks) -> None:
+async def check_referrers(exam: Examination, pulled: PulledImage, manifests: ManifestChecks) -> None:
     """Ask for the referrers of the manifest."""
     journal, host = exam.journal, exam.subject.host
     try:
-        answer = await exam.ask("GET", pulled.url(f"referrers/{manifests.digest}"), manifests.entered.headers)
-    except TROUBLE as error:
-        trouble = explain(error, exam.subject.origin)
-        journal.warned(Check.REFERRERS, f"of the referrers: {trouble.seen}", trouble.advice)
+        answer = await exam.request("GET", pulled.url(f"referrers/{manifests.digest}"), manifests.entered.headers)
+    except REQUEST_ERRORS as error:
+        failure = explain(error, exam.subject.origin)
+        journal.warned(Check.REFERRERS, f"of the referrers: {failure.seen}", failure.advice)
         return
     status = answer.status
     if status == HTTPStatus.OK and media_type_of(answer.headers.get("Content-Type")) in INDEX_TYPES:

@@ -12,7 +12,7 @@ from proxy.doctor.login import check_credentials, check_logins
 from proxy.doctor.pull import Pass, check_blob, check_manifests, check_referrers
 from proxy.doctor.report import HOST_CHECKS, IMAGE_CHECKS, Check, Finding, HostReport, Journal, Report
 from proxy.doctor.scopes import ScopeChecks
-from proxy.doctor.subject import Pulled, Subject
+from proxy.doctor.subject import PulledImage, Subject
 from proxy.doctor.tokens import check_realm
 from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
@@ -38,7 +38,9 @@ async def examine(exam: Examination, helpers: HelperSource, environment: Mapping
     await check_referrers(exam, pulled, manifests)
 
 
-async def _passes(exam: Examination, pulled: Pulled, ping: Challenge | None, logins: Sequence[Login]) -> Sequence[Pass]:
+async def _passes(
+    exam: Examination, pulled: PulledImage, ping: Challenge | None, logins: Sequence[Login]
+) -> Sequence[Pass]:
     """How a pull would be let in: as the registry says, or by Basic at once where the configuration says so."""
     passwords = [login for login in logins if login.kind is LoginKind.PASSWORD]
     if exam.host.token_method == "basic" and passwords:  # noqa: S105 - a method, not a secret
@@ -49,8 +51,8 @@ async def _passes(exam: Examination, pulled: Pulled, ping: Challenge | None, log
         _skip(exam, _OF_TOKENS, "the registry asks for no login")
         return [Pass("no credentials", None)]
     if challenge.scheme != BASIC:
-        asker = ScopeChecks(exam, check_realm(exam, challenge), pulled.target)
-        return [Pass(held.login.name, held.header) for held in await asker.check(logins)]
+        scope_checks = ScopeChecks(exam, check_realm(exam, challenge), pulled.target)
+        return [Pass(held.login.name, held.header) for held in await scope_checks.check(logins)]
     _skip(exam, _OF_TOKENS, "the registry takes the password itself (Basic)")
     if not passwords:
         seen = f"{exam.subject.host} wants user name and password, and there are none"

@@ -14,7 +14,7 @@ from proxy.routing.table import RouteTable, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PulledImage:
     """The image that is asked for at an endpoint."""
 
     target: Target
@@ -40,7 +40,7 @@ class Subject:
     """The entry of `registries` that it belongs to."""
     place: str
     """Where it is written."""
-    pulled: Pulled | None = None
+    pulled: PulledImage | None = None
 
     @property
     def origin(self) -> Origin:
@@ -119,6 +119,6 @@ def _each_once(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
 def _of_image(loaded: Loaded, image: ImageReference) -> tuple[Subject, ...]:
     route = RouteTable(loaded.config, loaded.positions).resolve(image.repository, namespace=image.registry)
     return tuple(
-        Subject(target.endpoint, route.upstream, target.place, Pulled(target, image.reference))
+        Subject(target.endpoint, route.upstream, target.place, PulledImage(target, image.reference))
         for target in route.targets
     )

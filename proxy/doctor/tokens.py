@@ -109,16 +109,16 @@ class TokenAnswer:
     """Why there is no token though the status is 200."""
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words."""
         return f"answers {self.status}{f', and {self.problem}' if self.problem else ''}"
 
 
-async def ask_token(exam: Examination, server: TokenServer, login: Login, scopes: Sequence[Scope]) -> TokenAnswer:
-    """Ask by the methods that a pull would try, until one is answered; raises what is in TROUBLE."""
+async def request_token(exam: Examination, server: TokenServer, login: Login, scopes: Sequence[Scope]) -> TokenAnswer:
+    """Ask by the methods that a pull would try, until one is answered; raises what is in REQUEST_ERRORS."""
     answer = None
     for method in _methods(exam, login):
-        answer = await ask_by(exam, server, login, scopes, method)
+        answer = await request_token_by(exam, server, login, scopes, method)
         if not other_method_may_work(TokenRefused(answer.status, "")):
             break
     if answer is None:
@@ -126,18 +126,18 @@ async def ask_token(exam: Examination, server: TokenServer, login: Login, scopes
     return answer
 
 
-async def ask_by(
+async def request_token_by(
     exam: Examination, server: TokenServer, login: Login, scopes: Sequence[Scope], method: Method
 ) -> TokenAnswer:
-    """Ask once, each scope as a parameter of its own, as nodes do; raises what is in TROUBLE."""
-    asked_at = time.monotonic()
+    """Ask once, each scope as a parameter of its own, as nodes do; raises what is in REQUEST_ERRORS."""
+    requested_at = time.monotonic()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         response = HttpResponse(await exam.sessions.request(_outgoing(exam, server, login, scopes, method)))
         body = await response.read_and_close(BODY_LIMIT)
     if response.status != HTTPStatus.OK:
         return TokenAnswer(response.status, method, None)
     try:
-        grant = _parse(body, asked_at)
+        grant = _parse(body, requested_at)
     except TokenInvalid as error:
         return TokenAnswer(response.status, method, None, str(error))
     exam.journal.hide(grant.token)
@@ -179,11 +179,11 @@ def _grant(login: Login) -> dict[str, str]:
     return {"grant_type": "password", "username": login.username, "password": login.secret}
 
 
-def _parse(body: bytes, asked_at: float) -> Grant:
+def _parse(body: bytes, requested_at: float) -> Grant:
     if len(body) > BODY_LIMIT:
         raise TokenInvalid(f"its answer is longer than {BODY_LIMIT} bytes")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         raise TokenInvalid("its answer is not JSON") from None
-    return Grant.parse(document, asked_at)
+    return Grant.parse(document, requested_at)

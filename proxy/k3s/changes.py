@@ -17,7 +17,7 @@ _RELEASES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
+class ChangeReporter:
     """Says what changes; `positions` are those of the imported configuration."""
 
     document: Document
@@ -26,7 +26,7 @@ class Teller:
     came_from: Mapping[str, str]
     """The key under which an entry of `hosts` stands in the file, where it is not the host."""
 
-    def told(self, secrets: tuple[SecretFile, ...]) -> Iterator[Change]:
+    def changes(self, secrets: tuple[SecretFile, ...]) -> Iterator[Change]:
         """Every change."""
         for name, registry in self.config.registries.items():
             if registry.rewrites:
@@ -78,7 +78,9 @@ class Teller:
         where = self._host(name, "credentials")
         for secret in secrets:
             if secret.host == name:
-                message = f"the {secret.key} moved into the Secret {secret_name(secret.folder)}; the proxy reads a file"
+                message = (
+                    f"the {secret.key} moved into the Secret {secret_name(secret.directory)}; the proxy reads a file"
+                )
                 yield Change(where, "changed", message)
         if self.config.hosts[name].credentials and not self.config.hosts[name].realms:
             yield Change(

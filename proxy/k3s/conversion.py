@@ -7,7 +7,7 @@ from proxy.config.errors import ConfigError, Findings, Note, Position, Problem
 from proxy.config.load import parse_config
 from proxy.config.model import ANY, Config, Host
 from proxy.config.reading.yaml_values import Document, read_document
-from proxy.k3s.changes import Teller
+from proxy.k3s.changes import ChangeReporter
 from proxy.k3s.credential_hosts import settle_hosts
 from proxy.k3s.mirrors import BREAKS_HOSTS_TOML, LAST_HOST
 from proxy.k3s.node_file import NodeFile, secret_values
@@ -30,11 +30,11 @@ def convert(text: str, file: str, settings: Settings) -> Conversion:
     if findings.problems:
         raise ConfigError(findings.problems)
     settled = settle_hosts(loaded.config, loaded.positions)
-    config, secrets = move_secrets(_with_realms(settled.config, settings.realms, file), settings.secrets_folder)
+    config, secrets = move_secrets(_with_realms(settled.config, settings.realms, file), settings.secrets_directory)
     notes = [note for note in (*repairs, *loaded.notes) if not note.message.startswith(_SETTLED)]
     notes += _unused(config)
-    teller = Teller(document, config, loaded.positions, settled.came_from)
-    changes = [*settled.changes, *map(Change.of, notes), *teller.told(secrets)]
+    reporter = ChangeReporter(document, config, loaded.positions, settled.came_from)
+    changes = [*settled.changes, *map(Change.of, notes), *reporter.changes(secrets)]
     hidden = secret_values(text, file)
     node = NodeFile(list(config.registries), settings.proxies, settings.ca_file, _kept(document, config), hidden)
     return Conversion(config, secrets, node.edit(text, file), tuple(sorted(set(changes))))

@@ -13,18 +13,18 @@ _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_HOST = "registry-1.docker.io"
 
 
-def settle_hosts(config: Config, positions: Positions) -> "Settled":
+def settle_hosts(config: Config, positions: Positions) -> "SettledHosts":
     """Give every entry of `hosts` a registry or an endpoint that uses it, where one is meant."""
     settling = _Settling(dict(config.registries), dict(config.hosts), positions)
     for name in config.hosts:
         if name != ANY:
             settling.settle(name)
     config = config.model_copy(update={"registries": settling.registries, "hosts": settling.hosts})
-    return Settled(config, settling.changes, settling.came_from)
+    return SettledHosts(config, settling.changes, settling.came_from)
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledHosts:
     """A configuration whose hosts are put right."""
 
     config: Config

@@ -18,7 +18,7 @@ CA_FILE = "scope-proxy-ca.crt"
 DIAL_TIMEOUT = "3s"
 """To connect to a proxy that is not on the node (containerd 2.1 and newer; 30 s without it)."""
 
-_DEFAULT_FOLDER = "_default"
+_DEFAULT_DIRECTORY = "_default"
 _CAPABILITIES = ("pull", "resolve")
 _MARK = re.compile(r"# managed by scope-proxy (?P<version>\S+), instance (?P<instance>\S+)(?P<made>, folder made)?")
 _INSTANCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
@@ -27,10 +27,10 @@ _ADVICE = "# Changes are lost: scope-proxy node apply writes this file, scope-pr
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the first line of our files says: whose they are, and whether the folder around them is ours too."""
+    """What the first line of our files says: whose they are, and whether the directory around them is ours too."""
 
     instance: str
-    made_folder: bool = False
+    made_directory: bool = False
     version: str = VERSION
 
     @classmethod
@@ -41,7 +41,7 @@ class Mark:
 
     def __str__(self) -> str:
         """Two lines of comment."""
-        made = ", folder made" if self.made_folder else ""
+        made = ", folder made" if self.made_directory else ""
         return f"# managed by scope-proxy {self.version}, instance {self.instance}{made}\n{_ADVICE}\n"
 
 
@@ -55,10 +55,10 @@ class NodeHosts:
     """The registry itself: its URL, or nothing for whichever it is; None where only the proxies may be asked."""
 
     @property
-    def folder(self) -> str:
-        """The folder that containerd looks into first."""
+    def directory(self) -> str:
+        """The directory that containerd looks into first."""
         if self.registry == ANY:
-            return _DEFAULT_FOLDER
+            return _DEFAULT_DIRECTORY
         host, colon, port = self.registry.rpartition(":")
         return f"{host}_{port}_" if colon and port.isdecimal() else self.registry
 

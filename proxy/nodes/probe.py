@@ -18,7 +18,7 @@ _PRODUCT = "scope-proxy"
 _ANSWERS = {200, 401}  # 401 where clients have to authenticate
 
 
-class Probed(StrEnum):
+class ProbeResult(StrEnum):
     """What answers at an address."""
 
     OURS = "scope-proxy answers"
@@ -26,7 +26,7 @@ class Probed(StrEnum):
     NOTHING = "nothing answers"
 
 
-def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Probed:
+def probe(url: str, ca: str | None = None, *, verify: bool = True) -> ProbeResult:
     """Ask once, without any forward proxy; `ca` is the authority of an https address, in PEM.
 
     Nothing secret is sent: who only wants to know whether something serves may do without `verify`.
@@ -38,28 +38,30 @@ def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Probed:
         response = connection.getresponse()
         ours = response.status in _ANSWERS and response.headers.get("Server") == _PRODUCT
     except ssl.SSLCertVerificationError:
-        return Probed.OTHER
+        return ProbeResult.OTHER
     except OSError:
-        return Probed.NOTHING
+        return ProbeResult.NOTHING
     except http.client.HTTPException:
-        return Probed.OTHER
+        return ProbeResult.OTHER
     else:
-        return Probed.OURS if ours else Probed.OTHER
+        return ProbeResult.OURS if ours else ProbeResult.OTHER
     finally:
         connection.close()
 
 
-def usable(answers: Sequence[Probed]) -> bool:
+def usable(answers: Sequence[ProbeResult]) -> bool:
     """Whether a node may be pointed there: one answers, and none of the others is somebody else."""
-    return Probed.OURS in answers and Probed.OTHER not in answers
+    return ProbeResult.OURS in answers and ProbeResult.OTHER not in answers
 
 
-def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, Probed]:
+def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, ProbeResult]:
     """Ask until the addresses can be used, at the most `timeout` seconds; the last answers."""
-    return _repeat(lambda: {url: ask(url, ca) for url in urls}, timeout, stopping)
+    return _repeat(lambda: {url: probe(url, ca) for url in urls}, timeout, stopping)
 
 
-def _repeat(question: Callable[[], dict[str, Probed]], timeout: float, stopping: threading.Event) -> dict[str, Probed]:
+def _repeat(
+    question: Callable[[], dict[str, ProbeResult]], timeout: float, stopping: threading.Event
+) -> dict[str, ProbeResult]:
     deadline = time.monotonic() + timeout
     while True:
         answers = question()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.nodes.found import read
+from proxy.nodes.managed_files import read
 
 TREE = "certs.d"
 CONFIG = "config.toml"
@@ -24,15 +24,15 @@ class NodeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A container runtime and the folder of its configuration."""
+    """A container runtime and the directory of its configuration."""
 
     name: str
-    folder: Path
+    directory: Path
 
     @property
     def tree(self) -> Path:
         """Where its `hosts.toml` files are."""
-        return self.folder / TREE
+        return self.directory / TREE
 
 
 def detect(root: Path = Path("/")) -> Runtime:
@@ -43,7 +43,7 @@ def detect(root: Path = Path("/")) -> Runtime:
         raise NodeError(f"k3s and RKE2 are both here: name the tree with --certs-dir, {names}")
     found = [*rancher, *_present(root, (_PLAIN,))]
     if not found:
-        raise NodeError("no k3s, RKE2 or containerd is here: name the folder of hosts.toml files with --certs-dir")
+        raise NodeError("no k3s, RKE2 or containerd is here: name the directory of hosts.toml files with --certs-dir")
     return found[0]
 
 
@@ -78,9 +78,9 @@ def advice(tree: Path) -> str | None:
 
 
 def _present(root: Path, candidates: tuple[tuple[str, str], ...]) -> Iterator[Runtime]:
-    for name, folder in candidates:
-        if (root / folder).is_dir():
-            yield Runtime(name, root / folder)
+    for name, directory in candidates:
+        if (root / directory).is_dir():
+            yield Runtime(name, root / directory)
 
 
 def _registry_sections(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -105,7 +105,7 @@ def test_files_that_are_not_ours_stay_and_are_told(node: Node, tmp_path: Path) -
     configurator = Configurator(tmp_path, node, DEAD, {"registries": {"quay.io": {}, "docker.io": {}}})
     applied = configurator.apply()
     assert applied.status == 1
-    assert "foreign     quay.io: hosts.toml is not of scope-proxy" in applied.output
+    assert "unmanaged   quay.io: hosts.toml is not of scope-proxy" in applied.output
     assert "written     docker.io" in applied.output
     configurator.remove().checked()
     assert snapshot(node.certs_d) == before

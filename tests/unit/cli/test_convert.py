@@ -55,7 +55,7 @@ def test_files_are_written_and_never_over_others(file: Path, tmp_path: Path) -> 
         "secrets.yaml",
     ]
     assert (out / "secrets.yaml").stat().st_mode & 0o777 == 0o600
-    assert Mark.parse((tree / "cp.icr.io" / "hosts.toml").read_text()) == Mark("default", made_folder=True)
+    assert Mark.parse((tree / "cp.icr.io" / "hosts.toml").read_text()) == Mark("default", made_directory=True)
     assert convert(file, "--output", out).exit_code == 0  # the same again
     (out / "config.yaml").write_text("mine\n")
     result = convert(file, "--output", out)

@@ -41,7 +41,7 @@ def test_what_is_not_ours_is_status_1(tree: Path) -> None:
     for command in ("apply", "status"):
         result = node(command, tree)
         assert result.exit_code == 1
-        assert "foreign     docker.io: hosts.toml is not of scope-proxy" in result.stdout
+        assert "unmanaged   docker.io: hosts.toml is not of scope-proxy" in result.stdout
 
 
 def test_nothing_is_written_before_the_proxy_answers(tree: Path) -> None:

@@ -27,7 +27,7 @@ def credentials(hosts: dict[str, Host]) -> dict[str, str | None]:
 
 def test_secrets_move_into_files_and_manifests() -> None:
     text = f"{REWRITING}configs:\n  m.example:\n{AUTH}  'n.example:5000':\n    auth: {{identity_token: refresh-me}}\n"
-    made = converted(text, Settings(secrets_folder="/run/secrets/"))
+    made = converted(text, Settings(secrets_directory="/run/secrets/"))
     assert made.secrets == (
         SecretFile("m.example", "m-example", "password", "hunter2"),
         SecretFile("n.example:5000", "n-example-5000", "identity-token", "refresh-me"),
@@ -74,12 +74,12 @@ def test_every_host_has_a_secret_of_its_own_with_a_name_that_the_chart_takes() -
     ]
     hosts = "".join(f"  {name}:\n    auth: {{username: u, password: p{number}}}\n" for number, name in enumerate(names))
     made = converted(f"{REWRITING}configs:\n{hosts}")
-    folders = [secret.folder for secret in made.secrets]
-    assert len(set(folders)) == len(names)
-    assert folders[0] == "a-b-example"
+    directories = [secret.directory for secret in made.secrets]
+    assert len(set(directories)) == len(names)
+    assert directories[0] == "a-b-example"
     chart = json.loads((ROOT / "helm" / "scope-proxy" / "values.schema.json").read_text())
     pattern = chart["properties"]["secrets"]["propertyNames"]["pattern"]
-    assert [folder for folder in folders if not re.fullmatch(pattern, folder)] == []
+    assert [folder for folder in directories if not re.fullmatch(pattern, folder)] == []
 
 
 def test_a_host_that_was_pulled_from_directly_becomes_a_registry() -> None:

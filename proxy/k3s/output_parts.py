@@ -43,7 +43,7 @@ def parts(conversion: Conversion, *, values: bool) -> tuple[OutputPart, ...]:
 def tree(config: Config, proxies: Sequence[str], instance: str) -> tuple[OutputPart, ...]:
     """A `hosts.toml` for each registry, for containerd without k3s."""
     return tuple(
-        OutputPart(f"{hosts.folder}/{HOSTS_FILE}", hosts.registry, hosts.render(Mark(instance, made_folder=True)))
+        OutputPart(f"{hosts.directory}/{HOSTS_FILE}", hosts.registry, hosts.render(Mark(instance, made_directory=True)))
         for hosts in plan(config, proxies)
     )
 
@@ -54,15 +54,15 @@ def node_diff(old: str, new: str, file: str) -> str:
     return "".join(f"{line}\n" for line in difflib.unified_diff(before, after, file, f"{file} (new)", lineterm=""))
 
 
-def in_the_way(folder: Path, written: Iterable[OutputPart]) -> list[Path]:
+def in_the_way(directory: Path, written: Iterable[OutputPart]) -> list[Path]:
     """Files that are there already and say something else."""
-    paths = [(folder / part.name, part.text) for part in written]
+    paths = [(directory / part.name, part.text) for part in written]
     return [path for path, text in paths if os.path.lexists(path) and not _says(path, text)]
 
 
-def write(folder: Path, part: OutputPart) -> Path:
+def write(directory: Path, part: OutputPart) -> Path:
     """Write one part, whole or not at all; OSError if that is not possible."""
-    path = folder / part.name
+    path = directory / part.name
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, part.mode)
