@@ -1,4 +1,4 @@
-"""`scope-proxy healthcheck`: ask a running proxy whether it serves, for containers and service managers."""
+"""`scope-proxy healthcheck`: check that a running proxy serves, for containers and service managers."""
 
 import http.client
 from pathlib import Path
@@ -13,10 +13,10 @@ from proxy.config.model import Admin
 from proxy.nodes.probe import ProbeResult, probe
 
 WITHIN = 2.0
-"""Seconds for connecting, and for the answer."""
+"""Timeout in seconds, for the connection and for the response."""
 
 EXIT_UNHEALTHY = 1
-"""Exit status when the proxy does not answer, or answers that it does not serve."""
+"""Exit status when the proxy does not respond, or reports that it does not serve."""
 
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_ANSWER = 1024
@@ -26,14 +26,14 @@ _OK = 200
 @click.command()
 @configuration_options
 @click.option(
-    "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Ask here, whatever the configuration says."
+    "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Address to check, in place of the configured one."
 )
-@click.option("--live", is_flag=True, help="Ask whether it is alive (/healthz), not whether it serves (/readyz).")
-@click.option("--proxy", metavar="URL", help="Ask the listener for nodes at this URL (/v2/), not the admin address.")
+@click.option("--live", is_flag=True, help="Check that it is alive (/healthz), not that it serves (/readyz).")
+@click.option("--proxy", metavar="URL", help="Check the listener for nodes at this URL (/v2/), not the admin address.")
 def healthcheck(
     config: Path | None, registries: Path | None, *, admin: str | None, live: bool, proxy: str | None
 ) -> None:
-    """Ask the proxy of this configuration whether it serves; status 1 if it does not."""
+    """Check that the proxy of this configuration serves; status 1 if it does not."""
     if proxy is not None:
         _check_listener(proxy)
         return
@@ -46,12 +46,12 @@ def healthcheck(
 
 
 def _check_listener(url: str) -> None:
-    """Ask as a node does; ends with status 1 where no scope-proxy answers."""
+    """Send a node's request; exits with status 1 where no scope-proxy answers."""
     context = click.get_current_context()
     sources = {name: context.get_parameter_source(name) for name in ("admin", "live")}
     given = [f"--{name}" for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE]
     if given:
-        raise click.UsageError(f"--proxy asks a listener for nodes: leave {' and '.join(given)} out")
+        raise click.UsageError(f"--proxy checks a listener for nodes: leave {' and '.join(given)} out")
     try:
         origin = exact_origin(url)
     except ValueError as error:
@@ -77,15 +77,18 @@ def _address(config: Path | None, registries: Path | None, admin: str | None) ->
             source.load_or_exit()
         # A running proxy keeps the configuration of before: a broken file does not fail the check.
         configured = Admin()
-        click.echo(f"scope-proxy: the configuration cannot be read, asking {configured.address}", err=True)
+        click.echo(f"scope-proxy: cannot read the configuration; checking {configured.address}", err=True)
     if configured is None:
-        click.echo("scope-proxy: admin is null in the configuration: nobody can be asked", err=True)
+        click.echo(
+            "scope-proxy: admin is null in the configuration: there is no address to check; use --admin or --proxy",
+            err=True,
+        )
         raise click.exceptions.Exit(EXIT_CONFIG)
     return configured.address
 
 
 def _problem(host: str, port: int, path: str) -> str | None:
-    """What is wrong, or None."""
+    """The problem, or None."""
     connection = http.client.HTTPConnection(host, port, timeout=WITHIN)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""Changes that are whole or not there, whoever reads and whatever is killed meanwhile. Blocking calls."""
+"""Atomic, durable changes of files and directories, also when the process is killed. Blocking calls."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _TEMPORARY = re.compile(re.escape(_PREFIX) + "[0-9a-f]{16}")
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file in place of the one that is there, durably."""
+    """Replace a file atomically and durably."""
     temporary = _beside(path)
     try:
         _write_new(temporary, text)
@@ -25,7 +25,7 @@ def write_file(path: Path, text: str) -> None:
 
 
 def create_directory(directory: Path, files: Mapping[str, str]) -> None:
-    """Make a directory with its files, all at once; OSError if something is there already."""
+    """Create a directory with its files atomically; OSError if something exists at its path."""
     temporary = _beside(directory)
     temporary.mkdir(_DIRECTORY_MODE)
     temporary.chmod(_DIRECTORY_MODE)  # whatever the umask says
@@ -41,7 +41,7 @@ def create_directory(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def remove_directory(directory: Path) -> None:
-    """Take a directory away with the files in it, all at once."""
+    """Remove a directory with its files atomically."""
     temporary = _beside(directory)
     directory.rename(temporary)
     _sync(directory.parent)
@@ -49,13 +49,13 @@ def remove_directory(directory: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Take a file away, durably."""
+    """Remove a file durably."""
     path.unlink()
     _sync(path.parent)
 
 
 def sweep(directory: Path) -> None:
-    """Take away what interrupted changes left behind in a directory: things of our own name, and nothing below them."""
+    """Remove the temporary files and directories of interrupted changes from a directory."""
     for entry in list(os.scandir(directory)):
         if not _TEMPORARY.fullmatch(entry.name):
             continue
@@ -66,7 +66,7 @@ def sweep(directory: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one of those that exist only while something changes."""
+    """Whether a name is that of a temporary file or directory."""
     return _TEMPORARY.fullmatch(name) is not None
 
 

@@ -60,7 +60,7 @@ def test_files_are_written_and_never_over_others(file: Path, tmp_path: Path) -> 
     (out / "config.yaml").write_text("mine\n")
     result = convert(file, "--output", out)
     assert result.exit_code == 1
-    assert f"{out / 'config.yaml'} says something else" in result.stderr
+    assert f"{out / 'config.yaml'} exists with different content" in result.stderr
     assert (out / "config.yaml").read_text() == "mine\n"
     assert convert(file, "--output", out, "--force").exit_code == 0
     assert (out / "config.yaml").read_text().startswith("version: 1\n")
