@@ -1,6 +1,6 @@
 """scope-proxy, nginx and docker-registry against one origin, in turns: `python -m benchmarks`.
 
-Exit status 1 when a peer cannot be started or sends wrong bytes; a goal that is missed is shown and changes nothing.
+Exit status 1 when a peer cannot be started or sends corrupt content; a missed goal is only reported.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""A throw-away certificate for the TLS listeners of all peers, and the authority that the clients trust."""
+"""A throw-away certificate for the TLS listeners of all peers, and the CA that the clients trust."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Files in PEM: the chain and key that every peer shows, and the authority."""
+    """Files in PEM: the chain and key that every peer shows, and the CA."""
 
     chain: Path
     key: Path

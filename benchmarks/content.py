@@ -11,7 +11,7 @@ from pathlib import Path
 MIB = 1024 * 1024
 REPOSITORY = "library/bench"
 LIMITED_REPOSITORY = "limited/bench"
-"""The origin sends what is asked of this repository at a bounded rate."""
+"""The origin limits the rate of this repository's blobs."""
 TAG = "1"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _LAYERS = 8
@@ -27,7 +27,7 @@ class Blob:
     file: Path
 
     def path(self, repository: str = REPOSITORY) -> str:
-        """The path to ask a registry for."""
+        """Its path at a registry."""
         return f"/v2/{repository}/blobs/{self.digest}"
 
 
@@ -53,7 +53,7 @@ class Content:
         return self._named(draft, f"sha256:{hasher.hexdigest()}", size)
 
     def remove(self, blob: Blob) -> None:
-        """Take a blob away again: the directory may be memory."""
+        """Remove a blob: the directory may be in memory."""
         blob.file.unlink()
 
     def image(self) -> bytes:

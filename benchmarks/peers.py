@@ -118,7 +118,7 @@ def scope_proxy(
     installation: Installation | None = None,
     changes: Settings | None = None,
 ) -> Peer:
-    """scope-proxy with its defaults, one worker, one registry without credentials; the checkout unless told else."""
+    """scope-proxy with its defaults, one worker, one registry without credentials; the checkout by default."""
     installation = installation or checkout()
     address = _free_address()
     config = directory / "config.yaml"

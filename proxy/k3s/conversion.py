@@ -17,7 +17,7 @@ from proxy.k3s.result import Change, Conversion, Settings, move_secrets, render_
 
 CONFIG_NAME = "config.yaml"
 _SETTLED = (NOT_IDEMPOTENT, UNUSED_HOST, BREAKS_HOSTS_TOML, EMPTY_WILDCARD, LAST_HOST)
-"""Warnings of the importer about what a conversion puts right."""
+"""Warnings of the importer about what a conversion fixes."""
 
 
 def convert(text: str, file: str, settings: Settings) -> Conversion:
@@ -41,7 +41,7 @@ def convert(text: str, file: str, settings: Settings) -> Conversion:
 
 
 def _listen(settings: Settings) -> str | None:
-    """Where the proxy has to listen so that nodes find it there; None where the file does not tell."""
+    """The address on which nodes expect the proxy; None where it is not on loopback without TLS."""
     origin = Origin.parse(settings.proxies[0])
     if origin.scheme != "http" or not is_loopback(origin.host):
         return None
@@ -62,7 +62,7 @@ def _with_realms(config: Config, realms: tuple[tuple[str, str], ...], file: str)
 
 
 def _unused(config: Config) -> list[Note]:
-    """Entries of `hosts` that nothing uses still; raises ConfigError if the new configuration cannot be used."""
+    """Entries of `hosts` that nothing uses yet; raises ConfigError if the new configuration is invalid."""
     notes = parse_config(render_config(config), CONFIG_NAME).notes
     return [note for note in notes if note.message.startswith(UNUSED_HOST)]
 

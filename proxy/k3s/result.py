@@ -1,4 +1,4 @@
-"""What a conversion gives: settings, changes and secrets, and our configuration as people write it."""
+"""The result of a conversion: configuration, changes and secrets, and their YAML."""
 
 import base64
 import hashlib
@@ -16,21 +16,21 @@ from proxy.config.model import ANY, Config, Credential, Host
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator says beside the file."""
+    """The options of a conversion."""
 
     proxies: tuple[str, ...] = ("http://127.0.0.1:5000",)
-    """Where nodes find the proxy."""
+    """The proxy's URLs on the nodes."""
     ca_file: str | None = None
-    """The authority of proxies with certificates, as a path on the node."""
+    """The CA of https proxies, a path on the node."""
     secrets_directory: str = "/etc/scope-proxy/secrets"
-    """Where the proxy finds its secrets."""
+    """The directory of the proxy's secrets."""
     realms: tuple[tuple[str, str], ...] = ()
     """Token servers on another origin than the registry: host and origin."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """One thing that is not as it was: where it stood, what became of it and why.
+    """One change: its position in the old file, what changed and why.
 
     A `question` is for the operator to answer; it makes the exit status 1.
     """
@@ -61,7 +61,7 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Everything that comes of one `registries.yaml`; no secret stands in any part but `secrets`."""
+    """The conversion of one `registries.yaml`; only `secrets` contains secrets."""
 
     config: Config
     secrets: tuple[SecretFile, ...]
@@ -71,7 +71,7 @@ class Conversion:
 
     @property
     def questions(self) -> int:
-        """How many things are left for the operator to decide."""
+        """The number of changes that the operator has to decide."""
         return sum(change.kind == "question" for change in self.changes)
 
 
@@ -90,7 +90,7 @@ def move_secrets(config: Config, mount: str) -> tuple[Config, tuple[SecretFile, 
 
 
 def secret_name(directory: str) -> str:
-    """The name of the Secret of a directory."""
+    """The name of a directory's Secret."""
     return f"scope-proxy-{directory}"
 
 
@@ -143,7 +143,7 @@ _WIDTH = 100_000  # no line is broken
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """What of a configuration is not the default; a single value in place of a list of one where that is usual."""
+    """The settings that differ from the defaults; a single value for a list of one where that is usual."""
     settings: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for registry in settings.get("registries", {}).values():
         endpoints = registry.get("endpoints", [])
