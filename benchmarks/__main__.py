@@ -1,6 +1,6 @@
 """scope-proxy, nginx and docker-registry against one origin, in turns: `python -m benchmarks`.
 
-Exit status 1 when a peer cannot be started or sends wrong bytes; a goal that is missed is shown and changes nothing.
+Exit status 1 when a peer cannot be started or sends corrupt content; a missed goal is only reported.
 """
 
 import shutil
@@ -94,19 +94,19 @@ def _starters(options: Options, installations: Mapping[str, Installation]) -> Ma
 def _samples(options: Options, starters: Mapping[str, Starter]) -> Iterator[Sample]:
     memory = Path("/dev/shm")  # noqa: S108 - the origin's content belongs in memory, its disk is not measured
     content = Content(Path(tempfile.mkdtemp(prefix="scope-proxy-bench-", dir=memory if memory.is_dir() else None)))
-    folder = Path(tempfile.mkdtemp(prefix="scope-proxy-bench-", dir=options.folder))
+    directory = Path(tempfile.mkdtemp(prefix="scope-proxy-bench-", dir=options.directory))
     least = min(LEAST_ROUNDS, options.rounds) if options.has_baseline else 1
     try:
-        with Origin.running(content.folder) as origin:
-            certificate = Certificate.made(content.folder)
+        with Origin.running(content.directory) as origin:
+            certificate = Certificate.made(content.directory)
             bench = Bench(
-                content, origin, folder, options.rounds, options.quick, starters, certificate, least_rounds=least
+                content, origin, directory, options.rounds, options.quick, starters, certificate, least_rounds=least
             )
             for name in options.only:
                 yield from WORKLOADS[name](bench)
     finally:
         content.clear()
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

@@ -49,14 +49,14 @@ class Origin:
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path) -> "Iterator[Origin]":
+    def running(cls, directory: Path) -> "Iterator[Origin]":
         """Start it on the clients' core, until the end of the block."""
-        command = pinned([sys.executable, "-m", "benchmarks.origin", str(folder)], CLIENT_CORE)
+        command = pinned([sys.executable, "-m", "benchmarks.origin", str(directory)], CLIENT_CORE)
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             address = f"127.0.0.1:{int(process.stdout.readline())}"
             try:
-                yield cls(Peer(ORIGIN, address, folder, Started(process)))
+                yield cls(Peer(ORIGIN, address, directory, Started(process)))
             finally:
                 process.terminate()
 
@@ -81,7 +81,7 @@ class Bench:
 
     content: Content
     origin: Origin
-    folder: Path
+    directory: Path
     rounds: int
     quick: bool
     starters: Mapping[str, Starter]
@@ -106,9 +106,9 @@ class Bench:
         with contextlib.ExitStack() as stack:
             peers = []
             for name, start in self.starters.items():
-                folder = self.folder / name
-                folder.mkdir()
-                peer = start(self.origin.peer.address, folder, self.certificate if self.tls else None)
+                directory = self.directory / name
+                directory.mkdir()
+                peer = start(self.origin.peer.address, directory, self.certificate if self.tls else None)
                 stack.callback(peer.stop)
                 peers.append(peer)
             yield peers

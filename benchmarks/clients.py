@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 class WrongBytes(Exception):
-    """A peer answered something else than it was asked for: no figure of this run counts."""
+    """A peer sent a wrong response: no figure of this run counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the origin serves: blobs of random bytes and one small image, as files of one folder."""
+"""What the origin serves: blobs of random bytes and one small image, as files of one directory."""
 
 import hashlib
 import itertools
@@ -11,7 +11,7 @@ from pathlib import Path
 MIB = 1024 * 1024
 REPOSITORY = "library/bench"
 LIMITED_REPOSITORY = "limited/bench"
-"""The origin sends what is asked of this repository at a bounded rate."""
+"""The origin limits the rate of this repository's blobs."""
 TAG = "1"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _LAYERS = 8
@@ -27,23 +27,23 @@ class Blob:
     file: Path
 
     def path(self, repository: str = REPOSITORY) -> str:
-        """The path to ask a registry for."""
+        """Its path at a registry."""
         return f"/v2/{repository}/blobs/{self.digest}"
 
 
 class Content:
     """Makes what the origin serves."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._numbers = itertools.count()
         self._block = os.urandom(_BLOCK)
-        (folder / "blobs").mkdir(parents=True)
-        (folder / "manifests").mkdir()
+        (directory / "blobs").mkdir(parents=True)
+        (directory / "manifests").mkdir()
 
     def blob(self, size: int) -> Blob:
         """A new blob: no two have a block of 1 MiB in common."""
-        hasher, draft = hashlib.sha256(), self.folder / "draft"
+        hasher, draft = hashlib.sha256(), self.directory / "draft"
         number = next(self._numbers)
         with draft.open("wb") as file:
             for offset in range(0, size, _BLOCK):
@@ -53,7 +53,7 @@ class Content:
         return self._named(draft, f"sha256:{hasher.hexdigest()}", size)
 
     def remove(self, blob: Blob) -> None:
-        """Take a blob away again: the folder may be memory."""
+        """Remove a blob: the directory may be in memory."""
         blob.file.unlink()
 
     def image(self) -> bytes:
@@ -64,15 +64,15 @@ class Content:
         body = json.dumps(shape, indent=2).encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         for reference in (TAG, digest):
-            (self.folder / "manifests" / reference).write_bytes(body)
+            (self.directory / "manifests" / reference).write_bytes(body)
         return body
 
     def clear(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)
+        """Remove the directory."""
+        shutil.rmtree(self.directory)
 
     def _named(self, draft: Path, digest: str, size: int) -> Blob:
-        file = self.folder / "blobs" / digest
+        file = self.directory / "blobs" / digest
         draft.rename(file)
         return Blob(digest, size, file)
 

@@ -59,10 +59,10 @@ class Variant:
 
 
 @contextmanager
-def _started(name: str, endpoint: str, folder: Path) -> Iterator[Variant]:
+def _started(name: str, endpoint: str, directory: Path) -> Iterator[Variant]:
     module, level = VARIANTS[name]
     address, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    home = folder / name.replace(" ", "-").replace(",", "")
+    home = directory / name.replace(" ", "-").replace(",", "")
     home.mkdir()
     config = home / "config.yaml"
     config.write_text(
@@ -99,18 +99,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2.0, help="of requests in each round")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     registry = ScriptedRegistry([make_image(REPOSITORY, "1")], Rules(dialect="none"))
     costs: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(entered(registry))
-        variants = [stack.enter_context(_started(name, registry.url, folder)) for name in VARIANTS]
+        variants = [stack.enter_context(_started(name, registry.url, directory)) for name in VARIANTS]
         for variant in variants:
-            variant.measure(asked.seconds)
-        for _ in range(asked.rounds):
+            variant.measure(arguments.seconds)
+        for _ in range(arguments.rounds):
             for variant in variants:
-                costs[variant.name].append(variant.measure(asked.seconds))
+                costs[variant.name].append(variant.measure(arguments.seconds))
     _print(costs)
 
 

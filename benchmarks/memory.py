@@ -46,8 +46,8 @@ async def measure(size: int, clients: int) -> Result:
     async with ScriptedRegistry([], Rules(refuse=404, accounts=(Account("robot", "secret"),))) as registry:
         layer = registry.add_blob(REPOSITORY, Generated(size))
         registry.add(image_of_layers(REPOSITORY, "1", layer))
-        with tempfile.TemporaryDirectory() as folder:
-            config = Path(folder) / "config.yaml"
+        with tempfile.TemporaryDirectory() as directory:
+            config = Path(directory) / "config.yaml"
             config.write_text(json.dumps(_configuration(registry.url)))
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "proxy", "serve", "--config", str(config), stderr=asyncio.subprocess.PIPE

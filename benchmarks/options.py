@@ -25,7 +25,7 @@ class Options:
     """A file with other settings for the baseline."""
     rounds: int
     quick: bool
-    folder: Path | None
+    directory: Path | None
     output: Path | None
     verbose: bool
 
@@ -75,7 +75,9 @@ def _parser(workloads: Collection[str], peers: Collection[str]) -> argparse.Argu
         help=f"rounds in which the peers take turns: {ROUNDS}, with a baseline {LEAST_ROUNDS}",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer cases, and one round unless --rounds says more")
-    parser.add_argument("--folder", type=Path, help="where the peers store; a disk as they would have in service")
+    parser.add_argument(
+        "--folder", dest="directory", type=Path, help="where the peers store; a disk as they would have in service"
+    )
     parser.add_argument("--output", type=Path, help="directory for benchmarks.json and benchmarks.png")
     parser.add_argument("--verbose", action="store_true", help="print every sample as it comes")
     return parser

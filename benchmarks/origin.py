@@ -1,6 +1,6 @@
-"""The registry behind every peer: serves the files of one folder and counts what it sends.
+"""The registry behind every peer: serves the files of one directory and counts what it sends.
 
-`python -m benchmarks.origin FOLDER` prints its port. No authentication, no TLS, one thread for each connection and
+`python -m benchmarks.origin DIRECTORY` prints its port. No authentication, no TLS, one thread for each connection and
 `sendfile`, so that it is not what is measured.
 """
 
@@ -48,8 +48,8 @@ class Request:
 class Origin:
     """Answers each connection in a thread of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._counts = Counts()
         self._lock = threading.Lock()
 
@@ -85,7 +85,7 @@ class Origin:
 
     def _file(self, path: str) -> Path | None:
         kind, name = path.split("/")[-2:] if path.count("/") > 1 else ("", "")
-        file = self._folder / kind / name
+        file = self._directory / kind / name
         return file if kind in {"blobs", "manifests"} and file.is_file() else None
 
     def _send_file(self, connection: socket.socket, request: Request, path: Path) -> None:

@@ -31,19 +31,19 @@ _NGINX = """
 worker_processes 1;
 {user}
 daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
 events {{ worker_connections 4096; }}
 http {{
-  access_log {folder}/access.log;
+  access_log {directory}/access.log;
   sendfile on;
   keepalive_requests 100000000;
-  client_body_temp_path {folder}/client;
-  proxy_temp_path {folder}/temp;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=blobs:64m max_size=50g inactive=7d use_temp_path=off;
+  client_body_temp_path {directory}/client;
+  proxy_temp_path {directory}/temp;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  proxy_cache_path {directory}/cache levels=1:2 keys_zone=blobs:64m max_size=50g inactive=7d use_temp_path=off;
   upstream origin {{ server {origin}; keepalive 64; }}
   server {{
     listen {address}{ssl} backlog=1024;
@@ -82,7 +82,7 @@ class Peer:
 
     name: str
     address: str
-    folder: Path
+    directory: Path
     server: Started
     ready_seconds: float = 0.0
     """From its start to its first answer."""
@@ -96,9 +96,9 @@ class Peer:
 
     def forget(self) -> None:
         """Remove the large files that it has stored, which it must survive, and let the disk come to rest."""
-        for folder, _, names in os.walk(self.folder):
+        for directory, _, names in os.walk(self.directory):
             for name in names:
-                file = Path(folder) / name
+                file = Path(directory) / name
                 if file.stat(follow_symlinks=False).st_size >= LARGE:
                     file.unlink()
         os.sync()
@@ -106,54 +106,54 @@ class Peer:
     def stop(self) -> None:
         """End it and remove what it stored."""
         self.server.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def scope_proxy(
     origin: str,
-    folder: Path,
+    directory: Path,
     tls: Certificate | None = None,
     *,
     name: str = OURS,
     installation: Installation | None = None,
     changes: Settings | None = None,
 ) -> Peer:
-    """scope-proxy with its defaults, one worker, one registry without credentials; the checkout unless told else."""
+    """scope-proxy with its defaults, one worker, one registry without credentials; the checkout by default."""
     installation = installation or checkout()
     address = _free_address()
-    config = folder / "config.yaml"
-    configuration = merged(settings(origin, address, folder / "store", tls), changes or {})
+    config = directory / "config.yaml"
+    configuration = merged(settings(origin, address, directory / "store", tls), changes or {})
     config.write_text(json.dumps(configuration, default=str))
     command = [*installation.command, "serve", "--config", str(config)]
-    return _started(name, command, address, folder, tls, environment=installation.environment)
+    return _started(name, command, address, directory, tls, environment=installation.environment)
 
 
-def nginx(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
+def nginx(origin: str, directory: Path, tls: Certificate | None = None) -> Peer:
     """`proxy_cache`, tuned for large bodies; one worker; the access log as Debian has it."""
     address = _free_address()
     user = "user root;" if os.getuid() == 0 else ""
-    config = folder / "nginx.conf"
+    config = directory / "nginx.conf"
     files = f"ssl_certificate {tls.chain}; ssl_certificate_key {tls.key};" if tls else ""
     certificate = f"ssl_protocols TLSv1.2 TLSv1.3; {files}" if tls else ""
     more = {"ssl": " ssl" if tls else "", "certificate": certificate}
-    config.write_text(_NGINX.format(folder=folder, origin=origin, address=address, user=user, **more))
-    return _started("nginx", [_program("nginx"), "-p", str(folder), "-c", str(config)], address, folder, tls)
+    config.write_text(_NGINX.format(directory=directory, origin=origin, address=address, user=user, **more))
+    return _started("nginx", [_program("nginx"), "-p", str(directory), "-c", str(config)], address, directory, tls)
 
 
-def docker_registry(origin: str, folder: Path, tls: Certificate | None = None) -> Peer:
+def docker_registry(origin: str, directory: Path, tls: Certificate | None = None) -> Peer:
     """docker-registry in proxy mode; its answers to tags are always confirmed by the origin, it has no age of tags."""
     address = _free_address()
-    config = folder / "config.yaml"
+    config = directory / "config.yaml"
     files = {"tls": {"certificate": str(tls.chain), "key": str(tls.key)}} if tls else {}
     shape = {
         "version": 0.1,
         "log": {"level": "info"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "store")}},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "store")}},
         "http": {"addr": address, **files},
         "proxy": {"remoteurl": f"http://{origin}"},
     }
     config.write_text(json.dumps(shape))
-    return _started("docker-registry", [_program("docker-registry"), "serve", str(config)], address, folder, tls)
+    return _started("docker-registry", [_program("docker-registry"), "serve", str(config)], address, directory, tls)
 
 
 Starter = Callable[[str, Path, Certificate | None], Peer]
@@ -191,16 +191,16 @@ def _started(
     name: str,
     command: Sequence[str],
     address: str,
-    folder: Path,
+    directory: Path,
     tls: Certificate | None,
     *,
     environment: Mapping[str, str] | None = None,
 ) -> Peer:
-    log = folder / "log"
+    log = directory / "log"
     begun = time.monotonic()
     server = Started.start(command, log, environment)
     _wait_ready(name, address, server, log, tls)
-    return Peer(name, address, folder, server, time.monotonic() - begun, tls.authority if tls else None)
+    return Peer(name, address, directory, server, time.monotonic() - begun, tls.authority if tls else None)
 
 
 def _free_address() -> str:

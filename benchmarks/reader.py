@@ -1,7 +1,7 @@
 """Clients of large blobs: `python -m benchmarks.reader HOST:PORT PATH SIZE` reads a blob and prints JSON.
 
 A program of its own, so that its interpreter lock and its CPU time are nobody else's. Every client counts its bytes;
-the first one also compares them with a file, or hashes them, where asked to.
+the first one also compares them with a file, or hashes them, with --expect or --hash.
 """
 
 import argparse
@@ -151,20 +151,20 @@ def main() -> None:
     parser.add_argument("--expect", type=Path, help="file that the first client compares with")
     parser.add_argument("--authority", type=Path, help="read over TLS, and trust the certificates of this file alone")
     parser.add_argument("--hash", action="store_true", help="the first client hashes instead")
-    asked = parser.parse_args()
-    host, _, port = asked.address.rpartition(":")
-    tls = ssl.create_default_context(cafile=asked.authority) if asked.authority else None  # noqa: TID251 - our own
-    clients = [Client((host, int(port)), asked.path, asked.size, tls) for _ in range(asked.clients)]
+    arguments = parser.parse_args()
+    host, _, port = arguments.address.rpartition(":")
+    tls = ssl.create_default_context(cafile=arguments.authority) if arguments.authority else None  # noqa: TID251 - our own
+    clients = [Client((host, int(port)), arguments.path, arguments.size, tls) for _ in range(arguments.clients)]
     hasher = hashlib.sha256()
-    check = compare_with(asked.expect) if asked.expect else _trust
-    seconds = read(clients, asked.repeats, (lambda data, _: hasher.update(data)) if asked.hash else check)
+    check = compare_with(arguments.expect) if arguments.expect else _trust
+    seconds = read(clients, arguments.repeats, (lambda data, _: hasher.update(data)) if arguments.hash else check)
     json.dump(
         {
             "seconds": seconds,
             "bytes": sum(client.got for client in clients),
             "first_bytes": [first for client in clients for first in client.first_bytes],
             "errors": [client.error for client in clients if client.error],
-            "sha256": hasher.hexdigest() if asked.hash else "",
+            "sha256": hasher.hexdigest() if arguments.hash else "",
         },
         sys.stdout,
     )

@@ -34,7 +34,7 @@ FIGURES = {
     "growth_mib": "growth MiB",
     "rss_mib": "resident MiB",
 }
-"""The figures that are shown, in this order."""
+"""The reported figures, in this order."""
 VERDICTS = {Verdict.YES: "yes", Verdict.NO: "NO", Verdict.UNDECIDED: "undecided (too few rounds)"}
 
 
@@ -60,9 +60,9 @@ class Report:
         if comparisons := list(compare(self.samples)):
             console.print(_baseline(comparisons))
 
-    def write(self, folder: Path) -> None:
+    def write(self, directory: Path) -> None:
         """Write every sample, the goals and the comparison with the baseline as JSON, and the plot."""
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         met = [
             {**asdict(outcome.goal), "case": outcome.case, "median": outcome.median, "least": outcome.least}
             | {"most": outcome.most, "rounds": outcome.rounds, "met": outcome.is_met}
@@ -80,8 +80,8 @@ class Report:
             ],
             "samples": [asdict(sample) for sample in self.samples],
         }
-        (folder / "benchmarks.json").write_text(json.dumps(shape, indent=2) + "\n")
-        draw(self.samples, folder / "benchmarks.png")
+        (directory / "benchmarks.json").write_text(json.dumps(shape, indent=2) + "\n")
+        draw(self.samples, directory / "benchmarks.png")
 
     def _descriptions(self) -> dict[str, str]:
         descriptions = {name: str(installation) for name, installation in self.installations.items()}
@@ -112,11 +112,11 @@ def _cells(samples: Sequence[Sample], case: str, peer: str, names: Sequence[str]
 
 def spread(values: Sequence[float]) -> str:
     """The median, with the least and the most where they differ."""
-    middle, least, most = (shown(value) for value in (median(values), min(values), max(values)))
+    middle, least, most = (rounded(value) for value in (median(values), min(values), max(values)))
     return middle if least == most else f"{middle} ({least} - {most})"
 
 
-def shown(value: float) -> str:
+def rounded(value: float) -> str:
     """A number with three figures that mean something."""
     if value >= 100 or value == round(value):  # noqa: PLR2004 - three figures
         return f"{value:.0f}"
@@ -128,7 +128,7 @@ def _goals(found: Sequence[Outcome]) -> Table:
     for heading in ("workload", "case", "figure", "against", "goal", "measured", "rounds", ""):
         table.add_column(heading)
     for one in found:
-        bound = f"{'>=' if one.goal.at_least else '<='} {shown(one.goal.bound)}"
+        bound = f"{'>=' if one.goal.at_least else '<='} {rounded(one.goal.bound)}"
         measured = spread([one.least, one.median, one.most])
         verdict = "met" if one.is_met else "MISSED"
         figure = FIGURES[one.goal.figure]
@@ -153,7 +153,7 @@ def _baseline(comparisons: Sequence[Comparison]) -> Table:
     table.add_column("not slower")
     for one in comparisons:
         ratio = f"{one.ratio:.2f} ({one.lower:.2f} - {one.upper:.2f})"
-        medians = (shown(one.ours), shown(one.baseline))
+        medians = (rounded(one.ours), rounded(one.baseline))
         allowed = f"{one.allowed:.2f}" if one.not_slower else ""
         figures = (*medians, ratio, f"{one.spread:.0%}", allowed, str(one.rounds))
         verdict = VERDICTS[one.not_slower] if one.not_slower else ""

@@ -53,11 +53,11 @@ def main() -> None:
     parser.add_argument("path")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=2.0)
-    asked = parser.parse_args()
-    host, _, port = asked.address.rpartition(":")
-    opened = [socket.create_connection((host, int(port)), STALL_SECONDS) for _ in range(asked.connections)]
-    request = f"HEAD {asked.path} HTTP/1.1\r\nHost: bench\r\nAccept: {ACCEPT}\r\n\r\n".encode()
-    good, bad, seconds = exchange({one.fileno(): one for one in opened}, request, asked.seconds)
+    arguments = parser.parse_args()
+    host, _, port = arguments.address.rpartition(":")
+    opened = [socket.create_connection((host, int(port)), STALL_SECONDS) for _ in range(arguments.connections)]
+    request = f"HEAD {arguments.path} HTTP/1.1\r\nHost: bench\r\nAccept: {ACCEPT}\r\n\r\n".encode()
+    good, bad, seconds = exchange({one.fileno(): one for one in opened}, request, arguments.seconds)
     for connection in opened:
         connection.close()
     json.dump({"requests": good + bad, "bad": bad, "seconds": seconds, "bytes": 0}, sys.stdout)

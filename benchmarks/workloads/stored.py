@@ -24,29 +24,29 @@ def stored(bench: Bench) -> Iterator[Sample]:
     """A store of 1, 1000 and 100,000 blobs, made without the proxy."""
     asked = [bench.content.blob(SIZE) for _ in range(ASKED)]
     for count in (COUNTS[0], COUNTS[-1]) if bench.quick else COUNTS:
-        folder = bench.folder / "scope-proxy"
-        folder.mkdir()
+        directory = bench.directory / "scope-proxy"
+        directory.mkdir()
         try:
-            scope_proxy(bench.origin.peer.address, folder).server.stop()  # makes an empty store
-            _fill(folder / "store", asked, count)
-            yield from _starts(bench, folder, count)
-            yield from _hits(bench, folder, asked[: min(count, ASKED)], count)
+            scope_proxy(bench.origin.peer.address, directory).server.stop()  # makes an empty store
+            _fill(directory / "store", asked, count)
+            yield from _starts(bench, directory, count)
+            yield from _hits(bench, directory, asked[: min(count, ASKED)], count)
         finally:
-            shutil.rmtree(folder)
+            shutil.rmtree(directory)
 
 
-def _starts(bench: Bench, folder: Path, count: int) -> Iterator[Sample]:
+def _starts(bench: Bench, directory: Path, count: int) -> Iterator[Sample]:
     """Start on the files alone, then with the index that this has left."""
     for number in range(bench.rounds + 1):
-        peer = scope_proxy(bench.origin.peer.address, folder)
+        peer = scope_proxy(bench.origin.peer.address, directory)
         peer.server.stop()
         case = "first start, no index" if number == 0 else "start"
         figures = {"ready_s": peer.ready_seconds}
         yield Sample("stored blobs", f"{count} blobs: {case}", peer.name, max(0, number - 1), figures)
 
 
-def _hits(bench: Bench, folder: Path, asked: list[Blob], count: int) -> Iterator[Sample]:
-    peer = scope_proxy(bench.origin.peer.address, folder)
+def _hits(bench: Bench, directory: Path, asked: list[Blob], count: int) -> Iterator[Sample]:
+    peer = scope_proxy(bench.origin.peer.address, directory)
     paths = [blob.path() for blob in asked]
 
     def get(peer: Peer) -> Figures:

@@ -1,4 +1,4 @@
-"""`scope-proxy cache`: look into the cache and care for it, beside a running proxy."""
+"""`scope-proxy cache`: inspect and maintain the cache, also while the proxy runs."""
 
 import asyncio
 import sys
@@ -28,7 +28,7 @@ from proxy.store.tags import content_of, forget_manifest, in_use, stored_tags
 
 
 def bars() -> Progress:
-    """Bars on standard error; silent where that is no terminal."""
+    """Progress bars on standard error; none where that is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
     console = Console(stderr=True)
     return Progress(
@@ -38,19 +38,19 @@ def bars() -> Progress:
 
 @contextmanager
 def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """One bar over so many bytes; gives a function that advances it."""
+    """One progress bar of `total` bytes; yields a function that advances it."""
     with bars() as progress:
         task = progress.add_task(what, total=total)
         yield lambda amount: progress.update(task, advance=amount)
 
 
 EXIT_FAILED = 1
-"""Exit status when something could not be done, or was found to be wrong."""
+"""Exit status when an operation failed or content is corrupt."""
 
 
 @click.group(cls=LateGroup, modules={"prefetch": "proxy.cli.prefetch"})
 def cache() -> None:
-    """Look into the cache and care for it; a running proxy goes on meanwhile."""
+    """Inspect and maintain the cache; a running proxy keeps serving meanwhile."""
 
 
 def _cached(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -90,13 +90,13 @@ async def _store(loaded: Loaded) -> AsyncIterator[OpenedStore]:
 @configuration_options
 @_cached
 async def stat(loaded: Loaded, store: OpenedStore) -> None:
-    """Show how much is stored, and where."""
+    """Show where the cache is and how much it stores."""
     await store.index.tidied()
     totals = await store.index.totals()
     tags = sum(1 for _ in stored_tags(store.layout))
     limit = loaded.config.cache.max_size if loaded.config.cache else 0
     for label, value in (
-        ("folder", str(store.layout.root)),
+        ("directory", str(store.layout.root)),
         ("stored", f"{human(totals.bytes)} in {totals.objects} objects"),
         ("index", human(totals.index)),
         ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
@@ -111,7 +111,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
 @click.option("--blobs", is_flag=True, help="List digests and sizes instead of tags.")
 @_cached
 async def ls(_: Loaded, store: OpenedStore, *, blobs: bool) -> None:
-    """List the tags that are known: image, digest, when the upstream last confirmed it."""
+    """List the stored tags: image, digest, when the upstream last confirmed it."""
     if blobs:
         async for digest, size in store.blobs.list():
             click.echo(f"{digest}  {size}")
@@ -126,7 +126,7 @@ async def ls(_: Loaded, store: OpenedStore, *, blobs: bool) -> None:
 @configuration_options
 @_cached
 async def verify(_: Loaded, store: OpenedStore) -> None:
-    """Hash everything again; what is wrong is removed and named, and the exit status is 1."""
+    """Hash all objects; corrupt ones are reported and removed, and the exit status is 1."""
     totals = await store.index.totals()
     wrong = 0
     with counted("verified", totals.bytes) as advance:
@@ -134,7 +134,7 @@ async def verify(_: Loaded, store: OpenedStore) -> None:
             advance(checked.size)
             if not checked.is_right:
                 wrong += 1
-                click.echo(f"{checked.digest} is wrong and was removed", err=True)
+                click.echo(f"{checked.digest} is corrupt and was removed", err=True)
     click.echo(f"{totals.objects} objects checked, {wrong} removed")
     if wrong:
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -142,10 +142,10 @@ async def verify(_: Loaded, store: OpenedStore) -> None:
 
 @cache.command()
 @configuration_options
-@click.option("--to", "target", metavar="SIZE", help="Go down to this size, such as 10Gi; default: to maxSize.")
+@click.option("--to", "target", metavar="SIZE", help="Size to reduce the cache to, such as 10Gi; default: maxSize.")
 @_cached
 async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> None:
-    """Remove what was used longest ago, until the cache is within its bounds."""
+    """Remove the least recently used objects until the cache is within its limits."""
     try:
         wanted = None if target is None else parse_size(target)
     except ValueError as error:
@@ -161,7 +161,7 @@ async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> No
 
 
 def _explanation(obstacle: Obstacle, cache: Cache, stored: int) -> str:
-    """Why the cache is not within the bounds that `prune` was given, and what to do."""
+    """Why the cache still exceeds the limits of `prune`, and what to do."""
     match obstacle:
         case Obstacle.DISK:
             free = f"less than reserveFree ({human(cache.reserve_free)}) of the disk is free"
@@ -179,7 +179,7 @@ def _explanation(obstacle: Obstacle, cache: Cache, stored: int) -> str:
 @configuration_options
 @_cached
 async def rm(loaded: Loaded, store: OpenedStore, *, image: str) -> None:
-    """Remove IMAGE: its tag, its manifests, and the blobs that no other manifest names."""
+    """Remove IMAGE: its tag, its manifests, and the blobs that no other manifest references."""
     name = ImageReference.parse(image)
     route = RouteTable(loaded.config, loaded.positions).resolve(name.repository, namespace=name.registry)
     manifests = await _manifests(store, route.keys(), name.reference)
@@ -197,7 +197,7 @@ async def rm(loaded: Loaded, store: OpenedStore, *, image: str) -> None:
 async def _manifests(
     store: OpenedStore, keys: list[RepositoryKey], reference: Tag | Digest
 ) -> list[tuple[RepositoryKey, Digest]]:
-    """The manifests that are meant, under each key that has them; a tag is removed on the way."""
+    """The manifests of the reference, under each key that has them; removes the tag."""
     if isinstance(reference, Digest):
         return [(key, reference) for key in keys]
     found = []
@@ -210,7 +210,7 @@ async def _manifests(
 
 
 async def _remove(store: OpenedStore, digests: list[Digest]) -> int:
-    """Remove what nothing else names; bytes that were freed."""
+    """Remove the blobs that nothing else references; returns the bytes freed."""
     used = await asyncio.to_thread(in_use, store.layout, digests)
     freed = 0
     for digest in digests:
@@ -223,7 +223,7 @@ async def _remove(store: OpenedStore, digests: list[Digest]) -> int:
 
 
 def human(size: float) -> str:
-    """A size for people."""
+    """A size with its unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:  # noqa: PLR2004
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""`scope-proxy check`: validate a configuration without starting anything."""
+"""`scope-proxy check`: validate a configuration without serving it."""
 
 import os
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ EXIT_WARNINGS = 1
 def check(config: Path | None, registries: Path | None, *, effective: bool, strict: bool) -> None:
     """Validate the configuration: every error at once, with file, line and column; status 2 if there are any.
 
-    Secrets, certificates, the cache and forward proxies are looked at as they are on this machine, for the user who
-    runs this; no registry is asked.
+    Secrets, certificates, the cache and forward proxies are checked on this machine, as the user who runs this
+    command; no request goes to a registry.
     """
     source = source_of(config, registries)
     loaded = source.load_or_exit()
@@ -66,7 +66,7 @@ def _check_expiry(loaded: Loaded, findings: Findings) -> None:
 
 
 def _check_cache(loaded: Loaded, findings: Findings) -> None:
-    """Whether the cache can be used: without it `serve` starts nevertheless, and nothing is kept."""
+    """Whether the cache is usable: without it `serve` starts all the same and caches nothing."""
     cache = loaded.config.cache
     if cache is None:
         return
@@ -77,7 +77,7 @@ def _check_cache(loaded: Loaded, findings: Findings) -> None:
 
 
 def _remarks() -> Iterator[str]:
-    """What is good to know of this machine."""
+    """Facts about this machine that need no action."""
     with suppress(ValueError):  # reported already
         if ForwardProxies.from_environment(os.environ).by_scheme:
             yield (

@@ -1,4 +1,4 @@
-"""`scope-proxy convert`: a node's registries.yaml becomes the proxy's configuration and the node's new file."""
+"""`scope-proxy convert`: converts a node's registries.yaml to the proxy's configuration and the node's new file."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from proxy.config.base import exact_origin
 from proxy.config.errors import ConfigError
 from proxy.config.files import read_source
 from proxy.k3s.conversion import convert as converted
-from proxy.k3s.parts import CHANGES_NAME, OutputPart, in_the_way, node_diff, parts, tree, write
+from proxy.k3s.output_parts import CHANGES_NAME, OutputPart, conflicting_files, node_diff, parts, tree, write
 from proxy.k3s.result import Conversion, Settings
 
 EXIT_QUESTIONS = 1
-"""Exit status when it is converted and the operator is asked something, or when a file is in the way."""
+"""Exit status when the operator has to decide something, or when a file already exists with other content."""
 _INSTANCE = "default"
 
 
@@ -21,17 +21,17 @@ _INSTANCE = "default"
 @click.argument("file", type=click.Path(path_type=Path))
 @proxy_options
 @click.option("--values", is_flag=True, help="Values of the chart in place of the proxy's configuration.")
-@click.option("--diff", is_flag=True, help="Show how the node's file changes, and nothing else; no secrets in it.")
+@click.option("--diff", is_flag=True, help="Show only how the node's file changes, without secrets.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the parts as files.")
 @click.option("--hosts-toml", type=click.Path(path_type=Path), metavar="DIR", help="Write a certs.d tree.")
-@click.option("--force", is_flag=True, help="Write over files that say something else.")
-@click.option("--ca-file", metavar="PATH", help="The authority of https proxies, where nodes have it.")
+@click.option("--force", is_flag=True, help="Overwrite files that have different content.")
+@click.option("--ca-file", metavar="PATH", help="Path on the nodes of the CA certificate of https proxies.")
 @click.option(
     "--secrets-dir",
-    default=Settings().secrets_folder,
+    default=Settings().secrets_directory,
     show_default=True,
     metavar="DIR",
-    help="Where the proxy finds its secrets.",
+    help="Directory in which the proxy reads its secrets.",
 )
 @click.option("--realm", multiple=True, metavar="HOST=URL", help="A token server on another origin than its registry.")
 def convert(
@@ -87,16 +87,16 @@ def _deliver(conversion: Conversion, made: tuple[OutputPart, ...], output: Path 
     _write(output, (*made, OutputPart(CHANGES_NAME, "what changed and why", lines)), force=force)
 
 
-def _write(folder: Path, made: tuple[OutputPart, ...], *, force: bool) -> None:
-    """Write all parts, or none where something is in the way."""
-    taken = [] if force else in_the_way(folder, made)
-    for path in taken:
-        click.echo(f"scope-proxy: {path} says something else: look at it, then add --force", err=True)
-    if taken:
+def _write(directory: Path, made: tuple[OutputPart, ...], *, force: bool) -> None:
+    """Write all parts, or none where a file exists with different content."""
+    conflicts = [] if force else conflicting_files(directory, made)
+    for path in conflicts:
+        click.echo(f"scope-proxy: {path} exists with different content: review it, then use --force", err=True)
+    if conflicts:
         raise click.exceptions.Exit(EXIT_QUESTIONS)
     try:
         for part in made:
-            click.echo(f"{write(folder, part)}", err=True)
+            click.echo(f"{write(directory, part)}", err=True)
     except OSError as error:
         click.echo(f"scope-proxy: {error.filename}: {error.strerror}", err=True)
         raise click.exceptions.Exit(EXIT_CONFIG) from None

@@ -1,4 +1,4 @@
-"""`scope-proxy demo`: the bug and the cure, on an embedded strict registry."""
+"""`scope-proxy demo`: the scope bug and its fix, on an embedded strict registry."""
 
 import asyncio
 import re
@@ -15,12 +15,12 @@ from proxy.demo.story import CASES, Case, Stage, StageResult, pull_directly, pul
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 EXIT_NOT_EXACT = 1
-"""Exit status when a pull through the proxy is not byte for byte right."""
+"""Exit status when a pull through the proxy is not byte-exact."""
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave everything running and print what to try by hand.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the proxy; 0 takes a free one.")
+@click.option("--keep", is_flag=True, help="Keep everything running and print commands to try.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the proxy; 0 picks a free one.")
 def demo(*, keep: bool, port: int) -> None:
     """Show how an unpatched node fails at a strict registry, and how it pulls through the proxy."""
     with threads_or_exit():
@@ -54,12 +54,12 @@ async def _interrupted() -> None:
 def _print_case(console: Console, case: Case, direct: StageResult, proxied: StageResult) -> None:
     console.rule(f"[bold]{case.image}[/bold]", align="left")
     console.print(f"rule on the node, then in the proxy: {case.pattern} -> {case.replacement}", markup=False)
-    console.print("\n1. An unpatched node rewrites by itself and asks the registry, with good credentials:")
+    console.print("\n1. An unpatched node rewrites by itself and pulls from the registry with valid credentials:")
     _print_steps(console, direct)
     console.print(f"   {direct.error or 'it pulled: this registry is not strict'}\n", style="red", markup=False)
-    console.print("2. The same node, without rewrite and credentials, asks the proxy:")
+    console.print("2. The same node, without rewrite and credentials, pulls through the proxy:")
     _print_steps(console, proxied)
-    verdict = f"{proxied.received} bytes, every one as the registry holds it" if proxied.exact else proxied.error
+    verdict = f"{proxied.received} bytes, identical to the registry's" if proxied.exact else proxied.error
     console.print(f"   {verdict}\n", style="green" if proxied.exact else "red", markup=False)
 
 
@@ -70,19 +70,21 @@ def _print_steps(console: Console, outcome: StageResult) -> None:
 
 
 def _print_summary(console: Console, pairs: list[tuple[Case, StageResult, StageResult]], *, good: bool) -> None:
-    console.rule("[bold]What the token server was asked[/bold]", align="left")
+    console.rule("[bold]Requests to the token server[/bold]", align="left")
     for case, direct, proxied in pairs:
         table = Table(title=case.image, title_justify="left", title_style="bold", expand=True)
         table.add_column("by the unpatched node", overflow="fold", style="red", ratio=1)
         table.add_column("by scope-proxy", overflow="fold", style="green", ratio=1)
-        table.add_row(_told(direct), _told(proxied))
+        table.add_row(_requested_scopes(direct), _requested_scopes(proxied))
         console.print(table)
-    verdict = "The node fails, the proxy's pull is byte-exact." if good else "The demo did not go as it should."
+    verdict = "The node fails, the proxy's pull is byte-exact." if good else "The demo failed."
     console.print(verdict, style="bold green" if good else "bold red")
 
 
-def _told(outcome: StageResult) -> str:
-    requests = ("\n".join((*asked.scopes, f"  {asked.method}: {asked.status}")) for asked in outcome.asked)
+def _requested_scopes(outcome: StageResult) -> str:
+    requests = (
+        "\n".join((*request.scopes, f"  {request.method}: {request.status}")) for request in outcome.token_requests
+    )
     return "\n\n".join(requests) or "nothing"
 
 
@@ -90,7 +92,7 @@ def _print_hints(console: Console, here: Stage) -> None:
     address = here.proxy_url.removeprefix("http://")
     case = CASES[0]
     lines = f"""
-Everything keeps running until Ctrl-C. Try by hand:
+Everything keeps running until Ctrl-C. Try:
 
   curl -i '{here.proxy_url}/v2/{case.repository}/manifests/{case.tag}?ns={case.registry}'
   skopeo inspect --tls-verify=false docker://{address}/{case.registry}/{case.repository}:{case.tag}

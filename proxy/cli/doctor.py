@@ -1,4 +1,4 @@
-"""`scope-proxy doctor [HOST | IMAGE]`: ask the registries themselves, and say what to do."""
+"""`scope-proxy doctor [HOST | IMAGE]`: test the configured registries and report what to fix."""
 
 import asyncio
 import json
@@ -32,10 +32,10 @@ _CHECK_WIDTH = max(map(len, Check))
 @configuration_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def doctor(what: str | None, config: Path | None, registries: Path | None, *, as_json: bool) -> None:
-    """Ask the registries of the configuration, and say what is wrong and what to do; status 1 if a check failed.
+    """Test the registries of the configuration, and report what fails and what to do; status 1 if a check failed.
 
-    HOST is an endpoint's host, or a registry. With an IMAGE a pull is made step by step: it costs one or two requests
-    that registries count as pulls.
+    HOST is an endpoint's host, or a registry. With an IMAGE, doctor makes its pull step by step, which costs one or two
+    requests that registries count as pulls.
     """
     loaded = source_of(config, registries).load_or_exit()
     subjects = _choose(loaded, what)
@@ -59,7 +59,7 @@ def _choose(loaded: Loaded, what: str | None) -> tuple[Subject, ...]:
         click.echo(f"{what}: {error.code}: {error.reason}", err=True)
         raise click.exceptions.Exit(EXIT_FAILED) from None
     if not subjects:
-        click.echo("scope-proxy: the configuration has no registries: there is nothing to ask", err=True)
+        click.echo("scope-proxy: the configuration has no registries: nothing to test", err=True)
         raise click.exceptions.Exit(EXIT_CONFIG)
     return subjects
 
@@ -67,7 +67,7 @@ def _choose(loaded: Loaded, what: str | None) -> tuple[Subject, ...]:
 def _examine(loaded: Loaded, subjects: tuple[Subject, ...]) -> Report:
     waiting = Console(stderr=True)
     hosts = ", ".join(dict.fromkeys(subject.host for subject in subjects))
-    status = waiting.status(Text(f"asking {hosts}")) if waiting.is_terminal else nullcontext()
+    status = waiting.status(Text(f"testing {hosts}")) if waiting.is_terminal else nullcontext()
     with threads_or_exit(), status:
         return asyncio.run(examine_all(loaded.config, subjects, os.environ))
 

@@ -1,4 +1,4 @@
-"""`scope-proxy healthcheck`: ask a running proxy whether it serves, for containers and service managers."""
+"""`scope-proxy healthcheck`: check that a running proxy serves, for containers and service managers."""
 
 import http.client
 from pathlib import Path
@@ -10,14 +10,13 @@ from proxy.config.base import exact_origin, listen_address
 from proxy.config.checks.listeners import split_address
 from proxy.config.errors import ConfigError
 from proxy.config.model import Admin
-from proxy.nodes.probe import Probed
-from proxy.nodes.probe import ask as ask_listener
+from proxy.nodes.probe import ProbeResult, probe
 
 WITHIN = 2.0
-"""Seconds for connecting, and for the answer."""
+"""Timeout in seconds, for the connection and for the response."""
 
 EXIT_UNHEALTHY = 1
-"""Exit status when the proxy does not answer, or answers that it does not serve."""
+"""Exit status when the proxy does not respond, or reports that it does not serve."""
 
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_ANSWER = 1024
@@ -27,38 +26,38 @@ _OK = 200
 @click.command()
 @configuration_options
 @click.option(
-    "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Ask here, whatever the configuration says."
+    "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Address to check, in place of the configured one."
 )
-@click.option("--live", is_flag=True, help="Ask whether it is alive (/healthz), not whether it serves (/readyz).")
-@click.option("--proxy", metavar="URL", help="Ask the listener for nodes at this URL (/v2/), not the admin address.")
+@click.option("--live", is_flag=True, help="Check that it is alive (/healthz), not that it serves (/readyz).")
+@click.option("--proxy", metavar="URL", help="Check the listener for nodes at this URL (/v2/), not the admin address.")
 def healthcheck(
     config: Path | None, registries: Path | None, *, admin: str | None, live: bool, proxy: str | None
 ) -> None:
-    """Ask the proxy of this configuration whether it serves; status 1 if it does not."""
+    """Check that the proxy of this configuration serves; status 1 if it does not."""
     if proxy is not None:
         _check_listener(proxy)
         return
     host, port = split_address(_address(config, registries, admin))
     path = "/healthz" if live else "/readyz"
-    problem = _ask(_ANY_ADDRESS.get(host, host), port, path)
+    problem = _problem(_ANY_ADDRESS.get(host, host), port, path)
     if problem is not None:
         click.echo(f"scope-proxy: {path} of {host or '*'}:{port}: {problem}", err=True)
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
 
 
 def _check_listener(url: str) -> None:
-    """Ask as a node does; ends with status 1 where no scope-proxy answers."""
+    """Send a node's request; exits with status 1 where no scope-proxy answers."""
     context = click.get_current_context()
     sources = {name: context.get_parameter_source(name) for name in ("admin", "live")}
     given = [f"--{name}" for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE]
     if given:
-        raise click.UsageError(f"--proxy asks a listener for nodes: leave {' and '.join(given)} out")
+        raise click.UsageError(f"--proxy checks a listener for nodes: leave {' and '.join(given)} out")
     try:
         origin = exact_origin(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--proxy") from None
-    answer = ask_listener(origin, verify=False)  # as the kubelet's probes: whether it serves, not who it is
-    if answer is not Probed.OURS:
+    answer = probe(origin, verify=False)  # as the kubelet's probes: whether it serves, not who it is
+    if answer is not ProbeResult.OURS:
         click.echo(f"scope-proxy: {origin}/v2/: {answer}", err=True)
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
 
@@ -78,15 +77,18 @@ def _address(config: Path | None, registries: Path | None, admin: str | None) ->
             source.load_or_exit()
         # A running proxy keeps the configuration of before: a broken file does not fail the check.
         configured = Admin()
-        click.echo(f"scope-proxy: the configuration cannot be read, asking {configured.address}", err=True)
+        click.echo(f"scope-proxy: cannot read the configuration; checking {configured.address}", err=True)
     if configured is None:
-        click.echo("scope-proxy: admin is null in the configuration: nobody can be asked", err=True)
+        click.echo(
+            "scope-proxy: admin is null in the configuration: there is no address to check; use --admin or --proxy",
+            err=True,
+        )
         raise click.exceptions.Exit(EXIT_CONFIG)
     return configured.address
 
 
-def _ask(host: str, port: int, path: str) -> str | None:
-    """What is wrong, or None."""
+def _problem(host: str, port: int, path: str) -> str | None:
+    """The problem, or None."""
     connection = http.client.HTTPConnection(host, port, timeout=WITHIN)
     try:
         connection.request("GET", path)

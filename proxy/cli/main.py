@@ -1,4 +1,4 @@
-"""The command tree. Each command is imported when it is run: it loads what it needs, and nothing of the others."""
+"""The command tree. Each command is imported only when it runs."""
 
 import difflib
 import importlib
@@ -13,7 +13,7 @@ from proxy.version import VERSION
 
 
 class LateGroup(click.Group):
-    """A group whose commands are named by their modules: there a command has the name that people type."""
+    """A group that imports a command's module when it runs; the command is an attribute of its own name."""
 
     def __init__(self, *arguments: Any, modules: Mapping[str, str] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -54,7 +54,7 @@ COMMANDS = ("serve", "check", "explain", "doctor", "cache", "demo", "healthcheck
 )
 @click.version_option(VERSION, prog_name="scope-proxy")
 def main() -> None:
-    """A pull-through registry proxy that asks strict registries for exactly one scope."""
+    """A pull-through registry proxy that requests exactly one scope from strict registries."""
     _write_utf8()
 
 

@@ -1,4 +1,4 @@
-"""`scope-proxy node`: point this node's containerd at the proxy, and away from it again."""
+"""`scope-proxy node`: configure this node's containerd to pull through the proxy, or undo that."""
 
 import signal
 import threading
@@ -13,14 +13,14 @@ from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, Command, configuration_options, proxy_options, source_of
 from proxy.config.errors import ConfigError
 from proxy.config.load import Loaded
-from proxy.nodes.found import read_authority
+from proxy.nodes.managed_files import read_ca
 from proxy.nodes.node_config import NodeHosts, checked_instance, plan, render_node
 from proxy.nodes.probe import usable, wait
 from proxy.nodes.runtime import NodeError, advice, detect
 from proxy.nodes.tree import State, Tree, TreeEntry
 
-EXIT_NOT_RIGHT = 1
-"""Exit status when the node does not ask as it should: a file in the way, no proxy, a folder that cannot be written."""
+EXIT_NOT_IN_SYNC = 1
+"""Exit status when the node is not configured as wanted: an unmanaged file, no proxy, an unwritable directory."""
 _SECONDS = click.FloatRange(min=0.1)
 _WIDTH = 12
 
@@ -43,12 +43,12 @@ def _tree_options(command: Command) -> Command:
         default="default",
         show_default=True,
         metavar="NAME",
-        help="Whose files they are, such as namespace/release; files of other instances stay as they are.",
+        help="Owner of the files, such as namespace/release; files of other instances stay unchanged.",
     )(command)
     return click.option(
         "--certs-dir",
         type=click.Path(path_type=Path),
-        help="The folder of hosts.toml files; default: that of k3s, RKE2 or containerd, whichever is here.",
+        help="The directory of hosts.toml files; default: that of the installed k3s, RKE2 or containerd.",
     )(command)
 
 
@@ -56,23 +56,23 @@ def _wanted_options(command: Command) -> Command:
     command = click.option(
         "--image-registry",
         metavar="HOST",
-        help="The registry of the proxy's own image: it is never asked for at the proxy alone.",
+        help="The registry of the proxy's own image: its hosts.toml always keeps a fallback to the registry itself.",
     )(command)
     command = click.option(
-        "--ca-file", type=click.Path(path_type=Path), help="The authority of https proxies, in PEM."
+        "--ca-file", type=click.Path(path_type=Path), help="CA certificate of https proxies, in PEM."
     )(command)
     return configuration_options(proxy_options(_tree_options(command)))
 
 
 @click.group(cls=LateGroup)
 def node() -> None:
-    """Point this node's containerd at the proxy, and away from it again; containerd is not restarted."""
+    """Configure this node's containerd to pull through the proxy, or undo that; containerd is not restarted."""
 
 
 @node.command()
 @_wanted_options
 @click.option("--wait", "patience", type=_SECONDS, metavar="SECONDS", help="Wait until the proxy answers on this node.")
-@click.option("--watch", type=_SECONDS, metavar="SECONDS", help="Go on without end, and look again so often.")
+@click.option("--watch", type=_SECONDS, metavar="SECONDS", help="Keep running, and apply again at this interval.")
 @click.option("--print-registries-yaml", is_flag=True, help="Print a registries.yaml to place instead; change nothing.")
 def apply(
     config: Path | None,
@@ -83,9 +83,9 @@ def apply(
     print_registries_yaml: bool,
     **more: Any,
 ) -> None:
-    """Write a hosts.toml for each registry of the configuration; files that are not ours stay as they are.
+    """Write a hosts.toml for each registry of the configuration; unmanaged files stay unchanged.
 
-    Status 0 when all is as it should be, 1 when something is not, 2 when this node cannot be configured so.
+    Status 0 when all registries are in sync, 1 when one is not, 2 when this node cannot be configured this way.
     """
     source = source_of(config, registries)
     loaded = source.load_or_exit()
@@ -105,7 +105,7 @@ def apply(
 @node.command()
 @_tree_options
 def remove(certs_dir: Path | None, instance: str) -> None:
-    """Take away every file of ours, and every folder that was made for one."""
+    """Remove every managed file, and every directory that was created for one."""
     tree = _tree(certs_dir, instance, None, reads=False)
     try:
         entries = tree.remove()
@@ -118,7 +118,7 @@ def remove(certs_dir: Path | None, instance: str) -> None:
 @node.command()
 @_wanted_options
 def status(config: Path | None, registries: Path | None, **more: Any) -> None:
-    """Say for each registry whether the node asks as it should; status 1 where one does not."""
+    """Report for each registry whether its hosts.toml is in sync; status 1 where one is not."""
     options = _options(**more)
     try:
         entries = options.tree.compare(options.wanted(source_of(config, registries).load_or_exit()))
@@ -126,11 +126,11 @@ def status(config: Path | None, registries: Path | None, **more: Any) -> None:
         raise _failed(error) from None
     _show(entries)
     if not all(entry.is_right for entry in entries):
-        raise click.exceptions.Exit(EXIT_NOT_RIGHT)
+        raise click.exceptions.Exit(EXIT_NOT_IN_SYNC)
 
 
 class _Reloading:
-    """The configuration, read anew each time; the last good one where it cannot be used."""
+    """Reads the configuration on each call; returns the last valid one where it is invalid."""
 
     def __init__(self, load: Callable[[], Loaded], first: Loaded) -> None:
         self._load = load
@@ -150,7 +150,7 @@ class _Reloading:
 
 @dataclass(slots=True)
 class _Keeper:
-    """Keeps a tree as it should be."""
+    """Keeps a tree in sync."""
 
     options: _Options
     stopping: threading.Event
@@ -158,26 +158,26 @@ class _Keeper:
     """Seconds to wait for the proxy's first answer; None once it has answered, or where that does not matter."""
 
     def work(self, loaded: Loaded, *, quiet: bool = False) -> int:
-        """Make the tree what it should be once; the exit status. `quiet`: only what has changed is said."""
+        """Apply the tree once; returns the exit status. `quiet`: print only changes."""
         if self.patience is not None and not _answered(self.options, self.patience, self.stopping):
-            return EXIT_NOT_RIGHT
+            return EXIT_NOT_IN_SYNC
         self.patience = None
         try:
             entries = self.options.tree.apply(self.options.wanted(loaded))
         except OSError as error:
             _complain(error)
-            return EXIT_NOT_RIGHT
+            return EXIT_NOT_IN_SYNC
         _show([entry for entry in entries if entry.change or not quiet])
-        return 0 if all(entry.is_right for entry in entries) else EXIT_NOT_RIGHT
+        return 0 if all(entry.is_right for entry in entries) else EXIT_NOT_IN_SYNC
 
 
 def _answered(options: _Options, patience: float, stopping: threading.Event) -> bool:
-    """Whether the proxy has answered on this node, so that the node may be pointed at it."""
+    """Whether the proxy answers on this node, so that the node can use it."""
     answers = wait(options.proxies, options.tree.ca, patience, stopping)
     if usable(list(answers.values())):
         return True
     for url, answer in answers.items():
-        click.echo(f"scope-proxy: {url}: {answer}; the node is left as it is", err=True)
+        click.echo(f"scope-proxy: {url}: {answer}; nothing changed on this node", err=True)
     return False
 
 
@@ -185,14 +185,14 @@ def _options(
     *, certs_dir: Path | None, instance: str, proxy: tuple[str, ...], ca_file: Path | None, image_registry: str | None
 ) -> _Options:
     try:
-        ca = None if ca_file is None else read_authority(ca_file)
+        ca = None if ca_file is None else read_ca(ca_file)
     except ValueError as error:
         raise click.UsageError(f"--ca-file: {error}") from None
     return _Options(proxy, _tree(certs_dir, instance, ca), image_registry)
 
 
 def _tree(certs_dir: Path | None, instance: str, ca: str | None, *, reads: bool = True) -> Tree:
-    """The tree; `reads`: look whether containerd reads it."""
+    """The tree; `reads`: check that containerd reads it."""
     try:
         path = certs_dir or detect().tree
         note = advice(path) if reads else None
@@ -219,15 +219,15 @@ def _stopping() -> threading.Event:
 
 def _show(entries: list[TreeEntry]) -> None:
     for entry in entries:
-        told = entry.change or str(entry.state)
-        why = f" (was {entry.state})" if entry.change and entry.state is not State.LEFT_OVER else ""
+        result = entry.change or str(entry.state)
+        why = f" (was {entry.state})" if entry.change and entry.state is not State.ORPHANED else ""
         detail = f": {entry.detail}" if entry.detail else ""
-        click.echo(f"{told:<{_WIDTH}}{entry.registry}{why}{detail}")
+        click.echo(f"{result:<{_WIDTH}}{entry.registry}{why}{detail}")
 
 
 def _failed(error: OSError) -> click.exceptions.Exit:
     _complain(error)
-    return click.exceptions.Exit(EXIT_NOT_RIGHT)
+    return click.exceptions.Exit(EXIT_NOT_IN_SYNC)
 
 
 def _complain(error: OSError) -> None:

@@ -17,9 +17,9 @@ from proxy.runtime.sockets import StartError, threads_needed
 
 DEFAULT_CONFIG = "/etc/scope-proxy/config.yaml"
 EXIT_CONFIG = 2
-"""Exit status for a configuration that cannot be used."""
+"""Exit status for an unusable configuration."""
 PROBLEMS_SHOWN = 100
-"""Most problems that are printed; the rest is counted."""
+"""Maximum number of problems printed; the others are counted."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ class Source:
         return import_registries(self.path) if self.is_registries else load_config(self.path)
 
     def load_or_exit(self, change: Callable[[Loaded], Loaded] = lambda loaded: loaded) -> Loaded:
-        """Read it and change it; what is wrong goes to standard error, and the program ends with status 2."""
+        """Read it and change it; prints errors to standard error and exits with status 2."""
         try:
             return change(self.load())
         except ConfigError as error:
@@ -44,7 +44,7 @@ class Source:
 
 
 def exit_with(problems: Sequence[str]) -> NoReturn:
-    """End the program with status 2, for a configuration that cannot be used, and say why on standard error."""
+    """Print the problems of an unusable configuration to standard error and exit with status 2."""
     for problem in problems[:PROBLEMS_SHOWN]:
         click.echo(problem, err=True)
     click.echo(f"scope-proxy: {len(problems)} error(s) in the configuration", err=True)
@@ -88,7 +88,7 @@ def proxy_options(command: Command) -> Command:
         show_default=True,
         metavar="URL",
         callback=_origins,
-        help="Where the node finds the proxy; more than one are asked in order.",
+        help="The proxy's URL on the node; several are tried in order.",
     )(command)
 
 
@@ -100,7 +100,7 @@ def _origins(_context: click.Context, _parameter: click.Parameter, values: tuple
 
 
 EXIT_START = 1
-"""Exit status when the configuration is right and the program cannot start."""
+"""Exit status when the configuration is valid and the program cannot start."""
 
 
 @contextmanager

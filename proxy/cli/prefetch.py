@@ -1,4 +1,4 @@
-"""`scope-proxy cache prefetch`: whole images into the cache, before anybody needs them."""
+"""`scope-proxy cache prefetch`: fetches whole images into the cache in advance."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ from proxy.runtime.assemble import assembled
 from proxy.upstream.body import BodyBroken
 
 PARALLEL = 3
-"""Images that are fetched at once."""
+"""Maximum number of images fetched concurrently."""
 
 
 @click.command()
@@ -37,7 +37,7 @@ def prefetch(
     config: Path | None,
     registries: Path | None,
 ) -> None:
-    """Fetch IMAGES into the cache, with all that belongs to them; status 1 if one of them fails."""
+    """Fetch IMAGES into the cache, with all their manifests and blobs; status 1 if one of them fails."""
     loaded = source_of(config, registries).load_or_exit()
     if loaded.config.cache is None:
         click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
@@ -63,7 +63,7 @@ def _listed(listing: Path | None) -> list[str]:
 
 
 async def _fetch_all(loaded: Loaded, wanted: list[str], platforms: frozenset[str]) -> int:
-    """Fetch every image; how many failed."""
+    """Fetch every image; returns how many failed."""
     async with assembled(loaded) as pulls:
         if not isinstance(pulls.manifests, Manifests) or not isinstance(pulls.blobs, Blobs):
             raise click.UsageError("no cache is configured")
@@ -79,7 +79,7 @@ async def _fetch_all(loaded: Loaded, wanted: list[str], platforms: frozenset[str
 
 
 async def _fetch(prefetcher: Prefetcher, name: str, platforms: frozenset[str], progress: Progress) -> bool:
-    """Fetch one image and say how it went."""
+    """Fetch one image and print the result."""
     task: TaskID = progress.add_task(name, total=None)
     done = fetched = 0
     try:

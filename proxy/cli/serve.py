@@ -27,10 +27,14 @@ _logger = logging.getLogger("proxy")
 
 @click.command()
 @configuration_options
-@click.option("--listen", metavar="HOST:PORT", help="Listen for nodes here, whatever the configuration says.")
-@click.option("--admin", metavar="HOST:PORT", help="Serve the operator here, whatever the configuration says.")
-@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics and health, and no status page, here as well.")
-@click.option("--allow-python-parser", is_flag=True, help="Run on aiohttp's parser in Python, though it is lenient.")
+@click.option("--listen", metavar="HOST:PORT", help="Address for nodes, in place of the configured ones.")
+@click.option("--admin", metavar="HOST:PORT", help="Admin address, in place of the configured one.")
+@click.option(
+    "--metrics", metavar="HOST:PORT", help="Additional address for metrics and health, without the status page."
+)
+@click.option(
+    "--allow-python-parser", is_flag=True, help="Run on aiohttp's HTTP parser in Python, although it is lenient."
+)
 def serve(
     config: Path | None,
     registries: Path | None,
@@ -70,14 +74,14 @@ def serve(
 
 
 def _again(source: Source, addresses: Addresses) -> Loaded:
-    """Read the configuration once more; raises ConfigError and ValueError."""
+    """Reload the configuration; raises ConfigError and ValueError."""
     if not source.path.is_file():  # a pipe in its place would be waited for, also by the end of the program
-        raise ValueError(f"{source.path} is no file, or is not there")
+        raise ValueError(f"{source.path} does not exist or is not a regular file")
     return with_addresses(source.load(), addresses)
 
 
 def _check_parser(*, allowed: bool) -> None:
-    """Refuse a parser of HTTP that takes requests which servers in front of it read differently; raises StartError."""
+    """Refuse an HTTP parser that accepts requests which servers in front of it parse differently; raises StartError."""
     if HttpRequestParser is not HttpRequestParserPy:
         return
     what = "aiohttp runs on its HTTP parser in Python, slow and lenient"
@@ -89,7 +93,7 @@ def _check_parser(*, allowed: bool) -> None:
 
 
 def _serve_with_workers(loaded: Loaded, origin: ConfigSource) -> None:
-    """Start anew with a folder for the workers' counts: the metrics library looks for it only when it is imported."""
+    """Restart with a directory for the workers' counts: the metrics library reads the variable only at import."""
     if FOLDER_VARIABLE in os.environ:
         try:
             serve_with_workers(loaded, origin)

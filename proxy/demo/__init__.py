@@ -1,1 +1,1 @@
-"""The main job, shown on an embedded strict registry."""
+"""The main use case, demonstrated on an embedded strict registry."""

@@ -1,4 +1,4 @@
-"""The main job in three acts: the bug, the cure, and what each of them asked the token server for."""
+"""The main use case: a pull that fails, a pull through the proxy, and the token requests of both."""
 
 import asyncio
 import tempfile
@@ -69,7 +69,7 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class RequestedScopes:
-    """What the token server was asked, and what it answered."""
+    """A request to the token server, and the status of its response."""
 
     method: str
     scopes: tuple[str, ...]
@@ -78,10 +78,10 @@ class RequestedScopes:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """How one pull went: what the token server was asked, and whether every byte is right."""
+    """The result of one pull: its token requests, and whether it is byte-exact."""
 
     steps: tuple[Step, ...]
-    asked: tuple[RequestedScopes, ...]
+    token_requests: tuple[RequestedScopes, ...]
     error: str
     exact: bool
     received: int
@@ -98,7 +98,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(port: int = 0) -> AsyncIterator[Stage]:
-    """Start both on loopback; they end with the block."""
+    """Start both on loopback and stop them at the end of the block."""
     rules = Rules(refuse=404, accounts=(Account(USER, PASSWORD),))
     async with StrictRegistry(demo_images(), rules) as registry:
         text = configuration(registry.url, port)
@@ -124,13 +124,13 @@ def configuration(registry_url: str, port: int) -> str:
 
 
 async def pull_directly(here: Stage, case: Case) -> StageResult:
-    """An unpatched node that rewrites by itself, with good credentials."""
+    """Pull as an unpatched node that rewrites by itself, with valid credentials."""
     target = PullTarget(here.registry.url, case.registry, case.repository, case.tag, rewritten=case.rewritten)
     return await _pull(here, case, target, NodeLogin(USER, PASSWORD))
 
 
 async def pull_through_proxy(here: Stage, case: Case) -> StageResult:
-    """The same node with no rewrite and no credentials, pointed at the proxy."""
+    """Pull as the same node without rewrite and credentials, through the proxy."""
     return await _pull(here, case, PullTarget(here.proxy_url, case.registry, case.repository, case.tag), None)
 
 
@@ -148,9 +148,9 @@ async def _pull(here: Stage, case: Case, target: PullTarget, login: NodeLogin | 
     except TimeoutError:
         error = f"the pull took more than {PULL_TIMEOUT:.0f} s"
     seen = here.registry.record.tokens[before:]
-    asked = tuple(RequestedScopes(item.method, item.scopes, item.status) for item in seen)
+    requests = tuple(RequestedScopes(item.method, item.scopes, item.status) for item in seen)
     exact = pulled is not None and is_exact(case, pulled)
-    return StageResult(steps, asked, error, exact, pulled.received if pulled else 0)
+    return StageResult(steps, requests, error, exact, pulled.received if pulled else 0)
 
 
 def is_exact(case: Case, pulled: Pull) -> bool:
@@ -171,7 +171,7 @@ def _kept(image: Image) -> dict[str, bytes]:
 
 
 def _load(text: str) -> Loaded:
-    with tempfile.TemporaryDirectory(prefix="scope-proxy-demo-") as folder:
-        path = Path(folder) / "config.yaml"
+    with tempfile.TemporaryDirectory(prefix="scope-proxy-demo-") as directory:
+        path = Path(directory) / "config.yaml"
         path.write_text(text, encoding="utf-8")
         return load_config(path)

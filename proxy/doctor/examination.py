@@ -1,4 +1,4 @@
-"""One examination: its subject, requests to it that are bounded in time and size, and what went wrong with them."""
+"""One examination: its subject, requests bounded in time and size, and explanations of their failures."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from proxy.transport.session import Outgoing, Sessions
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A handshake that went well."""
+    """A successful TLS handshake."""
 
     version: str
     certificate: bytes = field(repr=False)
@@ -32,13 +32,13 @@ class Handshake:
 
 
 class Handshakes:
-    """The first handshake with each server, by the name that it was asked under."""
+    """The first handshake with each server, by server name."""
 
     def __init__(self) -> None:
         self._seen: dict[str, Handshake] = {}
 
     def watch(self, contexts: Iterable[ssl.SSLContext]) -> None:
-        """See all connections made with these contexts from now on."""
+        """Record the handshakes of all later connections made with these contexts."""
         watched = _watching(self._seen)
         for context in contexts:
             context.sslobject_class = watched
@@ -49,7 +49,7 @@ class Handshakes:
 
 
 def _watching(seen: dict[str, Handshake]) -> type[ssl.SSLObject]:
-    """A connection that tells what it was shown: the library hands its certificate out only while it is in use."""
+    """A connection class that records the certificate: the library gives it out only while the connection is in use."""
 
     class Watched(ssl.SSLObject):
         def do_handshake(self) -> None:
@@ -61,55 +61,61 @@ def _watching(seen: dict[str, Handshake]) -> type[ssl.SSLObject]:
     return Watched
 
 
-TROUBLE = (aiohttp.ClientError, TimeoutError, OSError, RedirectRefused)
-"""What a request to the outside can end with."""
+REQUEST_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, RedirectRefused)
+"""Errors of outgoing requests."""
 
 _EXPIRED = 10
 _NOT_YET_VALID = 9
 _WRONG_NAME = frozenset({62, 64})
-"""The name, or the address, does not stand in the certificate."""
+"""The certificate does not contain the name or address."""
 _UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
 _ALTERNATIVE = "only subject alternative names count, not the common name"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What went wrong, and at which step of making a connection."""
+class RequestFailure:
+    """Why a request failed, and at which step."""
 
     check: Check
-    """Resolution, connection, TLS, or redirect where we refused to go on."""
+    """Resolution, connection, TLS, or a refused redirect."""
     seen: str
     advice: str
 
 
-def explain(error: BaseException, origin: Origin) -> Trouble:
-    """The trouble with a request that was sent to this origin; no URL's query is in it."""
+def explain(error: BaseException, origin: Origin) -> RequestFailure:
+    """Explain the failure of a request to this origin, without the URL's query."""
     host = origin.authority
     refused = _refused(error, host)
     if refused is not None:
         return refused
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return Trouble(Check.TLS, *_tls(error, host))
+            return RequestFailure(Check.TLS, *_tls(error, host))
         case aiohttp.ClientConnectorDNSError():
-            return Trouble(Check.RESOLUTION, f"{host} cannot be resolved", "check the name, and DNS of this machine")
+            return RequestFailure(
+                Check.RESOLUTION, f"{host} cannot be resolved", "check the name, and DNS of this machine"
+            )
         case TimeoutError():
-            advice = "look at the firewall, or set HTTPS_PROXY if a forward proxy is needed"
-            return Trouble(Check.CONNECTION, f"{host} did not answer in time", advice)
+            advice = "check the firewall, or set HTTPS_PROXY if a forward proxy is needed"
+            return RequestFailure(Check.CONNECTION, f"{host} did not answer in time", advice)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return Trouble(Check.CONNECTION, f"the forward proxy does not let us reach {host}", "look at HTTPS_PROXY")
+            return RequestFailure(
+                Check.CONNECTION, f"the forward proxy refuses connections to {host}", "check HTTPS_PROXY"
+            )
         case aiohttp.ClientConnectorError():
             reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
             advice = "check that the registry runs, its port, and the firewall"
-            return Trouble(Check.CONNECTION, f"{host} cannot be reached: {reason}", advice)
+            return RequestFailure(Check.CONNECTION, f"{host} cannot be reached: {reason}", advice)
         case aiohttp.ClientPayloadError():
-            advice = "look at what stands before the registry: it cuts answers"
-            return Trouble(Check.CONNECTION, f"{host} broke off in the middle of its answer", advice)
+            advice = "check the reverse proxy in front of the registry: it truncates responses"
+            return RequestFailure(
+                Check.CONNECTION, f"{host} closed the connection in the middle of its response", advice
+            )
         case _:
             closed = isinstance(error, aiohttp.ClientConnectionError | OSError)
-            what = "closed the connection without an answer" if closed else f"sent no HTTP ({type(error).__name__})"
+            what = "closed the connection without a response" if closed else f"sent no HTTP ({type(error).__name__})"
             advice = "check that the port is the registry's, and https or http is right"
-            return Trouble(Check.CONNECTION, f"{host} {what}", advice)
+            return RequestFailure(Check.CONNECTION, f"{host} {what}", advice)
 
 
 def _tls(error: BaseException, host: str) -> tuple[str, str]:
@@ -117,7 +123,7 @@ def _tls(error: BaseException, host: str) -> tuple[str, str]:
     if verification is None:
         failure = cause(error, ssl.SSLError)
         reason = (failure.reason if failure is not None else None) or type(error).__name__
-        advice = f'write http://{host} if it speaks plain HTTP, else look at its TLS versions and hosts."{host}".tls'
+        advice = f'write http://{host} if it speaks plain HTTP, else check its TLS versions and hosts."{host}".tls'
         return f"the TLS handshake with {host} failed: {reason}", advice
     seen = f"the certificate of {host} is refused: {verification.verify_message}"
     match verification.verify_code:
@@ -126,39 +132,41 @@ def _tls(error: BaseException, host: str) -> tuple[str, str]:
         case code if code == _NOT_YET_VALID:
             return seen, "check the clock of this machine"
         case code if code in _WRONG_NAME:
-            return seen, f"reach it by a name that stands in its certificate, or have the name added; {_ALTERNATIVE}"
+            return seen, f"use a name that its certificate contains, or have the name added; {_ALTERNATIVE}"
         case code if code in _UNKNOWN_ISSUER:
-            return seen, f'set hosts."{host}".tls.caFile to the certificate of its authority'
+            return seen, f'set hosts."{host}".tls.caFile to its CA certificate'
         case _:
-            return seen, f"look at the certificate of {host}"
+            return seen, f"check the certificate of {host}"
 
 
-def _refused(error: BaseException, host: str) -> Trouble | None:
-    """A refusal of our own, which the HTTP client may have wrapped."""
+def _refused(error: BaseException, host: str) -> RequestFailure | None:
+    """A refusal by scope-proxy itself, which the HTTP client may have wrapped."""
     if isinstance(error, RedirectRefused):
-        return Trouble(Check.REDIRECT, str(error), "have the registry mended, or allow it as the line says")
+        return RequestFailure(Check.REDIRECT, str(error), "fix the registry, or allow the redirect as the message says")
     refused = refused_address(error)
     if refused is None:
         return None
     advice = "if this is right, add the origin of that server to realms or redirects of the registry's host"
-    return Trouble(Check.REDIRECT, f"asking {host} leads where we do not go: {refused}", advice)
+    return RequestFailure(
+        Check.REDIRECT, f"the request to {host} was redirected to a blocked address: {refused}", advice
+    )
 
 
 REQUEST_SECONDS = 15.0
-"""For one request, its body included."""
+"""Timeout of one request with its body."""
 BODY_LIMIT = 64 * 1024
-"""Bytes of a body that are read, where nothing else is said."""
+"""Default limit in bytes of the body that is read."""
 
 _OPERATION = "doctor"
 
 
 class Stopped(Exception):
-    """There is no sense in going on; the message says why, for the checks that are not come to."""
+    """The remaining checks cannot run; the message is their reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, read as far as it may be."""
+    """A response, its body read up to a limit."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -166,16 +174,16 @@ class Response:
     """The lines of WWW-Authenticate."""
     body: bytes = field(repr=False)
     url: URL = field(repr=False)
-    """Where it came from at last."""
+    """Its URL after redirects."""
     elsewhere: bool
     """It came from another origin."""
     at: float
-    """When it was made, in seconds since the epoch by our clock; the middle between request and answer."""
+    """Our time midway between request and response, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What every check works with."""
+    """The inputs of every check."""
 
     subject: Subject
     config: Config
@@ -191,15 +199,15 @@ class Examination:
 
     @property
     def key(self) -> str:
-        """The host's entry as it is written in the configuration."""
+        """The host's key in the configuration."""
         return f'hosts."{self.subject.host}"'
 
-    async def ask(
+    async def request(
         self, method: str, url: URL, headers: Mapping[str, str] | None = None, *, limit: int = BODY_LIMIT
     ) -> Response:
-        """Ask the endpoint and follow its redirects; of the body one byte more than `limit` is read at the most.
+        """Send a request to the endpoint and follow redirects; reads at most `limit` + 1 bytes of the body.
 
-        Raises what is in TROUBLE.
+        Raises REQUEST_ERRORS.
         """
         outgoing = Outgoing(method, url, self.subject.origin, headers or {}, (self.subject.upstream, _OPERATION))
         begun = time.time()
@@ -208,19 +216,21 @@ class Examination:
             at = (begun + time.time()) / 2
             response = HttpResponse(followed.response, elsewhere=followed.elsewhere)
             body = await response.read_and_close(limit)
-        # What another server wants is nothing to us: no credential of ours is for it.
+        # Ignore the challenge of another server: no credential is meant for it.
         challenges = () if response.elsewhere else tuple(response.headers.getall("WWW-Authenticate", []))
         return Response(response.status, response.headers, challenges, body, response.url, response.elsewhere, at)
 
-    async def ask_for(self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
-        """The same for one check: trouble is its failure; raises Stopped."""
+    async def request_for(
+        self, check: Check, method: str, url: URL, headers: Mapping[str, str], limit: int
+    ) -> Response:
+        """Like `request`, for one check: an error fails it and raises Stopped."""
         try:
-            return await self.ask(method, url, headers, limit=limit)
-        except TROUBLE as error:
+            return await self.request(method, url, headers, limit=limit)
+        except REQUEST_ERRORS as error:
             self.stop(check, error)
 
     def stop(self, check: Check, error: BaseException, origin: Origin | None = None) -> NoReturn:
-        """Tell of the trouble of a check, and go no further; raises Stopped."""
-        trouble = explain(error, origin or self.subject.origin)
-        self.journal.failed(check, trouble.seen, trouble.advice)
-        raise Stopped(f"not reached: {check.value} failed") from error
+        """Fail the check with this error; raises Stopped."""
+        failure = explain(error, origin or self.subject.origin)
+        self.journal.failed(check, failure.seen, failure.advice)
+        raise Stopped(f"not run: {check.value} failed") from error

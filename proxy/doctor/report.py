@@ -1,4 +1,4 @@
-"""What was found: pure values, the same for people and for scripts, and the journal that collects them."""
+"""The report: its values, for people and for scripts, and the journal that collects them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Fact = str | int | bool | None
 
 
 class Check(StrEnum):
-    """What is looked at, in the order in which it is told."""
+    """The checks, in the order of the report."""
 
     RESOLUTION = "resolution"
     CONNECTION = "connection"
@@ -43,9 +43,9 @@ HOST_CHECKS = (
     Check.CREDENTIAL,
     Check.LOGIN,
 )
-"""What can be looked at without an image."""
+"""Checks without an image."""
 IMAGE_CHECKS = tuple(check for check in Check if check is not Check.LOGIN)
-"""What is looked at with one: a token for its scope says more than a login."""
+"""Checks with an image: a token for its scope proves more than a login."""
 
 
 class Outcome(StrEnum):
@@ -64,7 +64,7 @@ class Finding:
     check: Check
     outcome: Outcome
     seen: str
-    """What was seen, or why nothing was looked at; one sentence."""
+    """The observation, or why the check was skipped; one sentence."""
     advice: str = ""
     """What to do, where it warned or failed."""
     facts: Mapping[str, Fact] = field(default_factory=lambda: MappingProxyType({}))
@@ -72,8 +72,8 @@ class Finding:
 
     def as_dict(self) -> dict[str, object]:
         """Plain data."""
-        told = {"check": self.check.value, "outcome": self.outcome.value, "seen": self.seen}
-        return {**told, "advice": self.advice, "facts": dict(self.facts)}
+        data = {"check": self.check.value, "outcome": self.outcome.value, "seen": self.seen}
+        return {**data, "advice": self.advice, "facts": dict(self.facts)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class HostReport:
 
     url: str
     place: str
-    """Where it is written."""
+    """Its position in the configuration."""
     repository: str | None
     """The upstream repository; None where no image was given."""
     findings: tuple[Finding, ...]
@@ -119,15 +119,15 @@ class Report:
 
 
 TEXT_LIMIT = 400
-"""Longest sentence in characters: parts of it are chosen by registries."""
+"""Maximum length of a sentence in characters: registries choose parts of it."""
 SECRET_LENGTH = 8
-"""Characters that a secret has at the least for its text to be looked for: a shorter one stands in many words."""
+"""Minimum length of a secret that is redacted: a shorter one would match ordinary words."""
 
 _HIDDEN = "<redacted>"
 
 
 class Journal:
-    """Takes findings; what registries have put into them is bounded, printable, and holds none of our secrets."""
+    """Collects findings; text from registries is bounded, printable, and free of our secrets."""
 
     def __init__(self, checks: Iterable[Check]) -> None:
         self._checks = tuple(checks)
@@ -135,15 +135,15 @@ class Journal:
         self._secrets: set[str] = set()
 
     def hide(self, *secrets: str) -> None:
-        """Never show these, even where a registry sends them back to us."""
+        """Redact these, also where a registry sends them back."""
         self._secrets |= {secret.lower() for secret in secrets if len(secret) >= SECRET_LENGTH}
 
     def passed(self, check: Check, seen: str, **facts: Fact) -> None:
-        """All is well."""
+        """The check passed."""
         self._add(check, Outcome.PASSED, seen, "", facts)
 
     def warned(self, check: Check, seen: str, advice: str, **facts: Fact) -> None:
-        """It works, and something should be done."""
+        """It works, and the operator should act."""
         self._add(check, Outcome.WARNED, seen, advice, facts)
 
     def failed(self, check: Check, seen: str, advice: str, **facts: Fact) -> None:
@@ -151,34 +151,34 @@ class Journal:
         self._add(check, Outcome.FAILED, seen, advice, facts)
 
     def skipped(self, check: Check, why: str, **facts: Fact) -> None:
-        """It was not looked at, or could not be told."""
+        """The check did not run, or has no result."""
         self._add(check, Outcome.SKIPPED, why, "", facts)
 
     def has_failed(self, check: Check) -> bool:
-        """Whether a failure of this check is told."""
+        """Whether this check has failed."""
         return any(finding.check is check and finding.outcome is Outcome.FAILED for finding in self._findings)
 
     @property
     def next(self) -> Check:
-        """The first check that nothing is told of, else the last one."""
-        told = {finding.check for finding in self._findings}
-        return next((check for check in self._checks if check not in told), self._checks[-1])
+        """The first check without a finding, else the last one."""
+        done = {finding.check for finding in self._findings}
+        return next((check for check in self._checks if check not in done), self._checks[-1])
 
     def finish(self, why: str) -> tuple[Finding, ...]:
-        """All findings in their order; what was not come to is skipped for this reason."""
-        told = {finding.check for finding in self._findings}
+        """All findings in order; checks without one are skipped for this reason."""
+        done = {finding.check for finding in self._findings}
         for check in self._checks:
-            if check not in told:
+            if check not in done:
                 self.skipped(check, why)
         return tuple(sorted(self._findings, key=lambda finding: list(Check).index(finding.check)))
 
     def _add(self, check: Check, outcome: Outcome, seen: str, advice: str, facts: dict[str, Fact]) -> None:
-        shown = {name: self._clean(value) if isinstance(value, str) else value for name, value in facts.items()}
-        finding = Finding(check, outcome, self._clean(seen), self._clean(advice), MappingProxyType(shown))
+        cleaned = {name: self._clean(value) if isinstance(value, str) else value for name, value in facts.items()}
+        finding = Finding(check, outcome, self._clean(seen), self._clean(advice), MappingProxyType(cleaned))
         self._findings.append(finding)
 
     def _clean(self, text: str) -> str:
-        """One printable line: a registry must not write to the terminal, nor make us show what we sent it."""
+        """One printable line: a registry must not control the terminal, nor make us print secrets."""
         for secret in self._secrets:
             while (at := text.lower().find(secret)) >= 0:
                 text = text[:at] + _HIDDEN + text[at + len(secret) :]

@@ -1,4 +1,4 @@
-"""The whole run: every endpoint with sessions of its own, a few at a time, each bounded in time."""
+"""Examines all endpoints, a few at a time, each with its own sessions and time limit."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from proxy.doctor.login import check_credentials, check_logins
 from proxy.doctor.pull import Pass, check_blob, check_manifests, check_referrers
 from proxy.doctor.report import HOST_CHECKS, IMAGE_CHECKS, Check, Finding, HostReport, Journal, Report
 from proxy.doctor.scopes import ScopeChecks
-from proxy.doctor.subject import Pulled, Subject
+from proxy.doctor.subject import PulledImage, Subject
 from proxy.doctor.tokens import check_realm
 from proxy.oci.challenge import BASIC, Challenge
 from proxy.oci.login import Login, LoginKind
@@ -24,7 +24,7 @@ _OF_TOKENS = (Check.REALM, Check.TOKEN, Check.UNKNOWN_SCOPE, Check.PUSH_SCOPE)
 
 
 async def examine(exam: Examination, helpers: HelperSource, environment: Mapping[str, str]) -> None:
-    """Make every check that can be made; raises Stopped where the rest depends on what has failed."""
+    """Run the checks in order; raises Stopped where the rest depends on a failed one."""
     logins = await check_credentials(exam, helpers, environment)
     await check_resolution(exam)
     challenge = await check_endpoint(exam)
@@ -38,25 +38,27 @@ async def examine(exam: Examination, helpers: HelperSource, environment: Mapping
     await check_referrers(exam, pulled, manifests)
 
 
-async def _passes(exam: Examination, pulled: Pulled, ping: Challenge | None, logins: Sequence[Login]) -> Sequence[Pass]:
-    """How a pull would be let in: as the registry says, or by Basic at once where the configuration says so."""
+async def _passes(
+    exam: Examination, pulled: PulledImage, ping: Challenge | None, logins: Sequence[Login]
+) -> Sequence[Pass]:
+    """The passes of a pull: as the challenge requires, or Basic at once where the configuration says so."""
     passwords = [login for login in logins if login.kind is LoginKind.PASSWORD]
     if exam.host.token_method == "basic" and passwords:  # noqa: S105 - a method, not a secret
         _skip(exam, (Check.REPOSITORY, *_OF_TOKENS), "tokenMethod is basic: the password goes with every request")
         return _basic(passwords)
     challenge = await check_repository(exam, pulled, ping)
     if challenge is None:
-        _skip(exam, _OF_TOKENS, "the registry asks for no login")
+        _skip(exam, _OF_TOKENS, "the registry requires no login")
         return [Pass("no credentials", None)]
     if challenge.scheme != BASIC:
-        asker = ScopeChecks(exam, check_realm(exam, challenge), pulled.target)
-        return [Pass(held.login.name, held.header) for held in await asker.check(logins)]
-    _skip(exam, _OF_TOKENS, "the registry takes the password itself (Basic)")
+        scope_checks = ScopeChecks(exam, check_realm(exam, challenge), pulled.target)
+        return [Pass(held.login.name, held.header) for held in await scope_checks.check(logins)]
+    _skip(exam, _OF_TOKENS, "the registry accepts the password itself (Basic)")
     if not passwords:
-        seen = f"{exam.subject.host} wants user name and password, and there are none"
-        if not exam.journal.has_failed(Check.CREDENTIAL):  # then it has been told what to do
+        seen = f"{exam.subject.host} requires user name and password, and none is available"
+        if not exam.journal.has_failed(Check.CREDENTIAL):  # its finding says what to do
             exam.journal.failed(Check.HEAD, seen, f"set {exam.key}.credentials")
-        raise Stopped("not reached: there is no password")
+        raise Stopped("not run: there is no password")
     return _basic(passwords)
 
 
@@ -70,13 +72,13 @@ def _skip(exam: Examination, checks: Sequence[Check], why: str) -> None:
 
 
 HOST_SECONDS = 90.0
-"""For all checks of one endpoint."""
+"""Timeout of all checks of one endpoint."""
 PARALLEL = 4
-"""Endpoints that are examined at once."""
+"""Maximum number of endpoints examined concurrently."""
 
 
 async def examine_all(config: Config, subjects: Sequence[Subject], environment: Mapping[str, str]) -> Report:
-    """Examine all endpoints; certificates and forward proxies of the configuration are known to be of use."""
+    """Examine all endpoints; the configured certificates and forward proxies are already validated."""
     places = asyncio.Semaphore(PARALLEL)
 
     async def one(subject: Subject) -> HostReport:
@@ -102,7 +104,7 @@ async def _examine(config: Config, subject: Subject, environment: Mapping[str, s
 
 
 async def _bounded(exam: Examination, helpers: HelperSource, environment: Mapping[str, str]) -> tuple[Finding, ...]:
-    why = "it was not come to"
+    why = "not run"
     bound = asyncio.timeout(HOST_SECONDS)
     try:
         async with bound:
@@ -112,6 +114,6 @@ async def _bounded(exam: Examination, helpers: HelperSource, environment: Mappin
     except TimeoutError:
         if not bound.expired():
             raise
-        why = f"not reached: all checks together took longer than {HOST_SECONDS:.0f} s"
-        exam.journal.failed(exam.journal.next, f"not done within {HOST_SECONDS:.0f} s", "look at what is slow above")
+        why = f"not run: all checks together took longer than {HOST_SECONDS:.0f} s"
+        exam.journal.failed(exam.journal.next, f"not done within {HOST_SECONDS:.0f} s", "find the slow step above")
     return exam.journal.finish(why)

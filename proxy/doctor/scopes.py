@@ -1,55 +1,57 @@
-"""Tokens for the scope of a pull, for an unknown one beside it, and for pushing; and what the answers mean."""
+"""Requests tokens for the scope of a pull, for an unknown one beside it, and for pushing, and judges the responses."""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from proxy.doctor.examination import TROUBLE, Examination, Stopped, explain
+from proxy.doctor.examination import REQUEST_ERRORS, Examination, Stopped, explain
 from proxy.doctor.report import Check, Fact
-from proxy.doctor.tokens import TokenAnswer, TokenServer, ask_by, ask_token, granted_actions
+from proxy.doctor.tokens import TokenAnswer, TokenServer, granted_actions, request_token, request_token_by
 from proxy.oci.login import ANONYMOUS, Login
 from proxy.oci.scope import PULL, Scope, outward_scope, parse_scopes
 from proxy.routing.table import Target
 
 
-def tells_little(status: int) -> bool:
-    """Whether a refusal may have another cause than the scope, so that the good scope is to be asked for again."""
+def may_have_other_cause(status: int) -> bool:
+    """Whether a refusal may have another cause than the scope, so that the valid scope must be requested again."""
     return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def strictness(answer: TokenAnswer, scope: Scope) -> tuple[str, str]:
-    """`strict` or `tolerant`, and why, by the answer to the scope and an unknown one beside it."""
+    """`strict` or `tolerant`, and why, by the response to the scope plus an unknown one."""
     if answer.grant is None:
         seen = (
-            f"strict: with an unknown scope beside it the token server {answer.told}; "
-            "an unpatched containerd that rewrites fails here, scope-proxy asks for one scope"
+            f"strict: for this scope plus an unknown one the token server {answer.summary}; "
+            "an unpatched containerd that rewrites fails here, scope-proxy requests one scope"
         )
         return "strict", seen
     actions = granted_actions(answer.grant.token, scope.name)
     if actions is not None and PULL not in actions:
-        seen = "strict: with an unknown scope beside it the token server answers 200 with a token that grants nothing"
+        seen = (
+            "strict: for this scope plus an unknown one the token server answers 200 with a token that grants nothing"
+        )
         return "strict", seen
-    return "tolerant", "tolerant: with an unknown scope beside it the token server answers 200 all the same"
+    return "tolerant", "tolerant: for this scope plus an unknown one the token server answers 200"
 
 
 def push_verdict(answer: TokenAnswer, scope: Scope) -> tuple[str, str]:
     """`refused`, `narrowed`, `granted` or `unknown`, and why, by the answer to a scope with pull and push."""
     if answer.grant is None:
-        return "refused", f"refused: the token server {answer.told} for {scope}"
+        return "refused", f"refused: the token server {answer.summary} for {scope}"
     actions = granted_actions(answer.grant.token, scope.name)
     if actions is None:
-        return "unknown", f"unknown: the token server answers 200 for {scope}, and its tokens cannot be read"
+        return "unknown", f"unknown: the token server answers 200 for {scope}, and its tokens are not readable"
     if "push" in actions or "*" in actions:
         return "granted", f"granted: the token server grants {','.join(sorted(actions))} for {scope.name}"
-    return "narrowed", f"narrowed: asked for {scope}, the token server grants {','.join(sorted(actions)) or 'nothing'}"
+    return "narrowed", f"narrowed: requested {scope}, the token server grants {','.join(sorted(actions)) or 'nothing'}"
 
 
 def advice_for(status: int, scope: str) -> str:
     """What to do about a refusal of the one scope."""
     match status:
         case HTTPStatus.OK:
-            return "look at what stands before the token server: this is no answer of one"
+            return "check the reverse proxy in front of the token server: this is not a token response"
         case HTTPStatus.UNAUTHORIZED:
             return "check user name and password (docker login), and that the user may pull the repository"
         case HTTPStatus.FORBIDDEN:
@@ -57,19 +59,19 @@ def advice_for(status: int, scope: str) -> str:
         case HTTPStatus.TOO_MANY_REQUESTS:
             return "too many requests: wait, then try again"
         case HTTPStatus.BAD_REQUEST | HTTPStatus.NOT_FOUND:
-            return f"it knows nothing of {scope}: look at the rewrite rule with scope-proxy explain IMAGE"
+            return f"it does not know {scope}: check the rewrite rule with scope-proxy explain IMAGE"
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return f"look at the token server's logs; some answer so where they have no project for {scope}"
+            return f"check the token server's logs; some respond like this where {scope} has no project"
         case _:
-            return "look at the token server's logs"
+            return "check the token server's logs"
 
 
-_NO_TOKEN = "not reached: there is no token"  # noqa: S105 - a reason, not a secret
+_NO_TOKEN = "not run: there is no token"  # noqa: S105 - a reason, not a secret
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A login, and the answer that gave it a token for the scope of the pull."""
+class GrantedLogin:
+    """A login, and the response with its token for the scope of the pull."""
 
     login: Login
     answer: TokenAnswer
@@ -78,7 +80,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class ScopeChecks:
-    """Asks one token server for scopes of one repository."""
+    """Requests scopes of one repository from one token server."""
 
     exam: Examination
     server: TokenServer
@@ -86,13 +88,13 @@ class ScopeChecks:
 
     @property
     def scope(self) -> Scope:
-        """The one scope that a pull asks for."""
+        """The one scope that a pull requests."""
         challenged = parse_scopes(self.server.challenge.scope)
         from_challenge = self.target.scope == "challenge"
         return outward_scope(self.target.repository, challenged, from_challenge=from_challenge).asked
 
-    async def check(self, logins: Sequence[Login]) -> tuple[Held, ...]:
-        """All checks of tokens; the tokens for the scope of the pull. Raises Stopped where there is none."""
+    async def check(self, logins: Sequence[Login]) -> tuple[GrantedLogin, ...]:
+        """Run all token checks; returns the tokens for the scope of the pull. Raises Stopped where there is none."""
         held = await self._check_one(logins or (ANONYMOUS,))
         if not held:
             raise Stopped(_NO_TOKEN)
@@ -100,86 +102,86 @@ class ScopeChecks:
         await self._check_push(held[0])
         return held
 
-    async def _check_one(self, logins: Sequence[Login]) -> tuple[Held, ...]:
-        held: list[Held] = []
+    async def _check_one(self, logins: Sequence[Login]) -> tuple[GrantedLogin, ...]:
+        held: list[GrantedLogin] = []
         refused: list[tuple[Login, TokenAnswer]] = []
         for login in logins:
             try:
-                answer = await ask_token(self.exam, self.server, login, [self.scope])
-            except TROUBLE as error:
+                answer = await request_token(self.exam, self.server, login, [self.scope])
+            except REQUEST_ERRORS as error:
                 self.exam.stop(Check.TOKEN, error, self.server.origin)
             if answer.grant is None:
                 refused.append((login, answer))
             else:
-                held.append(Held(login, answer, f"Bearer {answer.grant.token}"))
-        self._tell_refused(refused, others_work=bool(held))
+                held.append(GrantedLogin(login, answer, f"Bearer {answer.grant.token}"))
+        self._report_refused(refused, others_work=bool(held))
         for each in held:
-            self._tell_granted(each)
+            self._report_granted(each)
         return tuple(held)
 
-    def _tell_refused(self, refused: Sequence[tuple[Login, TokenAnswer]], *, others_work: bool) -> None:
+    def _report_refused(self, refused: Sequence[tuple[Login, TokenAnswer]], *, others_work: bool) -> None:
         if self.exam.journal.has_failed(Check.CREDENTIAL) and [login for login, _ in refused] == [ANONYMOUS]:
-            seen = f"the credential cannot be read; without one the token server {refused[0][1].told}"
+            seen = f"cannot read the credential; without one the token server {refused[0][1].summary}"
             self.exam.journal.skipped(Check.TOKEN, seen)
             return
         for login, answer in refused:
-            seen = f"the token server {answer.told} for {self.scope} with {login.name}"
-            told = self.exam.journal.warned if others_work else self.exam.journal.failed
+            seen = f"the token server {answer.summary} for {self.scope} with {login.name}"
+            report = self.exam.journal.warned if others_work else self.exam.journal.failed
             advice = advice_for(answer.status, str(self.scope))
-            told(Check.TOKEN, seen, advice, status=answer.status, credential=login.name, scope=str(self.scope))
+            report(Check.TOKEN, seen, advice, status=answer.status, credential=login.name, scope=str(self.scope))
 
-    def _tell_granted(self, held: Held) -> None:
+    def _report_granted(self, held: GrantedLogin) -> None:
         grant, journal = held.answer.grant, self.exam.journal
         if grant is None:
-            raise AssertionError("a token is held")
-        life = round(grant.expires_at - grant.fetched_at)
-        seen = f"a token for {self.scope} with {held.login.name}, good for {life} s"
-        facts: dict[str, Fact] = {"credential": held.login.name, "scope": str(self.scope), "seconds": life}
+            raise AssertionError("a token is granted")
+        seconds = round(grant.expires_at - grant.fetched_at)
+        seen = f"a token for {self.scope} with {held.login.name}, expires in {seconds} s"
+        facts: dict[str, Fact] = {"credential": held.login.name, "scope": str(self.scope), "seconds": seconds}
         actions = granted_actions(grant.token, self.scope.name)
         if actions is None or PULL in actions:
             journal.passed(Check.TOKEN, seen, status=held.answer.status, **facts)
         else:
-            advice = f"give {held.login.name} the right to pull, or look at the rewrite rule: scope-proxy explain IMAGE"
+            advice = f"give {held.login.name} the right to pull, or check the rewrite rule: scope-proxy explain IMAGE"
             journal.warned(Check.TOKEN, f"{seen}, which grants nothing", advice, status=held.answer.status, **facts)
 
-    async def _check_unknown(self, held: Held) -> None:
-        """The scope of the pull and one of a repository that nobody has: the two scopes of an unpatched node."""
+    async def _check_unknown(self, held: GrantedLogin) -> None:
+        """Request the scope of the pull plus one of a repository that does not exist, as an unpatched node does."""
         unknown = Scope.pull(f"scope-proxy-doctor-{secrets.token_hex(8)}/unknown")
-        answer = await self._ask(Check.UNKNOWN_SCOPE, held, [self.scope, unknown])
+        answer = await self._request(Check.UNKNOWN_SCOPE, held, [self.scope, unknown])
         if answer is None:
             return
-        if tells_little(answer.status):
-            again = await self._ask(Check.UNKNOWN_SCOPE, held, [self.scope])
+        if may_have_other_cause(answer.status):
+            again = await self._request(Check.UNKNOWN_SCOPE, held, [self.scope])
             if again is None:
                 return
             if again.grant is None:
-                seen = f"undecided: the token server {answer.told}, and now also to the one scope alone"
+                seen = f"undecided: the token server {answer.summary}, now also for the one scope alone"
                 self.exam.journal.warned(Check.UNKNOWN_SCOPE, seen, "try again later", status=answer.status)
                 return
         verdict, seen = strictness(answer, self.scope)
         self.exam.journal.passed(Check.UNKNOWN_SCOPE, seen, verdict=verdict, status=answer.status)
 
-    async def _check_push(self, held: Held) -> None:
-        """Ask for a token that could push; nothing is pushed with it."""
+    async def _check_push(self, held: GrantedLogin) -> None:
+        """Request a token that could push; push nothing."""
         wide = Scope(self.scope.type, self.scope.name, frozenset({PULL, "push"}))
-        answer = await self._ask(Check.PUSH_SCOPE, held, [wide])
+        answer = await self._request(Check.PUSH_SCOPE, held, [wide])
         if answer is None:
             return
         verdict, seen = push_verdict(answer, wide)
         facts: dict[str, Fact] = {"verdict": verdict, "status": answer.status}
         if verdict == "granted":
-            advice = f"a credential that can only pull is enough: take the right to push from {held.login.name}"
+            advice = f"a credential that can only pull is enough: remove the push right of {held.login.name}"
             self.exam.journal.warned(Check.PUSH_SCOPE, seen, advice, **facts)
         elif verdict == "unknown":
             self.exam.journal.skipped(Check.PUSH_SCOPE, seen, **facts)
         else:
             self.exam.journal.passed(Check.PUSH_SCOPE, seen, **facts)
 
-    async def _ask(self, check: Check, held: Held, scopes: Sequence[Scope]) -> TokenAnswer | None:
-        """The answer, by the method that has worked; trouble is told and ends only this check."""
+    async def _request(self, check: Check, held: GrantedLogin, scopes: Sequence[Scope]) -> TokenAnswer | None:
+        """The response, by the method that worked; an error is reported and ends only this check."""
         try:
-            return await ask_by(self.exam, self.server, held.login, scopes, held.answer.method)
-        except TROUBLE as error:
-            trouble = explain(error, self.server.origin)
-            self.exam.journal.warned(check, f"undecided: {trouble.seen}", trouble.advice)
+            return await request_token_by(self.exam, self.server, held.login, scopes, held.answer.method)
+        except REQUEST_ERRORS as error:
+            failure = explain(error, self.server.origin)
+            self.exam.journal.warned(check, f"undecided: {failure.seen}", failure.advice)
             return None

@@ -1,4 +1,4 @@
-"""What is examined: one endpoint, and with an image one repository of it; chosen by an image, a registry or a host."""
+"""The subject of an examination: one endpoint, and with an image one of its repositories."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from proxy.routing.table import RouteTable, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
-    """The image that is asked for at an endpoint."""
+class PulledImage:
+    """The image pulled from an endpoint."""
 
     target: Target
     reference: Tag | Digest
@@ -26,7 +26,7 @@ class Pulled:
         return self.url(f"manifests/{self.reference}")
 
     def url(self, suffix: str) -> URL:
-        """The URL of something of the repository, as a pull asks for it."""
+        """The URL of a resource of the repository, as a pull requests it."""
         namespace = self.target.namespace
         return URL(self.target.url(suffix), encoded=True).with_query([(NAMESPACE, namespace)] if namespace else [])
 
@@ -39,8 +39,8 @@ class Subject:
     upstream: str
     """The entry of `registries` that it belongs to."""
     place: str
-    """Where it is written."""
-    pulled: Pulled | None = None
+    """Its position in the configuration."""
+    pulled: PulledImage | None = None
 
     @property
     def origin(self) -> Origin:
@@ -49,7 +49,7 @@ class Subject:
 
     @property
     def host(self) -> str:
-        """The endpoint's host as people write it, and as a key of `hosts`."""
+        """The endpoint's host, as a key of `hosts`."""
         return self.origin.authority
 
     @property
@@ -59,21 +59,21 @@ class Subject:
 
     @property
     def ping(self) -> URL:
-        """The URL that tells whether this is a registry: its API root, what follows `/v2` left out."""
+        """The URL of the API root, up to `/v2`, which shows whether this is a registry."""
         segments = self.address.root.strip("/").split("/")
         kept = segments[: segments.index("v2") + 1] if "v2" in segments else segments
         return URL(f"{self.origin}/{'/'.join(kept)}/", encoded=True)
 
 
 class HostUnknown(Exception):
-    """The configuration has no such endpoint; the message names those that it has."""
+    """The configuration has no such endpoint; the message lists the configured ones."""
 
 
 def choose(loaded: Loaded, argument: str | None) -> tuple[Subject, ...]:
     """The endpoints to examine, each once.
 
-    No other host than those of the configuration is ever meant: an entry `"*"` of `hosts` would have its credentials
-    sent to whatever was mistyped. Raises HostUnknown, and RegistryError for an image that cannot be pulled.
+    Never examines an unconfigured host: a mistyped name would receive the credentials of an entry `"*"` of `hosts`.
+    Raises HostUnknown, and RegistryError for an image that cannot be pulled.
     """
     subjects = tuple(_subjects(loaded))
     if argument is None:
@@ -98,7 +98,7 @@ def _subjects(loaded: Loaded) -> Iterator[Subject]:
 
 
 def _names(subject: Subject) -> frozenset[str]:
-    """What people may call an endpoint: its registry, its host with or without the port, its URL."""
+    """The names of an endpoint: its registry, its host with or without the port, its URL."""
     origin = subject.origin
     hosts = (origin.authority, origin.host, f"{origin.authority_host}:{origin.port}")
     return frozenset((subject.upstream, *hosts, str(origin), str(subject.address)))
@@ -119,6 +119,6 @@ def _each_once(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
 def _of_image(loaded: Loaded, image: ImageReference) -> tuple[Subject, ...]:
     route = RouteTable(loaded.config, loaded.positions).resolve(image.repository, namespace=image.registry)
     return tuple(
-        Subject(target.endpoint, route.upstream, target.place, Pulled(target, image.reference))
+        Subject(target.endpoint, route.upstream, target.place, PulledImage(target, image.reference))
         for target in route.targets
     )

@@ -1,4 +1,4 @@
-"""The token server: judged before anything is sent to it, then requested for any scopes, and what its tokens grant."""
+"""The token server: whether it is trusted, token requests for any scopes, and what its tokens grant."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ from proxy.transport.session import Outgoing
 
 
 def granted_actions(token: str, repository: str) -> frozenset[str] | None:
-    """The actions that a JWT grants for a repository; None for a token that cannot be read."""
+    """The actions that a JWT grants for a repository; None for an unreadable token."""
     claims = _claims(token)
     access = claims.get("access") if claims is not None else None
     if not isinstance(access, list):
@@ -76,12 +76,12 @@ def check_realm(exam: Examination, challenge: Challenge) -> TokenServer:
         url, origin = judge_realm(challenge.realm, upstream, trusted)
     except RealmRefused as error:
         seen = f"{exam.subject.host} names the token server {named}, which is not trusted: nothing was sent to it"
-        advice = f"if it is the right one, {error.line}" if error.line else f"have the registry mended: {error}"
+        advice = f"if it is the right one, {error.line}" if error.line else f"fix the registry: {error}"
         journal.failed(Check.REALM, seen, advice, realm=named)
-        raise Stopped("not reached: the token server is not trusted, and nothing was sent to it") from error
+        raise Stopped("not run: the token server is not trusted, and nothing was sent to it") from error
     why = _why(origin, upstream, trusted)
     if upstream.scheme == "https" and origin.scheme == "http":
-        advice = "have it name an https address: passwords go there unencrypted"
+        advice = "configure an https realm at the registry: passwords go there unencrypted"
         journal.warned(Check.REALM, f"the token server {origin} is trusted ({why}) and plain HTTP", advice, realm=named)
     else:
         journal.passed(Check.REALM, f"the token server {origin} is trusted: {why}", realm=named)
@@ -100,7 +100,7 @@ def _built_in(origin: Origin) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
-    """What the token server said."""
+    """The token server's response."""
 
     status: int
     method: Method
@@ -109,16 +109,16 @@ class TokenAnswer:
     """Why there is no token though the status is 200."""
 
     @property
-    def told(self) -> str:
-        """In words."""
+    def summary(self) -> str:
+        """The response in words."""
         return f"answers {self.status}{f', and {self.problem}' if self.problem else ''}"
 
 
-async def ask_token(exam: Examination, server: TokenServer, login: Login, scopes: Sequence[Scope]) -> TokenAnswer:
-    """Ask by the methods that a pull would try, until one is answered; raises what is in TROUBLE."""
+async def request_token(exam: Examination, server: TokenServer, login: Login, scopes: Sequence[Scope]) -> TokenAnswer:
+    """Request a token by the methods that a pull tries, until one is accepted; raises REQUEST_ERRORS."""
     answer = None
     for method in _methods(exam, login):
-        answer = await ask_by(exam, server, login, scopes, method)
+        answer = await request_token_by(exam, server, login, scopes, method)
         if not other_method_may_work(TokenRefused(answer.status, "")):
             break
     if answer is None:
@@ -126,18 +126,18 @@ async def ask_token(exam: Examination, server: TokenServer, login: Login, scopes
     return answer
 
 
-async def ask_by(
+async def request_token_by(
     exam: Examination, server: TokenServer, login: Login, scopes: Sequence[Scope], method: Method
 ) -> TokenAnswer:
-    """Ask once, each scope as a parameter of its own, as nodes do; raises what is in TROUBLE."""
-    asked_at = time.monotonic()
+    """Send one request, each scope as its own parameter, as nodes do; raises REQUEST_ERRORS."""
+    requested_at = time.monotonic()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         response = HttpResponse(await exam.sessions.request(_outgoing(exam, server, login, scopes, method)))
         body = await response.read_and_close(BODY_LIMIT)
     if response.status != HTTPStatus.OK:
         return TokenAnswer(response.status, method, None)
     try:
-        grant = _parse(body, asked_at)
+        grant = _parse(body, requested_at)
     except TokenInvalid as error:
         return TokenAnswer(response.status, method, None, str(error))
     exam.journal.hide(grant.token)
@@ -179,11 +179,11 @@ def _grant(login: Login) -> dict[str, str]:
     return {"grant_type": "password", "username": login.username, "password": login.secret}
 
 
-def _parse(body: bytes, asked_at: float) -> Grant:
+def _parse(body: bytes, requested_at: float) -> Grant:
     if len(body) > BODY_LIMIT:
-        raise TokenInvalid(f"its answer is longer than {BODY_LIMIT} bytes")
+        raise TokenInvalid(f"the response is longer than {BODY_LIMIT} bytes")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise TokenInvalid("its answer is not JSON") from None
-    return Grant.parse(document, asked_at)
+        raise TokenInvalid("the response is not JSON") from None
+    return Grant.parse(document, requested_at)

@@ -1,4 +1,4 @@
-"""What a conversion changes, and why, beside what the importer finds."""
+"""The changes of a conversion and their reasons, beside the importer's notes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from proxy.k3s.result import Change, SecretFile, secret_name
 _RELEASES = (
     "v1.26.13 or a later 1.26, v1.27.10 or a later 1.27, v1.28.6 or a later 1.28, or v1.29.1 or any later release"
 )
-"""The releases of k3s and RKE2 that know `disable-default-registry-endpoint` (k3s issue 8975)."""
+"""The releases of k3s and RKE2 that support `disable-default-registry-endpoint` (k3s issue 8975)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
-    """Says what changes; `positions` are those of the imported configuration."""
+class ChangeReporter:
+    """Reports the changes; `positions` are those of the imported configuration."""
 
     document: Document
     config: Config
     positions: Positions
     came_from: Mapping[str, str]
-    """The key under which an entry of `hosts` stands in the file, where it is not the host."""
+    """The key of an entry of `hosts` in the file, where it differs from the host."""
 
-    def told(self, secrets: tuple[SecretFile, ...]) -> Iterator[Change]:
+    def changes(self, secrets: tuple[SecretFile, ...]) -> Iterator[Change]:
         """Every change."""
         for name, registry in self.config.registries.items():
             if registry.rewrites:
@@ -37,7 +37,7 @@ class Teller:
             yield from self._secrets(name, secrets)
             yield from self._certificates(name)
         if ANY in self._mirrors() and ANY not in self.config.registries:
-            message = '"*" without an endpoint stays on the node: it switches on the embedded registry of k3s'
+            message = '"*" without an endpoint stays on the node: it enables the embedded registry of k3s'
             yield Change(self.document.positions.key("mirrors", ANY), "info", message)
 
     def _rewritten(self, name: str, number: int) -> Iterator[Change]:
@@ -47,9 +47,9 @@ class Teller:
         yield Change(
             where,
             "info",
-            f"after the proxy, k3s asks {name} itself, under the name before any rewrite: on nodes that run "
+            f"after the proxy, k3s pulls from {name} itself, by the name before any rewrite: on nodes that run "
             f"{_RELEASES}, set disable-default-registry-endpoint: true in "
-            "config.yaml; other releases do not know it: leave it out there, or k3s may not start (see docs/nodes.md)",
+            "config.yaml; other releases do not support it: omit it there, or k3s may not start (see docs/nodes.md)",
         )
 
     def _rules(self, name: str) -> Iterator[Change]:
@@ -60,7 +60,7 @@ class Teller:
                     self.document.positions.key("mirrors", name, "rewrite", pattern),
                     "changed",
                     "this rule, and the whole mirror with it, never worked on nodes: k3s prints it unescaped into "
-                    "hosts.toml, which containerd cannot read then. In the proxy it works",
+                    "hosts.toml, which containerd then cannot parse. In the proxy it works",
                 )
 
     def _ports(self, name: str) -> Iterator[Change]:
@@ -71,21 +71,23 @@ class Teller:
                 yield Change(
                     self.document.positions.value("mirrors", name, "endpoint", index),
                     "changed",
-                    f"the port :{origin.port}, without which k3s does not rewrite at the registry itself, may go",
+                    f"the port :{origin.port}, which k3s needs to rewrite at the registry itself, is no longer needed",
                 )
 
     def _secrets(self, name: str, secrets: tuple[SecretFile, ...]) -> Iterator[Change]:
         where = self._host(name, "credentials")
         for secret in secrets:
             if secret.host == name:
-                message = f"the {secret.key} moved into the Secret {secret_name(secret.folder)}; the proxy reads a file"
+                message = (
+                    f"the {secret.key} moved into the Secret {secret_name(secret.directory)}; the proxy reads a file"
+                )
                 yield Change(where, "changed", message)
         if self.config.hosts[name].credentials and not self.config.hosts[name].realms:
             yield Change(
                 where,
                 "info",
-                f"if the token server is on another origin than {name}, realms has to name it: scope-proxy doctor "
-                "tells, --realm sets it",
+                f"if the token server is on another origin than {name}, realms must name it: scope-proxy doctor "
+                "shows it, --realm sets it",
             )
 
     def _certificates(self, name: str) -> Iterator[Change]:
@@ -94,7 +96,7 @@ class Teller:
             if file is not None:
                 yield Change(where, "question", f"{file} is a file of the node: is it there where the proxy runs?")
         if tls.insecure_skip_verify:
-            yield Change(where, "info", f"the certificate of {name} is not looked at, as before: better set caFile")
+            yield Change(where, "info", f"the certificate of {name} is not verified, as before: set caFile instead")
 
     def _host(self, name: str, setting: str) -> Position:
         return self.positions.key("hosts", self.came_from.get(name, name), setting)

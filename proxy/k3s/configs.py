@@ -26,16 +26,16 @@ def read_host(reader: Reader, name: str, value: Value) -> Settings:
 
 
 def _credential(reader: Reader, path: KeyPath, value: Value) -> Settings:
-    """What containerd takes of an `auth`: the user name, else the identity token, else `auth`."""
+    """What containerd uses of an `auth`: the user name, else the identity token, else `auth`."""
     known = ("username", "password", "identity_token", "auth")
     section = reader.section(path, value, known)
     given = {key: reader.text((*path, key), section[key]) for key in known if key in section}
     ways = [key for key in ("username", "identity_token", "auth") if given.get(key)]
     if len(ways) > 1:
-        reader.findings.warning((*path, ways[1]), f"not used, as {ways[0]} is given: containerd takes only one")
+        reader.findings.warning((*path, ways[1]), f"not used, as {ways[0]} is given: containerd uses only one")
     if not ways:
         if section:
-            reader.findings.warning(path, "no username, identity_token or auth: containerd logs in with nothing")
+            reader.findings.warning(path, "no username, identity_token or auth: containerd logs in without credentials")
         return {}
     if ways[0] == "username":
         return _basic(reader, (*path, "username"), given["username"], given.get("password", ""))
@@ -46,7 +46,7 @@ def _credential(reader: Reader, path: KeyPath, value: Value) -> Settings:
 
 def _basic(reader: Reader, path: KeyPath, username: str, password: str) -> Settings:
     if ":" in username:
-        reader.findings.warning(path, "left out: a user name cannot hold a colon, HTTP ends the name there")
+        reader.findings.warning(path, "left out: a user name cannot contain a colon")
         return {}
     return {"username": username, "password": password}
 
@@ -60,7 +60,7 @@ def _decoded(reader: Reader, path: KeyPath, encoded: str) -> Settings:
     if not colon or not username:
         reader.findings.warning(
             path,
-            "left out: auth must be the base64 of user:password. An access token belongs into password, with its user "
+            "left out: auth must be the base64 of user:password. Put an access token into password, with its user "
             "name in username",
         )
         return {}
@@ -78,7 +78,7 @@ def _tls(reader: Reader, path: KeyPath, value: Value) -> Settings:
         tls["insecureSkipVerify"] = True
     if ("certFile" in tls) != ("keyFile" in tls):
         lone = "cert_file" if "certFile" in tls else "key_file"
-        reader.findings.warning((*path, lone), "left out: cert_file and key_file belong together")
+        reader.findings.warning((*path, lone), "left out: cert_file and key_file require each other")
         tls.pop("certFile", None)
         tls.pop("keyFile", None)
     return tls

@@ -7,7 +7,7 @@ from proxy.config.errors import ConfigError, Findings, Note, Position, Problem
 from proxy.config.load import parse_config
 from proxy.config.model import ANY, Config, Host
 from proxy.config.reading.yaml_values import Document, read_document
-from proxy.k3s.changes import Teller
+from proxy.k3s.changes import ChangeReporter
 from proxy.k3s.credential_hosts import settle_hosts
 from proxy.k3s.mirrors import BREAKS_HOSTS_TOML, LAST_HOST
 from proxy.k3s.node_file import NodeFile, secret_values
@@ -17,7 +17,7 @@ from proxy.k3s.result import Change, Conversion, Settings, move_secrets, render_
 
 CONFIG_NAME = "config.yaml"
 _SETTLED = (NOT_IDEMPOTENT, UNUSED_HOST, BREAKS_HOSTS_TOML, EMPTY_WILDCARD, LAST_HOST)
-"""Warnings of the importer about what a conversion puts right."""
+"""Warnings of the importer about what a conversion fixes."""
 
 
 def convert(text: str, file: str, settings: Settings) -> Conversion:
@@ -30,18 +30,18 @@ def convert(text: str, file: str, settings: Settings) -> Conversion:
     if findings.problems:
         raise ConfigError(findings.problems)
     settled = settle_hosts(loaded.config, loaded.positions)
-    config, secrets = move_secrets(_with_realms(settled.config, settings.realms, file), settings.secrets_folder)
+    config, secrets = move_secrets(_with_realms(settled.config, settings.realms, file), settings.secrets_directory)
     notes = [note for note in (*repairs, *loaded.notes) if not note.message.startswith(_SETTLED)]
     notes += _unused(config)
-    teller = Teller(document, config, loaded.positions, settled.came_from)
-    changes = [*settled.changes, *map(Change.of, notes), *teller.told(secrets)]
+    reporter = ChangeReporter(document, config, loaded.positions, settled.came_from)
+    changes = [*settled.changes, *map(Change.of, notes), *reporter.changes(secrets)]
     hidden = secret_values(text, file)
     node = NodeFile(list(config.registries), settings.proxies, settings.ca_file, _kept(document, config), hidden)
     return Conversion(config, secrets, node.edit(text, file), tuple(sorted(set(changes))))
 
 
 def _listen(settings: Settings) -> str | None:
-    """Where the proxy has to listen so that nodes find it there; None where the file does not tell."""
+    """The address on which nodes expect the proxy; None where it is not on loopback without TLS."""
     origin = Origin.parse(settings.proxies[0])
     if origin.scheme != "http" or not is_loopback(origin.host):
         return None
@@ -62,7 +62,7 @@ def _with_realms(config: Config, realms: tuple[tuple[str, str], ...], file: str)
 
 
 def _unused(config: Config) -> list[Note]:
-    """Entries of `hosts` that nothing uses still; raises ConfigError if the new configuration cannot be used."""
+    """Entries of `hosts` that nothing uses yet; raises ConfigError if the new configuration is invalid."""
     notes = parse_config(render_config(config), CONFIG_NAME).notes
     return [note for note in notes if note.message.startswith(UNUSED_HOST)]
 

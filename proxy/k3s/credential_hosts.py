@@ -1,4 +1,4 @@
-"""Whom credentials are for: hosts that nodes pulled from directly, and entries under keys that never matched."""
+"""Assigns credentials to hosts: those that nodes pulled from directly, and entries under keys that never matched."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_HOST = "registry-1.docker.io"
 
 
-def settle_hosts(config: Config, positions: Positions) -> "Settled":
+def settle_hosts(config: Config, positions: Positions) -> "SettledHosts":
     """Give every entry of `hosts` a registry or an endpoint that uses it, where one is meant."""
     settling = _Settling(dict(config.registries), dict(config.hosts), positions)
     for name in config.hosts:
         if name != ANY:
             settling.settle(name)
     config = config.model_copy(update={"registries": settling.registries, "hosts": settling.hosts})
-    return Settled(config, settling.changes, settling.came_from)
+    return SettledHosts(config, settling.changes, settling.came_from)
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A configuration whose hosts are put right."""
+class SettledHosts:
+    """A configuration with fixed hosts."""
 
     config: Config
     changes: list[Change]
@@ -34,7 +34,7 @@ class Settled:
 
 
 class _Settling:
-    """The registries and hosts while they are put right."""
+    """The registries and hosts during the fix."""
 
     def __init__(self, registries: dict[str, Registry], hosts: dict[str, Host], positions: Positions) -> None:
         self.registries = registries
@@ -44,7 +44,7 @@ class _Settling:
         self._positions = positions
 
     def settle(self, name: str) -> None:
-        """Look at one entry of `hosts`."""
+        """Fix one entry of `hosts`."""
         if name in _HUB_NAMES:
             self._settle_hub(name)
         elif name not in self.registries:
@@ -68,7 +68,7 @@ class _Settling:
         origin = default_endpoint(name).origin
         plain = {each.authority for each in self._origins() if each.scheme == "http"}
         if origin.scheme == "https" and origin.authority in plain:
-            return  # it was asked on plain HTTP as a mirror only: images of its own could not be pulled
+            return  # a mirror on plain HTTP only: nodes could not pull its own images
         self.registries[name] = Registry()
         self._say(
             name,
@@ -83,7 +83,7 @@ class _Settling:
         free = [origin for origin in origins if origin.authority not in self.hosts]
         if len(origins) != 1 or not free:
             hosts = ", ".join(origin.authority for origin in origins) or "none"
-            self._say(name, "question", f"nothing uses this entry: its key has to be an endpoint's host ({hosts})")
+            self._say(name, "question", f"nothing uses this entry: its key must be an endpoint's host ({hosts})")
             return
         self._rename(
             name,
@@ -97,7 +97,7 @@ class _Settling:
             return
         self.came_from[host] = name
         self.hosts = {host if key == name else key: value for key, value in self.hosts.items()}
-        self._say(name, kind, f"it is taken for {host}: that {why}")
+        self._say(name, kind, f"it is used for {host}: that {why}")
 
     def _ask_about(self, name: str) -> None:
         """An entry of a registry with other endpoints before it, which have none."""
@@ -113,7 +113,7 @@ class _Settling:
                 name,
                 "question",
                 f"these credentials are for {name} itself; {', '.join(dict.fromkeys(bare))} gets none: if they are "
-                "meant for there, that host has to be the key",
+                "meant for there, use that host as the key",
             )
 
     def _origins(self) -> Iterable[Origin]:

@@ -11,8 +11,8 @@ from proxy.config.reading.yaml_values import Value
 from proxy.k3s.reader import Reader
 from proxy.rules.rewrite_rule import RewriteRule
 
-LAST_HOST = "containerd would at last ask"
-"""How it is said that the registry itself is not asked for names that are rewritten."""
+LAST_HOST = "containerd would at last try"
+"""Start of the note that rewritten names are not pulled from the registry itself."""
 
 _LITERAL = re.compile(r"(?:[\w/ :,;=@~&%#!<>'\"-]|\[[.\w/-]\]|\\[^\w])+")
 _LAST = re.compile(r"(?:\[.\]|\\.|.)$")
@@ -40,7 +40,7 @@ class MirrorRule:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A mirror as it is understood."""
+    """A mirror as read."""
 
     endpoints: tuple[MirrorEndpoint, ...]
     rules: tuple[MirrorRule, ...]
@@ -55,7 +55,7 @@ def read_mirror(reader: Reader, name: str, value: Value) -> Mirror:
     if rules and not endpoints:
         reader.findings.warning(
             (*path, "rewrite"),
-            "k3s never rewrites where no endpoint is given, and neither is it done here: list the endpoint"
+            "k3s never rewrites where no endpoint is given, nor does scope-proxy: list the endpoint"
             + ("" if name == ANY else f", for the registry itself as https://{name}:443"),
         )
         rules = ()
@@ -85,7 +85,7 @@ def _endpoints(reader: Reader, name: str, value: Value, *, rewriting: bool) -> l
         if itself and rewriting:
             reader.findings.warning(
                 where,
-                f"k3s does not rewrite at the registry itself, so neither is it done here: write {address.origin}:"
+                f"k3s does not rewrite at the registry itself, nor does scope-proxy: write {address.origin}:"
                 f"{address.origin.port} if the rules are for this endpoint",
             )
         forward = not _is_host_of(name, address)
@@ -123,7 +123,7 @@ def _with_default(
     if rewriting:
         findings.info(
             path,
-            f"{LAST_HOST} {default.origin} for the name as it was before the rewrite; that is not done here",
+            f"{LAST_HOST} {default.origin} for the name as it was before the rewrite; scope-proxy does not",
         )
         return endpoints
     findings.info(path, f"{default.origin} is added as the last endpoint, as containerd tries the registry itself")
@@ -153,16 +153,16 @@ BREAKS_HOSTS_TOML = (
     "k3s prints this rule unescaped into hosts.toml, and containerd ignores the whole file then; here it works. "
     r"For nodes write [.] for \. and [0-9] for \d"
 )
-"""What is said of a rule with a backslash or a quotation mark."""
+"""The warning about a rule with a backslash or a quotation mark."""
 
 
 def breaks_hosts_toml(pattern: str, template: str) -> bool:
-    """Whether k3s makes a hosts.toml of a rule that containerd cannot read."""
+    """Whether k3s writes the rule into a hosts.toml that containerd cannot parse."""
     return bool(set('\\"') & set(pattern + template))
 
 
 def literal_length(pattern: str) -> int:
-    """How much literal text a pattern begins with: the more, the more specific it is."""
+    """Length of the literal beginning of a pattern: the longer, the more specific."""
     match = _LITERAL.match(pattern.removeprefix("^"))
     if match is None:
         return 0

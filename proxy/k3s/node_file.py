@@ -105,14 +105,14 @@ def _is_empty(node: Node) -> bool:
 
 
 HIDDEN = "<secret>"
-"""What is shown in place of a secret."""
+"""The placeholder of a secret."""
 _SECTIONS = {"auth", "auths"}
 _SECRETS = {"password", "auth", "identity_token", "identitytoken", "token", "registrytoken"}
 _OPEN = {"username"}
 
 
 def secret_values(text: str, file: str) -> set[str]:
-    """Every value that has to stay out of sight; raises ConfigError."""
+    """Every secret value; raises ConfigError."""
     return {str(node.value) for node in _found(text, file) if node.value}
 
 
@@ -124,10 +124,10 @@ def masked(text: str, file: str) -> str:
         first, last = node.start_mark.line, last_line(node)
         after = lines[last][node.end_mark.column :] if last == node.end_mark.line else ""
         lines[first : last + 1] = [f"{lines[first][: node.start_mark.column]}{HIDDEN}{after}"]
-    shown = "\n".join([*lines, ""])
+    result = "\n".join([*lines, ""])
     for value in sorted({str(node.value) for node in nodes if node.value}, key=len, reverse=True):
-        shown = shown.replace(value, HIDDEN)  # in comments
-    return shown
+        result = result.replace(value, HIDDEN)  # in comments
+    return result
 
 
 def _found(text: str, file: str) -> Iterator[ScalarNode]:
@@ -155,14 +155,14 @@ _ADDED = "# Pulled directly until now, with the credentials or certificates that
 
 @dataclass(frozen=True, slots=True)
 class NodeFile:
-    """What the file has to say."""
+    """The wanted content of the file."""
 
     names: Sequence[str]
-    """The registries that are asked for at the proxy, as the proxy's configuration has them."""
+    """The registries that nodes pull through the proxy, as in the proxy's configuration."""
     proxies: Sequence[str]
     ca_file: str | None
     kept: Collection[str]
-    """Mirrors without an endpoint that stay as they are: k3s's embedded registry is switched on by them."""
+    """Mirrors without an endpoint that stay as they are: they enable k3s's embedded registry."""
     secrets: Collection[str]
     """Values that a comment may not repeat."""
 

@@ -1,4 +1,4 @@
-"""Values of a registries.yaml, taken as Go's yaml.v2 takes them, and keys that nothing ever matches."""
+"""Reads values of a registries.yaml as Go's yaml.v2 does, and fixes keys that never match."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _SECTIONS = ("mirrors", "configs")
 
 
 def right_name(name: str) -> str | None:
-    """The key under which a name would be found; None if it is no host at all."""
+    """The key under which a name would be found; None if it is not a host."""
     if name == ANY:
         return name
     try:
@@ -25,7 +25,7 @@ def right_name(name: str) -> str | None:
 
 
 def repair_keys(document: Document) -> list[Note]:
-    """Put what stands under a key that nothing matches under the right one, where that is free; what was done."""
+    """Move entries under keys that never match to the right key, where that is free; returns a note for each."""
     if not isinstance(document.value, dict):
         return []
     notes: list[Note] = []
@@ -43,7 +43,7 @@ def _repaired(document: Document, section: str, entries: dict[str, Value], notes
         if right is None or right == name or right in entries or right in repaired:
             repaired[name] = value
             continue
-        message = f"nothing ever matched the key {quoted_key(name)}, so k3s did not use it; it is taken as {right!r}"
+        message = f"nothing ever matched the key {quoted_key(name)}, so k3s did not use it; it is used as {right!r}"
         notes.append(Note("warning", document.places[section, name].key, message))
         _move_places(document, (section, name), (section, right))
         repaired[right] = value
@@ -57,7 +57,7 @@ def _move_places(document: Document, old: tuple[str, str], new: tuple[str, str])
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Takes typed values out of a document and reports what does not fit."""
+    """Reads typed values from a document and reports invalid ones."""
 
     findings: Findings
 
@@ -73,7 +73,7 @@ class Reader:
         return value
 
     def text(self, path: KeyPath, value: Value) -> str:
-        """Text; numbers and words are taken as they are written, nothing is the empty text."""
+        """Text; numbers and words as written, an empty value as empty text."""
         if isinstance(value, dict | list):
             self.findings.error(path, "text is expected here: k3s refuses the file as well")
         return str(value) if isinstance(value, str) else ""

@@ -16,7 +16,7 @@ from proxy.k3s.mirrors import Mirror, MirrorEndpoint, read_mirror
 from proxy.k3s.reader import Reader, right_name
 
 EMPTY_WILDCARD = '"*" without an endpoint does nothing'
-"""How the warning of such an entry begins."""
+"""Start of the warning about such an entry."""
 
 _SECTIONS = ("mirrors", "configs", "auths")
 
@@ -32,14 +32,14 @@ def parse_registries(text: str, file: str) -> Loaded:
 
 
 def import_document(document: Document, listen: str | None = None) -> Loaded:
-    """Take over what a registries.yaml says; `listen` is where the proxy is to listen. Raises ConfigError."""
+    """Import a registries.yaml; `listen` is the address on which the proxy listens. Raises ConfigError."""
     importer = _Importer(document)
     importer.run()
     return importer.loaded(listen)
 
 
 class _Importer:
-    """Carries a registries.yaml over, entry by entry, with the places of all that is carried over."""
+    """Imports a registries.yaml entry by entry, with the position of each."""
 
     def __init__(self, document: Document) -> None:
         self._document = document

@@ -1,4 +1,4 @@
-"""What a conversion gives: settings, changes and secrets, and our configuration as people write it."""
+"""The result of a conversion: configuration, changes and secrets, and their YAML."""
 
 import base64
 import hashlib
@@ -16,21 +16,21 @@ from proxy.config.model import ANY, Config, Credential, Host
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator says beside the file."""
+    """The options of a conversion."""
 
     proxies: tuple[str, ...] = ("http://127.0.0.1:5000",)
-    """Where nodes find the proxy."""
+    """The proxy's URLs on the nodes."""
     ca_file: str | None = None
-    """The authority of proxies with certificates, as a path on the node."""
-    secrets_folder: str = "/etc/scope-proxy/secrets"
-    """Where the proxy finds its secrets."""
+    """The CA of https proxies, a path on the node."""
+    secrets_directory: str = "/etc/scope-proxy/secrets"
+    """The directory of the proxy's secrets."""
     realms: tuple[tuple[str, str], ...] = ()
     """Token servers on another origin than the registry: host and origin."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """One thing that is not as it was: where it stood, what became of it and why.
+    """One change: its position in the old file, what changed and why.
 
     A `question` is for the operator to answer; it makes the exit status 1.
     """
@@ -51,17 +51,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class SecretFile:
-    """A secret value of a host that moves out: `folder` and `key` name the file, and the Secret that holds it."""
+    """A secret value of a host that moves out: `directory` and `key` name the file, and the Secret that holds it."""
 
     host: str
-    folder: str
+    directory: str
     key: str
     value: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Everything that comes of one `registries.yaml`; no secret stands in any part but `secrets`."""
+    """The conversion of one `registries.yaml`; only `secrets` contains secrets."""
 
     config: Config
     secrets: tuple[SecretFile, ...]
@@ -71,66 +71,70 @@ class Conversion:
 
     @property
     def questions(self) -> int:
-        """How many things are left for the operator to decide."""
+        """The number of changes that the operator has to decide."""
         return sum(change.kind == "question" for change in self.changes)
 
 
-_MAX_FOLDER, _TAIL = 40, 8
+_MAX_DIRECTORY, _TAIL = 40, 8
 _KEYS = (("password", "password"), ("identity_token", "identity-token"))
 
 
 def move_secrets(config: Config, mount: str) -> tuple[Config, tuple[SecretFile, ...]]:
-    """The configuration with a file in place of each secret, below the folder `mount`; and those files."""
+    """The configuration with a file in place of each secret, below the directory `mount`; and those files."""
     files: list[SecretFile] = []
     hosts = {}
     for name, host in config.hosts.items():
-        folder = _folder(name, {file.folder for file in files})
-        hosts[name] = _moved(name, host, folder, mount, files)
+        directory = _directory(name, {file.directory for file in files})
+        hosts[name] = _moved(name, host, directory, mount, files)
     return config.model_copy(update={"hosts": hosts}), tuple(files)
 
 
-def secret_name(folder: str) -> str:
-    """The name of the Secret of a folder."""
-    return f"scope-proxy-{folder}"
+def secret_name(directory: str) -> str:
+    """The name of a directory's Secret."""
+    return f"scope-proxy-{directory}"
 
 
 def manifests(files: Sequence[SecretFile]) -> list[dict[str, Any]]:
-    """A Secret for each folder, with the values in base64 under `data`."""
+    """A Secret for each directory, with the values in base64 under `data`."""
     return [
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": secret_name(folder)},
+            "metadata": {"name": secret_name(directory)},
             "type": "Opaque",
             "data": {
-                file.key: base64.b64encode(file.value.encode()).decode() for file in files if file.folder == folder
+                file.key: base64.b64encode(file.value.encode()).decode()
+                for file in files
+                if file.directory == directory
             },
         }
-        for folder in dict.fromkeys(file.folder for file in files)
+        for directory in dict.fromkeys(file.directory for file in files)
     ]
 
 
-def _folder(host: str, taken: Collection[str]) -> str:
+def _directory(host: str, taken: Collection[str]) -> str:
     """A name that the chart, Kubernetes and a path can have: lower-case letters, digits and hyphens, not too long."""
     plain = "any" if host == ANY else re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")
-    if len(plain) <= _MAX_FOLDER and plain not in taken:
+    if len(plain) <= _MAX_DIRECTORY and plain not in taken:
         return plain
     tail = hashlib.sha256(host.encode()).hexdigest()[:_TAIL]
-    return f"{plain[: _MAX_FOLDER - _TAIL - 1].strip('-')}-{tail}"
+    return f"{plain[: _MAX_DIRECTORY - _TAIL - 1].strip('-')}-{tail}"
 
 
-def _moved(name: str, host: Host, folder: str, mount: str, files: list[SecretFile]) -> Host:
+def _moved(name: str, host: Host, directory: str, mount: str, files: list[SecretFile]) -> Host:
     """A registries.yaml gives a host one credential at the most."""
-    credentials = tuple(_without_secret(name, credential, folder, mount, files) for credential in host.credentials)
+    credentials = tuple(_without_secret(name, credential, directory, mount, files) for credential in host.credentials)
     return host.model_copy(update={"credentials": credentials})
 
 
-def _without_secret(host: str, credential: Credential, folder: str, mount: str, files: list[SecretFile]) -> Credential:
+def _without_secret(
+    host: str, credential: Credential, directory: str, mount: str, files: list[SecretFile]
+) -> Credential:
     for setting, key in _KEYS:
         secret = getattr(credential, setting)
         if secret is not None:
-            files.append(SecretFile(host, folder, key, secret.get_secret_value()))
-            path = f"{mount.rstrip('/')}/{folder}/{key}"
+            files.append(SecretFile(host, directory, key, secret.get_secret_value()))
+            path = f"{mount.rstrip('/')}/{directory}/{key}"
             return credential.model_copy(update={setting: None, f"{setting}_file": path})
     return credential
 
@@ -139,7 +143,7 @@ _WIDTH = 100_000  # no line is broken
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """What of a configuration is not the default; a single value in place of a list of one where that is usual."""
+    """The settings that differ from the defaults; a single value for a list of one where that is usual."""
     settings: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for registry in settings.get("registries", {}).values():
         endpoints = registry.get("endpoints", [])
@@ -162,9 +166,9 @@ def render_values(config: Config, secrets: Iterable[SecretFile]) -> str:
     values: dict[str, Any] = {"config": settings}
     if listeners:
         values["node"] = {"port": int(listeners[0]["address"].rpartition(":")[2])}
-    folders = dict.fromkeys(secret.folder for secret in secrets)
-    if folders:
-        values["secrets"] = {folder: {"secretName": secret_name(folder)} for folder in folders}
+    directories = dict.fromkeys(secret.directory for secret in secrets)
+    if directories:
+        values["secrets"] = {directory: {"secretName": secret_name(directory)} for directory in directories}
     return as_yaml([values])
 
 

@@ -1,1 +1,1 @@
-"""Pointing a node's containerd at the proxy, and away from it again."""
+"""Configures a node's containerd to pull through the proxy, and undoes that."""

@@ -1,4 +1,4 @@
-"""Changes that are whole or not there, whoever reads and whatever is killed meanwhile. Blocking calls."""
+"""Atomic, durable changes of files and directories, also when the process is killed. Blocking calls."""
 
 import os
 import re
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _FILE_MODE = 0o644
-_FOLDER_MODE = 0o755
+_DIRECTORY_MODE = 0o755
 _PREFIX = ".scope-proxy-"
 _TEMPORARY = re.compile(re.escape(_PREFIX) + "[0-9a-f]{16}")
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file in place of the one that is there, durably."""
+    """Replace a file atomically and durably."""
     temporary = _beside(path)
     try:
         _write_new(temporary, text)
@@ -24,39 +24,39 @@ def write_file(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
-def place_folder(folder: Path, files: Mapping[str, str]) -> None:
-    """Make a folder with its files, all at once; OSError if something is there already."""
-    temporary = _beside(folder)
-    temporary.mkdir(_FOLDER_MODE)
-    temporary.chmod(_FOLDER_MODE)  # whatever the umask says
+def create_directory(directory: Path, files: Mapping[str, str]) -> None:
+    """Create a directory with its files atomically; OSError if something exists at its path."""
+    temporary = _beside(directory)
+    temporary.mkdir(_DIRECTORY_MODE)
+    temporary.chmod(_DIRECTORY_MODE)  # whatever the umask says
     try:
         for name, text in files.items():
             _write_new(temporary / name, text)
         _sync(temporary)
-        temporary.rename(folder)
+        temporary.rename(directory)
     except OSError:
         _clear(temporary)
         raise
-    _sync(folder.parent)
+    _sync(directory.parent)
 
 
-def take_folder(folder: Path) -> None:
-    """Take a folder away with the files in it, all at once."""
-    temporary = _beside(folder)
-    folder.rename(temporary)
-    _sync(folder.parent)
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with its files atomically."""
+    temporary = _beside(directory)
+    directory.rename(temporary)
+    _sync(directory.parent)
     _clear(temporary)
 
 
-def take_file(path: Path) -> None:
-    """Take a file away, durably."""
+def remove_file(path: Path) -> None:
+    """Remove a file durably."""
     path.unlink()
     _sync(path.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Take away what interrupted changes left behind in a folder: things of our own name, and nothing below them."""
-    for entry in list(os.scandir(folder)):
+def sweep(directory: Path) -> None:
+    """Remove the temporary files and directories of interrupted changes from a directory."""
+    for entry in list(os.scandir(directory)):
         if not _TEMPORARY.fullmatch(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
@@ -66,7 +66,7 @@ def sweep(folder: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one of those that exist only while something changes."""
+    """Whether a name is that of a temporary file or directory."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -83,14 +83,14 @@ def _write_new(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _clear(folder: Path) -> None:
-    for entry in list(os.scandir(folder)):
+def _clear(directory: Path) -> None:
+    for entry in list(os.scandir(directory)):
         Path(entry.path).unlink()
-    folder.rmdir()
+    directory.rmdir()
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,11 +14,11 @@ from proxy.version import VERSION
 
 HOSTS_FILE = "hosts.toml"
 CA_FILE = "scope-proxy-ca.crt"
-"""The proxies' authority, beside `hosts.toml`; the path is relative, for a node may see the tree elsewhere."""
+"""The proxies' CA certificate, beside `hosts.toml`; the path is relative, for a node may see the tree elsewhere."""
 DIAL_TIMEOUT = "3s"
 """To connect to a proxy that is not on the node (containerd 2.1 and newer; 30 s without it)."""
 
-_DEFAULT_FOLDER = "_default"
+_DEFAULT_DIRECTORY = "_default"
 _CAPABILITIES = ("pull", "resolve")
 _MARK = re.compile(r"# managed by scope-proxy (?P<version>\S+), instance (?P<instance>\S+)(?P<made>, folder made)?")
 _INSTANCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
@@ -27,46 +27,46 @@ _ADVICE = "# Changes are lost: scope-proxy node apply writes this file, scope-pr
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the first line of our files says: whose they are, and whether the folder around them is ours too."""
+    """The first line of a managed file: its instance, and whether scope-proxy created its directory."""
 
     instance: str
-    made_folder: bool = False
+    made_directory: bool = False
     version: str = VERSION
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The mark of a file; None if it is not ours."""
+        """The mark of a file; None for an unmanaged one."""
         match = _MARK.fullmatch(text.partition("\n")[0])
         return None if match is None else cls(match["instance"], match["made"] is not None, match["version"])
 
     def __str__(self) -> str:
         """Two lines of comment."""
-        made = ", folder made" if self.made_folder else ""
+        made = ", folder made" if self.made_directory else ""
         return f"# managed by scope-proxy {self.version}, instance {self.instance}{made}\n{_ADVICE}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHosts:
-    """Whom a node asks for one registry: the proxies in order, and at last the registry itself, if that is right."""
+    """Where a node pulls from for one registry: the proxies in order, then the registry itself as a fallback."""
 
     registry: str
     proxies: tuple[str, ...]
     fallback: str | None
-    """The registry itself: its URL, or nothing for whichever it is; None where only the proxies may be asked."""
+    """URL of the registry itself, empty for any registry; None where nodes pull only through the proxies."""
 
     @property
-    def folder(self) -> str:
-        """The folder that containerd looks into first."""
+    def directory(self) -> str:
+        """The name of the directory that containerd reads first."""
         if self.registry == ANY:
-            return _DEFAULT_FOLDER
+            return _DEFAULT_DIRECTORY
         host, colon, port = self.registry.rpartition(":")
         return f"{host}_{port}_" if colon and port.isdecimal() else self.registry
 
     def render(self, mark: Mark, *, with_ca: bool = False) -> str:
         """The text of the file.
 
-        Without a fallback the last proxy is `server`, and no host of that name stands before it: so a pull that fails
-        asks each proxy once.
+        Without a fallback the last proxy is `server`, and no host of that name stands before it: so a failing pull
+        tries each proxy once.
         """
         tables = {proxy: _table(proxy, with_ca=with_ca) for proxy in self.proxies}
         settings: dict[str, object] = {"server": self.fallback}
@@ -77,7 +77,7 @@ class NodeHosts:
 
 
 def plan(config: Config, proxies: Sequence[str], image_registry: str | None = None) -> tuple[NodeHosts, ...]:
-    """Whom a node asks for each registry of the configuration.
+    """Where a node pulls the images of each configured registry.
 
     `image_registry` serves the proxy's own image: it is never left without a fallback.
     """
@@ -108,7 +108,7 @@ def _table(proxy: str, *, with_ca: bool) -> dict[str, object]:
 
 
 def _only_proxies(config: Config, registry: Registry) -> bool:
-    """Whether the registry itself must not be asked: it has other names, or rules say who may pull."""
+    """Whether nodes must not pull from the registry itself: names are rewritten, or access rules apply."""
     rewritten = registry.rewrites or any(endpoint.rewrites for endpoint in registry.endpoints)
     return bool(config.access or rewritten)
 
@@ -122,7 +122,7 @@ def _itself(name: str, registry: Registry) -> str:
 
 
 def _spare(planned: dict[str, NodeHosts], name: str) -> None:
-    """Leave one registry to itself where the proxies would be all that is asked for it."""
+    """Exclude one registry from the proxies where it would have no fallback."""
     responsible = planned.get(name) or planned.get(ANY)
     if responsible is None or responsible.fallback is not None:
         return
@@ -135,7 +135,7 @@ _PLAIN_KEY = re.compile(r"[a-z][a-z0-9.-]*")
 
 
 def node_settings(names: Sequence[str], proxies: Sequence[str], ca_file: str | None = None) -> dict[str, Any]:
-    """What the file says: each registry is asked for at the proxies; `ca_file` is their authority, on the node."""
+    """The settings of the file: each registry has the proxies as endpoints; `ca_file`: their CA, a path on the node."""
     settings: dict[str, Any] = {"mirrors": {name: {"endpoint": list(proxies)} for name in names}}
     hosts = secure_hosts(proxies) if ca_file is not None else []
     if hosts:
@@ -157,7 +157,7 @@ def endpoint_lines(indent: str, proxies: Sequence[str], comment: str = "") -> li
 
 
 def ca_lines(proxies: Sequence[str], ca_file: str | None) -> list[str]:
-    """The section that names the authority of proxies with certificates."""
+    """The section with the CA of https proxies."""
     hosts = secure_hosts(proxies) if ca_file is not None else []
     lines = ["configs:"] if hosts else []
     for host in hosts:

@@ -1,4 +1,4 @@
-"""Whether it is a scope-proxy that answers at an address, asked from this node."""
+"""Checks from this node whether a scope-proxy answers at an address."""
 
 import http.client
 import ssl
@@ -11,14 +11,14 @@ from proxy.config.address import Origin
 from proxy.transport.verification import client_context
 
 PROBE_TIMEOUT = 3.0
-"""Seconds for one question."""
+"""Timeout of one request in seconds."""
 PROBE_PAUSE = 0.5
-"""Seconds between two questions."""
+"""Seconds between two requests."""
 _PRODUCT = "scope-proxy"
 _ANSWERS = {200, 401}  # 401 where clients have to authenticate
 
 
-class Probed(StrEnum):
+class ProbeResult(StrEnum):
     """What answers at an address."""
 
     OURS = "scope-proxy answers"
@@ -26,10 +26,10 @@ class Probed(StrEnum):
     NOTHING = "nothing answers"
 
 
-def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Probed:
-    """Ask once, without any forward proxy; `ca` is the authority of an https address, in PEM.
+def probe(url: str, ca: str | None = None, *, verify: bool = True) -> ProbeResult:
+    """Send one request, without a forward proxy; `ca` is the CA of an https address, in PEM.
 
-    Nothing secret is sent: who only wants to know whether something serves may do without `verify`.
+    The request has no secret: `verify` may be off where only availability matters.
     """
     origin = Origin.parse(url)
     connection = _connection(origin, ca, verify=verify)
@@ -38,28 +38,30 @@ def ask(url: str, ca: str | None = None, *, verify: bool = True) -> Probed:
         response = connection.getresponse()
         ours = response.status in _ANSWERS and response.headers.get("Server") == _PRODUCT
     except ssl.SSLCertVerificationError:
-        return Probed.OTHER
+        return ProbeResult.OTHER
     except OSError:
-        return Probed.NOTHING
+        return ProbeResult.NOTHING
     except http.client.HTTPException:
-        return Probed.OTHER
+        return ProbeResult.OTHER
     else:
-        return Probed.OURS if ours else Probed.OTHER
+        return ProbeResult.OURS if ours else ProbeResult.OTHER
     finally:
         connection.close()
 
 
-def usable(answers: Sequence[Probed]) -> bool:
-    """Whether a node may be pointed there: one answers, and none of the others is somebody else."""
-    return Probed.OURS in answers and Probed.OTHER not in answers
+def usable(answers: Sequence[ProbeResult]) -> bool:
+    """Whether a node can use the addresses: one is a scope-proxy, and none is another server."""
+    return ProbeResult.OURS in answers and ProbeResult.OTHER not in answers
 
 
-def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, Probed]:
-    """Ask until the addresses can be used, at the most `timeout` seconds; the last answers."""
-    return _repeat(lambda: {url: ask(url, ca) for url in urls}, timeout, stopping)
+def wait(urls: Sequence[str], ca: str | None, timeout: float, stopping: threading.Event) -> dict[str, ProbeResult]:
+    """Send requests until the addresses are usable, for at most `timeout` seconds; returns the last results."""
+    return _repeat(lambda: {url: probe(url, ca) for url in urls}, timeout, stopping)
 
 
-def _repeat(question: Callable[[], dict[str, Probed]], timeout: float, stopping: threading.Event) -> dict[str, Probed]:
+def _repeat(
+    question: Callable[[], dict[str, ProbeResult]], timeout: float, stopping: threading.Event
+) -> dict[str, ProbeResult]:
     deadline = time.monotonic() + timeout
     while True:
         answers = question()

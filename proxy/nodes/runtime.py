@@ -1,4 +1,4 @@
-"""Which container runtime a node has, where its tree is, and whether it reads one at all. Blocking calls."""
+"""Detects a node's container runtime, its tree, and whether it reads the tree. Blocking calls."""
 
 import tomllib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.nodes.found import read
+from proxy.nodes.managed_files import read
 
 TREE = "certs.d"
 CONFIG = "config.toml"
@@ -19,20 +19,20 @@ _PLAIN = ("containerd", "etc/containerd")
 
 
 class NodeError(Exception):
-    """A node that cannot be configured this way; says what to do."""
+    """The node cannot be configured this way; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A container runtime and the folder of its configuration."""
+    """A container runtime and its configuration directory."""
 
     name: str
-    folder: Path
+    directory: Path
 
     @property
     def tree(self) -> Path:
         """Where its `hosts.toml` files are."""
-        return self.folder / TREE
+        return self.directory / TREE
 
 
 def detect(root: Path = Path("/")) -> Runtime:
@@ -40,18 +40,18 @@ def detect(root: Path = Path("/")) -> Runtime:
     rancher = list(_present(root, _RANCHER))
     if len(rancher) > 1:
         names = " and ".join(str(runtime.tree) for runtime in rancher)
-        raise NodeError(f"k3s and RKE2 are both here: name the tree with --certs-dir, {names}")
+        raise NodeError(f"both k3s and RKE2 are installed: choose the tree with --certs-dir, {names}")
     found = [*rancher, *_present(root, (_PLAIN,))]
     if not found:
-        raise NodeError("no k3s, RKE2 or containerd is here: name the folder of hosts.toml files with --certs-dir")
+        raise NodeError("found no k3s, RKE2 or containerd: name the directory of hosts.toml files with --certs-dir")
     return found[0]
 
 
 def advice(tree: Path) -> str | None:
-    """What keeps the runtime from reading the tree, as far as its configuration tells; raises NodeError.
+    """Why the runtime does not read the tree, by its configuration; raises NodeError.
 
     Old k3s and RKE2 (before January 2024) write mirrors into containerd's own configuration: no file in a tree counts
-    there. A configuration that cannot be read, or stands elsewhere, says nothing.
+    there. An unreadable configuration, or one elsewhere, gives no advice.
     """
     config = tree.parent / CONFIG
     text = read(config)
@@ -60,13 +60,11 @@ def advice(tree: Path) -> str | None:
     try:
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
-        return f"{config} is not TOML: whether containerd reads {tree} is not known"
+        return f"{config} is not valid TOML: cannot tell whether containerd reads {tree}"
     sections = list(_registry_sections(settings))
     is_rancher = "rancher" in tree.parts
     if any(section.get("mirrors") for section in sections):
-        raise NodeError(
-            f"{config} holds the mirrors themselves, so containerd reads no hosts.toml: {_instead(is_rancher)}"
-        )
+        raise NodeError(f"{config} contains mirrors, so containerd reads no hosts.toml: {_instead(is_rancher)}")
     if any(section.get("config_path") for section in sections):
         return None
     if is_rancher:
@@ -78,9 +76,9 @@ def advice(tree: Path) -> str | None:
 
 
 def _present(root: Path, candidates: tuple[tuple[str, str], ...]) -> Iterator[Runtime]:
-    for name, folder in candidates:
-        if (root / folder).is_dir():
-            yield Runtime(name, root / folder)
+    for name, directory in candidates:
+        if (root / directory).is_dir():
+            yield Runtime(name, root / directory)
 
 
 def _registry_sections(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -98,5 +96,5 @@ def _plugin(settings: dict[str, Any]) -> str:
 
 def _instead(is_rancher: bool) -> str:
     if is_rancher:
-        return "place what --print-registries-yaml prints as registries.yaml, and restart the service"
-    return "put config_path in their place (containerd takes one or the other) and restart it"
+        return "install the output of --print-registries-yaml as registries.yaml, and restart the service"
+    return "replace them with config_path (containerd uses one or the other) and restart it"

@@ -1,4 +1,4 @@
-"""An answer as a value, so that it can be looked at, changed and sent in parts."""
+"""A response as a value, to inspect, change and send in parts."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -74,8 +74,8 @@ class Answer:
 
     def without(self, *names: str) -> "Answer":
         """The same without these headers."""
-        gone = {name.lower() for name in names}
-        return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() not in gone))
+        removed = {name.lower() for name in names}
+        return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() not in removed))
 
     def having(self, *pairs: tuple[str, str]) -> "Answer":
         """The same with these header lines in place of any of the same name."""

@@ -26,7 +26,7 @@ USER_AGENT = "containerd/1.7.22"
 async def pull(target: PullTarget, login: NodeLogin | None = None) -> Pull:
     """Pull one image from one host; raises PullFailed with containerd's words and the steps so far.
 
-    Without a challenge no token is asked for and no credential is sent, as containerd does.
+    Like containerd, requests no token and sends no credential without a challenge.
     """
     async with aiohttp.ClientSession(
         headers={"User-Agent": USER_AGENT}, skip_auto_headers=["Accept", "Accept-Encoding"], trust_env=False

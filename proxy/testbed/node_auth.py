@@ -1,4 +1,4 @@
-"""How an unpatched containerd turns a challenge into an Authorization header: the scope bug lives here."""
+"""How an unpatched containerd turns a challenge into an Authorization header: this has the scope bug."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ class NodeAuth:
         self._failed = False  # the answer before this one refused a token with `error=`
 
     def new_request(self) -> None:
-        """Another resource is asked for: a refused token counts anew."""
+        """Start with another resource: forget that a token was refused."""
         self._failed = False
 
     def learn(self, reply: Reply) -> bool:

@@ -1,4 +1,4 @@
-"""What a node is told to pull, what it did, and how it failed."""
+"""The pull of a node: its target, its steps and its result."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -104,7 +104,7 @@ class Pull:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Every scope that the node asked for."""
+        """Every scope that the node requested."""
         return frozenset(scope for step in self.steps for scope in step.scopes)
 
 
@@ -122,5 +122,5 @@ class PullFailed(Exception):
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Every scope that the node asked for."""
+        """Every scope that the node requested."""
         return frozenset(scope for step in self.steps for scope in step.scopes)

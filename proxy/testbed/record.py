@@ -1,4 +1,4 @@
-"""What a server of the demo was asked: one frozen entry per request, no secret in any of them."""
+"""The requests that a server received: one frozen entry each, without secrets."""
 
 import asyncio
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ class Seen:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Every single scope asked for, in order."""
+        """Every requested scope, in order."""
         return tuple(scope for parameter in self.scope_parameters for scope in parameter.split())
 
 

@@ -20,7 +20,7 @@ _BODILESS = frozenset({204, 304})
 
 
 class Sent(web.StreamResponse):
-    """Tells aiohttp that the response has gone out, and whether the connection may stay open."""
+    """Reports to aiohttp that the response was sent, and whether the connection may stay open."""
 
     def __init__(self, *, stay: bool) -> None:
         super().__init__()

@@ -140,13 +140,13 @@ class TokenIssuer:
         return ANONYMOUS if self.rules.open_to_all else None
 
     def _judge(self, call: Call, account: Account) -> Answer:
-        asked = [scope for parameter in call.values("scope") for scope in parameter.split(" ") if scope]
+        requested = [scope for parameter in call.values("scope") for scope in parameter.split(" ") if scope]
         good = {f"repository:{name}:pull" for name in self._repositories() if account.may_pull(name)}
-        refused = [scope for scope in asked if scope not in good]
+        refused = [scope for scope in requested if scope not in good]
         if refused and self.rules.refuse is not None:
             code = _CODES.get(self.rules.refuse, "UNKNOWN")
             return error_answer(self.rules.refuse, code, f"no such scope here: {' '.join(refused)}")
-        return self._issue(frozenset(asked) & good)
+        return self._issue(frozenset(requested) & good)
 
     def _issue(self, scopes: frozenset[str]) -> Answer:
         token = secrets.token_urlsafe(24)

@@ -97,7 +97,7 @@ def definitions() -> dict[str, Any]:
         made[model.__name__] = whole
     for name in ("Admin", "Listener", "ListenerTls"):  # the chart sets these
         made.pop(name, None)
-    for name in ("listeners", "admin"):  # told by a sentence instead
+    for name in ("listeners", "admin"):  # a sentence describes them instead
         made["Config"]["properties"][name] = {}
     for model in _models(Config):
         if model.__name__ in made:
@@ -157,7 +157,7 @@ def _written(shape: Any) -> Any:
 
 
 def chart_yaml(current: str, icon: bytes) -> str:
-    """Chart.yaml with the icon in it, so that it is shown wherever the chart is."""
+    """Chart.yaml with the icon in it, so that every chart listing displays it."""
     data = base64.b64encode(icon).decode()
     return re.sub(r"^icon:.*$", f"icon: data:image/svg+xml;base64,{data} # icon.svg", current, flags=re.MULTILINE)
 

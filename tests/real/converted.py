@@ -76,6 +76,6 @@ def place(certs_d: Path, registries_yaml: str) -> Sequence[str]:
     for name, mirror in file["mirrors"].items():
         assert set(mirror) == {"endpoint"}, "a node has nothing to rewrite any more"
         hosts = NodeHosts(name, tuple(mirror["endpoint"]), NOWHERE)
-        (certs_d / hosts.folder).mkdir()
-        (certs_d / hosts.folder / "hosts.toml").write_text(hosts.render(Mark("k3s")))
+        (certs_d / hosts.directory).mkdir()
+        (certs_d / hosts.directory / "hosts.toml").write_text(hosts.render(Mark("k3s")))
     return tuple(file["mirrors"])

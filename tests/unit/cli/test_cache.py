@@ -109,7 +109,7 @@ def test_verify_removes_what_is_wrong_and_names_it(config: Path, tmp_path: Path)
     victim.write_bytes(b"x" + victim.read_bytes()[1:])
     result = run(config, "verify")
     assert result.exit_code == 1
-    assert f"sha256:{victim.name} is wrong and was removed" in result.output
+    assert f"sha256:{victim.name} is corrupt" in result.output
     assert not victim.exists()
     assert run(config, "verify").exit_code == 0
 

@@ -55,12 +55,12 @@ def test_files_are_written_and_never_over_others(file: Path, tmp_path: Path) -> 
         "secrets.yaml",
     ]
     assert (out / "secrets.yaml").stat().st_mode & 0o777 == 0o600
-    assert Mark.parse((tree / "cp.icr.io" / "hosts.toml").read_text()) == Mark("default", made_folder=True)
+    assert Mark.parse((tree / "cp.icr.io" / "hosts.toml").read_text()) == Mark("default", made_directory=True)
     assert convert(file, "--output", out).exit_code == 0  # the same again
     (out / "config.yaml").write_text("mine\n")
     result = convert(file, "--output", out)
     assert result.exit_code == 1
-    assert f"{out / 'config.yaml'} says something else" in result.stderr
+    assert f"{out / 'config.yaml'} exists with different content" in result.stderr
     assert (out / "config.yaml").read_text() == "mine\n"
     assert convert(file, "--output", out, "--force").exit_code == 0
     assert (out / "config.yaml").read_text().startswith("version: 1\n")

@@ -66,7 +66,7 @@ def test_two_proxies_are_asked_once_each_in_their_order() -> None:
 )
 def test_folders_are_named_as_containerd_looks_for_them(registry: str, folder: str) -> None:
     found = planned(f"  {registry}: {{endpoints: ['https://m.example']}}\n")
-    assert [hosts.folder for hosts in found.values()] == [folder]
+    assert [hosts.directory for hosts in found.values()] == [folder]
 
 
 def test_the_fallback_is_the_registry_as_it_is_configured() -> None:
@@ -92,7 +92,7 @@ def test_the_registry_of_our_own_image_is_never_without_a_fallback() -> None:
     assert list(planned(f"  '*': {rewritten}\n", image="")) == ["*"]
 
 
-@pytest.mark.parametrize("mark", [Mark("default"), Mark("kube-system/proxy", made_folder=True, version="1.2.3")])
+@pytest.mark.parametrize("mark", [Mark("default"), Mark("kube-system/proxy", made_directory=True, version="1.2.3")])
 def test_a_mark_is_read_back(mark: Mark) -> None:
     assert Mark.parse(str(mark)) == mark
     assert all(line.startswith("#") for line in str(mark).splitlines())

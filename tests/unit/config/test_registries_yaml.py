@@ -55,7 +55,7 @@ def test_a_mirror_without_rewrites_ends_at_the_registry_itself() -> None:
 def test_a_mirror_with_rewrites_has_only_its_own_endpoints() -> None:
     loaded = load(mirror("[m.example]", "{'^a/(.*)$': 'b/$1'}"))
     assert urls(loaded) == ["https://m.example"]
-    assert "that is not done here" in str(loaded.notes[0])
+    assert "before the rewrite" in str(loaded.notes[0])
 
 
 def test_the_registry_itself_listed_last_is_not_rewritten_unless_with_its_port() -> None:
@@ -159,7 +159,7 @@ def test_an_identity_token_is_taken() -> None:
         ("{token: hunter2}", "did you mean 'identity_token'?"),
         ("{password: hunter2}", "no username, identity_token or auth"),
         ("{username: a, password: hunter2, auth: hunter2}", "not used, as username is given"),
-        ("{username: 'a:b', password: hunter2}", "cannot hold a colon"),
+        ("{username: 'a:b', password: hunter2}", "colon"),
         ("{hunter2: a}", "unknown key, k3s ignores it"),
     ],
 )
@@ -183,7 +183,7 @@ def test_certificates_are_taken_and_a_lone_one_is_left_out() -> None:
         "insecure_skip_verify": True,
     }
     assert hosts["n.example"].tls.cert_file is None
-    assert "cert_file and key_file belong together" in notes(text)
+    assert "cert_file and key_file" in notes(text)
 
 
 @pytest.mark.parametrize(

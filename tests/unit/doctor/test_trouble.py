@@ -32,7 +32,7 @@ def refused_by_the_resolver() -> aiohttp.ClientConnectionError:
         (TimeoutError(), Check.CONNECTION, "did not answer in time"),
         (aiohttp.ServerDisconnectedError(), Check.CONNECTION, "closed the connection"),
         (ConnectionResetError(), Check.CONNECTION, "closed the connection"),
-        (aiohttp.ClientPayloadError(), Check.CONNECTION, "broke off in the middle"),
+        (aiohttp.ClientPayloadError(), Check.CONNECTION, "in the middle of its response"),
         (aiohttp.InvalidURL("x"), Check.CONNECTION, "sent no HTTP (InvalidURL)"),
         (RedirectRefused("r.example redirects to nowhere"), Check.REDIRECT, "r.example redirects to nowhere"),
         (refused_by_the_resolver(), Check.REDIRECT, "store.example is on a private network"),
@@ -51,12 +51,12 @@ def test_the_step_and_the_cause_are_told(error: BaseException, check: Check, see
     [
         (10, "renew the certificate"),
         (9, "clock of this machine"),
-        (62, "name that stands in its certificate"),
-        (64, "name that stands in its certificate"),
+        (62, "its certificate contains"),
+        (64, "its certificate contains"),
         (62, "only subject alternative names count"),
         (20, 'hosts."r.example:8443".tls.caFile'),
         (18, 'hosts."r.example:8443".tls.caFile'),
-        (26, "look at the certificate"),
+        (26, "check the certificate"),
     ],
 )
 def test_what_to_do_about_a_certificate(code: int, advice: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.nodes.found import read_authority
-from proxy.nodes.probe import Probed, ask, usable, wait
+from proxy.nodes.managed_files import read_ca
+from proxy.nodes.probe import ProbeResult, probe, usable, wait
 from tests.fakes.certificates import GO_ACCEPTS, GO_REFUSES, GO_REFUSES_NAMES, Subject
 from tests.unit.nodes.support import CA
 
@@ -61,46 +61,46 @@ def other() -> Iterator[str]:
 
 
 def test_only_a_scope_proxy_is_taken_for_one(ours: str, ours_with_clients: str, other: str) -> None:
-    assert [ask(url) for url in (ours, ours_with_clients)] == [Probed.OURS, Probed.OURS]
-    assert ask(other) is Probed.OTHER
-    assert ask(NOTHING) is Probed.NOTHING
-    assert ask(ours.replace("http:", "https:")) is Probed.NOTHING
+    assert [probe(url) for url in (ours, ours_with_clients)] == [ProbeResult.OURS, ProbeResult.OURS]
+    assert probe(other) is ProbeResult.OTHER
+    assert probe(NOTHING) is ProbeResult.NOTHING
+    assert probe(ours.replace("http:", "https:")) is ProbeResult.NOTHING
 
 
 @pytest.mark.parametrize("certificates", GO_ACCEPTS)
 def test_a_certificate_that_the_node_will_accept_is_accepted(tmp_path: Path, certificates: str) -> None:
     chain = GO_ACCEPTS[certificates](Subject("127.0.0.1"))
     with serving("scope-proxy", 200, chain.server(tmp_path)) as url:
-        assert ask(url, chain.trusted_pem) is Probed.OURS
+        assert probe(url, chain.trusted_pem) is ProbeResult.OURS
 
 
 @pytest.mark.parametrize("certificates", GO_REFUSES | GO_REFUSES_NAMES)
 def test_a_certificate_that_the_node_will_refuse_is_not_ours(tmp_path: Path, certificates: str) -> None:
     chain = (GO_REFUSES | GO_REFUSES_NAMES)[certificates](Subject("127.0.0.1"))
     with serving("scope-proxy", 200, chain.server(tmp_path)) as url:
-        assert ask(url, chain.trusted_pem) is Probed.OTHER
+        assert probe(url, chain.trusted_pem) is ProbeResult.OTHER
 
 
 def test_a_node_is_pointed_at_what_answers_and_never_at_somebody_else() -> None:
-    assert usable([Probed.OURS, Probed.NOTHING])
-    assert not usable([Probed.NOTHING])
-    assert not usable([Probed.OURS, Probed.OTHER])
+    assert usable([ProbeResult.OURS, ProbeResult.NOTHING])
+    assert not usable([ProbeResult.NOTHING])
+    assert not usable([ProbeResult.OURS, ProbeResult.OTHER])
 
 
 def test_waiting_ends_with_the_first_answer_or_with_patience(ours: str) -> None:
-    assert wait([ours, NOTHING], None, 60, threading.Event()) == {ours: Probed.OURS, NOTHING: Probed.NOTHING}
-    assert wait([NOTHING], None, 0, threading.Event()) == {NOTHING: Probed.NOTHING}
+    assert wait([ours, NOTHING], None, 60, threading.Event()) == {ours: ProbeResult.OURS, NOTHING: ProbeResult.NOTHING}
+    assert wait([NOTHING], None, 0, threading.Event()) == {NOTHING: ProbeResult.NOTHING}
     stopping = threading.Event()
     stopping.set()
-    assert wait([NOTHING], None, 3600, stopping) == {NOTHING: Probed.NOTHING}
+    assert wait([NOTHING], None, 3600, stopping) == {NOTHING: ProbeResult.NOTHING}
 
 
 def test_an_authority_is_certificates_and_no_key(tmp_path: Path) -> None:
     (tmp_path / "..data").mkdir()
     (tmp_path / "..data" / "ca.crt").write_text(CA)
     (tmp_path / "ca.crt").symlink_to("..data/ca.crt")  # as Kubernetes mounts a Secret
-    assert read_authority(tmp_path / "ca.crt") == CA
+    assert read_ca(tmp_path / "ca.crt") == CA
     (tmp_path / "key").write_text(f"{CA}-----BEGIN PRIVATE KEY-----\n")
-    for name, told in (("key", "holds a private key"), ("..data", "not a file of certificates"), ("no", "not a file")):
+    for name, told in (("key", "private key"), ("..data", "no PEM certificate"), ("no", "no PEM certificate")):
         with pytest.raises(ValueError, match=told):
-            read_authority(tmp_path / name)
+            read_ca(tmp_path / name)

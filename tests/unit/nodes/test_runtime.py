@@ -30,7 +30,7 @@ def test_the_runtime_of_a_node_is_found(tmp_path: Path, folders: list[str], name
 
 @pytest.mark.parametrize(
     ("folders", "told"),
-    [([], "no k3s, RKE2 or containerd is here"), ([K3S, K3S.replace("k3s", "rke2")], "both here")],
+    [([], "no k3s, RKE2 or containerd"), ([K3S, K3S.replace("k3s", "rke2")], "both k3s and RKE2")],
 )
 def test_a_node_without_one_runtime_is_asked_for_its_tree(tmp_path: Path, folders: list[str], told: str) -> None:
     for folder in folders:
@@ -53,7 +53,7 @@ def test_old_k3s_reads_no_tree_and_gets_a_registries_yaml(tmp_path: Path, config
 
 
 def test_containerd_with_inline_mirrors_is_told_to_choose(tmp_path: Path) -> None:
-    with pytest.raises(NodeError, match="put config_path in their place"):
+    with pytest.raises(NodeError, match="config_path"):
         advice(tree(tmp_path, "etc/containerd", INLINE))
 
 
@@ -82,4 +82,4 @@ def test_a_configuration_that_is_elsewhere_or_broken_stops_nobody(tmp_path: Path
     assert advice(tmp_path / "certs.d") is None
     told = advice(tree(tmp_path, "etc/containerd", "a = = 1"))
     assert told is not None
-    assert "is not TOML" in told
+    assert "not valid TOML" in told

@@ -1,4 +1,4 @@
-"""The parts of a conversion as named texts: to be printed, compared, or written. Blocking calls."""
+"""The parts of a conversion as named texts, to print, compare or write. Blocking calls."""
 
 import difflib
 import os
@@ -36,33 +36,33 @@ def parts(conversion: Conversion, *, values: bool) -> tuple[OutputPart, ...]:
         else OutputPart("config.yaml", "the proxy's configuration", render_config(conversion.config))
     )
     node = OutputPart(NODE_NAME, "the node's new registries.yaml", conversion.node)
-    secret = OutputPart(SECRETS_NAME, "apply it, and keep it nowhere", render_secrets(conversion.secrets), _SECRET_MODE)
+    secret = OutputPart(SECRETS_NAME, "apply it, then delete it", render_secrets(conversion.secrets), _SECRET_MODE)
     return (config, *((secret,) if conversion.secrets else ()), node)
 
 
 def tree(config: Config, proxies: Sequence[str], instance: str) -> tuple[OutputPart, ...]:
     """A `hosts.toml` for each registry, for containerd without k3s."""
     return tuple(
-        OutputPart(f"{hosts.folder}/{HOSTS_FILE}", hosts.registry, hosts.render(Mark(instance, made_folder=True)))
+        OutputPart(f"{hosts.directory}/{HOSTS_FILE}", hosts.registry, hosts.render(Mark(instance, made_directory=True)))
         for hosts in plan(config, proxies)
     )
 
 
 def node_diff(old: str, new: str, file: str) -> str:
-    """The old and the new file of the node as a unified diff; what was secret is not shown. Raises ConfigError."""
+    """The old and the new file of the node as a unified diff, secrets masked. Raises ConfigError."""
     before, after = masked(old, file).splitlines(), new.splitlines()
     return "".join(f"{line}\n" for line in difflib.unified_diff(before, after, file, f"{file} (new)", lineterm=""))
 
 
-def in_the_way(folder: Path, written: Iterable[OutputPart]) -> list[Path]:
-    """Files that are there already and say something else."""
-    paths = [(folder / part.name, part.text) for part in written]
-    return [path for path, text in paths if os.path.lexists(path) and not _says(path, text)]
+def conflicting_files(directory: Path, written: Iterable[OutputPart]) -> list[Path]:
+    """Files that exist already with different content."""
+    paths = [(directory / part.name, part.text) for part in written]
+    return [path for path, text in paths if os.path.lexists(path) and not _has_text(path, text)]
 
 
-def write(folder: Path, part: OutputPart) -> Path:
-    """Write one part, whole or not at all; OSError if that is not possible."""
-    path = folder / part.name
+def write(directory: Path, part: OutputPart) -> Path:
+    """Write one part atomically; raises OSError."""
+    path = directory / part.name
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, part.mode)
@@ -76,7 +76,7 @@ def write(folder: Path, part: OutputPart) -> Path:
     return path
 
 
-def _says(path: Path, text: str) -> bool:
+def _has_text(path: Path, text: str) -> bool:
     try:
         return path.read_text(encoding="utf-8") == text
     except (OSError, UnicodeDecodeError):
