@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.installation import REVISION_FILE, installed
 from tests.fakes.venvs import ROOT, install
 from tests.real.processes import Outcome, run
@@ -13,8 +15,6 @@ from tests.real.programs import require
 SCRIPT = Path("benchmarks", "baseline.sh")
 LOADED = """
 import sys
-
-pytestmark = pytest.mark.slow
 with open({file!r}, "a") as file:
     print(*sys.argv[1:2], file=file)
 """
@@ -50,6 +50,7 @@ def git(folder: Path, *arguments: str) -> str:
     return run(["git", "-C", str(folder), *arguments]).checked().strip()
 
 
+@pytest.mark.slow
 def test_a_baseline_runs_its_own_code_in_the_same_rounds(tmp_path: Path) -> None:
     require("wrk")
     package = install(tmp_path / "venv", "0.0.7")
@@ -77,6 +78,7 @@ def test_a_baseline_runs_its_own_code_in_the_same_rounds(tmp_path: Path) -> None
     assert all(one["ours"] > 0 and one["baseline"] > 0 for one in compared)
 
 
+@pytest.mark.slow
 def test_a_baseline_that_refuses_its_configuration_is_told_with_its_own_message(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text("nonsense: 1\n")
     ended = benchmarks("--baseline-config", str(tmp_path / "changes.yaml"), "--only", "manifest")
@@ -92,6 +94,7 @@ def test_an_unusable_baseline_is_one_line(tmp_path: Path) -> None:
     assert ended.output == f"BaselineError: {tmp_path}/missing {advice}\n"
 
 
+@pytest.mark.slow
 def test_make_baseline_installs_a_revision_in_a_virtual_environment_of_its_own(tmp_path: Path) -> None:
     require("git")
     script = repository(tmp_path / "checkout", "proxy", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
