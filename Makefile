@@ -1,5 +1,6 @@
 # make demo   the bug and the cure, on an embedded strict registry
-# make test   all tests; what needs root or a missing program is skipped, with the reason
+# make test   all tests but the slow ones, in less than five minutes; skips what needs root or a missing program, with the reason
+# make test-slow  the tests marked `slow`, about ten minutes; CI runs both
 # make test-pythons   unit and TLS tests on every other Python that the machine has, and on the image's
 # make run    the proxy with config/default.yaml; CONFIG=... takes another file
 # make lint   style, types, import contracts
@@ -11,7 +12,7 @@
 # make sbom   what is in the image, as CycloneDX, in dist/
 # make reference   the settings in docs/configuration.md and the chart's README, schema and icon, from the models and values.yaml
 # make tools  what tests use and no package manager has: Helm, the OCI conformance suite, the base of the image test
-.PHONY: demo test test-pythons run lint bench soak fuzz baseline image sbom reference tools format lock clean
+.PHONY: demo test test-slow test-pythons run lint bench soak fuzz baseline image sbom reference tools format lock clean
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done)
@@ -36,8 +37,12 @@ demo: $(VENV)/.installed
 run: $(VENV)/.installed
 	$(BIN)/scope-proxy serve --config "$(CONFIG)"
 
+# Each test is in exactly one of these two selections: tests/tools/test_selections.py collects both.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile $(PYTEST_ARGS)
 
 test-pythons: $(VENV)/.installed-dev
 	tests/pythons.sh $(BIN)/python

@@ -22,8 +22,8 @@ from rich.table import Table
 from benchmarks.process import CLIENT_CORE, Started, pinned
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Rules
+from tests.fakes.app_thread import entered
 from tests.fakes.registry import ScriptedRegistry
-from tests.real.app_thread import entered
 from tests.real.processes import answers, free_port
 
 REPOSITORY = "library/app"

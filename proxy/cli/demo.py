@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 import click
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from proxy.cli.options import threads_or_exit
 from proxy.demo.story import CASES, Case, Stage, StageResult, pull_directly, pull_through_proxy, stage
+from proxy.testbed.images import Image
 
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
@@ -24,13 +26,13 @@ EXIT_NOT_EXACT = 1
 def demo(*, keep: bool, port: int) -> None:
     """Show how an unpatched node fails at a strict registry, and how it pulls through the proxy."""
     with threads_or_exit():
-        good = asyncio.run(_run(Console(soft_wrap=True, highlight=False), keep=keep, port=port))
-    if not good:
-        raise click.exceptions.Exit(EXIT_NOT_EXACT)
+        status = asyncio.run(run_demo(Console(soft_wrap=True, highlight=False), keep=keep, port=port))
+    raise click.exceptions.Exit(status)
 
 
-async def _run(console: Console, *, keep: bool, port: int) -> bool:
-    async with stage(port) as here:
+async def run_demo(console: Console, *, keep: bool, port: int, images: Sequence[Image] | None = None) -> int:
+    """Run the demo against a registry with these images, or else with the demo's; the exit status."""
+    async with stage(port, images) as here:
         console.print(f"A strict registry listens on {here.registry.url}, scope-proxy on {here.proxy_url}.\n")
         pairs = [(case, await pull_directly(here, case), await pull_through_proxy(here, case)) for case in CASES]
         for case, direct, proxied in pairs:
@@ -40,7 +42,7 @@ async def _run(console: Console, *, keep: bool, port: int) -> bool:
         if keep:
             _print_hints(console, here)
             await _interrupted()
-    return good
+    return 0 if good else EXIT_NOT_EXACT
 
 
 async def _interrupted() -> None:

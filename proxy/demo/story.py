@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +97,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(port: int = 0) -> AsyncIterator[Stage]:
-    """Start both on loopback and stop them at the end of the block."""
+async def stage(port: int = 0, images: Sequence[Image] | None = None) -> AsyncIterator[Stage]:
+    """Start both on loopback, the registry with these images or else with the demo's; they end with the block."""
     rules = Rules(refuse=404, accounts=(Account(USER, PASSWORD),))
-    async with StrictRegistry(demo_images(), rules) as registry:
+    async with StrictRegistry(demo_images() if images is None else images, rules) as registry:
         text = configuration(registry.url, port)
         loaded = await asyncio.to_thread(_load, text)
         async with running(loaded) as proxy:

@@ -89,6 +89,7 @@ async def test_a_wait_that_the_upstream_asks_for_beyond_the_budget_is_told_at_on
     assert len(plain.record.all()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_what_passes_through_after_trouble_of_the_store_has_what_is_left_of_the_time(
     plain: ScriptedRegistry, folder: Path, never: Stall, monkeypatch: pytest.MonkeyPatch, method: str

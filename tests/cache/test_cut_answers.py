@@ -134,7 +134,7 @@ def unchunked(text: bytes) -> bytes:
     return bytes(found)
 
 
-@pytest.mark.parametrize("where", ["in the middle", "near the end"])
+@pytest.mark.parametrize("where", [pytest.param("in the middle", marks=pytest.mark.slow), "near the end"])
 @pytest.mark.parametrize("make", ERRORS, ids=lambda make: repr(make()))
 async def test_a_failure_after_the_head_cuts_the_connection_and_writes_nothing_more(
     body: tuple[NodeClient, str, bytes],

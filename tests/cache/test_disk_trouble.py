@@ -56,7 +56,13 @@ async def assert_pulls(node: NodeClient, digest: str, clients: int = 3) -> list[
     return [way(pull.result()) for pull in pulls]
 
 
-@pytest.mark.parametrize("position", range(POSITIONS))
+@pytest.mark.parametrize(
+    "position",
+    [
+        position if position % 5 == 0 else pytest.param(position, marks=pytest.mark.slow)
+        for position in range(POSITIONS)
+    ],
+)
 async def test_a_disk_that_gets_full_in_the_middle_fails_no_pull(
     node: NodeClient, plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch, position: int
 ) -> None:
@@ -196,6 +202,7 @@ async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
     assert all(4 * MIB <= begin < LARGE.size for begin in begins), begins
 
 
+@pytest.mark.slow
 async def test_a_cache_ten_times_too_small_fails_nothing_under_load(plain: ScriptedRegistry, folder: Path) -> None:
     contents = [Generated(MIB + seed * 4099, seed=seed) for seed in range(20)]
     digests = [plain.add_blob(UPSTREAM, content).digest for content in contents]

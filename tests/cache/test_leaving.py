@@ -73,6 +73,7 @@ async def test_what_all_have_left_ends_where_that_is_wanted(plain: ScriptedRegis
     until.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finish", [True, False])
 async def test_200_first_clients_leave_and_nobody_else_fails(
     plain: ScriptedRegistry, folder: Path, finish: bool

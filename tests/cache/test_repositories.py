@@ -93,6 +93,7 @@ async def test_a_download_that_breaks_for_one_repository_goes_on_for_another(
             assert beginning + await reader.readexactly(LARGE.size - MIB) == whole(LARGE)
 
 
+@pytest.mark.slow
 async def test_the_trouble_of_one_registry_holds_up_no_other(
     plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path, never: Stall
 ) -> None:

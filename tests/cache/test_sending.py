@@ -103,6 +103,7 @@ async def test_who_leaves_in_the_middle_is_noticed(near: NodeClient, target: str
         await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buffer", [LOCAL_BUFFER, 4 * MIB])
 async def test_slow_and_fast_clients_get_the_same(
     near: NodeClient, target: str, digest: str, monkeypatch: pytest.MonkeyPatch, buffer: int

@@ -16,6 +16,8 @@ from tests.fakes.client import WITHIN, Got, NodeClient
 from tests.fakes.proxy import UPSTREAM, blob
 from tests.fakes.registry import ScriptedRegistry
 
+pytestmark = pytest.mark.slow
+
 LARGE = Generated(8 * MIB + 9, seed=111)
 SMALL = Generated(200_009, seed=112)
 TIMES = {"stall": "300ms", "blob": "3s"}

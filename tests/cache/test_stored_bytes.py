@@ -78,7 +78,7 @@ async def assert_heals(node: NodeClient, digest: str, content: Generated, path: 
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("verify", ["firstRead", "always"])
+@pytest.mark.parametrize("verify", ["firstRead", pytest.param("always", marks=pytest.mark.slow)])
 async def test_after_a_restart_damage_is_found_and_mended(
     plain: ScriptedRegistry, folder: Path, content: Generated, verify: str, damage: str
 ) -> None:

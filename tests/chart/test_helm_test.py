@@ -112,6 +112,7 @@ async def ran(pod: dict[str, Any], config: Path) -> Outcome:
     return await asyncio.to_thread(run, command, env={"SCOPE_PROXY_CONFIG": str(config)})
 
 
+@pytest.mark.slow
 async def test_it_says_what_each_step_found(program: Program) -> None:
     await program.start()
     port = program.address.rpartition(":")[2]

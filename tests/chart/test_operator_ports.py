@@ -125,6 +125,7 @@ def test_nothing_in_the_cluster_leads_to_the_status_page(values: Path | None) ->
         assert all("metrics" in ports(pod) for pod in servers(release))
 
 
+@pytest.mark.slow
 async def test_a_node_shows_prometheus_its_metrics_and_nobody_else_the_status_page() -> None:
     node = {name: free_port() for name in ("port", "adminPort", "metricsPort")}
     with scratch("node") as folder:

@@ -18,6 +18,7 @@ def test_there_are_enough_cases() -> None:
     assert len(REFUSED) >= 20
 
 
+@pytest.mark.slow
 @every_file
 def test_helm_3_says_what_to_do(values: Path) -> None:
     result = template(values)

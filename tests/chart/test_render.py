@@ -29,6 +29,7 @@ def test_lint_of_helm_4_is_clean(values: Path | None) -> None:
     assert (report["errors"], report["messages"]) == ([], [])
 
 
+@pytest.mark.slow
 @every_file
 def test_every_version_of_kubernetes_takes_every_object(values: Path | None) -> None:
     found = []

@@ -127,10 +127,16 @@ def test_secrets_are_files_for_the_group_alone_and_the_chart_makes_none(values: 
 
 def test_secrets_of_the_environment_stay_references() -> None:
     both = next(path for path in VALUES if "both" in path.stem)
-    for _, pod in rendered(both).pods():
-        for container in containers(pod):
-            for variable in container.get("env", []):
-                assert "value" not in variable or "PASSWORD" not in variable["name"]
+    [given] = [variable for variable in values_of(both)["extraEnv"] if "valueFrom" in variable]
+    found = [
+        (name.partition("/")[0], variable)
+        for name, pod in rendered(both).pods()
+        for container in containers(pod)
+        for variable in container.get("env", [])
+        if variable["name"] == given["name"]
+    ]
+    assert {kind for kind, _ in found} >= {"DaemonSet", "StatefulSet"}
+    assert [variable for _, variable in found if variable != given] == []
 
 
 @every_file

@@ -20,6 +20,7 @@ CONNECTIONS = 2
 """maxConnections of the host: a leak shows after so many requests."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
 async def test_errors_whose_bodies_stall_cost_no_connection_for_good(
     plain: ScriptedRegistry, image: Image, status: int

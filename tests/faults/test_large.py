@@ -26,6 +26,7 @@ def resident() -> int:
     return pages * 4096
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells memory by /proc")
 @pytest.mark.parametrize("asked", [(), (("Range", "bytes=1-"),)], ids=["whole", "range"])
 async def test_a_large_blob_takes_constant_memory(

@@ -14,7 +14,7 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import REG, UPSTREAM, blob, manifest, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
-pytestmark = pytest.mark.usefixtures("with_and_without_cache")
+pytestmark = [pytest.mark.usefixtures("with_and_without_cache"), pytest.mark.slow]
 
 CONNECTIONS = 4
 LARGE = [Generated(12 * MIB, seed=220 + number) for number in range(CONNECTIONS - 1)]

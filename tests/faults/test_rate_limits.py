@@ -32,6 +32,7 @@ def in_seconds(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("after", ["1", "0", None, "nonsense", "date"])
 @pytest.mark.parametrize("kind", ["manifest", "blob"])

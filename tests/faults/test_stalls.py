@@ -13,6 +13,8 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import REG, UPSTREAM, blob, layer_of, metric
 from tests.fakes.registry import ScriptedRegistry
 
+pytestmark = pytest.mark.slow
+
 LARGE = Generated(8 * MIB + 3, seed=8)
 BLOB = on("GET", "blob")
 

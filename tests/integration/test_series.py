@@ -13,6 +13,8 @@ from aiohttp import web
 
 from tests.real.proxy_process import Proxy, serving_proxy
 
+pytestmark = pytest.mark.slow
+
 BUDGET = 1000
 REQUESTS = 10_000
 AT_ONCE = 48
@@ -120,7 +122,6 @@ def counted(page: str) -> int:
     return int(sum(map(float, values)))
 
 
-@pytest.mark.slow
 async def test_ten_thousand_random_requests_make_no_series() -> None:
     async with running() as proxy:
         before = (await scraped(proxy)).count("\n")

@@ -59,6 +59,7 @@ async def test_100_requests_for_one_repository_share_one_token_request(
     assert len(registry.record.tokens) == 1
 
 
+@pytest.mark.slow
 async def test_200_pulls_of_200_images_take_one_token_each(node: NodeClient, registry: ScriptedRegistry) -> None:
     images = [make_image(f"team/app{number}", "1") for number in range(200)]
     for made in images:

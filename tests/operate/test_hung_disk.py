@@ -22,6 +22,8 @@ from tests.operate.program import Program
 from tests.real.processes import Process, free_port, scratch
 from tests.real.programs import require
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 12
 """More than there are threads for lookups."""
 HEADER = ("Authorization", f"Basic {basic('alice', 'canary-alice')}")

@@ -13,6 +13,8 @@ from tests.crash.program import fetch
 from tests.real.processes import Process, answers, free_port, run, scratch
 from tests.real.proxy_process import PROJECT_ROOT
 
+pytestmark = pytest.mark.slow
+
 NAMED = re.compile(r"^import '([\w.]+)' # ", re.MULTILINE)
 """What `-v` has Python write of every module when it has been loaded."""
 PROGRAM = (sys.executable, "-v", "-m", "proxy")

@@ -84,6 +84,7 @@ def changes(program: Program, other: ScriptedRegistry) -> Iterator[Callable[[], 
         yield lambda change=change, number=number: change(number)  # type: ignore[misc]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_fifty_reloads_under_load_fail_no_request(program: Program, image: Image, workers: int) -> None:
     await program.start(workers)
@@ -148,6 +149,7 @@ async def test_taken_away_is_taken_away_at_once(program: Program) -> None:
     await program.until(lambda: _answers(program, manifest(), 403))
 
 
+@pytest.mark.slow
 async def test_a_file_that_comes_late_is_taken_without_another_change(program: Program) -> None:
     await program.start()
     late = program.config.parent / "late.crt"

@@ -19,6 +19,8 @@ from tests.fakes.proxy import UPSTREAM, blob, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.operate.program import Program
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 10
 PULLS = 5
 LAYERS = 4
@@ -46,7 +48,6 @@ async def pull(program: Program, image: Image, layers: Mapping[str, BodyContent]
     return wrong
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)  # ten starts and five hundred pulls, on a machine that does other things as well
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_ten_stops_during_fifty_pulls_fail_none(

@@ -13,6 +13,8 @@ from tests.operate.program import Program
 from tests.real.processes import Outcome, run
 from tests.real.proxy_process import PROGRAM
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "serve": "serve",
     "serve with workers": "serve",

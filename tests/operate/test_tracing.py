@@ -59,6 +59,7 @@ async def spans_of_a_pull(program: Program, chain: Chain, directory: Path, monke
         return set(requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "certificates", ["CA and leaf: as few extensions as possible", "intermediate trusted, root unknown"]
 )

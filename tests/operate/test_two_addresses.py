@@ -14,6 +14,8 @@ from tests.fakes.registry import ScriptedRegistry
 from tests.operate.program import Program
 from tests.real.processes import answers, free_port
 
+pytestmark = pytest.mark.slow
+
 PULLS = 12
 """Requests that reach both workers, as surely as the kernel's choice allows."""
 

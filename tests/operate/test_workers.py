@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import bcrypt
+import pytest
 import trustme
 
 from tests.fakes.blobs import MIB, Generated
@@ -19,6 +20,8 @@ from tests.fakes.proxy import REG, UPSTREAM, blob, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.operate.program import Program
 from tests.real.processes import free_port
+
+pytestmark = pytest.mark.slow
 
 TIMES = 12
 """Requests that reach both workers, as surely as the kernel's choice allows."""

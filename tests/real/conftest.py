@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.app_thread import serving
 from tests.real import big_image as big
-from tests.real.app_thread import serving
 from tests.real.containerd import Node, containerd
 from tests.real.cri import Auth
 from tests.real.images import Image, catalogue

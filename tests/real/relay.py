@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterator
 
-from tests.real.app_thread import entered
+from tests.fakes.app_thread import entered
 
 CHUNK = 64 * 1024
 

@@ -19,6 +19,8 @@ from tests.real.registry import Registry
 from tests.real.through_proxy import FILES, MINI, StartProxy, assert_one_scope, hosts, point_at, registries
 from tests.real.token_server import TokenServer
 
+pytestmark = pytest.mark.slow
+
 TWELVE = "cp.icr.io/cp/se-data-center-edge/twelve-layers:1"
 BIG = "cp.icr.io/cp/se-data-center-edge/big:1"
 MOVING = "cp.icr.io/cp/se-data-center-edge/moving:1"
@@ -201,7 +203,6 @@ def test_tag_that_moves_is_seen_after_its_age_and_not_before(
     node.assert_complete(MOVING, *new.files)
 
 
-@pytest.mark.slow
 def test_big_image_leaves_the_origin_once_for_two_nodes(
     fresh_node: Callable[[Proxy], Node], start_cached: StartCached, counted_registry: Registry, big_image: BigImage
 ) -> None:

@@ -23,6 +23,8 @@ from tests.real.through_proxy import FILES, MINI, OPERATOR, RULES, SCOPES, Start
 from tests.real.token_server import OTHER, OTHER_PASSWORD, PASSWORD, USER, TokenServer
 from tests.real.uploads import Uploader
 
+pytestmark = pytest.mark.slow
+
 RIGHT = Auth(username=USER, password=PASSWORD)
 NO_RIGHT = {
     "other": Auth(username=OTHER, password=OTHER_PASSWORD),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.app_thread import serving
+from tests.fakes.app_thread import serving
 from tests.real.conformance import PUSHED_TO, Case, Content, by_key, content_of, passes, push_and_read, read
 from tests.real.front import front
 from tests.real.programs import require_tools
@@ -18,6 +18,8 @@ from tests.real.registry import Registry, Served, open_registry
 from tests.real.through_proxy import StartProxy, hosts
 from tests.real.token_server import PASSWORD, USER, TokenServer
 from tests.tools.catalogue import CONFORMANCE
+
+pytestmark = pytest.mark.slow
 
 NEEDS_NO_CONTENT = {"ping", "empty/tag list", "missing-manifest/by-digest", "missing-manifest/by-tag"}
 BYTES_ARE_COMPARED = {

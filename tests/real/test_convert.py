@@ -18,6 +18,8 @@ from tests.real.registry import Registry
 from tests.real.relay import relay
 from tests.real.token_server import PASSWORD, REFRESH_TOKEN, TokenServer
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(__file__).parent / "registries"
 MINI = f"{PROJECT}/mini-test:1"
 OPERATOR = f"{PROJECT}/ibm-operator:1.2"

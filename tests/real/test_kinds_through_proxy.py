@@ -14,6 +14,8 @@ from tests.real.strictness import STRICT_MODES, Mode
 from tests.real.through_proxy import StartProxy, hosts, point_at, registries
 from tests.real.token_server import TokenServer
 
+pytestmark = pytest.mark.slow
+
 every_strict_mode = pytest.mark.parametrize("mode", STRICT_MODES, ids=lambda mode: mode.name.lower())
 BIG_TIMEOUT = 300
 
@@ -33,7 +35,6 @@ def test_kind_pulls_and_unpacks(
     assert [request.scopes for request in tokens.requests] == [(f"repository:{PROJECT}/{name}:pull",)]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(BIG_TIMEOUT)
 def test_layer_of_one_gibibyte_pulls_and_unpacks(
     node: Node, registry: Registry, tokens: TokenServer, start_proxy: StartProxy, big_image: BigImage

@@ -166,6 +166,7 @@ def test_a_watching_configurator_puts_back_what_k3s_clears_away(node: Node, tmp_
     assert sorted(snapshot(node.certs_d)) == ["ghcr.io", "ghcr.io/hosts.toml"]
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_it_leaves_no_half_of_a_file(node: Node, tmp_path: Path) -> None:
     foreign(node)
     before = snapshot(node.certs_d)

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from tests.docs.dashboards import CASES, RULES, Panel, alerts, panels
 from tests.docs.exported import FOREIGN
+from tests.fakes.app_thread import serving
 from tests.real import images
-from tests.real.app_thread import serving
 from tests.real.images import PROJECT, Image
 from tests.real.processes import START_TIMEOUT, environment, free_port, run, scratch
 from tests.real.programs import require
@@ -26,6 +26,8 @@ from tests.real.registry import token_registry
 from tests.real.signing import Signer
 from tests.real.through_proxy import hosts, registries
 from tests.real.token_server import TokenServer
+
+pytestmark = pytest.mark.slow
 
 JOB = "scope-proxy"
 DEAD = "dead.example"

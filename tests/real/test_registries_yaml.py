@@ -9,10 +9,12 @@ import pytest
 from proxy.testbed.images import demo_images
 from proxy.testbed.strict_registry import StrictRegistry
 from proxy.testbed.tokens import Account, Rules
-from tests.real.app_thread import entered
+from tests.fakes.app_thread import entered
 from tests.real.containerd import Node
 from tests.real.hosts import write_mirror
 from tests.real.proxy_process import serving_registries_yaml
+
+pytestmark = pytest.mark.slow
 
 REGISTRIES = """# /etc/rancher/k3s/registries.yaml as it stood on the nodes
 mirrors:

@@ -21,7 +21,7 @@ from tests.real.processes import free_port, scratch
 from tests.real.programs import require, require_module
 from tests.real.proxy_process import PROJECT_ROOT, serving_proxy
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 PICTURES = PROJECT_ROOT / "dist" / "screenshots"
 DEAD = "dead.example"

@@ -4,6 +4,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from tests.real.big_image import BigImage
 from tests.real.containerd import Node
 from tests.real.hosts import write_mirror
@@ -12,6 +14,8 @@ from tests.real.processes import Process
 from tests.real.registry import Registry
 from tests.real.through_proxy import RULES, StartProxy, hosts, registries
 from tests.real.token_server import TokenServer
+
+pytestmark = pytest.mark.slow
 
 STOPS = 3
 ENDED_WITHIN = 60.0  # seconds; the pull is over before

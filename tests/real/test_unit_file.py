@@ -1,6 +1,9 @@
 """The unit file is one that systemd takes, and it leaves the program little."""
 
 import configparser
+import re
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,23 +16,42 @@ from tests.real.programs import require
 from tests.real.proxy_process import PROJECT_ROOT
 
 UNIT = PROJECT_ROOT / "config" / "scope-proxy.service"
+INSTALLED = "/usr/local/bin/scope-proxy"
+"""Where the documented installation puts the program."""
+PROGRAM = Path(sys.executable).with_name("scope-proxy")
 MOST_EXPOSED = 20
 """On systemd's scale to 100."""
 
 
 @pytest.fixture
 def unit() -> Iterator[Path]:
-    """The unit with a program that is installed."""
+    """The unit with the program as it is installed here."""
     require("systemd-analyze")
     with scratch("unit") as folder:
         copy = folder / UNIT.name
-        copy.write_text(UNIT.read_text().replace("/usr/local/bin/scope-proxy", "/bin/true"))
+        copy.write_text(UNIT.read_text().replace(INSTALLED, str(PROGRAM)))
         yield copy
 
 
 def test_systemd_takes_it(unit: Path) -> None:
     result = run(["systemd-analyze", "verify", str(unit)])
     assert (result.status, unit.name in result.errors) == (0, False), result.errors
+
+
+def test_systemd_sees_a_program_that_is_missing(unit: Path) -> None:
+    """So the test above can fail."""
+    unit.write_text(unit.read_text().replace(str(PROGRAM), f"{PROGRAM}-missing"))
+    result = run(["systemd-analyze", "verify", str(unit)])
+    assert unit.name in result.errors
+
+
+def test_the_program_knows_every_command_and_option_of_the_unit() -> None:
+    """Whether it runs in the unit's sandbox is what test_systemd.py tests, with a real systemd."""
+    commands = re.findall(rf"^Exec\w+={re.escape(INSTALLED)} (.+)$", UNIT.read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["serve", "check"]
+    for command in commands:
+        run([str(PROGRAM), *shlex.split(command), "--help"]).checked()
+    assert run([str(PROGRAM), "serve", "--no-such-option", "--help"]).status != 0
 
 
 def test_it_is_hardened(unit: Path) -> None:

@@ -13,7 +13,7 @@ from proxy.testbed.images import Image, demo_images, sha256
 from proxy.testbed.library import HeldManifest
 from proxy.testbed.strict_registry import StrictRegistry
 from proxy.testbed.tokens import Rules
-from tests.real.app_thread import entered
+from tests.fakes.app_thread import entered
 
 MINI = "cp.icr.io/mini-test:1"
 INDEX = "docker.io/rabbitmqoperator/cluster-operator:2.7.0"

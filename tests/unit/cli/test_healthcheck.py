@@ -1,4 +1,5 @@
 import http.server
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ import trustme
 from click.testing import CliRunner, Result
 
 from proxy.cli.main import main
-from tests.real.processes import free_port
 
 STATUSES = {"/healthz": 200, "/readyz": 503}
 """A proxy that is being stopped: alive, and not ready."""
@@ -24,6 +24,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """A loopback port that refuses every connection: it is bound, so nobody else can listen on it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @contextmanager
@@ -70,8 +78,8 @@ def test_not_ready_is_status_1_with_what_was_said(tmp_path: Path, port: int) -> 
     assert f"/readyz of 127.0.0.1:{port}: 503 not serving" in result.output
 
 
-def test_nobody_there_is_status_1() -> None:
-    result = healthcheck("--admin", f"127.0.0.1:{free_port()}")
+def test_nobody_there_is_status_1(refusing: int) -> None:
+    result = healthcheck("--admin", f"127.0.0.1:{refusing}")
     assert result.exit_code == 1
     assert "no answer" in result.output
 
@@ -138,8 +146,8 @@ def test_the_certificate_of_a_listener_may_be_anybodys() -> None:
         assert healthcheck("--proxy", f"https://127.0.0.1:{port}").exit_code == 0
 
 
-def test_no_listener_is_status_1() -> None:
-    result = healthcheck("--proxy", f"http://127.0.0.1:{free_port()}")
+def test_no_listener_is_status_1(refusing: int) -> None:
+    result = healthcheck("--proxy", f"http://127.0.0.1:{refusing}")
     assert (result.exit_code, "nothing answers" in result.output) == (1, True)
 
 

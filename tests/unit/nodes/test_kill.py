@@ -15,6 +15,8 @@ from proxy.nodes.node_config import CA_FILE, HOSTS_FILE
 from proxy.nodes.tree import State, Tree
 from tests.unit.nodes.support import CA, PROXY, SECURE, hosts, snapshot
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("open", "close", "mkdir", "chmod", "fchmod", "fsync", "rename", "unlink", "rmdir")
 FEWER = "version: 1\nregistries: {docker.io: {}}\n"
 Action = Callable[[Path], object]
