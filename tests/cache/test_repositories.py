@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from proxy.testbed.images import Image, make_image
-from tests.cache.serving import BLOB, cached, reading, way, whole
+from tests.cache.serving import BLOB, cached, eventually, reading, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, layer_of, manifest, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 OTHER_NAME, OTHER = "library/other", "team/other"
@@ -72,7 +72,7 @@ async def test_who_joins_the_download_of_a_repository_that_is_refused_asks_for_i
         refused = tasks.create_task(node.get(blob(digest)))
         await reached.wait()
         joined = tasks.create_task(node.get(blob(digest, OTHER_NAME), keep_body=False))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route="blob") == 2)
         until.set()
     assert refused.result().status in {403, 404, 503}
     assert (joined.result().status, joined.result().sha256) == (200, digest)

@@ -131,13 +131,15 @@ async def test_a_tag_is_served_stale_in_trouble_and_fresh_after_it(
 
 
 async def test_what_confirms_late_takes_effect_later(plain: ScriptedRegistry, folder: Path, image: Image) -> None:
-    until = asyncio.Event()
+    until, reached = asyncio.Event(), asyncio.Event()
     async with cached([plain.url], folder, cache={**ASKED, "tagAge": "500ms"}) as node:
-        await node.get(manifest())
-        await asyncio.sleep(0.5)
+        got = await node.get(manifest())
         plain.add(OTHER)
-        plain.script(on("HEAD"), Stall(BEFORE_HEADERS, until))
-        assert is_stale(await node.get(manifest()), image)
+        plain.script(on("HEAD"), Stall(BEFORE_HEADERS, until, reached))
+        async with asyncio.timeout(20):
+            while not reached.is_set():  # until the tag is no longer fresh
+                got = await node.get(manifest())
+        assert is_stale(got, image)
         until.set()
         async with asyncio.timeout(20):
             while (got := await node.get(manifest())).body != OTHER.manifest:
