@@ -100,7 +100,7 @@ def test_two_nodes_run_at_once(direct: Node, start_node: Callable[..., Node]) ->
 
 
 def test_registry_lets_nobody_in_without_a_token(registry: Registry) -> None:
-    connection = http.client.HTTPConnection(registry.address, timeout=5)
+    connection = http.client.HTTPConnection(registry.address, timeout=30)
     with contextlib.closing(connection):
         connection.request("GET", f"/v2/{PROJECT}/mini-test/manifests/1")
         answer = connection.getresponse()
