@@ -98,7 +98,7 @@ def _sources(
 ) -> tuple[ManifestSource, BlobSource]:
     """Where manifests and blobs come from: through the store, or past it where none is configured."""
     known_manifests, verified = KnownManifests(), Verified()
-    mismatched = MismatchedDigests(store.layout.root / "mismatched" if store is not None else None)
+    mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
     passthrough = PassThrough(client, known_manifests, mismatched, config.timeouts)
     if store is None or config.cache is None:

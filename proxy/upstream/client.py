@@ -206,9 +206,11 @@ class Responses:
                 return ResponseAttempt(self, attempt, response)
 
     def note(self, target: Target, failure: EndpointFailure) -> None:
-        """An attempt has failed."""
-        _logger.info("%s %s: %s", self._wanted.method, target.url(self._wanted.suffix), failure)
-        self._failed.append(Failed(target, failure))
+        """An attempt has failed; the failure is kept without the frames that it came through: they hold this object."""
+        failure.__cause__ = failure.__context__ = None
+        self._failed.append(Failed(target, failure.with_traceback(None)))
+        # As text, as whatever keeps the log record would keep the failure.
+        _logger.info("%s %s: %s", self._wanted.method, target.url(self._wanted.suffix), str(failure))
 
     async def _begin_round(self) -> None:
         """Wait until the unavailable endpoints are tried again; raises RegistryError where nothing would change."""

@@ -1,17 +1,20 @@
 """Clients that do not read what they asked for cost little memory, and never all of it."""
 
 import gc
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from proxy.testbed.images import Image, make_image
+from proxy.testbed.images import make_image
 from tests.cache.serving import cached, eventually, rest_of
 from tests.cache.test_memory import resident
 from tests.fakes.blobs import MIB
+from tests.fakes.changes import Change, FlipByte, Reply
 from tests.fakes.client import NodeClient, read_answer, read_head
+from tests.fakes.matching import on
 from tests.fakes.proxy import UPSTREAM, manifest, metric, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
@@ -29,18 +32,33 @@ def held(registry: ScriptedRegistry, tag: str) -> str:
     return image.digest
 
 
-@pytest.mark.parametrize("reference", ["1", "unknown"], ids=["an answer", "an error"])
+FRAMES = {"frame", "traceback", "NodeConnection", "NodeRequest", "Responder", "RequestRecord", "Responses"}
+FAULTS: dict[str, Change | None] = {
+    "a response": None,
+    "not found": Reply(404),
+    "refused": Reply(403),
+    "failed": Reply(500),
+    "another digest": FlipByte("middle"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_nothing_is_left_of_a_request_for_the_garbage_collector(
-    plain: ScriptedRegistry, image: Image, reference: str
+    plain: ScriptedRegistry, caplog: pytest.LogCaptureFixture, fault: Change | None
 ) -> None:
     """It comes rarely: what waits for it is as good as lost, and 40 errors about manifests held 160 MiB."""
-    assert image.tag == "1"
+    caplog.set_level(logging.ERROR)  # pytest keeps the records, and they what they name
+    images = [make_image(UPSTREAM, str(number)) for number in range(10)]
+    for held_image in images:
+        plain.library.add(held_image)
+    if fault is not None:
+        plain.script(on("GET", kind="manifest"), fault)
     async with started(settings([plain.url])) as proxy:
-        await proxy.node.get(manifest(reference))
+        await proxy.node.get(manifest())
         gc.collect()
         gc.disable()
-        for _ in range(10):
-            await proxy.node.get(manifest(reference))
+        for requested in images:
+            assert ((await proxy.node.get(manifest(requested.digest))).status == 200) == (fault is None)
         gc.set_debug(gc.DEBUG_SAVEALL)
         try:
             gc.collect()
@@ -49,7 +67,7 @@ async def test_nothing_is_left_of_a_request_for_the_garbage_collector(
             gc.set_debug(0)
             gc.garbage.clear()
             gc.enable()
-    assert not left & {"frame", "traceback", "NodeConnection", "NodeRequest", "Responder", "RequestRecord"}
+    assert not left & FRAMES
 
 
 @asynccontextmanager
