@@ -72,7 +72,7 @@ class Sampler:
 
 
 def read_lags(pid: int) -> Lags:
-    """The histogram of one worker, out of the folder that all workers share."""
+    """The histogram of one worker, from the directory that all workers share."""
     total, buckets = 0.0, Counter[float]()
     file = Path(_variable(pid, FOLDER_VARIABLE)) / f"histogram_{pid}.db"
     for key, value, *_ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
