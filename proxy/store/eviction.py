@@ -1,4 +1,4 @@
-"""Keeping the store within its bounds: what was used longest ago goes first, and readers never notice."""
+"""Keeps the store within its bounds: the image used longest ago is evicted first, and readers do not notice."""
 
 import asyncio
 import fcntl
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from proxy.observe.metrics import CACHE_EVICTIONS
 from proxy.store.disk import to_the_end, translated
+from proxy.store.eviction_order import Position, Stage
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
@@ -24,8 +25,6 @@ from proxy.store.shared_scan import SharedScan
 
 LOW_WATER = 0.95
 """Share of the bound that eviction goes down to, so that it does not run for every blob."""
-BATCH = 100
-"""Objects that are looked at in one go."""
 WAIT_SECONDS = 10.0
 """How long another process that evicts is waited for."""
 
@@ -149,20 +148,17 @@ class Evictor:
 
     async def _evict(self, wanted: int) -> int:
         """Remove objects of `wanted` bytes, as far as there are so many; the number of objects."""
-        removed = 0
-        while wanted > 0 and (oldest := await self._index.oldest(BATCH)):
-            gone = 0
-            for digest, size in oldest:
+        removed, position = 0, Position()
+        while wanted > 0 and position.stage is not Stage.END:
+            objects, position = await self._index.evictable(position, self._bounds.max_size)
+            for digest, size in objects:
                 if wanted <= 0:
                     break
                 wanted -= size
                 if await self._store.remove(digest):
-                    gone += 1
+                    removed += 1
                     CACHE_EVICTIONS.labels("size").inc()
                     _logger.debug("evicted %s, %d bytes", digest, size)
-            removed += gone
-            if not gone:
-                break
         return removed
 
     async def _lock(self) -> int | None:

@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 from proxy.observe.metrics import CACHE_BYTES, CACHE_OBJECTS
 from proxy.oci.reference import Digest
+from proxy.store import eviction_order
 from proxy.store.blobs import StoreError
 from proxy.store.disk import TimedThreads, translated
+from proxy.store.eviction_order import Position
 from proxy.store.format import open_folder
 from proxy.store.index_file import (
     INSERT_LINK,
@@ -43,7 +45,7 @@ LINKS_LIMIT = 1_000_000
 """Links that are kept; a forgotten one costs one HEAD."""
 
 DEFAULT_BOUNDS = IndexBounds()
-_UPSERT = """INSERT INTO objects VALUES (?, ?, ?)
+_UPSERT = """INSERT INTO objects (digest, size, used) VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = max(used, excluded.used)"""
 _CORRECT_CLOCK = "UPDATE objects SET used = ? WHERE used > ?"
 _BEFORE = 0.001
@@ -123,13 +125,23 @@ class Index:
         CACHE_OBJECTS.set(totals.objects)
         return totals
 
-    async def oldest(self, limit: int) -> Sequence[tuple[Digest, int]]:
-        """The digests that were used longest ago, with their sizes; raises StoreError."""
-        return await self._run(self._oldest, self._take_touched(), limit)
+    async def evictable(self, position: Position, size: int) -> tuple[Sequence[tuple[Digest, int]], Position]:
+        """The next objects to evict from a store of at most `size` bytes, with their sizes, and where to go on.
+
+        Raises StoreError.
+        """
+        return await self._run(self._evictable, self._take_touched(), position, size)
 
     async def link(self, repository: str, links: Iterable[Link]) -> None:
         """Note what a repository holds; raises StoreError."""
         await self._answer(self._link, [(repository, link.digest.text, link.kind) for link in links])
+
+    async def add_manifest(self, manifest: Digest, links: Sequence[Link]) -> None:
+        """Note that a stored digest is a manifest, and what it names: images are evicted as a whole.
+
+        Raises StoreError.
+        """
+        await self._answer(self._add_manifest, manifest, links)
 
     async def is_linked(self, repository: str, link: Link) -> bool:
         """Whether a repository is known to hold a digest as what the link says; raises StoreError."""
@@ -230,6 +242,7 @@ class Index:
                     connection.execute("DELETE FROM objects WHERE digest = ?", (digest.text,))
                 else:
                     connection.execute(_UPSERT, (digest.text, found[0], min(when, now)))
+                    eviction_order.touch_related(connection, digest.text, min(when, now))
 
     def _compare(self, algorithm: str, prefix: str) -> None:
         """Make the rows of one folder agree with the files in it."""
@@ -241,10 +254,18 @@ class Index:
             now = time.time()
             self._write_used({digest: at[1] if at is not None else 0.0 for digest, at in found.items()}, now, now)
 
-    def _oldest(self, touched: Mapping[Digest, float], limit: int) -> list[tuple[Digest, int]]:
+    def _evictable(
+        self, touched: Mapping[Digest, float], position: Position, size: int
+    ) -> tuple[list[tuple[Digest, int]], Position]:
         self._flush(touched)
-        sizes = dict(self._read("SELECT digest, size FROM objects ORDER BY used LIMIT ?", (limit,)))
-        return [(digest, sizes[digest.text]) for digest in self._digests(list(sizes))]
+        found, following = eviction_order.evictable(self._opened(), position, size)
+        sizes = dict(found)
+        return [(digest, sizes[digest.text]) for digest in self._digests(list(sizes))], following
+
+    def _add_manifest(self, manifest: Digest, links: Sequence[Link]) -> None:
+        with self._transaction() as connection:
+            eviction_order.add_contents(connection, manifest.text, links)
+            forget_oldest_links(connection, self.bounds)
 
     def _digests(self, texts: Sequence[str]) -> Iterator[Digest]:
         """The digests of rows; a row of something else came by damage, and goes."""

@@ -18,6 +18,7 @@ from typing import Self
 
 from proxy.config.model import Cache
 from proxy.oci.reference import Digest
+from proxy.store import eviction_order
 from proxy.store.files import FILE_MODE, open_lock, try_lock
 from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
 
@@ -25,7 +26,7 @@ BUSY_SECONDS = 10.0
 """How long a write waits for another process."""
 OPEN_SECONDS = 10.0
 """How long opening waits for other processes: for one that builds the index, or for all to let go of a damaged one."""
-VERSION = 2
+VERSION = 3
 """Version of the tables; an index of another version is built anew."""
 
 INSERT_LINK = "INSERT OR IGNORE INTO links (repository, digest, kind) VALUES (?, ?, ?)"
@@ -40,8 +41,7 @@ LINKS_STEP = 1000
 
 _SUFFIXES = ("-wal", "-shm", "-journal", "")
 _PAUSE = 0.05
-_TABLES = """
-CREATE TABLE objects (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+_TABLES = f"""{eviction_order.TABLES}
 CREATE TABLE links (number INTEGER PRIMARY KEY, repository TEXT, digest TEXT, kind TEXT,
   UNIQUE (repository, digest, kind));
 CREATE TABLE totals (bytes INTEGER NOT NULL, objects INTEGER NOT NULL);
@@ -161,12 +161,17 @@ def _damaged(layout: Layout) -> Path:
 
 
 def forget_oldest_links(connection: sqlite3.Connection, bounds: IndexBounds) -> None:
-    """Within a transaction: drop the oldest links until the index takes no more bytes than it may."""
+    """Within a transaction: drop the oldest links and contents until the index takes no more bytes than it may."""
     while bytes_in_use(connection) > bounds.size:
-        first, last = connection.execute("SELECT min(number), max(number) FROM links").fetchone()
-        if first is None:
+        tables = [
+            (table, *connection.execute(f"SELECT min(number), max(number) FROM {table}").fetchone())  # noqa: S608
+            for table in ("links", "contents")
+        ]
+        for table, first, last in tables:
+            if first is not None:
+                connection.execute(f"DELETE FROM {table} WHERE number <= ?", (first + (last - first) // 4,))  # noqa: S608
+        if all(first is None for _, first, _ in tables):
             return
-        connection.execute("DELETE FROM links WHERE number <= ?", (first + (last - first) // 4,))
 
 
 def bytes_in_use(connection: sqlite3.Connection) -> int:
@@ -191,12 +196,18 @@ def _rebuild(layout: Layout, bounds: IndexBounds) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_TABLES)
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO objects VALUES (?, ?, ?)", _objects(layout))
-        for number, link in enumerate(layout.links(bounds.manifest_digests)):
-            connection.execute(INSERT_LINK, link)
-            if number % LINKS_STEP == 0:
+        connection.executemany("INSERT INTO objects (digest, size, used) VALUES (?, ?, ?)", _objects(layout))
+        rows = 0
+        for key, manifest, links in layout.marked_manifests(bounds.manifest_digests):
+            connection.executemany(INSERT_LINK, [(key, link.digest.text, link.kind) for link in links])
+            eviction_order.add_contents(connection, manifest.text, links)
+            rows += len(links)
+            if rows > LINKS_STEP:
+                rows = 0
                 forget_oldest_links(connection, bounds)
         for statement in _BESIDE:
+            connection.execute(statement)
+        for statement in eviction_order.COUNTS:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")  # last: what was interrupted is no index
         connection.execute("COMMIT")

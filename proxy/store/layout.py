@@ -121,18 +121,17 @@ class Layout:
                 if digest is not None:
                     yield digest, entry
 
-    def links(self, limit: int) -> Iterator[tuple[str, str, str]]:
-        """Rows of the index: each repository's key, a digest that its manifests give it, and what the digest is.
+    def marked_manifests(self, limit: int) -> Iterator[tuple[str, Digest, tuple[Link, ...]]]:
+        """For the index: each repository's key, a manifest that it holds, and what it holds by that.
 
-        Read from the manifests themselves, those with more than `limit` digests left out. Raises OSError.
+        Read from the manifests themselves; those with more than `limit` digests name nothing. Raises OSError.
         """
         for prefix in PREFIXES:
             for entry in children(self.repositories / prefix):
                 directory = Path(entry.path)
                 key = repository_key_of(directory)
                 for manifest in self.marked(directory) if key is not None else ():
-                    links = links_of(manifest, self.contents(manifest), limit)
-                    yield from ((str(key), link.digest.text, link.kind) for link in links)
+                    yield str(key), manifest, links_of(manifest, self.contents(manifest), limit)
 
     def marked(self, repository: Path) -> list[Digest]:
         """The manifests that a repository's folder has a mark of; raises OSError."""

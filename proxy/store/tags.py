@@ -122,7 +122,13 @@ class Tags:
         """Note that a repository holds a manifest, and what that holds; raises StoreError."""
         with translated("cannot write a link to the cache"):
             await to_the_end(functools.partial(self._mark, key, manifest))
-        await self._link(key, links_of(manifest, contents, self._index.bounds.manifest_digests))
+        links = links_of(manifest, contents, self._index.bounds.manifest_digests)
+        await self._link(key, links)
+        await self._index.add_manifest(manifest, links)
+
+    def touch(self, manifest: Digest) -> None:
+        """Note that a manifest was used now: of what was used longest ago is evicted first."""
+        self._index.touch(manifest)
 
     async def _link(self, key: RepositoryKey, links: Iterable[Link]) -> None:
         new = [link for link in links if (key, link) not in self._links]

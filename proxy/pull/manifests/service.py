@@ -80,6 +80,7 @@ class Manifests:
         if manifest is None:
             manifest = await self._within_budget(route, reference, accept, head=head)
         _SERVED[kind, manifest.way].inc()
+        self._store.note_use(manifest.descriptor.digest)
         return manifest
 
     def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy.oci.reference import Digest
+from proxy.store.eviction_order import Position, Stage
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.format import open_folder
 from proxy.store.index import Index
@@ -41,10 +42,21 @@ def made(folder: Path) -> Layout:
 
 async def used(index: Index, layout: Layout, digest: Digest) -> float:
     """When a digest was last used, in seconds since the epoch, as the index file has it."""
-    await index.oldest(1)  # what is noted in memory is written before it answers
+    await index.evictable(Position(Stage.END), 0)  # what is noted in memory is written before it answers
     with contextlib.closing(sqlite3.connect(layout.index)) as file:
         [(seconds,)] = file.execute("SELECT used FROM objects WHERE digest = ?", (str(digest),))
     return float(seconds)
+
+
+async def order(index: Index, size: int = 1 << 40) -> list[tuple[Digest, int]]:
+    """All that is stored, in the order in which it would be evicted, with sizes."""
+    found: dict[Digest, int] = {}
+    position = Position()
+    while position.stage is not Stage.END:
+        objects, position = await index.evictable(position, size)
+        for digest, length in objects:
+            found.setdefault(digest, length)
+    return list(found.items())
 
 
 def unlink(layout: Layout, repository: str) -> None:

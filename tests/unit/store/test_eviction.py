@@ -74,14 +74,6 @@ async def test_what_was_used_meanwhile_stays(
     content.close()
 
 
-async def test_it_goes_on_beyond_a_batch(
-    layout: Layout, evictor: Callable[[int, int], Evictor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(eviction, "BATCH", 2)
-    assert await evictor(10 * KIB, 0).make_room(7 * KIB)
-    assert left(layout) == [8, 9]
-
-
 async def test_a_store_that_has_become_too_large_shrinks(
     layout: Layout, evictor: Callable[[int, int], Evictor]
 ) -> None:

@@ -18,7 +18,7 @@ from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.maintenance import sweep
 from tests.cache.serving import eventually
-from tests.unit.store.support import descriptors, made, modes, opened, put
+from tests.unit.store.support import descriptors, made, modes, opened, order, put
 
 DATA = b"bytes of a layer" * 1000
 DIGEST = Digest.of(DATA)
@@ -334,4 +334,4 @@ async def test_what_is_committed_counts_even_while_the_index_is_in_trouble(
         patched.setattr(Index, "add", trouble)
         await put(store, DATA)
     assert await store.find(DIGEST) is not None
-    assert [digest for digest, _ in await store._index.oldest(10)] == [DIGEST]
+    assert [digest for digest, _ in await order(store._index)] == [DIGEST]

@@ -13,10 +13,11 @@ from proxy.oci.reference import Digest
 from proxy.store import index as store_index
 from proxy.store import index_file
 from proxy.store.blobs import StoreError
+from proxy.store.eviction_order import STEP, Position, Stage
 from proxy.store.index import Index, Totals
 from proxy.store.layout import Layout, Link, LinkKind
 from proxy.transport.singleflight import Background
-from tests.unit.store.support import descriptors, made, modes, opened, put, put_file, unlink, used
+from tests.unit.store.support import descriptors, made, modes, opened, order, put, put_file, unlink, used
 
 X = Link(Digest.of(b"x"), LinkKind.BLOB)
 
@@ -42,7 +43,7 @@ async def test_a_missing_index_is_built_from_the_files(layout: Layout) -> None:
     newest = put_file(layout, b"new", used=2000)
     async with opened(layout) as (_, index):
         assert await index.totals() == Totals(16, 2)
-        assert await index.oldest(10) == [(oldest, 13), (newest, 3)]
+        assert await order(index) == [(oldest, 13), (newest, 3)]
         assert await used(index, layout, oldest) == 1000
 
 
@@ -230,7 +231,7 @@ async def test_a_file_that_the_index_missed_comes_in_by_use(layout: Layout) -> N
         content = await store.find(digest)
         assert content is not None
         content.close()
-        assert await index.oldest(10) == [(digest, 4)]
+        assert await order(index) == [(digest, 4)]
         assert await index.totals() == Totals(4, 1)
 
 
@@ -241,7 +242,7 @@ async def test_what_a_crash_left_is_found_at_the_next_start(layout: Layout) -> N
     layout.blob(gone).unlink()
     async with opened(layout) as (_, index):
         await index.tidied()
-        assert await index.oldest(10) == [(kept, 20)]
+        assert await order(index) == [(kept, 20)]
         assert await index.totals() == Totals(20, 1)
 
 
@@ -249,7 +250,7 @@ async def test_use_makes_young(layout: Layout) -> None:
     first, second = put_file(layout, b"1", used=1000), put_file(layout, b"2", used=2000)
     async with opened(layout) as (_, index):
         index.touch(first)
-        assert [digest for digest, _ in await index.oldest(10)] == [second, first]
+        assert [digest for digest, _ in await order(index)] == [second, first]
 
 
 @pytest.mark.parametrize("later", ["used", "stored"])
@@ -263,12 +264,12 @@ async def test_what_was_used_while_the_clock_was_ahead_does_not_outlive_what_cam
         with monkeypatch.context() as patch:
             patch.setattr(time, "time", lambda: real() + 86400)
             index.touch(ahead)
-            assert [digest for digest, _ in await index.oldest(10)][-1] == ahead
+            assert [digest for digest, _ in await order(index)][-1] == ahead
         if later == "used":
             index.touch(new)
         else:
             await index.add(new)
-        assert [digest for digest, _ in await index.oldest(10)] == [old, ahead, new]
+        assert [digest for digest, _ in await order(index)] == [old, ahead, new]
         assert await used(index, layout, ahead) <= real()
 
 
@@ -290,7 +291,7 @@ async def test_a_file_from_a_time_to_come_is_not_the_last_to_go(layout: Layout) 
     async with opened(layout) as (_, index):
         await index.tidied()
         index.touch(new)
-        assert [digest for digest, _ in await index.oldest(10)] == [ahead, new]
+        assert [digest for digest, _ in await order(index)] == [ahead, new]
 
 
 async def test_uses_are_written_all_at_once(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,9 +365,9 @@ async def test_a_row_that_is_no_digest_goes(layout: Layout) -> None:
     async with opened(layout) as (_, index):
         await index.tidied()
         with sqlite3.connect(layout.index) as connection:
-            connection.execute("INSERT INTO objects VALUES ('nonsense', 5, 0)")
+            connection.execute("INSERT INTO objects (digest, size, used) VALUES ('nonsense', 5, 0)")
         connection.close()
-        assert await index.oldest(10) == [(digest, 1)]
+        assert await order(index) == [(digest, 1)]
         assert await index.totals() == Totals(1, 1)
 
 
@@ -390,7 +391,7 @@ async def test_a_large_index_is_opened_without_looking_at_the_files(
     # Python before 3.13 begins no transaction by itself in a Turkish locale, whose small I is no i.
     connection.execute("BEGIN")
     rows = ((str(Digest.of(str(number).encode())), 10, float(number)) for number in range(100_000))
-    connection.executemany("INSERT INTO objects VALUES (?, ?, ?)", rows)
+    connection.executemany("INSERT INTO objects (digest, size, used) VALUES (?, ?, ?)", rows)
     connection.execute("COMMIT")
     connection.close()
     looked: list[str] = []
@@ -398,5 +399,6 @@ async def test_a_large_index_is_opened_without_looking_at_the_files(
     monkeypatch.setattr(store_index, "tidy", lambda *_: iter(()))
     async with opened(layout) as (_, index):
         assert await index.totals() == Totals(1_000_000, 100_000)
-        assert len(await index.oldest(5)) == 5
+        objects, _ = await index.evictable(Position(Stage.IMAGES), 0)
+        assert len(objects) == STEP
     assert looked == []

@@ -54,10 +54,10 @@ def test_links_are_read_from_the_manifests(tmp_path: Path) -> None:
     (marks.parent / "key.json").write_text('{"key": "key"}')
     for name in (str(manifest).replace(":", "-"), str(gone).replace(":", "-"), "odd", ".hidden", "sha256-zz"):
         (marks / name).touch()
-    assert set(layout.links(2000)) == {
-        ("key", str(manifest), "manifest"),
-        ("key", str(BLOB), "blob"),
-        ("key", str(gone), "manifest"),
+    links = {found: {(str(link.digest), link.kind) for link in links} for _, found, links in layout.marked_manifests(9)}
+    assert links == {
+        manifest: {(str(manifest), "manifest"), (str(BLOB), "blob")},
+        gone: {(str(gone), "manifest")},
     }
 
 
@@ -68,7 +68,7 @@ def test_a_repository_whose_key_cannot_be_read_has_no_links(tmp_path: Path) -> N
         marks.mkdir(parents=True)
         (marks.parent / "key.json").write_text(text)
         (marks / str(BLOB).replace(":", "-")).touch()
-    assert list(layout.links(2000)) == []
+    assert list(layout.marked_manifests(2000)) == []
 
 
 names = st.text(st.sampled_from('ab/"[],\\ '), max_size=6)
