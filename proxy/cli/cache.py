@@ -22,9 +22,9 @@ from proxy.oci.reference import Digest, ImageReference, Tag
 from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.store.blobs import StoreError
 from proxy.store.eviction import Obstacle
+from proxy.store.inventory import content_of, forget_manifest, in_use, stored_tags
 from proxy.store.maintenance import verify_all
 from proxy.store.opened import OpenedStore, opened_store
-from proxy.store.tags import content_of, forget_manifest, in_use, stored_tags
 
 
 def bars() -> Progress:

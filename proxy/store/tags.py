@@ -1,27 +1,31 @@
 """Tags with their age, and which repository holds which digest: small files, and the index for quick answers."""
 
 import functools
+import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cachetools import LRUCache
 
 from proxy.oci.descriptor import Contents, Descriptor
-from proxy.oci.errors import NameInvalid, RegistryError
+from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, Tag
 from proxy.routing.table import RepositoryKey
 from proxy.store.disk import LOOKUPS, to_the_end, translated
-from proxy.store.files import FILE_MODE, make_folder, read_small, replace
+from proxy.store.files import FILE_MODE, children, make_folder, read_small, replace
 from proxy.store.index import Index
-from proxy.store.layout import Layout, Link, LinkKind, links_of, repository_key_of
+from proxy.store.layout import Layout, Link, LinkKind, links_of
 
 TAG_FILE_LIMIT = 4096
 REMEMBERED_TAGS = 20_000
 REMEMBERED_LINKS = 100_000
+REMEMBERED_NAMES = 20_000
+NAMES_LIMIT = 16
+"""Names that are noted of one repository."""
 READS = 3
 """Times that a tag's file is read while others note something at the same time."""
 CLOCK_SECONDS = 5.0
@@ -57,6 +61,7 @@ class Tags:
         self._unwritten: LRUCache[tuple[RepositoryKey, Tag], bool] = LRUCache(REMEMBERED_TAGS)
         self._changes = 0
         self._links: LRUCache[tuple[RepositoryKey, Link], bool] = LRUCache(REMEMBERED_LINKS)
+        self._names: LRUCache[tuple[RepositoryKey, str], bool] = LRUCache(REMEMBERED_NAMES)
 
     async def find(self, key: RepositoryKey, tag: Tag, *, anew: bool = False) -> TagEntry | None:
         """What is known of a tag; with `anew` also by other processes since it was remembered. Raises StoreError."""
@@ -113,6 +118,7 @@ class Tags:
         """Drop what is remembered of the files: somebody else has changed them."""
         self._tags.clear()
         self._links.clear()
+        self._names.clear()
 
     async def link_blob(self, key: RepositoryKey, digest: Digest) -> None:
         """Note that a repository holds a blob; raises StoreError."""
@@ -127,8 +133,19 @@ class Tags:
         await self._index.add_manifest(manifest, links)
 
     def touch(self, manifest: Digest) -> None:
-        """Note that a manifest was used now: of what was used longest ago is evicted first."""
+        """Note that a manifest was used now: what was used longest ago is evicted first."""
         self._index.touch(manifest)
+
+    def is_new_name(self, key: RepositoryKey, name: str) -> bool:
+        """Whether this process sees the name, by which nodes request the repository, for the first time."""
+        is_new = (key, name) not in self._names
+        self._names[key, name] = True
+        return is_new
+
+    async def note_name(self, key: RepositoryKey, name: str) -> None:
+        """Note a name by which nodes request the repository, as `registry/repository`; raises StoreError."""
+        with translated("cannot write a name to the cache"):
+            await to_the_end(functools.partial(self._write_name, key, name))
 
     async def _link(self, key: RepositoryKey, links: Iterable[Link]) -> None:
         new = [link for link in links if (key, link) not in self._links]
@@ -159,6 +176,11 @@ class Tags:
         content = json.dumps({**fields, "confirmed": entry.confirmed, **refused}).encode()
         replace(self._folder(key, "tags") / tag.name, content)
 
+    def _write_name(self, key: RepositoryKey, name: str) -> None:
+        path = self._folder(key, "names") / hashlib.sha256(name.encode()).hexdigest()
+        if not path.exists() and len(children(path.parent)) < NAMES_LIMIT:
+            replace(path, json.dumps({"name": name}).encode())
+
     def _folder(self, key: RepositoryKey, name: str) -> Path:
         repository = self._layout.repository(key.text)
         if not (repository / "key.json").exists():
@@ -180,76 +202,3 @@ def read_tag(path: Path) -> TagEntry | None:
     # A time to come, of a clock that was wrong, would be fresh until then.
     is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
     return TagEntry(descriptor, confirmed, refused) if is_sound else None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTag:
-    """A tag that is known, and where."""
-
-    key: RepositoryKey
-    tag: Tag
-    entry: TagEntry
-
-    def __str__(self) -> str:
-        """The image as its upstream knows it."""
-        return f"{self.key.registry}/{self.key.repositories[0]}:{self.tag}"
-
-
-def stored_tags(layout: Layout) -> Iterator[StoredTag]:
-    """Every tag of every repository; what cannot be read is passed over."""
-    for folder, key in _repositories(layout):
-        for file in sorted(_children(folder / "tags")):
-            try:
-                tag = Tag.parse(file.name)
-            except NameInvalid:
-                continue
-            entry = read_tag(file)
-            if entry is not None:
-                yield StoredTag(key, tag, entry)
-
-
-def content_of(layout: Layout, manifest: Digest) -> Iterator[Digest]:
-    """A manifest and all that it names, down through the manifests of an index, as far as they are stored."""
-    seen: set[Digest] = set()
-    waiting = [manifest]
-    while waiting:
-        digest = waiting.pop()
-        if digest in seen:
-            continue
-        seen.add(digest)
-        yield digest
-        waiting += layout.named_by(digest)
-
-
-def in_use(layout: Layout, leaving: Iterable[Digest]) -> set[Digest]:
-    """The digests that the known manifests name, those that are leaving excepted."""
-    gone = set(leaving)
-    used: set[Digest] = set()
-    for folder, _ in _repositories(layout):
-        for digest in layout.marked(folder):
-            if digest not in gone:
-                used |= {digest, *layout.named_by(digest)}
-    return used
-
-
-def forget_manifest(layout: Layout, key: RepositoryKey, digest: Digest) -> None:
-    """Take the mark away that a repository holds a manifest; raises OSError."""
-    marker = layout.repository(key.text) / "manifests" / digest.text.replace(":", "-")
-    marker.unlink(missing_ok=True)
-
-
-def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
-    for folder in sorted(layout.repositories.glob("*/*")):
-        text = repository_key_of(folder)
-        try:
-            registry, *repositories = json.loads(text or "")
-        except (ValueError, TypeError):
-            continue
-        yield folder, RepositoryKey(str(registry), tuple(map(str, repositories)))
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []

@@ -80,8 +80,22 @@ class Manifests:
         if manifest is None:
             manifest = await self._within_budget(route, reference, accept, head=head)
         _SERVED[kind, manifest.way].inc()
-        self._store.note_use(manifest.descriptor.digest)
+        self._note_use(route, manifest)
         return manifest
+
+    def _note_use(self, route: Route, manifest: Manifest) -> None:
+        """Images are evicted by their last use, and listed by the names that nodes use."""
+        self._tags.touch(manifest.descriptor.digest)
+        name = f"{route.registry}/{route.repository}"
+        if self._tags.is_new_name(route.key, name):
+            self._background.start(self._note_name(route.key, name))
+
+    async def _note_name(self, key: RepositoryKey, name: str) -> None:
+        try:
+            await self._tags.note_name(key, name)
+        except StoreError as error:
+            note_unkept(error)
+            _logger.warning("the name %s is not kept: %s", name, error)
 
     def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
         """What is known without waiting: a fresh tag, and a manifest in memory."""

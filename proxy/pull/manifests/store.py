@@ -65,10 +65,6 @@ class ManifestStore:
         known = self._tags.knows_link(route.key, Link(digest, LinkKind.MANIFEST))
         return self._memory.get(digest) if known else None
 
-    def note_use(self, digest: Digest) -> None:
-        """A client has requested the manifest, whether its bytes came from memory, the disk or the upstream."""
-        self._tags.touch(digest)
-
     async def keep(self, key: RepositoryKey, fetched: Manifest) -> None:
         """Store a verified manifest, and note who has delivered it and what the repository holds by it.
 

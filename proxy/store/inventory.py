@@ -1,0 +1,139 @@
+"""What is stored, read from the files of the store: tags, the names that nodes use, and what a manifest holds.
+
+Blocking; a store may have tens of thousands of tags.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.oci.descriptor import MANIFEST_LIMIT, parse_manifest
+from proxy.oci.errors import NameInvalid
+from proxy.oci.reference import Digest, Tag
+from proxy.routing.table import RepositoryKey
+from proxy.store.files import children, read_small, regular_size
+from proxy.store.layout import Layout, repository_key_of
+from proxy.store.platforms import Platforms, platforms_of
+from proxy.store.tags import TAG_FILE_LIMIT, TagEntry, read_tag
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTag:
+    """A tag that is known, where, and the names that nodes use for its repository (`registry/repository`)."""
+
+    key: RepositoryKey
+    tag: Tag
+    entry: TagEntry
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The image as nodes request it; as its upstream knows it where no node's name is known."""
+        return f"{self.names[0] if self.names else self.upstream_name}:{self.tag}"
+
+    @property
+    def upstream_name(self) -> str:
+        """The registry, and the repository as its first endpoint knows it."""
+        return f"{self.key.registry}/{self.key.repositories[0] if self.key.repositories else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A stored tag with what is stored of its image."""
+
+    stored: StoredTag
+    size: int
+    """Bytes of all that is stored of it."""
+    platforms: Platforms
+    used: float | None
+    """When it was last used, in seconds since the epoch; None where the index does not know it."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it can be pulled without its registry, for one platform at least."""
+        return bool(self.platforms.complete)
+
+
+def stored_tags(layout: Layout) -> Iterator[StoredTag]:
+    """Every tag of every repository; what cannot be read is passed over."""
+    for directory, key in _repositories(layout):
+        names = _names(directory)
+        for file in sorted(_files(directory / "tags")):
+            try:
+                tag = Tag.parse(file.name)
+            except NameInvalid:
+                continue
+            entry = read_tag(file)
+            if entry is not None:
+                yield StoredTag(key, tag, entry, names)
+
+
+def stored_image(layout: Layout, stored: StoredTag, used: float | None) -> StoredImage:
+    """What is stored of a tag's image; raises OSError."""
+    digest = stored.entry.descriptor.digest
+    sizes = {held: regular_size(layout.blob(held)) for held in content_of(layout, digest)}
+    platforms = platforms_of(digest, lambda held: read_small(layout.blob(held), MANIFEST_LIMIT), sizes)
+    return StoredImage(stored, sum(size or 0 for size in sizes.values()), platforms, used)
+
+
+def content_of(layout: Layout, manifest: Digest) -> Iterator[Digest]:
+    """A manifest and all that it names, down through the manifests of an index, as far as they are stored."""
+    visited: set[Digest] = set()
+    waiting = [manifest]
+    while waiting:
+        digest = waiting.pop()
+        if digest in visited:
+            continue
+        visited.add(digest)
+        yield digest
+        contents = parse_manifest(read_small(layout.blob(digest), MANIFEST_LIMIT) or b"").contents
+        waiting += [held.digest for held in contents.manifests]
+        blobs = {held.digest for held in contents.blobs} - visited
+        visited |= blobs
+        yield from blobs
+
+
+def in_use(layout: Layout, leaving: Iterable[Digest]) -> set[Digest]:
+    """The digests that the known manifests name, except those manifests that are about to be removed."""
+    removed = set(leaving)
+    used: set[Digest] = set()
+    for directory, _ in _repositories(layout):
+        for digest in layout.marked(directory):
+            if digest not in removed:
+                used |= {digest, *layout.named_by(digest)}
+    return used
+
+
+def forget_manifest(layout: Layout, key: RepositoryKey, digest: Digest) -> None:
+    """Remove the mark that a repository holds a manifest; raises OSError."""
+    marker = layout.repository(key.text) / "manifests" / digest.text.replace(":", "-")
+    marker.unlink(missing_ok=True)
+
+
+def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
+    for directory in sorted(layout.repositories.glob("*/*")):
+        text = repository_key_of(directory)
+        try:
+            registry, *repositories = json.loads(text or "")
+        except (ValueError, TypeError):
+            continue
+        yield directory, RepositoryKey(str(registry), tuple(map(str, repositories)))
+
+
+def _names(directory: Path) -> tuple[str, ...]:
+    found = []
+    for entry in children(directory / "names"):
+        try:
+            name = json.loads(read_small(Path(entry.path), TAG_FILE_LIMIT) or b"")["name"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(name, str):
+            found.append(name)
+    return tuple(sorted(found))
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
