@@ -1,22 +1,21 @@
 """Credentials of the configuration: which one is for which repository, and the secrets that they name."""
 
 import os
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from pydantic import SecretStr
 
 from proxy.config.address import Origin
 from proxy.config.files import FileState, read_bounded
 from proxy.config.model import Config, Credential
+from proxy.rules.patterns import covers_repository, specificity
 
 
 def credentials_for(config: Config, origin: Origin, repository: str) -> Sequence[Credential]:
     """The credentials of a host for an upstream repository, the longest `repositories` match first."""
-    matching = [item for item in config.host(origin).credentials if matches(item.repositories, repository)]
+    matching = [item for item in config.host(origin).credentials if covers_repository(item.repositories, repository)]
     return sorted(matching, key=lambda item: -specificity(item.repositories))
 
 
@@ -33,23 +32,6 @@ def credential_name(item: Credential) -> str:
         return f"docker-credential-{item.helper}"
     who = item.docker_config_file or item.username or "identity token"
     return who if item.repositories == "**" else f"{who} (for {item.repositories})"
-
-
-def matches(pattern: str, repository: str) -> bool:
-    """Whether a `repositories` pattern covers a repository: `*` is one segment, `**` any number, none included."""
-    return _compile(pattern).fullmatch(repository) is not None
-
-
-def specificity(pattern: str) -> int:
-    """How much of a pattern is literal, in characters."""
-    return len(pattern.replace("*", ""))
-
-
-@lru_cache(maxsize=1024)
-def _compile(pattern: str) -> re.Pattern[str]:
-    words = {"/**": "(?:/.*)?", "**": ".*", "*": "[^/]*"}
-    parts = re.split(r"(/\*\*|\*\*|\*)", pattern)
-    return re.compile("".join(words.get(part) or re.escape(part) for part in parts))
 
 
 MAX_SECRET_SIZE = 64 << 10

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 
 from proxy.config.address import EndpointAddress, default_endpoint
-from proxy.config.credentials import matches
 from proxy.config.listener import AccessRule
 from proxy.config.model import ANY, Config, Registry, Rewrite
 from proxy.oci.errors import REASON_LIMIT, Denied, RegistryError
 from proxy.oci.reference import DOCKER_HUB, HUB_NAMES, canonical_repository
 from proxy.routing.table import Places, Route, RouteTable, Target
 from proxy.rules.inverse import Inverse
-from proxy.rules.patterns import covers
+from proxy.rules.patterns import covers, covers_repository
 from proxy.rules.rewrite_rule import RewriteRule
 
 _STANDARD_PORTS = (":443", ":80")
@@ -260,14 +259,14 @@ def _denied_registries(config: Config, rules: Iterable[_OrderedRule]) -> list[st
 
 def _is_for(rule: AccessRule, name: Name) -> bool:
     registry = any(covers(pattern, name.registry) for pattern in rule.registries)
-    return registry and any(matches(pattern, name.repository) for pattern in rule.repositories)
+    return registry and any(covers_repository(pattern, name.repository) for pattern in rule.repositories)
 
 
 def _denies(rule: AccessRule, name: Name) -> bool:
     """As `_is_for`, in whatever case: the rule may be written as the upstream writes its names."""
     registry = any(covers(pattern.lower(), name.registry.lower()) for pattern in rule.registries)
     repository = name.repository.lower()
-    return registry and any(matches(pattern.lower(), repository) for pattern in rule.repositories)
+    return registry and any(covers_repository(pattern.lower(), repository) for pattern in rule.repositories)
 
 
 def _list(values: tuple[str, ...]) -> str:

@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from proxy.config.address import canonical_registry
-from proxy.config.credentials import matches
 from proxy.config.errors import Findings, KeyPath, suggestion
 from proxy.config.listener import AccessRule
 from proxy.config.model import ANY, Config, Registry, Rewrite
 from proxy.oci.reference import DOCKER_HUB
 from proxy.rules.inverse import Inverse
-from proxy.rules.patterns import covers
+from proxy.rules.patterns import covers, covers_repository
 from proxy.rules.rewrite_rule import RewriteRule
 
 MAX_PATTERNS = 1000
@@ -159,7 +158,7 @@ def _covers_rule(earlier: AccessRule, later: AccessRule) -> bool:
 
 
 def _covers_repositories(earlier: str, later: str) -> bool:
-    return all(matches(earlier, _sample(later, depth)) for depth in _DEPTHS)
+    return all(covers_repository(earlier, _sample(later, depth)) for depth in _DEPTHS)
 
 
 def _sample(pattern: str, depth: int) -> str:
