@@ -85,9 +85,9 @@ _K3S_NAMES = {
 }
 
 
-def quoted_key(key: str) -> str:
-    """A key in quotes; "(not shown)" if it does not look like one, for it may be a misplaced password."""
-    return repr(key) if _HARMLESS.fullmatch(key) else "(not shown)"
+def quoted_key(key: str, checked: str | None = None) -> str:
+    """A key in quotes; "(hidden)" if it, or the text to be checked in its place, may be a misplaced password."""
+    return repr(key) if _HARMLESS.fullmatch(key if checked is None else checked) else "(hidden)"
 
 
 def suggestion(key: str, known: Collection[str]) -> str | None:
@@ -106,8 +106,8 @@ def unknown_key(key: str, known: Collection[str], *, secret: bool) -> str:
     if meant is not None and _HARMLESS.fullmatch(key):
         return f"unknown key {key!r}: did you mean {meant!r}?"
     if ":" in key:
-        return "unknown key (not shown): is a space missing after the colon?"
-    name = "(not shown)" if secret else quoted_key(key)
+        return "unknown key (hidden): is a space missing after the colon?"
+    name = "(hidden)" if secret else quoted_key(key)
     return f"unknown key {name}: known here are {', '.join(sorted(known))}"
 
 

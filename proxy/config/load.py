@@ -15,7 +15,7 @@ from proxy.config.errors import ConfigError, Findings, KeyPath, Note, Position, 
 from proxy.config.files import read_source
 from proxy.config.listener import Listener
 from proxy.config.model import Admin, Config, Credential
-from proxy.config.reading.advice import SECRETS, registries_yaml, warn_of_values
+from proxy.config.reading.advice import SECRETS, registries_yaml, variable_advice, warn_of_values
 from proxy.config.reading.shape import Shaped, shape
 from proxy.config.reading.yaml_values import Document, read_document
 
@@ -53,9 +53,14 @@ def parse_config(text: str, file: str) -> Loaded:
 
 
 def _loaded(document: Document, shaped: Shaped, findings: Findings) -> Loaded:
-    problems = [*document.problems, *document.duplicates, *shaped.problems, *findings.problems]
+    """The configuration; raises ConfigError. A value that YAML cannot read, or a variable, is the only error there."""
+    advice = variable_advice(document.value, document.positions)
+    unread = {problem.position for problem in document.problems}
+    problems = [each for each in (*shaped.problems, *findings.problems) if each.position not in unread]
+    problems += [*document.problems, *document.duplicates]
     if problems or shaped.config is None:
-        raise ConfigError(problems)
+        raise ConfigError(replace(each, message=advice.get(each.position, each.message)) for each in problems)
+    findings.notes = [replace(each, message=advice.get(each.position, each.message)) for each in findings.notes]
     return Loaded(shaped.config, document.positions, findings.sorted_notes())
 
 

@@ -23,6 +23,8 @@ ASKED_REMEMBERED = 512
 _REGISTRY_LIKE = re.compile(r"localhost|[^/]*[.:][^/]*")
 """A first segment that names a registry, as container clients decide it."""
 
+_CONFIGURED = {"hint": "scope-proxy check --effective prints the registries that are configured"}
+
 
 class Places(Protocol):
     """Tells where a setting is written."""
@@ -199,6 +201,8 @@ class RouteTable:
         )
 
     def _by_namespace(self, name: str, namespace: str) -> _Addressed:
+        if not namespace:
+            raise RegistryUnknown("ns= is empty: it has to name a registry", detail=_CONFIGURED)
         try:
             registry = canonical_registry(namespace)
         except ValueError:
@@ -215,7 +219,7 @@ class RouteTable:
         advice = f"write {lower}" if registry != lower and self._is_named(lower) else "add it under registries"
         return RegistryUnknown(
             f"registry {registry[:100]} is not configured: {advice}",
-            detail={"hint": "scope-proxy check --effective prints the registries that are configured"},
+            detail=_CONFIGURED,
         )
 
     def _is_named(self, registry: str) -> bool:

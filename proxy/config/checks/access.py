@@ -57,7 +57,7 @@ def _check_registries(config: Config, rule: AccessRule, path: KeyPath, findings:
     if ANY in config.registries:
         return
     for index, pattern in enumerate(rule.registries):
-        if not any(covers(pattern, name) for name in config.registries):
+        if pattern != ANY and not any(covers(pattern, name) for name in config.registries):
             meant = suggestion(pattern, config.registries)
             advice = f"did you mean {meant}?" if meant else "add it under registries, or leave it out"
             findings.warning((*path, "registries", index), f"no configured registry is {pattern!r}: {advice}")

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.base import Model
-from proxy.config.errors import KeyPath, Position, Positions, Problem, unknown_key
+from proxy.config.errors import KeyPath, Position, Positions, Problem, quoted_key, unknown_key
 from proxy.config.model import Config, Credential
-from proxy.config.reading.advice import SECRETS, converted_rewrites, variable_advice
+from proxy.config.reading.advice import SECRETS, converted_rewrites
 from proxy.config.reading.yaml_values import Value
 
 
@@ -132,7 +132,7 @@ def _problem(detail: ErrorDetails, value: Value, positions: Positions) -> Proble
         return Problem(_parent(positions, path), f"{path[-1]} is missing")
     written = _value_at(value, path)
     lines = converted_rewrites(written, positions.key(*path)) if path[-1:] == ("rewrites",) else None
-    message = lines or variable_advice(written, path) or _message(detail, written)
+    message = lines or _message(detail, written)
     return Problem(positions.value(*path), message)
 
 
@@ -168,8 +168,14 @@ def _other_type(kind: str, path: KeyPath, value: Value) -> str:
         return _text_expected(path, value)
     if kind == "tuple_type":
         return _list_expected(path, value)
-    advice = ": write {} for the defaults" if value is None else ""
-    return f"keys with values are expected here, {_kind(value)} was found{advice}"
+    if value is None:
+        return _no_value(path, "write {} for the defaults")
+    return f"keys with values are expected here, {_kind(value)} was found"
+
+
+def _no_value(path: KeyPath, advice: str) -> str:
+    name = quoted_key(path[-1]) if path and isinstance(path[-1], str) else "the entry"
+    return f"{name} has no value: {advice}, or remove {name}"
 
 
 def _text_expected(path: KeyPath, value: Value) -> str:
@@ -186,6 +192,8 @@ def _list_expected(path: KeyPath, value: Value) -> str:
             "rewrites are an ordered list, not a map as in registries.yaml: "
             "write '- {pattern: ..., replacement: ...}' for each rule"
         )
+    if value is None:
+        return _no_value(path, "write a list")
     return f"a list is expected here, {_kind(value)} was found: write '- ' before each value"
 
 

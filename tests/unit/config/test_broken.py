@@ -26,7 +26,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     "bad_registry_names": [
         (3, 3, "a registry or host has no scheme and no path: write docker.io"),
         (4, 3, "write quay.io: that is how requests name it"),
-        (5, 3, "keys with values are expected here, nothing was found: write {} for the defaults"),
+        (5, 3, "'ghcr.io' has no value: write {} for the defaults, or remove 'ghcr.io'"),
     ],
     "booleans_as_text": [
         (4, 19, "write true or false, without quotes"),
@@ -78,7 +78,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (11, 8, 'the registry "*" needs endpoints: without them any name would become an address'),
     ],
     "missing_space": [
-        (5, 36, "unknown key (not shown): is a space missing after the colon?"),
+        (5, 36, "unknown key (hidden): is a space missing after the colon?"),
     ],
     "no_version": [
         (1, 1, "version is missing"),

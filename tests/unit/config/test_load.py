@@ -80,6 +80,11 @@ def test_what_is_no_configuration_is_one_clear_error(text: str | bytes, expected
     assert problems(text, tmp_path)[0].startswith(expected)
 
 
+def test_a_value_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    (problem,) = problems("version: 1\nlog: !secret hunter2\n", tmp_path)
+    assert problem.startswith("2:6: ")
+
+
 def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
