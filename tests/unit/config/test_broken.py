@@ -52,7 +52,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     ],
     "lone_certificate": [
         (5, 14, "only scheme, host and port count here: write https://auth.example.com"),
-        (6, 5, "certFile and keyFile belong together"),
+        (6, 5, "certFile and keyFile belong together: set both or neither"),
     ],
     "look_ahead": [
         (
@@ -115,7 +115,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "unknown_default": [
-        (2, 18, "defaultRegistry 'docker.io' is not one of the registries"),
+        (2, 18, "defaultRegistry 'docker.io' is not configured: add it under registries"),
     ],
     "unknown_key": [
         (4, 5, "unknown key 'endpoint': did you mean 'endpoints'?"),
