@@ -1,4 +1,4 @@
-"""Credentials of the configuration: which one is for which repository, and the secrets that they name."""
+"""Credentials of the configuration: selects them for a repository, and reads their secrets."""
 
 import os
 import threading
@@ -20,14 +20,14 @@ def credentials_for(config: Config, origin: Origin, repository: str) -> Sequence
 
 
 def credential_names(config: Config, origin: Origin, repository: str) -> Sequence[str]:
-    """The names of all credentials that would be tried, in order."""
+    """The names of all credentials for a repository, in the order in which they are tried."""
     return [credential_name(item) for item in credentials_for(config, origin, repository)] + [
         f"{path} (if it has an entry)" for path in config.docker_config_files
     ]
 
 
 def credential_name(item: Credential) -> str:
-    """What people see of a credential: its user or kind, and what it is for; never a secret."""
+    """A credential in logs and messages: its user or kind, and its `repositories`; never a secret."""
     if item.helper is not None:
         return f"docker-credential-{item.helper}"
     who = item.docker_config_file or item.username or "identity token"
@@ -35,9 +35,9 @@ def credential_name(item: Credential) -> str:
 
 
 MAX_SECRET_SIZE = 64 << 10
-"""Bytes of a secret file."""
+"""Maximum bytes of a secret file."""
 MAX_CACHED = 4096
-"""Files that are remembered; more are read each time."""
+"""Maximum number of cached files; others are read each time."""
 
 
 class SecretError(Exception):
@@ -136,9 +136,9 @@ def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
-        return "this is a directory: name the file in it"
+        return "this is a directory: give the path of the file in it"
     if isinstance(error, PermissionError):
-        return "this process may not read the file: check its owner and mode"
+        return "permission denied: check the owner and mode of the file"
     if isinstance(error, OSError) and error.strerror:
         return f"the file cannot be read: {error.strerror}"
-    return "this is no file name"
+    return "invalid file name"

@@ -1,4 +1,4 @@
-"""Advice on what other tools read and this configuration does not: variables, empty keys, maps of rewrites."""
+"""Advice for users of other tools: environment variables, empty keys, a registries.yaml, maps of rewrites."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _NULL_MEANS = {"admin": " (no metrics, no health checks, no status page)", "cach
 
 
 def registries_yaml(value: Value, positions: Positions) -> Problem | None:
-    """The error for a registries.yaml in place of a configuration; None for anything else."""
+    """The error if the file is a registries.yaml; None otherwise."""
     if not isinstance(value, dict) or "version" in value:
         return None
     key = next((key for key in ("mirrors", "configs") if key in value), None)
@@ -59,7 +59,7 @@ def _not_replaced(written: str) -> str:
 
 
 def converted_rewrites(value: Value, where: Position) -> str | None:
-    """The lines of `rewrites` for a map of registries.yaml whose key is at `where`; None for what is no such map."""
+    """The `rewrites` to write instead of the map of a registries.yaml at `where`; None if it is no such map."""
     if not isinstance(value, dict) or not value:
         return None
     indent = " " * (where.column - 1)
@@ -76,7 +76,7 @@ def _quoted(text: str) -> str:
 
 
 def warn_of_values(value: Value, findings: Findings) -> None:
-    """Warn of variables, and of keys without a value, which YAML reads as null."""
+    """Warn about environment variables, and about keys without a value, which YAML reads as null."""
     for path, each in _scalars(value, ()):
         if (advice := _of_value(each, path)) is not None:
             findings.warning(path, advice)

@@ -19,8 +19,8 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     "bad_endpoints": [
         (5, 9, "an endpoint needs its scheme: write https://mirror.example.com"),
         (6, 9, "the scheme must be http or https, not 'ftp'"),
-        (7, 9, "the URL must not hold a user name or password"),
-        (8, 14, "an endpoint has no query and no fragment"),
+        (7, 9, "the URL must not contain a user name or password: set credentials under hosts"),
+        (8, 14, "an endpoint has no query and no fragment: remove everything from the ? or #"),
         (9, 16, "the value must be 'computed' or 'challenge'"),
     ],
     "bad_registry_names": [
@@ -48,10 +48,10 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (4, 1, "unknown key 'configs': did you mean 'hosts'?"),
     ],
     "list_as_password": [
-        (7, 19, "text is expected here, a list was found"),
+        (7, 19, "expected text, found a list"),
     ],
     "lone_certificate": [
-        (5, 14, "only scheme, host and port count here: write https://auth.example.com"),
+        (5, 14, "an origin is scheme, host and port only: write https://auth.example.com"),
         (6, 5, "certFile and keyFile belong together: set both or neither"),
     ],
     "look_ahead": [
