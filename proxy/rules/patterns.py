@@ -1,4 +1,4 @@
-"""Patterns of names, and sample repositories that a pattern is likely to match, to try rules on."""
+"""Patterns of names and repositories, and sample repositories that match a rule's pattern, to compare rules."""
 
 import re
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def _compile(pattern: str, *, is_repository: bool) -> re.Pattern[str]:
 
 
 COMMON = ("library/alpine", "alpine", "rancher/mirrored-pause", "org/team/app")
-"""Repositories as they are usual."""
+"""Typical repositories."""
 
 _STEPS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\(\?[a-zA-Z]*:|\(\?P?<\w+>|\(\?[a-zA-Z-]+\)"), "("),
@@ -58,13 +58,13 @@ _DOT = re.compile(r"\.[*+]\??")
 
 
 def samples(pattern: str) -> tuple[str, ...]:
-    """Repositories made from the literal parts of a pattern; whether it matches them is for the caller to try."""
+    """Repositories made from the literal parts of a pattern; they do not always match it."""
     made = dict.fromkeys(_plain(_DOT.sub(filling, pattern)) for filling in ("app", "team/app"))
     return tuple(sample for sample in made if sample)
 
 
 def all_samples(patterns: Iterable[str]) -> tuple[str, ...]:
-    """The samples of several patterns, and the usual repositories."""
+    """The samples of several patterns, and the typical repositories."""
     made = [sample for pattern in patterns for sample in samples(pattern)]
     return tuple(dict.fromkeys([*COMMON, *made]))
 

@@ -9,7 +9,7 @@ BROKEN = Path(__file__).parent / "broken"
 
 EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     "any_without_endpoints": [
-        (3, 8, 'the registry "*" needs endpoints: without them any name would become an address'),
+        (3, 8, 'the registry "*" needs endpoints: without them, clients could send requests to any host'),
     ],
     "bad_durations": [
         (3, 13, "a duration needs a unit, such as 500ms, 30s, 5m or 1h"),
@@ -40,7 +40,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (
             3,
             14,
-            "0.0.0.0:5000 can be reached from other machines, and credentials are configured: whoever reaches it pulls with them. Listen on 127.0.0.1, or accept it with clients: {allowAnonymous: true}",
+            "0.0.0.0:5000 can be reached from other machines, and everybody who can reach it pulls with the configured credentials: listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
         ),
     ],
     "k3s_names": [
@@ -58,7 +58,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (
             6,
             19,
-            "the pattern uses look-ahead ((?!), which Go's regular expressions (RE2) do not have: put the exception into a rule of its own before this one",
+            "the pattern uses look-ahead ((?!), which Go's regular expressions (RE2) do not have: write a rule for the exception before this one",
         ),
         (
             7,
@@ -67,15 +67,15 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "lost_groups": [
-        (6, 46, "$2 refers to group 2, but the pattern has 1 group: nothing would stand there"),
+        (6, 46, "$2 refers to group 2, but the pattern has 1 group: nothing is inserted"),
         (7, 46, '$1x means a group named "1x": write ${1}x'),
         (9, 22, "\\1 is plain text in a Go template: write $1"),
     ],
     "many_at_once": [
         (2, 14, "the value must be 'debug', 'info', 'warning' or 'error'"),
-        (7, 19, "the pattern is no valid Go regular expression (RE2): missing ): ("),
-        (10, 37, "$1 refers to group 1, but the pattern has 0 groups: nothing would stand there"),
-        (11, 8, 'the registry "*" needs endpoints: without them any name would become an address'),
+        (7, 19, "the pattern is not a valid Go regular expression (RE2): missing ): ("),
+        (10, 37, "$1 refers to group 1, but the pattern has 0 groups: nothing is inserted"),
+        (11, 8, 'the registry "*" needs endpoints: without them, clients could send requests to any host'),
     ],
     "missing_space": [
         (5, 36, "unknown key (hidden): is a space missing after the colon?"),
@@ -94,9 +94,9 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "same_address": [
-        (4, 15, "127.0.0.1:5000 is taken by listeners[0].address: give it another port"),
-        (6, 12, "127.0.0.1:5000 is taken by listeners[0].address: give it another port"),
-        (7, 19, "0.0.0.0:5000 is taken by listeners[0].address: give it another port"),
+        (4, 15, "127.0.0.1:5000 is already used by listeners[0].address: use another port"),
+        (6, 12, "127.0.0.1:5000 is already used by listeners[0].address: use another port"),
+        (7, 19, "0.0.0.0:5000 is already used by listeners[0].address: use another port"),
     ],
     "star_password": [
         (5, 46, "a plain * refers to an anchor that does not exist: put the value in quotes"),
