@@ -58,14 +58,14 @@ def test_a_good_configuration_has_no_notes() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", '1:1: the file is empty: the least it needs is "version: 1"'),
-        ("# nothing\n", '1:1: the file is empty: the least it needs is "version: 1"'),
+        ("", '1:1: the file is empty: write at least "version: 1"'),
+        ("# nothing\n", '1:1: the file is empty: write at least "version: 1"'),
         (b"version: 1\nlog: {level: \xff}\n", "2:14: the file is not UTF-8 text from here on: save it as UTF-8"),
         ("version: 1\n\tlog: {}\n", "2:1: a tab cannot indent in YAML: use spaces"),
         ("version: 1\n---\nversion: 1\n", "2:1: a second document begins here: one file holds one document"),
         ("[" * 40 + "]" * 40, "1:33: nested more than 32 deep"),
         ("a: &a [*a]\n", "1:4: aliases stand inside of each other, or more than 32 deep"),
-        ("- version: 1\n", "1:1: keys with values are expected here, a list was found"),
+        ("- version: 1\n", "1:1: expected keys with values, found a list"),
         ("version: 1\nlog: {level: 'info\n", "3:1: the quotes are never closed"),
         ("version: 1\nlog: !secret hunter2\n", "2:6: a tag (!...) has no meaning here: put the value in quotes"),
         ("version: 1\n? [a]\n: b\n", "2:3: a key must be plain text"),
@@ -78,6 +78,11 @@ def test_a_good_configuration_has_no_notes() -> None:
 )
 def test_what_is_no_configuration_is_one_clear_error(text: str | bytes, expected: str, tmp_path: Path) -> None:
     assert problems(text, tmp_path)[0].startswith(expected)
+
+
+def test_a_value_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    (problem,) = problems("version: 1\nlog: !secret hunter2\n", tmp_path)
+    assert problem.startswith("2:6: ")
 
 
 def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:

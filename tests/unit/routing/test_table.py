@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from proxy.oci.errors import NameInvalid, RegistryUnknown
 from proxy.oci.reference import Digest
 from proxy.oci.scope import Scope
-from proxy.routing.table import ASKED_REMEMBERED, REMEMBERED, Target
+from proxy.routing.table import MAX_CACHED, MAX_CACHED_LENGTH, Target
 from tests.unit.routing.support import only_target, table
 
 DIGEST = Digest.of(b"x")
@@ -134,12 +134,12 @@ def test_what_was_resolved_is_resolved_alike_again() -> None:
 
 def test_names_without_end_are_resolved_and_not_all_remembered() -> None:
     routes = table("r.example: {}")
-    names = [f"a/{number}" for number in range(REMEMBERED + 2)]
+    names = [f"a/{number}" for number in range(MAX_CACHED + 2)]
     for _ in range(2):
         assert [routes.resolve(name, namespace="r.example").repository for name in names] == names
 
 
-@pytest.mark.parametrize(("length", "is_kept"), [(ASKED_REMEMBERED, True), (ASKED_REMEMBERED + 1, False)])
+@pytest.mark.parametrize(("length", "is_kept"), [(MAX_CACHED_LENGTH, True), (MAX_CACHED_LENGTH + 1, False)])
 @pytest.mark.parametrize("name", ["a/b", "a/" + "b" * 200])
 def test_only_what_is_not_long_is_kept(name: str, length: int, is_kept: bool) -> None:
     routes, registry = table("r.example: {}"), "r.example"
