@@ -15,7 +15,18 @@ from pydantic import (
 )
 
 from proxy.config.address import EndpointAddress, Origin, canonical_registry
-from proxy.config.base import Duration, Model, Rate, Restart, Size, Wait, as_list, exact_origin, listen_address
+from proxy.config.base import (
+    Duration,
+    KeptImages,
+    Model,
+    Rate,
+    Restart,
+    Size,
+    Wait,
+    as_list,
+    exact_origin,
+    listen_address,
+)
 from proxy.config.listener import AccessRule, Listener
 from proxy.rules.rewrite_rule import RewriteRule
 
@@ -258,6 +269,9 @@ class Cache(Model):
     """`stream`: send bytes as they arrive, the last ones after the digest is verified; `verified`: all bytes after."""
     finish_abandoned: StrictBool = True
     """Complete a download even after all its clients have disconnected."""
+    keep: tuple[KeptImages, ...] = ()
+    """Images that are never evicted, such as `docker.io/library/nginx:1.27` or `registry.k8s.io/**`; without a tag all
+    tags. `scope-proxy cache pin` adds others without a change of the configuration."""
     max_manifest_digests: Annotated[int, Field(ge=16, le=100_000, strict=True)] = 2000
     """Maximum number of digests in a manifest that is indexed; with more, the registry confirms each of its blobs."""
     min_join_rate: Rate = 64 << 10

@@ -6,13 +6,14 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from proxy.observe.metrics import CACHE_EVICTIONS
+from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import to_the_end, translated
 from proxy.store.eviction_order import Position, Stage
 from proxy.store.files import children, open_lock, regular_size, try_lock
@@ -21,6 +22,7 @@ from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import told
 from proxy.store.maintenance import sweep
+from proxy.store.pins import PinnedScan
 from proxy.store.shared_scan import SharedScan
 
 LOW_WATER = 0.95
@@ -49,6 +51,8 @@ class Obstacle(Enum):
     """Less than `reserve_free` would be free even if nothing were stored."""
     DOWNLOADS = auto()
     """What is in flight, with the index, is larger than `max_size`."""
+    PINNED = auto()
+    """What is pinned is too large."""
     NEW_OBJECTS = auto()
     """Others store objects meanwhile, or some cannot be removed."""
 
@@ -77,12 +81,20 @@ class _InFlight:
 class Evictor:
     """Evicts; one process at a time, and one task of it."""
 
-    def __init__(self, layout: Layout, index: Index, store: FilesystemStore, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        index: Index,
+        store: FilesystemStore,
+        bounds: Bounds,
+        keep: Sequence[ImagePattern] = (),
+    ) -> None:
         self._layout = layout
         self._index = index
         self._store = store
         self._bounds = bounds
         self._turn = asyncio.Lock()
+        self._pinned = PinnedScan(layout, keep)
         self._room = SharedScan(functools.partial(_room, layout))
 
     async def make_room(self, size: int = 0) -> bool:
@@ -111,6 +123,8 @@ class Evictor:
                 surplus = (await self._index.totals()).bytes - target
             if surplus <= 0:
                 return None
+            if alone and (await self._pinned.result()).size > target:
+                return Obstacle.PINNED
             return Obstacle.NEW_OBJECTS if alone else Obstacle.OTHER_PROCESS
 
     @asynccontextmanager
@@ -131,6 +145,8 @@ class Evictor:
         totals = await self._index.totals()
         if excess.bytes > totals.bytes:  # all that is stored would go in vain
             return Obstacle.DISK if excess.of_disk >= excess.of_size else Obstacle.DOWNLOADS
+        if excess.bytes > totals.bytes - (await self._pinned.result()).size:
+            return Obstacle.PINNED
         spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - LOW_WATER))
         while excess.bytes > 0 and await self._evict(excess.bytes + spare):
             excess = await self._excess(size)
@@ -148,12 +164,14 @@ class Evictor:
 
     async def _evict(self, wanted: int) -> int:
         """Remove objects of `wanted` bytes, as far as there are so many; the number of objects."""
-        removed, position = 0, Position()
+        removed, position, pinned = 0, Position(), (await self._pinned.result()).digests
         while wanted > 0 and position.stage is not Stage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
             for digest, size in objects:
                 if wanted <= 0:
                     break
+                if digest in pinned:
+                    continue
                 wanted -= size
                 if await self._store.remove(digest):
                     removed += 1

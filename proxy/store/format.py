@@ -15,7 +15,18 @@ from proxy.store.disk import translated
 from proxy.store.files import DIRECTORY_MODE, locked_file, make_folder, make_root, read_small, replace
 from proxy.store.layout import Layout
 
-NAMES = ("blobs", "ingest", "repositories", "provenance", "suspects", "index.*", "format*", "evict.lock", "changed")
+NAMES = (
+    "blobs",
+    "ingest",
+    "repositories",
+    "provenance",
+    "suspects",
+    "pins",
+    "index.*",
+    "format*",
+    "evict.lock",
+    "changed",
+)
 """What a store makes in its directory, as patterns of names."""
 
 EXPOSURE_ADVICE = "name a directory below it, which scope-proxy makes for itself alone, or run chmod o-w"

@@ -125,6 +125,10 @@ class Index:
         CACHE_OBJECTS.set(totals.objects)
         return totals
 
+    async def last_used(self, digests: Sequence[Digest]) -> dict[Digest, float]:
+        """When digests were last used, in seconds since the epoch, of those that are stored; raises StoreError."""
+        return await self._run(self._last_used, self._take_touched(), digests)
+
     async def evictable(self, position: Position, size: int) -> tuple[Sequence[tuple[Digest, int]], Position]:
         """The next objects to evict from a store of at most `size` bytes, with their sizes, and where to go on.
 
@@ -253,6 +257,11 @@ class Index:
             found = {digest: size_and_time(self._layout, digest) for digest in missing}
             now = time.time()
             self._write_used({digest: at[1] if at is not None else 0.0 for digest, at in found.items()}, now, now)
+
+    def _last_used(self, touched: Mapping[Digest, float], digests: Sequence[Digest]) -> dict[Digest, float]:
+        self._flush(touched)
+        query = "SELECT used FROM objects WHERE digest = ?"
+        return {digest: row[0] for digest in digests for row in self._read(query, (digest.text,))}
 
     def _evictable(
         self, touched: Mapping[Digest, float], position: Position, size: int

@@ -82,6 +82,11 @@ class Layout:
         return self.root / "repositories"
 
     @property
+    def pins(self) -> Path:
+        """The directory of pins (`cache pin`)."""
+        return self.root / "pins"
+
+    @property
     def index(self) -> Path:
         """The index of sizes, ages and links; it can be rebuilt from the files."""
         return self.root / "index.sqlite"

@@ -63,7 +63,7 @@ async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
     blobs = FilesystemStore(layout, index)
     bounds = Bounds(cache.max_size, cache.reserve_free)
     try:
-        yield OpenedStore(layout, index, blobs, Tags(layout, index), Evictor(layout, index, blobs, bounds))
+        yield OpenedStore(layout, index, blobs, Tags(layout, index), Evictor(layout, index, blobs, bounds, cache.keep))
     finally:
         _open.remove(layout)
         if not _open:
