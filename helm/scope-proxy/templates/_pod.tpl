@@ -32,7 +32,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* Probes; argument: whether the pod is in its node's network. There the kubelet can reach the admin address; in a pod's
+{{/* Probes; argument: whether the pod is in its node's network. There the kubelet reaches the admin address; in a pod's
      own network, that is the pod's loopback. Readiness depends on the proxy, never on a registry. */}}
 {{- define "scope-proxy.probes" -}}
 {{- $where := ternary "port: admin, host: 127.0.0.1" "port: metrics" . -}}
@@ -168,7 +168,8 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* Options of `scope-proxy healthcheck` for a node's proxy and for the central instances; it connects as clients do. */}}
+{{/* Options of `scope-proxy healthcheck` for a node's proxy and the central instances: it connects as clients do, or
+     to the metrics port if clients need a certificate. */}}
 {{- define "scope-proxy.nodeHealthcheck" -}}
 --proxy=http://127.0.0.1:{{ int .Values.node.port }}
 {{- end -}}
