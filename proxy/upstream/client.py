@@ -114,7 +114,8 @@ class UpstreamClient:
                 UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
                 if reason != "overload":  # that is our own limit, no fault of the endpoint
                     self._note_failure(route, target, failure)
-                raise failure from error
+                # A broken stream keeps its error, whose frames would keep the response, what was read, and the stream.
+                raise failure from error.with_traceback(None)
             except NotThere:
                 self._endpoints.succeeded(target)
                 _note_answer(route)
