@@ -22,7 +22,7 @@ from proxy.observe.tracing import span
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
-from proxy.transport.clock import Deadline, UpstreamTime, at_upstream, measured
+from proxy.transport.clock import Deadline, UpstreamTime, measured
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.errors import (
@@ -103,8 +103,7 @@ class UpstreamClient:
                         response = await self._send(request)
                         request.waits_for = Waiting.BODY
                         try:
-                            with at_upstream():
-                                yield response
+                            yield response
                         except BaseException:
                             response.close()
                             raise
