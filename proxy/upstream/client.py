@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from types import TracebackType
@@ -22,7 +22,7 @@ from proxy.observe.tracing import span
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
-from proxy.transport.clock import Deadline, UpstreamTime, at_upstream, measured
+from proxy.transport.clock import Deadline, UpstreamTime, measured
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.errors import (
@@ -78,9 +78,9 @@ class UpstreamClient:
         """
         return Responses(self, route, wanted, deadline, patience)
 
-    def order(self, targets: Sequence[Target]) -> list[Target]:
-        """The targets in the order in which they are tried: those that work first."""
-        return self._endpoints.order(targets)
+    def order(self, route: Route) -> list[Target]:
+        """The targets in the order in which they are tried: those that work, and work for this client, first."""
+        return self._endpoints.order(self._book(route).order(route.targets))
 
     @asynccontextmanager
     async def attempt(self, request: EndpointRequest, share: Deadline) -> AsyncIterator[UpstreamResponse]:
@@ -103,8 +103,7 @@ class UpstreamClient:
                         response = await self._send(request)
                         request.waits_for = Waiting.BODY
                         try:
-                            with at_upstream():
-                                yield response
+                            yield response
                         except BaseException:
                             response.close()
                             raise
@@ -112,15 +111,18 @@ class UpstreamClient:
                 spent = _spent(request, time, seconds) if scope.expired() else None
                 failure, reason = translate(error, target, spent=spent)
                 UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
-                if reason != "overload":  # that is our own limit, no fault of the endpoint
+                if request.waits_for is Waiting.TOKEN:  # which may be late for this account alone
+                    self._note_account_failure(route, target, failure)
+                elif reason != "overload":  # that is our own limit, no fault of the endpoint
                     self._note_failure(route, target, failure)
-                raise failure from error
+                # A broken stream keeps its error, whose frames would keep the response, what was read, and the stream.
+                raise failure from error.with_traceback(None)
             except NotThere:
                 self._endpoints.succeeded(target)
                 _note_answer(route)
                 raise
             except EndpointFailure as failure:
-                self._note_answer(route, target, failure)
+                self._note_account_failure(route, target, failure)
                 raise
         for book in books:
             book.succeeded(target)
@@ -149,8 +151,8 @@ class UpstreamClient:
         """Those that tell whether an endpoint is tried for this client."""
         return {self._endpoints, self._book(route)}
 
-    def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:
-        """An endpoint, or its token server, did not answer as it should, or got no request."""
+    def _note_account_failure(self, route: Route, target: Target, failure: EndpointFailure) -> None:
+        """An endpoint, or its token server, has failed for the account of the request, or got no request."""
         if isinstance(failure, Unavailable) and failure.local:
             return
         if route.caller.login is None:
@@ -180,7 +182,7 @@ class Responses:
         self._patience = patience
         self._waiting = deadline if patience is None else Deadline.after(min(deadline.remaining, patience))
         self._round = 1
-        self._pending = client.order(route.targets)
+        self._pending = client.order(route)
         self._failed: list[Failed] = []
         self._settled: list[Failed] = []
 
