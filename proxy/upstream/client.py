@@ -227,7 +227,7 @@ class Responses:
 
 
 class ResponseAttempt:
-    """A response in use: what fails in the block is noted, and so that the next endpoint is tried."""
+    """A response in use: a failure in its block is noted, and the block ends without an error."""
 
     __slots__ = ("_attempt", "_response", "_responses")
 
