@@ -44,7 +44,7 @@ from tests.fakes.registry import ScriptedRegistry
 
 JSON = ("Accept", "application/json")
 BROWSER = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
-WITHIN = 10.0
+WITHIN = 30.0
 """Seconds within which something has to be told."""
 POLL = 0.02
 PATHS = ("/status", "/status.json", f"/status/explain?image={REG}/library/app:1")
