@@ -122,6 +122,7 @@ async def test_a_reload_while_a_worker_starts_reaches_it(program: Program) -> No
     program.write(program.document)
     program.hang_up()
     await program.until(lambda: _all_deny(program))
+    assert "a worker cannot start" not in program.log()
 
 
 async def _all_deny(program: Program) -> bool:
