@@ -64,5 +64,6 @@ def test_the_readme_shows_what_explain_prints(tmp_path: Path, monkeypatch: pytes
     assert shown.output == output
 
 
-def test_contributing_shows_a_test_that_runs() -> None:
-    assert blocks(ROOT / "CONTRIBUTING.md", "python")[0].text == text_of("tests/integration/test_example.py")
+def test_contributing_shows_tests_that_run() -> None:
+    shown = [block.text for block in blocks(ROOT / "CONTRIBUTING.md", "python")]
+    assert shown == [text_of(f"tests/{name}/test_example.py") for name in ("integration", "faults")]
