@@ -1,14 +1,18 @@
 """Helm accepts every command that a page shows, and the page's own values install the chart."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.chart.helm import CHART, USUAL, helm, parsed
+from tests.chart.helm import CHART, USUAL, VALUES, helm, parsed, rendered_by_4, values_of
+from tests.docs.accepted import problem
 from tests.docs.pages import blocks, named, pages
 from tests.docs.shell import Command, block_commands, commands
 
 COMMANDS = {page: [command for command in block_commands(page) if command.program == "helm"] for page in pages()}
+NOTE = re.compile(r"^ {5}((?:make|helm|kubectl|cp|ctr) .+)$", re.MULTILINE)
+"""A command of the notes that Helm prints after an installation."""
 INSTALLS = [page for page in COMMANDS if any(command.words[1] == "install" for command in COMMANDS[page])]
 
 
@@ -38,3 +42,12 @@ def test_the_values_of_the_page_install_the_chart(page: Path, tmp_path: Path) ->
         if command.words[1] in ("install", "upgrade"):
             words = [files.get(word, word) for word in command.words[2:]]
             assert parsed(helm("template", *words, "--kube-version", f"{USUAL}.0").checked()).of("DaemonSet")
+
+
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+def test_every_command_of_the_notes_is_accepted(values: Path) -> None:
+    notes = rendered_by_4(values_of(values))["scope-proxy/templates/NOTES.txt"]
+    shown = [command for line in NOTE.findall(notes) for command in commands("NOTES.txt", line)]
+    assert shown
+    assert [str(command) for command in shown if problem(command)] == []
+    assert [str(command) for command in shown if command.program == "helm" and refusal(command)] == []

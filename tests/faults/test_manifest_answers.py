@@ -194,7 +194,6 @@ async def test_headers_that_never_come_are_504(
     plain.script(MANIFEST, never)
     got = await near_plain.send(method, manifest())
     assert got.status == 504
-    assert "did not answer in time" in got.reason
     assert len(plain.record.of("manifest")) == 1
 
 
