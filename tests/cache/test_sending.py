@@ -100,7 +100,8 @@ async def test_who_leaves_in_the_middle_is_noticed(near: NodeClient, target: str
     before = metric("scope_proxy_http_aborted_total", reason="client_gone")
     async with reading(near, target, MIB) as (_, _, writer):
         writer.transport.abort()
-        await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route="blob") == 0)
+    assert metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1
 
 
 @pytest.mark.slow

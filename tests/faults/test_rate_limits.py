@@ -24,7 +24,7 @@ from tests.fakes.registry import ScriptedRegistry
 @pytest.fixture
 async def patient(plain: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node whose proxy has time to wait."""
-    async with started(settings([plain.url], timeouts={"manifest": "6s", "blob": "6s"})) as proxy:
+    async with started(settings([plain.url], timeouts={"manifest": "30s", "blob": "30s"})) as proxy:
         yield proxy.node
 
 

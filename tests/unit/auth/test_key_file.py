@@ -37,7 +37,7 @@ def test_blank_lines_and_comments_are_skipped() -> None:
     [
         (f"{OLD}\n\nshort-canary\n", r"keys\.txt:3: a key has at least 32 characters.*openssl rand -hex 32"),
         ("\n".join(f"{OLD}{number}" for number in range(17)), r"keys\.txt:17: there are 16 keys before it"),
-        (OLD.encode() + b"\n" + b"\xff" * 40, r"keys\.txt:2: this is not UTF-8 text"),
+        (OLD.encode() + b"\n" + b"\xff" * 40, r"keys\.txt:2: .*UTF-8"),
     ],
 )
 def test_a_bad_line_says_where_and_what_to_do_and_the_others_count(text: str | bytes, says: str) -> None:
