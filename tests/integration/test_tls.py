@@ -146,7 +146,7 @@ async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
         match broken:
             case "half-written":
                 site.put("tls.crt", renewed.cert_chain_pems[0].bytes()[:200])
-                complaint = f"listeners[0].tls.certFile: {site.folder}/tls.crt holds no certificate"
+                complaint = f"listeners[0].tls.certFile: {site.folder}/tls.crt contains no valid PEM certificate"
             case "another key":
                 site.put("tls.crt", renewed.cert_chain_pems[0].bytes())
                 complaint = f"listeners[0].tls.keyFile: {site.folder}/tls.key is not the key of the first certificate"
