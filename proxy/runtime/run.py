@@ -34,6 +34,7 @@ from proxy.server.pace import ReadRate
 from proxy.server.refusals import Refusals
 from proxy.server.status.collector import Snapshot, StatusCollector
 from proxy.server.status.values import ListenerStatus, Reload
+from proxy.server.tuning import DEFAULT_TUNING, Tuning
 from proxy.transport.singleflight import Background
 from proxy.transport.verification import verify_as_go
 from proxy.version import VERSION
@@ -66,7 +67,12 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, sockets: Sockets | None = None, origin: ConfigSource | None = None, bound: Config | None = None
+    loaded: Loaded,
+    sockets: Sockets | None = None,
+    origin: ConfigSource | None = None,
+    bound: Config | None = None,
+    *,
+    tuning: Tuning = DEFAULT_TUNING,
 ) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
@@ -81,7 +87,7 @@ async def running(
         stack.callback(sockets.close)
         try:
             bound = bound or loaded.config
-            contexts = await stack.enter_async_context(listener_contexts(bound.listeners))
+            contexts = await stack.enter_async_context(listener_contexts(bound.listeners, interval=tuning.tls_reload))
             reloader = Reloader(await build_generation(loaded, bound), bound, origin)
         except ValueError as error:
             raise StartError(str(error)) from error
@@ -91,19 +97,18 @@ async def running(
         watchers.start(reloader.watch())
         watchers.start(watch_lag())
         state = Running(reloader, InFlight(), contexts=contexts)
-        await _open_listeners(stack, state, sockets, contexts)
+        await _open_listeners(stack, state, sockets, tuning)
         state.ready = True
         yield state
         state.ready = False
 
 
-async def _open_listeners(
-    stack: AsyncExitStack, state: Running, sockets: Sockets, contexts: Sequence[ssl.SSLContext | None]
-) -> None:
+async def _open_listeners(stack: AsyncExitStack, state: Running, sockets: Sockets, tuning: Tuning) -> None:
     """Listen for the operator, then for nodes."""
     config, refusals, reserve = state.reloader.bound, Refusals(), DescriptorReserve()
     stack.callback(reserve.close)
-    limits = ProcessLimits.of(config.limits, connections_within(config.limits.connections))
+    connections = connections_within(config.limits.connections)
+    limits = ProcessLimits.of(config.limits, connections, bodies=tuning.held_bodies)
     times, is_ready = config.timeouts, lambda: state.ready
     rate = ReadRate(config.limits.min_read_rate, times.slow_client)
     if sockets.admin is not None:
@@ -113,12 +118,15 @@ async def _open_listeners(
     if sockets.metrics is not None:
         metrics = metrics_server(is_ready, times.request)
         state.metrics_address = await _listen_for_admin(stack, metrics, sockets.metrics, reserve)
-    for number, (bound, context) in enumerate(zip(sockets.nodes, contexts, strict=True)):
+    for number, (bound, context) in enumerate(zip(sockets.nodes, state.contexts, strict=True)):
         enter = functools.partial(state.reloader.enter, number)
-        settings = NodeSettings(enter, limits, state.in_flight, times.client_stall, times.request, rate, refusals)
+        settings = NodeSettings(
+            enter, limits, state.in_flight, times.client_stall, times.request, rate, refusals, tuning.linger
+        )
         server, address = node_server(settings), address_of(bound)
         runner = await _runner(stack, server, min(times.shutdown_grace, CUT_SECONDS))
-        await NodeSite(runner, server, bound, reserve, context).start()
+        pause, buffer = tuning.accept_pause, tuning.local_buffer
+        await NodeSite(runner, server, bound, reserve, context, pause=pause, local_buffer=buffer).start()
         state.addresses.append(address)
 
 

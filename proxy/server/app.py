@@ -129,6 +129,7 @@ class NodeSettings:
     read_rate: ReadRate
     refusals: Refusals = field(default_factory=Refusals)
     """Keeps errors for the status page."""
+    linger: float = LINGER
 
 
 def node_server(settings: NodeSettings) -> NodeServer:
@@ -141,7 +142,7 @@ def node_server(settings: NodeSettings) -> NodeServer:
         stall=settings.client_stall,
         refused=HTTP_CONNECTIONS_REFUSED,
         open=HTTP_CONNECTIONS,
-        linger=min(LINGER, settings.request_timeout),
+        linger=settings.linger,
     )
     return NodeServer(NodeApp(settings), bounds)
 

@@ -20,7 +20,7 @@ from proxy.observe.metrics import CACHE_WRITE_ERROR_AT
 from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import running
 from proxy.server.admin import REQUESTS
-from proxy.server.listener import tls as reloading
+from proxy.server.tuning import Tuning
 from proxy.store.disk import REASONS
 from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
@@ -295,15 +295,15 @@ async def test_settings_that_wait_for_a_restart_are_told(registry: ScriptedRegis
 
 
 async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
-    registry: ScriptedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reloading, "RELOAD_SECONDS", 0.02)
     pair, files = trustme.CA().issue_cert("127.0.0.1"), (tmp_path / "tls.crt", tmp_path / "tls.key")
     files[0].write_bytes(b"".join(pem.bytes() for pem in pair.cert_chain_pems))
     files[1].write_bytes(pair.private_key_pem.bytes())
     tls = {"certFile": str(files[0]), "keyFile": str(files[1])}
     listener = {"address": "127.0.0.1:0", "tls": tls}
-    async with started(settings([registry.url]) | {"listeners": [listener]}) as proxy:
+    configuration = settings([registry.url]) | {"listeners": [listener]}
+    async with started(configuration, tuning=Tuning(tls_reload=0.02)) as proxy:
         assert (await told(proxy.admin))["tls_problems"] == []
         files[1].unlink()
         status = await until(proxy.admin, lambda found: found["tls_problems"])

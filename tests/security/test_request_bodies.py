@@ -38,9 +38,9 @@ async def ping(_: web.BaseRequest, __: RegistryRequest, ___: RequestRecord, resp
 @asynccontextmanager
 async def served() -> AsyncIterator[NodeClient]:
     """A server that takes forms on one path and waits 200 ms for them."""
-    door = ListenerApp(ping, {"/form": echo})
-    gates, reserve = ProcessLimits.of(Limits(), 100), DescriptorReserve(0)
-    settings = NodeSettings(lambda: nullcontext(door), gates, InFlight(), 10.0, 0.2, ReadRate(1.0, 60.0))
+    app = ListenerApp(ping, {"/form": echo})
+    limits, reserve = ProcessLimits.of(Limits(), 100), DescriptorReserve(0)
+    settings = NodeSettings(lambda: nullcontext(app), limits, InFlight(), 10.0, 0.2, ReadRate(1.0, 60.0), linger=0.1)
     server = node_server(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
@@ -53,8 +53,7 @@ async def served() -> AsyncIterator[NodeClient]:
 
 
 @pytest.fixture
-async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeClient]:
-    monkeypatch.setattr("proxy.server.listener.connection.LINGER", 0.1)
+async def node() -> AsyncIterator[NodeClient]:
     async with served() as client:
         yield client
 

@@ -72,13 +72,13 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _logger = logging.getLogger(__name__)
 
 
-def bound_send_buffer(accepted: socket.socket, host: str) -> None:
+def bound_send_buffer(accepted: socket.socket, host: str, size: int = LOCAL_BUFFER) -> None:
     """Limit the send buffer for a client on this machine; other clients keep the system default."""
     address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     if (mapped or address).is_loopback:
         with contextlib.suppress(OSError):  # already closed
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 class _ListenerTls(SSLProtocol):
@@ -127,8 +127,7 @@ class NodeSite(web.BaseSite):
     """Accepts the connections of one listener.
 
     Replaces asyncio's server, which has no limit on connections and handshakes, and which logs hundreds of lines per
-    second if no descriptors are left. A site with `is_privileged` may use the reserve of descriptors. `pause` is the
-    time without accepting after the system ran out of descriptors or memory, in seconds.
+    second if no descriptors are left. A site with `is_privileged` may use the reserve of descriptors.
     """
 
     def __init__(
@@ -141,6 +140,7 @@ class NodeSite(web.BaseSite):
         *,
         is_privileged: bool = False,
         pause: float = PAUSE,
+        local_buffer: int = LOCAL_BUFFER,
     ) -> None:
         super().__init__(runner, ssl_context=tls)
         self._node_server = server
@@ -150,6 +150,7 @@ class NodeSite(web.BaseSite):
         self._reserve = reserve
         self._is_privileged = is_privileged
         self._pause_seconds = pause
+        self._local_buffer = local_buffer
         self._at_once = min(max(self.bounds.connections.limit // SHARE_AT_ONCE, 1), AT_ONCE)
         self._tls = tls
         self.loop = asyncio.get_running_loop()
@@ -216,7 +217,7 @@ class NodeSite(web.BaseSite):
                 )
                 return
             accepted.settimeout(0)
-            bound_send_buffer(accepted, str(address[0]))
+            bound_send_buffer(accepted, str(address[0]), self._local_buffer)
             self.bounds.connections.admit(_Accepted(self, accepted, client_of(str(address[0]))))
 
     def _next(self) -> tuple[socket.socket, tuple[object, ...]]:

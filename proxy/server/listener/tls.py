@@ -157,7 +157,7 @@ class ReloadingTls:
                     _logger.info("%s: changed files loaded, new connections use them", self._setting)
             except ValueError as error:
                 self._context.problem = str(error)
-                _logger.warning("%s; the files loaded before stay in use", error)
+                _logger.warning("%s; the previous files stay in use", error)
             except Exception:
                 _logger.exception("a bug: cannot load the files of %s", self._setting)
 
@@ -180,11 +180,11 @@ def build_context(
 
 @asynccontextmanager
 async def listener_contexts(
-    listeners: Sequence[Listener], *, reload: float = RELOAD_SECONDS
+    listeners: Sequence[Listener], *, interval: float = RELOAD_SECONDS
 ) -> AsyncIterator[list[ssl.SSLContext | None]]:
     """The TLS context of each listener, None for plain HTTP; reloads changed files until the end of the block.
 
-    The files are checked every `reload` seconds. Raises SettingError that names the setting, the file and the problem.
+    The files are checked every `interval` seconds. Raises SettingError that names setting, file and problem.
     """
     contexts: list[ssl.SSLContext | None] = []
     background = Background()
@@ -195,7 +195,7 @@ async def listener_contexts(
                 continue
             tls = ReloadingTls(listener.tls, listener.clients.auth, tls_path(number))
             await tls.load()
-            background.start(tls.watch(reload))
+            background.start(tls.watch(interval))
             contexts.append(tls.context)
         yield contexts
     finally:

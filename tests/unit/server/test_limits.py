@@ -247,9 +247,8 @@ def test_the_one_that_has_read_nothing_for_longest_is_the_first() -> None:
     assert states(first) == ["busy", "unread", "busy"]
 
 
-def test_many_that_are_read_hide_none_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.server.listener.limits.CONNECTIONS_SAMPLED", 4)
-    limit = ConnectionLimit(8, 2, RATE)
+def test_many_that_are_read_hide_none_that_is_not() -> None:
+    limit = ConnectionLimit(8, 2, RATE, sampled=4)
     first = busy(limit, "a" * 8)
     [other] = come(limit, "b")
     for number in range(6):
