@@ -52,7 +52,10 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
     (ManifestUnknown, _MISSING),
     (BlobUnknown, _MISSING),
     (Overloaded, "Clients exceed the limits of scope-proxy: find out which clients, or raise limits."),
-    (LocalLimit, "Clients exceed the host's maxConnections: find out which clients, or raise it."),
+    (
+        LocalLimit,
+        "A limit of scope-proxy or its machine is reached, such as maxConnections: raise it, or find the client.",
+    ),
     (TooManyRequests, "The registry limits requests: wait, use a credential with a higher limit, or raise tagAge."),
     (UpstreamTimeout, "The registry or its token server is slow: check its endpoints, run scope-proxy doctor."),
     (

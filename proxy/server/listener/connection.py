@@ -127,8 +127,8 @@ class NodeConnection(RequestHandler):
         "_is_counted",
         "_is_lost",
         "_is_refused",
+        "_is_registered",
         "_is_responding",
-        "_is_within_limit",
         "_payload",
         "_request",
         "_server",
@@ -150,15 +150,15 @@ class NodeConnection(RequestHandler):
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._request: NodeRequest | None = None
         self._is_responding = self._is_counted = self._is_refused = self._is_lost = False
-        self._is_within_limit = True
+        self._is_registered = True
         self._bounds.connections.enter(self)
         if self._bounds.open is not None:
             self._bounds.open.inc()
 
     def leave(self) -> None:
         """Stop counting towards the limit; repeated calls have no effect."""
-        if self._is_within_limit:
-            self._is_within_limit = False
+        if self._is_registered:
+            self._is_registered = False
             self._forget()
             self._bounds.connections.leave(self)
             if self._bounds.open is not None:
@@ -199,7 +199,7 @@ class NodeConnection(RequestHandler):
         self._is_responding = True
         self._request = request
         self._payload = payload
-        if self._is_within_limit:
+        if self._is_registered:
             self._bounds.connections.set_busy(self)
         self._settle()
 
@@ -207,7 +207,7 @@ class NodeConnection(RequestHandler):
         """Note that the response is complete."""
         self._is_responding = False
         self._request = None  # it refers to the connection: a reference cycle
-        if self._is_within_limit:
+        if self._is_registered:
             self._bounds.connections.set_idle(self)
         self._settle()
         self._bound_head()
@@ -271,7 +271,7 @@ class NodeConnection(RequestHandler):
         super().force_close()
 
     def _count(self, size: int) -> None:
-        if self._is_within_limit:
+        if self._is_registered:
             self._is_counted = True
             self._bounds.pending.add(self, size)
 

@@ -29,7 +29,7 @@ BY_LEVEL = (Level.BAD, Level.WARNING, Level.OK)
 
 _DOWN = frozenset({EndpointState.FAILING, EndpointState.COOLING, EndpointState.RESTING})
 _WRITE_ERRORS = {
-    "enospc": ("no space left on the disk, or within maxSize and reserveFree", "free disk space, or lower maxSize"),
+    "enospc": ("no space left on the disk, or maxSize or reserveFree is reached", "free disk space, or lower maxSize"),
     "edquot": ("the disk quota is exceeded", "free disk space, or raise the quota"),
     "erofs": ("the disk is read-only", "check the mount and the kernel log"),
     "eio": ("the disk reports I/O errors", "check the kernel log, and replace the disk"),
@@ -123,7 +123,7 @@ def _of_write_error(status: Status) -> Iterator[Notice]:
 
 def _of_reload(reload: Reload | None) -> Iterator[Notice]:
     if reload is not None and reload.problems:
-        text = f"The changed configuration is invalid, the previous one stays in use: {reload.problems[0]}"
+        text = f"The changed configuration cannot be loaded, the previous one stays in use: {reload.problems[0]}"
         yield Notice(Level.WARNING, text, "Run scope-proxy check: it reports all errors.")
 
 
@@ -135,7 +135,7 @@ def _of_waiting(settings: Sequence[str]) -> Iterator[Notice]:
 
 def _of_tls(problems: Iterable[str]) -> Iterator[Notice]:
     for problem in problems:
-        text = f"Changed TLS files of a listener are invalid, the previous ones stay in use: {problem}"
+        text = f"Changed TLS files of a listener cannot be loaded, the previous ones stay in use: {problem}"
         yield Notice(
             Level.WARNING, text, "Replace them with a matching certificate and key: they are loaded without a restart."
         )
