@@ -12,7 +12,7 @@ from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.clients import build_clients, clients_path
-from proxy.server.app import Door
+from proxy.server.app import ListenerApp
 from proxy.server.handlers import Handler
 from proxy.store.opened import OpenedStore, opened_store
 
@@ -87,7 +87,7 @@ class Generation:
     def __init__(
         self,
         loaded: Loaded,
-        doors: tuple[Door, ...],
+        apps: tuple[ListenerApp, ...],
         engine_part: SharedPart[Engine],
         store_part: SharedPart[OpenedStore] | None,
         *,
@@ -95,7 +95,7 @@ class Generation:
         client_files: ClientFiles,
     ) -> None:
         self.loaded = loaded
-        self.doors = doors
+        self.apps = apps
         """What answers each open listener, in their order."""
         self.engine_part = engine_part
         self.store_part = store_part
@@ -148,7 +148,7 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         engine_part = await part_for(_engine_key(config, certificates), current, lambda: engine(config, store))
         files = ClientFiles(before.client_files if before is not None else None)
         try:
-            doors = await asyncio.to_thread(_doors, loaded, bound, engine_part.value, files)
+            apps = await asyncio.to_thread(_listener_apps, loaded, bound, engine_part.value, files)
         except BaseException:
             await engine_part.release()
             raise
@@ -156,7 +156,7 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         if store_part is not None:
             await store_part.release()
         raise
-    return Generation(loaded, doors, engine_part, store_part, certificates=certificates, client_files=files)
+    return Generation(loaded, apps, engine_part, store_part, certificates=certificates, client_files=files)
 
 
 def _engine_key(config: Config, certificates: Stamps) -> object:
@@ -172,14 +172,14 @@ async def _store_part(config: Config, before: Generation | None) -> SharedPart[O
     return await part_for(cache, current, lambda: opened_store(cache))
 
 
-def _doors(loaded: Loaded, bound: Config, built: Engine, files: ClientFiles) -> tuple[Door, ...]:
+def _listener_apps(loaded: Loaded, bound: Config, built: Engine, files: ClientFiles) -> tuple[ListenerApp, ...]:
     """What answers each open listener; reads files, so it blocks. Raises ValueError."""
     pulls = with_routes(built, loaded)
     configured = {listener.address: listener for listener in loaded.config.listeners}
-    doors = []
+    apps = []
     for listener in bound.listeners:
         wanted = configured[listener.address]  # a configuration without it is not put in force
         path = clients_path(loaded.config.listeners.index(wanted))
         known = build_clients(wanted.clients, pulls.routes, path, files)
-        doors.append(Door(Handler(pulls, known.check), known.extra))
-    return tuple(doors)
+        apps.append(ListenerApp(Handler(pulls, known.check), known.extra))
+    return tuple(apps)

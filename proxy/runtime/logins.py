@@ -29,7 +29,7 @@ def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownC
         opening = partial(files.open, "htpasswdFile", opening=Htpasswd.open)
         users = _opened(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
         ways.append(Passwords(users))
-    return KnownClients(tuple(ways), takes_passwords="basic" in clients.auth)
+    return KnownClients(tuple(ways), accepts_passwords="basic" in clients.auth)
 
 
 def own_passwords(clients: Clients) -> OwnPasswords:

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from proxy.config.load import parse_config
 from proxy.runtime.run import running
+from proxy.server.tuning import DEFAULT_TUNING, Tuning
 from proxy.testbed.images import Image
 from proxy.testbed.tokens import Account
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
@@ -91,11 +92,13 @@ def settings(
 
 
 @asynccontextmanager
-async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderTest]:
+async def started(
+    configuration: Mapping[str, Any], *, tuning: Tuning = DEFAULT_TUNING
+) -> AsyncIterator[ProxyUnderTest]:
     """Serve a configuration until the end of the block; where it says nothing of a cache, `CACHE_SWITCH` does."""
     if os.environ.get(CACHE_SWITCH) and "cache" not in configuration:
         with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as folder:
-            async with started({**configuration, "cache": {"path": folder}}) as proxy:
+            async with started({**configuration, "cache": {"path": folder}}, tuning=tuning) as proxy:
                 yield proxy
         return
     cache = configuration.get("cache")
@@ -104,7 +107,7 @@ async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderT
     times = loaded.config.timeouts
     budgets = Budgets(times.manifest, times.blob + BODY_STALLS * times.stall)
     asks = loaded.config.listeners[0].clients.auth != ("none",)
-    async with running(loaded) as state:
+    async with running(loaded, tuning=tuning) as state:
         assert state.admin_address is not None
         node = NodeClient(state.addresses[0], budgets, may_be_asked=asks)
         metrics = NodeClient(state.metrics_address) if state.metrics_address is not None else None

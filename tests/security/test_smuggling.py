@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from proxy.server.tuning import Tuning
 from proxy.testbed.images import Image
 from tests.fakes.canaries import Written
 from tests.fakes.client import NodeClient
@@ -20,10 +21,10 @@ CLOSE = request("Connection: close", start="GET /v2/ HTTP/1.1")
 
 
 @pytest.fixture
-async def node(plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeClient]:
+async def node(plain: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy that does not wait long for the rest of a request."""
-    monkeypatch.setattr("proxy.server.listener.connection.LINGER", 0.1)
-    async with started(settings([plain.url], timeouts={"request": "200ms"})) as proxy:
+    configuration = settings([plain.url], timeouts={"request": "200ms"})
+    async with started(configuration, tuning=Tuning(linger=0.1)) as proxy:
         yield proxy.node
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.server.tuning import Tuning
 from proxy.testbed.images import make_image
 from proxy.testbed.record import Kind
 from tests.cache.serving import cached, eventually, rest_of
@@ -124,11 +125,10 @@ async def test_who_does_not_read_is_cut_in_the_end(plain: ScriptedRegistry) -> N
 
 
 async def test_when_too_much_is_held_large_answers_are_503_and_small_ones_go_on(
-    plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry,
 ) -> None:
-    monkeypatch.setattr("proxy.server.listener.limits.BODIES_LIMIT", 6 * MIB)
     first, second = manifest(held(plain, "2")), manifest(held(plain, "3"))
-    async with started(settings([plain.url])) as proxy:
+    async with started(settings([plain.url]), tuning=Tuning(held_bodies=6 * MIB)) as proxy:
         async with not_reading(proxy.node, first):
             got = await proxy.node.get(second)
             assert (got.status, got.code, got.header("Retry-After")) == (503, "TOOMANYREQUESTS", "2")

@@ -119,7 +119,7 @@ def test_a_listener_certificate_that_ends_soon_is_a_warning_in_its_place(tmp_pat
     file = listening(tmp_path, days=20)
     result = check("--config", str(file))
     assert result.exit_code == 0
-    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt ends on " in result.output
+    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt expires on " in result.output
     assert check("--config", str(file), "--strict").exit_code == 1
     assert check("--config", str(listening(tmp_path, days=90)), "--strict").exit_code == 0
 
@@ -128,7 +128,7 @@ def test_an_expired_listener_certificate_is_a_warning_as_serve_and_a_reload_acce
     file = listening(tmp_path, days=-2)
     result = check("--config", str(file))
     assert result.exit_code == 0
-    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt ended on " in result.output
+    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt expired on " in result.output
     assert check("--config", str(file), "--strict").exit_code == 1
 
 

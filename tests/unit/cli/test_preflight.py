@@ -72,12 +72,12 @@ CASES = {
     ),
     "a listener's certificate that is too weak": (
         LISTENER + "tls: {certFile: DIR/weak.crt, keyFile: DIR/weak.key}}]",
-        "listeners[0].tls.certFile: DIR/weak.crt cannot be used: EE_KEY_TOO_SMALL",
+        "listeners[0].tls.certFile: cannot use DIR/weak.crt: EE_KEY_TOO_SMALL",
     ),
     "a listener's CA of clients": (
         LISTENER
         + "tls: {certFile: DIR/tls.crt, keyFile: DIR/tls.key, clientCaFile: DIR/text}, clients: {auth: certificate}}]",
-        "listeners[0].tls.clientCaFile: DIR/text holds no certificates in PEM that can be used",
+        "listeners[0].tls.clientCaFile: DIR/text contains no valid PEM certificates",
     ),
 }
 
