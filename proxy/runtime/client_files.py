@@ -71,7 +71,7 @@ class ClientFiles:
     def _first(self, path: str, opening: Callable[[str], Opened]) -> Opened:
         opened = opening(path)
         if not self._is_trial:
-            opened.file.tell_problems()
+            opened.file.log_problems()
         return opened
 
     def statuses(self) -> Iterator[FileStatus]:

@@ -165,13 +165,13 @@ class WatchedFile(Generic[Content]):
         self.content, self._count = found.parsed.content, found.parsed.count
         self._problems = found.parsed.problems
         _logger.info("%s was read again: %s: %d", self._name, self._kind.names, self._count)
-        self.tell_problems()
+        self.log_problems()
 
     @property
     def _name(self) -> str:
         return f"{self._kind.setting} {self._path}"
 
-    def tell_problems(self) -> None:
+    def log_problems(self) -> None:
         """Let the log say which lines do not count."""
         for problem in self._problems:
             _logger.warning("%s: a line does not count: %s", self._kind.setting, problem)

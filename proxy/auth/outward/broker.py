@@ -225,8 +225,8 @@ class Broker:
             replaced = "replaced" if outward.dropped else "added"
             SCOPES.labels(asker.upstream, "kept" if outward.kept else replaced).inc()
             SCOPES.labels(asker.upstream, "dropped").inc(len(outward.dropped))
-            _logger.debug("scope of %s: challenged %r, asked for %s", asker.origin, challenge.scope, outward.asked)
-        return _TokenSource(url, realm_origin, challenge.service, outward.asked)
+            _logger.debug("scope of %s: challenged %r, asked for %s", asker.origin, challenge.scope, outward.requested)
+        return _TokenSource(url, realm_origin, challenge.service, outward.requested)
 
 
 def _request(asker: Requester, source: _TokenSource) -> TokenRequest:
