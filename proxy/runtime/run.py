@@ -23,6 +23,7 @@ from proxy.runtime.generation import build_generation
 from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.runtime.sockets import Sockets, StartError, address_of, bind, connections_within
 from proxy.runtime.stop import Stop
+from proxy.runtime.tuning import TUNING, Tuning
 from proxy.runtime.upkeep import watch_lag
 from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
@@ -66,7 +67,11 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, sockets: Sockets | None = None, origin: ConfigSource | None = None, bound: Config | None = None
+    loaded: Loaded,
+    sockets: Sockets | None = None,
+    origin: ConfigSource | None = None,
+    bound: Config | None = None,
+    tuning: Tuning = TUNING,
 ) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
@@ -82,7 +87,7 @@ async def running(
         try:
             bound = bound or loaded.config
             contexts = await stack.enter_async_context(listener_contexts(bound.listeners))
-            reloader = Reloader(await build_generation(loaded, bound), bound, origin)
+            reloader = Reloader(await build_generation(loaded, bound, tuning=tuning), bound, origin)
         except ValueError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(reloader.close)

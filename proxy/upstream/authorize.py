@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -88,8 +89,18 @@ class _Refusal:
 class Authorizer:
     """Sends requests on with the right authorization; remembers which credential a repository took."""
 
-    def __init__(self, broker: Broker, credentials: CredentialChain, sender: RequestSender) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        credentials: CredentialChain,
+        sender: RequestSender,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        surely_alive: float = SURELY_ALIVE,
+    ) -> None:
         self._sender = sender
+        self._clock = clock
+        self._surely_alive = surely_alive
         self._broker = broker
         self._credentials = credentials
         self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
@@ -173,7 +184,7 @@ class Authorizer:
         if refusal is None:
             return response
         if used is not None:
-            if not _may_be_dead(used, refusal, response):
+            if not self._may_be_dead(used, refusal, response):
                 return refusal
             # Without Authorization, for a fresh challenge: Harbor answers an unfit Bearer with a Basic one.
             self._broker.drop(used)
@@ -194,6 +205,15 @@ class Authorizer:
             return refusal
         response = await self._send_with(authorization, request)
         return await _refusal(response) or response
+
+    def _may_be_dead(self, used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:
+        if refusal.status == HTTPStatus.UNAUTHORIZED:
+            return True
+        if used.key is None:  # a password does not expire
+            return False
+        if response.method == "HEAD":
+            return self._clock() - used.fetched_at > self._surely_alive
+        return _says_expired(refusal.text)
 
     async def _send_with(self, authorization: Authorization | None, request: EndpointRequest) -> UpstreamResponse:
         request.authorization = authorization.header if authorization else None
@@ -231,16 +251,6 @@ async def _refusal(response: UpstreamResponse) -> _Refusal | None:
     if response.status == HTTPStatus.BAD_REQUEST and response.method != "HEAD" and not _says_expired(text):
         return None
     return _Refusal(response.status, text)
-
-
-def _may_be_dead(used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:
-    if refusal.status == HTTPStatus.UNAUTHORIZED:
-        return True
-    if used.key is None:  # a password does not expire
-        return False
-    if response.method == "HEAD":
-        return time.monotonic() - used.fetched_at > SURELY_ALIVE
-    return _says_expired(refusal.text)
 
 
 def _is_called_dead(used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:

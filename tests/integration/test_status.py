@@ -333,7 +333,7 @@ async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_th
         status = await told(proxy.admin)
         [users] = status["client_files"]
         assert (users["setting"], users["file"], users["count"], users["trouble"]) == ("htpasswdFile", str(file), 1, "")
-        assert users["problems"][0].startswith(f"{file}:2: the password is no bcrypt hash")
+        assert users["problems"][0].startswith(f"{file}:2: the password is not hashed with bcrypt")
         assert (status["level"], f"{file}:2: " in status["findings"][0]["text"]) == ("warning", True)
         file.write_text(good)
         assert (await after_a_look(lambda found: not found["client_files"][0]["problems"]))["level"] == "ok"

@@ -64,13 +64,14 @@ class Stored:
         verified: Verified,
         background: Background,
         verify: Literal["ingest", "firstRead", "always"],
+        distrusted_limit: int = DISTRUSTED_LIMIT,
     ) -> None:
         self._store = store
         self._verified = verified
         self._background = background
         self._verify = verify
         self._checks: dict[Digest, Progress] = {}
-        self._distrusted: LRUCache[Digest, bool] = LRUCache(DISTRUSTED_LIMIT)
+        self._distrusted: LRUCache[Digest, bool] = LRUCache(distrusted_limit)
         self._small: LRUCache[Digest, int] = LRUCache(SMALL_LIMIT)
 
     async def _find(self, digest: Digest) -> Content | None:

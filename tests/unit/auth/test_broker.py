@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from proxy.testbed.tokens import Account, Rules
 from proxy.transport.singleflight import Background
 from tests.fakes.proxy import metric
 from tests.fakes.registry import ScriptedRegistry
-from tests.unit.auth.support import REFRESH, REPOSITORY, ROBOT, SCOPE
+from tests.unit.auth.support import REFRESH, REPOSITORY, ROBOT, SCOPE, Clock
 from tests.unit.transport.support import sessions
 
 ACCOUNT = Account("robot", "s3cret", identity_token="s3cret-refresh")
@@ -27,12 +28,14 @@ STRICT = Rules(accounts=(ACCOUNT,))
 
 
 @asynccontextmanager
-async def made(rules: Rules = STRICT, settings: str = "") -> AsyncIterator[tuple[Broker, ScriptedRegistry]]:
+async def made(
+    rules: Rules = STRICT, settings: str = "", clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[tuple[Broker, ScriptedRegistry]]:
     """A broker, and a strict registry with two repositories."""
     background = Background()
     images = [make_image(name, "1") for name in (REPOSITORY, OTHER)]
     async with ScriptedRegistry(images, rules) as registry, sessions(settings) as opened:
-        yield Broker(opened, background), registry
+        yield Broker(opened, background, clock), registry
         await background.close()
 
 
@@ -132,16 +135,13 @@ async def test_a_dropped_grant_is_asked_for_anew_but_never_a_newer_one() -> None
         assert len(registry.record.tokens) == 2
 
 
-async def test_a_grant_near_its_end_is_used_and_renewed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with made() as (broker, registry):
+async def test_a_grant_near_its_end_is_used_and_renewed_meanwhile() -> None:
+    clock = Clock()
+    async with made(clock=clock) as (broker, registry):
         first = await broker.answer(asker(registry), challenge(registry))
-        assert first.key is not None
-        aged = replace(broker._grants[first.key], fetched_at=-1e6)
-        monkeypatch.setattr("proxy.auth.outward.exchange.REFRESH_SHARE", 1.0)
-        monkeypatch.setattr("proxy.auth.outward.exchange.REFRESH_SECONDS", 1e9)
-        broker._grants[first.key] = aged
+        clock.now = first.expires_at - 1
         for _ in range(3):
-            assert await broker.remembered(asker(registry)) == replace(first, fetched_at=-1e6)
+            assert await broker.remembered(asker(registry)) == first
         async with asyncio.timeout(20):
             await registry.record.wait(2, "token")
         assert len(registry.record.tokens) == 2

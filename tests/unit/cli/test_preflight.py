@@ -52,15 +52,15 @@ CASES = {
     ),
     "users": (
         LISTENER + "clients: {auth: basic, htpasswdFile: DIR/missing}}]",
-        "listeners[0].clients.htpasswdFile: DIR/missing cannot be read: " + NO_FILE,
+        "listeners[0].clients.htpasswdFile: cannot read DIR/missing: " + NO_FILE,
     ),
     "users that are none": (
         LISTENER + "clients: {auth: basic, htpasswdFile: DIR/text}}]",
-        "listeners[0].clients.htpasswdFile: DIR/text:1: a line is USER:HASH",
+        "listeners[0].clients.htpasswdFile: DIR/text:1: the line is not USER:HASH",
     ),
     "keys of tokens": (
         LISTENER + f"clients: {{{BEARER}: DIR/missing}}}}]",
-        "listeners[0].clients.tokenKeyFile: DIR/missing cannot be read: " + NO_FILE,
+        "listeners[0].clients.tokenKeyFile: cannot read DIR/missing: " + NO_FILE,
     ),
     "a listener's certificate": (
         LISTENER + "tls: {certFile: DIR/missing, keyFile: DIR/tls.key}}]",
