@@ -26,7 +26,7 @@ class RegistryError(Exception):
         self.detail = dict(detail or {})
         self.retry_after = retry_after
 
-    def again(self) -> Self:
+    def copy(self) -> Self:
         """A copy: an error that is cached and raised again would grow its traceback each time."""
         return type(self)(self.reason, detail=self.detail, retry_after=self.retry_after)
 

@@ -178,7 +178,7 @@ class Authorizer:
 
         So is one that the registry calls dead at its first use, once: it was revoked on its way to us.
         """
-        used = await self._broker.remembered(requester)
+        used = await self._broker.known_authorization(requester)
         response = await self._send_with(used, request)
         refusal = await _refusal(response)
         if refusal is None:
@@ -225,8 +225,8 @@ class Authorizer:
         """An authorization for a refused request; None where the endpoint does not say what it wants."""
         challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
         if challenge is None:
-            return await self._broker.remembered(requester)
-        return await self._broker.answer(requester, challenge)
+            return await self._broker.known_authorization(requester)
+        return await self._broker.authorization_for(requester, challenge)
 
 
 def _requester(target: Target, route: Route, login: Login, identity: str) -> Requester:

@@ -115,10 +115,10 @@ class Broker:
         self._failures = Failures(clock)
         self._renewals: TTLCache[GrantKey, bool] = TTLCache(GRANTS_LIMIT, RENEWAL_SECONDS, clock)
 
-    async def remembered(self, requester: Requester) -> Authorization | None:
+    async def known_authorization(self, requester: Requester) -> Authorization | None:
         """The Authorization for a known challenge; None if the host has not sent one for this repository.
 
-        Raises as `answer` does.
+        Raises as `authorization_for` does.
         """
         basic_only = requester.settings.token_method == "basic"  # noqa: S105 - a method, not a secret
         if basic_only and requester.login.kind is LoginKind.PASSWORD:
@@ -129,7 +129,7 @@ class Broker:
         source = known.source if known.scope == requester.scope else self._token_source(requester, known.challenge)
         return await self._authorize(requester, source)
 
-    async def answer(self, requester: Requester, challenge: Challenge) -> Authorization:
+    async def authorization_for(self, requester: Requester, challenge: Challenge) -> Authorization:
         """The Authorization for a challenge, which is cached.
 
         Raises RealmRefused, TokenRefused, TokenUnavailable and NoLogin.
@@ -173,7 +173,7 @@ class Broker:
         try:
             name = request.realm_origin.authority
             with _DURATIONS[request.upstream,].time(), span("token", upstream=request.upstream, server=name):
-                grant = (await self._exchange(request)).limited(longest)
+                grant = (await self._exchange(request)).with_max_ttl(longest)
         except (TokenRefused, TokenUnavailable) as error:
             _count_failure(request, error)
             self._failures.add(key, error)

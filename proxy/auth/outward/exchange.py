@@ -75,7 +75,7 @@ class Grant:
             raise TokenInvalid("the token server sent a token that is too long or has invalid characters")
         return cls(token, requested_at, requested_at + _ttl(document.get("expires_in")))
 
-    def limited(self, seconds: float) -> Self:
+    def with_max_ttl(self, seconds: float) -> Self:
         """The same grant, expiring at most `seconds` after its request."""
         return replace(self, expires_at=min(self.expires_at, self.fetched_at + seconds))
 
@@ -131,7 +131,7 @@ class TokenRefused(Exception):
         self.status = status
         self.server = server
 
-    def again(self) -> Self:
+    def copy(self) -> Self:
         """A copy: an error that is cached and raised again would grow its traceback each time."""
         return type(self)(self.status, self.server)
 
@@ -148,7 +148,7 @@ class TokenUnavailable(Exception):
         self.retry_after = retry_after
         self.local = local
 
-    def again(self) -> Self:
+    def copy(self) -> Self:
         """A copy."""
         return type(self)(self.reason, self.retry_after, local=self.local)
 
@@ -301,7 +301,7 @@ class Failures:
     def get(self, key: GrantKey) -> TokenRefused | TokenUnavailable | None:
         """The cached failure, if there is one."""
         failure = self._failures.get(key)
-        return None if failure is None else failure.error.again()
+        return None if failure is None else failure.error.copy()
 
     def add(self, key: GrantKey, error: TokenRefused | TokenUnavailable) -> None:
         """Cache a failure; one that may end at any moment (unavailable without Retry-After) is not cached."""
@@ -310,5 +310,5 @@ class Failures:
             if not error.retry_after:
                 return
             seconds = min(error.retry_after, LONGEST_SECONDS)
-        self._failures[key] = _Failure(error.again(), self._clock() + seconds)
+        self._failures[key] = _Failure(error.copy(), self._clock() + seconds)
         _logger.warning("no token for %s: %s; next attempt in %.0f s at the earliest", key.scope, error, seconds)
