@@ -77,7 +77,11 @@ async def engine(
         broker = Broker(sessions, background, tuning.clock)
         credentials = _credentials(config, background, environment)
         authorizer = Authorizer(
-            broker, credentials, PlacedSender(sessions), clock=tuning.clock, surely_alive=tuning.surely_alive
+            broker,
+            credentials,
+            PlacedSender(sessions),
+            clock=tuning.clock,
+            fresh_grant_seconds=tuning.fresh_grant_seconds,
         )
         client = UpstreamClient(authorizer, endpoints, tuning.pause)
         manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)

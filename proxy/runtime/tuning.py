@@ -10,7 +10,7 @@ from proxy.pull.blobs.service import FAR_AHEAD
 from proxy.pull.known_manifests import KNOWN_LIMIT
 from proxy.transport.retry import pause_before
 from proxy.transport.session import SESSION_LIMITS, SessionLimits
-from proxy.upstream.authorize import SURELY_ALIVE
+from proxy.upstream.authorize import FRESH_GRANT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Tuning:
     """The lifetime of tokens and the health of endpoints follow this clock."""
     pause: Callable[[int], float] = pause_before
     """Seconds before a further round of attempts, by its number."""
-    surely_alive: float = SURELY_ALIVE
+    fresh_grant_seconds: float = FRESH_GRANT_SECONDS
     session_limits: SessionLimits = SESSION_LIMITS
     look_times: LookTimes = LOOK_TIMES
     """For the files that authenticate clients."""

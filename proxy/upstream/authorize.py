@@ -29,8 +29,8 @@ FAILED_SECONDS = 30.0
 """... within so many seconds, after which it is not tried there again until they are over."""
 TRUST_SECONDS = 600.0
 """How long a credential that has worked is tried whatever is refused to it."""
-REMEMBERED = 20_000
-"""Most credentials of clients that are remembered."""
+LOGINS_LIMIT = 20_000
+"""Most entries of each cache of login results."""
 
 _Key = tuple[Origin, str]
 
@@ -39,8 +39,8 @@ class FailedLogins:
     """Counts them, for each host and credential."""
 
     def __init__(self) -> None:
-        self._failed: TTLCache[_Key, tuple[int, str]] = TTLCache(REMEMBERED, FAILED_SECONDS)
-        self._worked: TTLCache[_Key, bool] = TTLCache(REMEMBERED, TRUST_SECONDS)
+        self._failed: TTLCache[_Key, tuple[int, str]] = TTLCache(LOGINS_LIMIT, FAILED_SECONDS)
+        self._worked: TTLCache[_Key, bool] = TTLCache(LOGINS_LIMIT, TRUST_SECONDS)
 
     def refusal(self, requester: Requester) -> str | None:
         """Why the credential was refused, where it is not tried now; it names nothing that was requested."""
@@ -72,8 +72,8 @@ def _key(requester: Requester) -> _Key:
 
 REFUSED_SECONDS = 10.0
 """How long a refusal of the registry stands: nodes that retry, or are hostile, must not lock an account."""
-SURELY_ALIVE = 60.0
-"""Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
+FRESH_GRANT_SECONDS = 60.0
+"""Seconds for which a grant is considered valid although a HEAD, whose response has no body, fails with 400 or 403."""
 
 _INVALID_TOKEN = "invalid_token"  # noqa: S105 - what a challenge says of one
 _EXPIRED = ("expired", "reauthenticate", _INVALID_TOKEN, "token is invalid")
@@ -96,16 +96,16 @@ class Authorizer:
         sender: RequestSender,
         *,
         clock: Callable[[], float] = time.monotonic,
-        surely_alive: float = SURELY_ALIVE,
+        fresh_grant_seconds: float = FRESH_GRANT_SECONDS,
     ) -> None:
         self._sender = sender
         self._clock = clock
-        self._surely_alive = surely_alive
+        self._fresh_grant_seconds = fresh_grant_seconds
         self._broker = broker
         self._credentials = credentials
-        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
+        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(LOGINS_LIMIT)
         self._failed_logins = FailedLogins()
-        self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
+        self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(LOGINS_LIMIT, REFUSED_SECONDS)
         """Why: without the names of what was requested, which are those of the current request."""
 
     async def send(self, request: EndpointRequest) -> UpstreamResponse:
@@ -212,7 +212,7 @@ class Authorizer:
         if used.key is None:  # a password does not expire
             return False
         if response.method == "HEAD":
-            return self._clock() - used.fetched_at > self._surely_alive
+            return self._clock() - used.fetched_at > self._fresh_grant_seconds
         return _says_expired(refusal.text)
 
     async def _send_with(self, authorization: Authorization | None, request: EndpointRequest) -> UpstreamResponse:

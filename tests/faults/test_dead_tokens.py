@@ -46,7 +46,7 @@ async def test_a_revoked_token_is_replaced_on_head(
 async def test_a_refused_head_tells_not_why_so_an_old_token_is_replaced(
     registry: ScriptedRegistry, shown_as: DeadToken
 ) -> None:
-    tuning = replace(AT_ONCE, surely_alive=0.0)
+    tuning = replace(AT_ONCE, fresh_grant_seconds=0.0)
     async with started(settings([registry.url], login=LOGIN), tuning) as proxy:
         assert (await proxy.node.head(manifest())).status == 200
         registry.revoke_tokens(shown_as)

@@ -14,15 +14,17 @@ from proxy.store.blobs import BlobStore, Content, StoreError
 from proxy.store.small import SMALL_CONTENT
 from proxy.transport.singleflight import Background
 
-REMEMBERED = 200_000
+VERIFIED_LIMIT = 200_000
+"""Most digests whose verified size is cached."""
 SPOILED_LIMIT = 10_000
+"""Most digests whose stored content is corrupt and cannot be removed."""
 
 
 class Verified:
     """Digests whose stored bytes were hashed in this process, and how many bytes those were."""
 
     def __init__(self) -> None:
-        self._sizes: LRUCache[Digest, int] = LRUCache(REMEMBERED)
+        self._sizes: LRUCache[Digest, int] = LRUCache(VERIFIED_LIMIT)
         self._spoiled: LRUCache[Digest, bool] = LRUCache(SPOILED_LIMIT)
 
     def size(self, digest: Digest) -> int | None:
