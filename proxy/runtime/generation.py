@@ -12,6 +12,7 @@ from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.clients import build_clients, clients_path
+from proxy.runtime.tuning import TUNING, Tuning
 from proxy.server.app import ListenerApp
 from proxy.server.handlers import Handler
 from proxy.store.opened import OpenedStore, opened_store
@@ -93,6 +94,7 @@ class Generation:
         *,
         certificates: Stamps,
         client_files: ClientFiles,
+        tuning: Tuning,
     ) -> None:
         self.loaded = loaded
         self.apps = apps
@@ -102,6 +104,7 @@ class Generation:
         self.certificates = certificates
         """The state of the certificates towards upstreams before they were loaded."""
         self.client_files = client_files
+        self.tuning = tuning
         self._requests = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -133,20 +136,24 @@ class Generation:
             await self.store_part.release()
 
 
-async def build_generation(loaded: Loaded, bound: Config, before: Generation | None = None) -> Generation:
+async def build_generation(
+    loaded: Loaded, bound: Config, before: Generation | None = None, tuning: Tuning = TUNING
+) -> Generation:
     """Build what a configuration asks for, and take over what it does not change.
 
     `bound` is the configuration whose listeners are open, all of which the other one has.
     Raises ValueError for files that cannot be used.
     """
     config = loaded.config
+    tuning = tuning if before is None else before.tuning
     store_part = await _store_part(config, before)
     try:
         certificates = await asyncio.to_thread(tls_stamps, config)
         store = store_part.value if store_part is not None else None
         current = before.engine_part if before is not None else None
-        engine_part = await part_for(_engine_key(config, certificates), current, lambda: engine(config, store))
-        files = ClientFiles(before.client_files if before is not None else None)
+        key = _engine_key(config, certificates)
+        engine_part = await part_for(key, current, lambda: engine(config, store, tuning=tuning))
+        files = ClientFiles(before.client_files if before is not None else None, times=tuning.look_times)
         try:
             apps = await asyncio.to_thread(_listener_apps, loaded, bound, engine_part.value, files)
         except BaseException:
@@ -156,7 +163,9 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         if store_part is not None:
             await store_part.release()
         raise
-    return Generation(loaded, apps, engine_part, store_part, certificates=certificates, client_files=files)
+    return Generation(
+        loaded, apps, engine_part, store_part, certificates=certificates, client_files=files, tuning=tuning
+    )
 
 
 def _engine_key(config: Config, certificates: Stamps) -> object:

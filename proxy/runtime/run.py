@@ -23,6 +23,7 @@ from proxy.runtime.generation import build_generation
 from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.runtime.sockets import Sockets, StartError, address_of, bind, connections_within
 from proxy.runtime.stop import Stop
+from proxy.runtime.tuning import TUNING, Tuning
 from proxy.runtime.upkeep import watch_lag
 from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
@@ -34,7 +35,6 @@ from proxy.server.pace import ReadRate
 from proxy.server.refusals import Refusals
 from proxy.server.status.collector import Snapshot, StatusCollector
 from proxy.server.status.values import ListenerStatus, Reload
-from proxy.server.tuning import DEFAULT_TUNING, Tuning
 from proxy.transport.singleflight import Background
 from proxy.transport.verification import verify_as_go
 from proxy.version import VERSION
@@ -71,8 +71,7 @@ async def running(
     sockets: Sockets | None = None,
     origin: ConfigSource | None = None,
     bound: Config | None = None,
-    *,
-    tuning: Tuning = DEFAULT_TUNING,
+    tuning: Tuning = TUNING,
 ) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
@@ -87,8 +86,10 @@ async def running(
         stack.callback(sockets.close)
         try:
             bound = bound or loaded.config
-            contexts = await stack.enter_async_context(listener_contexts(bound.listeners, interval=tuning.tls_reload))
-            reloader = Reloader(await build_generation(loaded, bound), bound, origin)
+            contexts = await stack.enter_async_context(
+                listener_contexts(bound.listeners, interval=tuning.server.tls_reload)
+            )
+            reloader = Reloader(await build_generation(loaded, bound, tuning=tuning), bound, origin)
         except ValueError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(reloader.close)
@@ -108,7 +109,7 @@ async def _open_listeners(stack: AsyncExitStack, state: Running, sockets: Socket
     config, refusals, reserve = state.reloader.bound, Refusals(), DescriptorReserve()
     stack.callback(reserve.close)
     connections = connections_within(config.limits.connections)
-    limits = ProcessLimits.of(config.limits, connections, bodies=tuning.held_bodies)
+    limits = ProcessLimits.of(config.limits, connections, bodies=tuning.server.held_bodies)
     times, is_ready = config.timeouts, lambda: state.ready
     rate = ReadRate(config.limits.min_read_rate, times.slow_client)
     if sockets.admin is not None:
@@ -121,11 +122,11 @@ async def _open_listeners(stack: AsyncExitStack, state: Running, sockets: Socket
     for number, (bound, context) in enumerate(zip(sockets.nodes, state.contexts, strict=True)):
         enter = functools.partial(state.reloader.enter, number)
         settings = NodeSettings(
-            enter, limits, state.in_flight, times.client_stall, times.request, rate, refusals, tuning.linger
+            enter, limits, state.in_flight, times.client_stall, times.request, rate, refusals, tuning.server.linger
         )
         server, address = node_server(settings), address_of(bound)
         runner = await _runner(stack, server, min(times.shutdown_grace, CUT_SECONDS))
-        pause, buffer = tuning.accept_pause, tuning.local_buffer
+        pause, buffer = tuning.server.accept_pause, tuning.server.local_buffer
         await NodeSite(runner, server, bound, reserve, context, pause=pause, local_buffer=buffer).start()
         state.addresses.append(address)
 

@@ -9,7 +9,7 @@ from proxy.server.listener.tls import RELOAD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class ServerTuning:
     """Values that no setting changes; the constants say what they mean."""
 
     accept_pause: float = PAUSE
@@ -19,4 +19,4 @@ class Tuning:
     tls_reload: float = RELOAD_SECONDS
 
 
-DEFAULT_TUNING = Tuning()
+SERVER_TUNING = ServerTuning()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from types import TracebackType
@@ -58,9 +58,13 @@ _logger = logging.getLogger(__name__)
 class UpstreamClient:
     """Sends requests to the endpoints of a route."""
 
-    def __init__(self, sender: RequestSender, endpoints: Endpoints) -> None:
+    def __init__(
+        self, sender: RequestSender, endpoints: Endpoints, pause: Callable[[int], float] = pause_before
+    ) -> None:
         self._sender = sender
         self._endpoints = endpoints
+        self.pause = pause
+        """Seconds before a further round of attempts."""
         self._client_endpoints: LRUCache[str, Endpoints] = LRUCache(CLIENTS_LIMIT)
 
     def responses(
@@ -144,7 +148,7 @@ class UpstreamClient:
             return self._endpoints
         book: Endpoints | None = self._client_endpoints.get(route.caller.identity)
         if book is None:
-            book = self._client_endpoints[route.caller.identity] = Endpoints(logs=False)
+            book = self._client_endpoints[route.caller.identity] = self._endpoints.for_client()
         return book
 
     def _books(self, route: Route) -> set[Endpoints]:
@@ -218,7 +222,7 @@ class Responses:
         """Wait until the unavailable endpoints are tried again; raises RegistryError where nothing would change."""
         self._settled += [item for item in self._failed if not isinstance(item.failure, Unavailable)]
         unavailable = [item for item in self._failed if isinstance(item.failure, Unavailable)]
-        pause = _pause(unavailable, self._round)
+        pause = _pause(unavailable, self._client.pause(self._round))
         if self._round == ROUNDS or pause is None or pause >= self._waiting.remaining:
             raise verdict(self._route, self._wanted.operation, self._wanted.suffix, [*unavailable, *self._settled])
         await asyncio.sleep(pause + _REST_SLACK)
@@ -283,10 +287,10 @@ def _is_refused_head(wanted: UpstreamRequest, response: UpstreamResponse) -> boo
     return wanted.method == "HEAD" and (status in _NO_HEAD or (response.elsewhere and status in REFUSED_HEAD))
 
 
-def _pause(unavailable: list[Failed], round_number: int) -> float | None:
+def _pause(unavailable: list[Failed], usual: float) -> float | None:
     """Seconds until a new attempt is worthwhile; None where nothing would change."""
     pauses = [
-        pause_before(round_number) if item.failure.retry_after is None else item.failure.retry_after
+        usual if item.failure.retry_after is None else item.failure.retry_after
         for item in unavailable
         if isinstance(item.failure, Unavailable) and not (item.failure.timeout or item.failure.lasting)
     ]

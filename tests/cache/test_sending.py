@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server.tuning import Tuning
+from proxy.runtime.tuning import Tuning
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of, stored_file
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head
-from tests.fakes.proxy import UPSTREAM, blob, metric, settings, started
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, blob, metric, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(24 * MIB + 12_345, seed=97)
@@ -39,7 +39,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
 
 @pytest.fixture
 def tuning() -> Tuning:
-    return Tuning()
+    return AT_ONCE
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_who_leaves_in_the_middle_is_noticed(near: NodeClient, target: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuning", [Tuning(), Tuning(local_buffer=4 * MIB)], ids=["small", "large"])
+@pytest.mark.parametrize("tuning", [AT_ONCE, server_tuning(local_buffer=4 * MIB)], ids=["small", "large"])
 async def test_slow_and_fast_clients_get_the_same(near: NodeClient, target: str, digest: str) -> None:
     async with asyncio.timeout(WITHIN), near.opened("GET", target, receive_buffer=65536) as (reader, _):
         status, _, _ = await read_head(reader)

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import trustme
 
+from proxy.doctor.run import TimeLimits
 from proxy.testbed.images import Image, make_index
 from proxy.testbed.tokens import Rules
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
 from tests.fakes.changes import Challenge, DropHeader, FlipByte, IgnoreRange, Redirect, Reply, SetHeader
-from tests.fakes.doctor import Diagnosis, diagnosed, run
+from tests.fakes.doctor import Diagnosis, diagnosed, diagnosed_within, run
 from tests.fakes.interrupts import Stall
 from tests.fakes.matching import on
 from tests.fakes.objectstore import ObjectStore
@@ -261,22 +262,16 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
     assert "registry.example cannot be resolved" in found.of("resolution").seen
 
 
-async def test_a_registry_that_does_not_answer(
-    registry: ScriptedRegistry, never: Stall, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.doctor.examination.REQUEST_SECONDS", 0.2)
+async def test_a_registry_that_does_not_answer(registry: ScriptedRegistry, never: Stall) -> None:
     registry.script(on(kind="ping"), never)
-    found = await examined(registry)
+    found = await diagnosed_within(TimeLimits(request=0.2), settings([registry.url], login=LOGIN), IMAGE)
     assert found.failed() == {"connection"}
     assert "in time" in found.of("connection").seen
 
 
-async def test_all_checks_of_a_host_together_are_bounded(
-    registry: ScriptedRegistry, never: Stall, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.doctor.run.HOST_SECONDS", 0.3)
+async def test_all_checks_of_a_host_together_are_bounded(registry: ScriptedRegistry, never: Stall) -> None:
     registry.script(on("GET", "manifest"), never)
-    found = await examined(registry)
+    found = await diagnosed_within(TimeLimits(host=1.0), settings([registry.url], login=LOGIN), IMAGE)
     assert found.status == 1
     assert found.failed()
     assert found.of("referrers").outcome == "skipped"

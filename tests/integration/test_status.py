@@ -20,7 +20,6 @@ from proxy.observe.metrics import CACHE_WRITE_ERROR_AT
 from proxy.runtime.reload import ConfigSource
 from proxy.runtime.run import running
 from proxy.server.admin import REQUESTS
-from proxy.server.tuning import Tuning
 from proxy.store.disk import REASONS
 from proxy.testbed.images import Image
 from tests.fakes.blobs import MIB, Generated
@@ -37,6 +36,7 @@ from tests.fakes.proxy import (
     blob,
     layer_of,
     manifest,
+    server_tuning,
     settings,
     started,
 )
@@ -303,7 +303,7 @@ async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
     tls = {"certFile": str(files[0]), "keyFile": str(files[1])}
     listener = {"address": "127.0.0.1:0", "tls": tls}
     configuration = settings([registry.url]) | {"listeners": [listener]}
-    async with started(configuration, tuning=Tuning(tls_reload=0.02)) as proxy:
+    async with started(configuration, tuning=server_tuning(tls_reload=0.02)) as proxy:
         assert (await told(proxy.admin))["tls_problems"] == []
         files[1].unlink()
         status = await until(proxy.admin, lambda found: found["tls_problems"])
@@ -333,7 +333,7 @@ async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_th
         status = await told(proxy.admin)
         [users] = status["client_files"]
         assert (users["setting"], users["file"], users["count"], users["trouble"]) == ("htpasswdFile", str(file), 1, "")
-        assert users["problems"][0].startswith(f"{file}:2: the password is no bcrypt hash")
+        assert users["problems"][0].startswith(f"{file}:2: the password is not hashed with bcrypt")
         assert (status["level"], f"{file}:2: " in status["findings"][0]["text"]) == ("warning", True)
         file.write_text(good)
         assert (await after_a_look(lambda found: not found["client_files"][0]["problems"]))["level"] == "ok"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy.server.tuning import Tuning
 from proxy.testbed.images import make_image
 from proxy.testbed.record import Kind
 from tests.cache.serving import cached, eventually, rest_of
@@ -18,7 +17,7 @@ from tests.fakes.changes import Change, FlipByte, Reply
 from tests.fakes.client import NodeClient, read_answer, read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Interrupt
 from tests.fakes.matching import on
-from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest, metric, settings, started
+from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest, metric, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 pytestmark = pytest.mark.security
@@ -128,7 +127,7 @@ async def test_when_too_much_is_held_large_answers_are_503_and_small_ones_go_on(
     plain: ScriptedRegistry,
 ) -> None:
     first, second = manifest(held(plain, "2")), manifest(held(plain, "3"))
-    async with started(settings([plain.url]), tuning=Tuning(held_bodies=6 * MIB)) as proxy:
+    async with started(settings([plain.url]), tuning=server_tuning(held_bodies=6 * MIB)) as proxy:
         async with not_reading(proxy.node, first):
             got = await proxy.node.get(second)
             assert (got.status, got.code, got.header("Retry-After")) == (503, "TOOMANYREQUESTS", "2")

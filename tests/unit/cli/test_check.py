@@ -165,7 +165,7 @@ def test_bad_lines_of_files_of_clients_are_warnings_with_their_lines(tmp_path: P
     )
     result = check("--config", str(file))
     assert result.exit_code == 0
-    assert re.search(rf"{file}:4:\d+: warning: htpasswdFile: a line does not count: {users}:2: ", result.output)
-    assert re.search(rf"{file}:5:\d+: warning: tokenKeyFile: a line does not count: {keys}:3: ", result.output)
+    assert re.search(rf"{file}:4:\d+: warning: htpasswdFile: ignored line: {users}:2: ", result.output)
+    assert re.search(rf"{file}:5:\d+: warning: tokenKeyFile: ignored line: {keys}:3: ", result.output)
     assert "canary" not in result.output
     assert check("--config", str(file), "--strict").exit_code == 1
