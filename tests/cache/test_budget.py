@@ -113,7 +113,7 @@ async def test_what_passes_through_after_trouble_of_the_store_has_what_is_left_o
 
     times = {"blob": "3s", "manifest": "1s"}
     async with cached([plain.url], folder, timeouts=times) as node, asyncio.TaskGroup() as tasks:
-        monkeypatch.setattr("proxy.store.index.Index._mended" if method == "HEAD" else "os.pwritev", refuse)
+        monkeypatch.setattr("proxy.store.index.Index._retry_rebuilt" if method == "HEAD" else "os.pwritev", refuse)
         tasks.create_task(pull(node, digest))
         await reached.wait()
         assert (await node.get(manifest())).status == 504  # a second has passed

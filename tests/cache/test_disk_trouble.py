@@ -115,7 +115,7 @@ async def test_an_index_that_fails_fails_no_pull(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.store.index.Index._mended", refuse)
+        patch.setattr("proxy.store.index.Index._retry_rebuilt", refuse)
         await assert_pulls(node, digest)
         assert (await node.get(manifest())).body == image.manifest
         assert (await node.head(blob(digest))).header("Content-Length") == str(LARGE.size)

@@ -198,7 +198,7 @@ def test_a_check_as_the_services_user_finds_what_the_service_cannot_read_or_writ
     assert check.status == EXIT_CONFIG
     assert f"htpasswdFile: {CONFIG}.users cannot be read: Permission denied" in check.errors
     assert f"warning: passwordFile: {PASSWORD_FILE}: this process may not read the file" in check.errors
-    assert f"warning: nothing would be cached: this process cannot look into {CACHE}: " in check.errors
+    assert f"warning: nothing would be cached: this process cannot read {CACHE}: " in check.errors
     assert "ok, 0 warning(s)" in box.machine.run(user).checked()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from proxy.oci.reference import Digest
 from proxy.store.filesystem import FilesystemStore
-from proxy.store.format import open_folder
+from proxy.store.format import open_directory
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 
@@ -35,7 +35,7 @@ layout = Layout(Path(sys.argv[1]))
 def made(folder: Path) -> Layout:
     """The layout of a store with its folders."""
     layout = Layout(folder / "store")
-    open_folder(layout)
+    open_directory(layout)
     return layout
 
 

@@ -305,7 +305,7 @@ async def test_a_writer_whose_part_was_taken_away_commits_nothing(store: Filesys
     await ingest.write(DATA)
     layout.part(DIGEST).unlink()
     layout.part(DIGEST).write_bytes(b"of somebody else, half a blob")
-    with pytest.raises(StoreError, match="somebody has removed the part file"):
+    with pytest.raises(StoreError, match="another process removed the part file"):
         await ingest.commit()
     assert await store.find(DIGEST) is None
     await ingest.abort()

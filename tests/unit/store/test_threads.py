@@ -92,7 +92,7 @@ def timed() -> Iterator[TimedThreads]:
 
 
 async def test_a_call_that_is_late_is_left_and_undone(timed: TimedThreads, hung: HungCall) -> None:
-    with pytest.raises(StoreError, match="does not answer") as caught:
+    with pytest.raises(StoreError, match="does not respond") as caught:
         await timed.in_time(hung, hung.undo)
     assert caught.value.reason == "timeout"
     hung.may_end.set()
@@ -101,10 +101,10 @@ async def test_a_call_that_is_late_is_left_and_undone(timed: TimedThreads, hung:
 
 async def test_nobody_waits_while_a_call_is_late(timed: TimedThreads, hung: HungCall) -> None:
     for _ in range(2):
-        with pytest.raises(StoreError, match="does not answer"):
+        with pytest.raises(StoreError, match="does not respond"):
             await timed.in_time(hung)
     begun: list[bool] = []
-    with pytest.raises(StoreError, match="does not answer"):
+    with pytest.raises(StoreError, match="does not respond"):
         await timed.in_time(lambda: begun.append(True))
     assert begun == []
     hung.may_end.set()
@@ -134,6 +134,6 @@ async def test_errors_of_a_call_that_is_in_time_come_back(timed: TimedThreads) -
 
 async def test_what_can_be_cancelled_is_waited_for_as_long(hung: HungCall) -> None:
     assert not hung.may_end.is_set()
-    with pytest.raises(StoreError, match="does not answer"):
+    with pytest.raises(StoreError, match="does not respond"):
         await answered(asyncio.Event().wait())
     assert await answered(asyncio.sleep(0, 5)) == 5
