@@ -53,6 +53,8 @@ class ConfigSource:
     """Whether this process watches the files; False for workers, which get a signal from their parent."""
     problems: tuple[str, ...] = ()
     """The problems of the newest configuration, for a worker that starts while an older one is active."""
+    look_seconds: float = LOOK_SECONDS
+    settle_seconds: float = SETTLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +109,24 @@ class Reloader:
 
     async def watch(self) -> None:
         """Reload when the files change, when a reload is requested, and to retry a failed one; runs forever."""
-        if self._origin is None:
+        origin = self._origin
+        if origin is None:
             return
-        seen: Stamps = (*self._origin.seen, *self.current.certificates)
+        seen: Stamps = (*origin.seen, *self.current.certificates)
         retry = Deadline.after(RETRY_SECONDS)
         while True:
-            await self._pause()
-            now = await self._look() if self._origin.watches else seen
+            await self._pause(origin.look_seconds)
+            now = await self._look() if origin.watches else seen
             # Reads no half-written file. A missing file may appear without a change of the watched ones.
-            is_changed = now != seen and now == await self._settled()
-            is_due = bool(self.last and self.last.problems) and not retry.remaining and self._origin.watches
+            is_changed = now != seen and now == await self._settled(origin.settle_seconds)
+            is_due = bool(self.last and self.last.problems) and not retry.remaining and origin.watches
             if is_changed or is_due or self._requested.is_set():
                 self._requested.clear()
                 seen, retry = now, Deadline.after(RETRY_SECONDS)
                 before = self.current
                 await self.reload()
                 if self.current is not before:  # it may name other TLS files
-                    seen = (*now[: len(self._origin.files)], *self.current.certificates)
+                    seen = (*now[: len(origin.files)], *self.current.certificates)
 
     async def reload(self) -> None:
         """Read the configuration, and activate it if it can be used."""
@@ -155,15 +158,15 @@ class Reloader:
         await self._retiring.close()
         await self.current.close()
 
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._requested.wait()
         except TimeoutError:
             return
 
-    async def _settled(self) -> Stamps:
-        await asyncio.sleep(SETTLE_SECONDS)
+    async def _settled(self, seconds: float) -> Stamps:
+        await asyncio.sleep(seconds)
         return await self._look()
 
     async def _look(self) -> Stamps:

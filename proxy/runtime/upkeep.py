@@ -13,12 +13,12 @@ LAG_SECONDS = 0.5
 """Interval of the measurement."""
 
 
-async def watch_lag() -> None:
+async def watch_lag(interval: float = LAG_SECONDS) -> None:
     """Measure the lag of the event loop; runs forever."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LAG_SECONDS
-        await asyncio.sleep(LAG_SECONDS)
+        due = loop.time() + interval
+        await asyncio.sleep(interval)
         LOOP_LAG.observe(max(loop.time() - due, 0.0))
 
 

@@ -68,10 +68,11 @@ _Result = TypeVar("_Result")
 
 
 class TimedThreads:
-    """Runs calls in threads of an executor, and waits at most 2 s for each of them."""
+    """Runs calls in threads of an executor, and waits at most `seconds` for each of them."""
 
-    def __init__(self, executor: Executor, late_limit: int) -> None:
+    def __init__(self, executor: Executor, late_limit: int, seconds: float = ANSWER_SECONDS) -> None:
         self.executor = executor
+        self.seconds = seconds
         self._late_limit = late_limit
         self._late: set[Future[Any]] = set()
 
@@ -103,7 +104,7 @@ class TimedThreads:
             raise StoreError(f"cannot use the cache: {error}") from error
         future = asyncio.wrap_future(call)
         try:
-            await asyncio.wait([future], timeout=ANSWER_SECONDS)
+            await asyncio.wait([future], timeout=self.seconds)
         except asyncio.CancelledError:
             _leave(call, future, undo)
             raise
@@ -134,10 +135,10 @@ def _undo(undo: Callable[[_Result], None], call: Future[_Result]) -> None:
             _WORK.submit(undo, call.result())
 
 
-async def answered(work: Awaitable[_Result]) -> _Result:
+async def answered(work: Awaitable[_Result], seconds: float = ANSWER_SECONDS) -> _Result:
     """The result of an awaitable, which is cancelled on a timeout; then raises StoreError."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             return await work
     except TimeoutError:
         raise StoreError(HANGS, "timeout") from None

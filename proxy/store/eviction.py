@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -78,13 +78,25 @@ class _InFlight:
 class Evictor:
     """Evicts; one task of one process at a time."""
 
-    def __init__(self, layout: Layout, index: Index, store: FilesystemStore, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        index: Index,
+        store: FilesystemStore,
+        bounds: Bounds,
+        *,
+        low_water: float = LOW_WATER,
+        wait_seconds: float = WAIT_SECONDS,
+        free: Callable[[Path], int] | None = None,
+    ) -> None:
         self._layout = layout
         self._index = index
         self._store = store
         self._bounds = bounds
+        self._low_water = low_water
+        self._wait_seconds = wait_seconds
         self._turn = asyncio.Lock()
-        self._room = SharedScan(functools.partial(_room, layout))
+        self._room = SharedScan(functools.partial(_room, layout, free or _free))
 
     async def make_room(self, size: int = 0) -> bool:
         """Evict until `size` more bytes fit beside the downloads in flight, and return whether they do.
@@ -135,7 +147,7 @@ class Evictor:
         totals = await self._index.totals()
         if excess.bytes > totals.bytes:  # evicting everything would not be enough
             return Obstacle.DISK if excess.of_disk >= excess.of_size else Obstacle.DOWNLOADS
-        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - LOW_WATER))
+        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - self._low_water))
         while excess.bytes > 0 and await self._evict(excess.bytes + spare):
             excess = await self._excess(size)
         return None if excess.bytes <= 0 else Obstacle.NEW_OBJECTS
@@ -174,7 +186,7 @@ class Evictor:
             descriptor = await to_the_end(functools.partial(open_lock, self._layout.root / "evict.lock"), os.close)
         locked = False
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(self._wait_seconds):
                 while not (locked := try_lock(descriptor, fcntl.LOCK_EX)):  # noqa: ASYNC110 - a lock sends no event
                     await asyncio.sleep(_PAUSE)
         except TimeoutError:
@@ -185,7 +197,11 @@ class Evictor:
         return descriptor
 
 
-def _room(layout: Layout) -> tuple[int, _InFlight]:
+def _free(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def _room(layout: Layout, free: Callable[[Path], int]) -> tuple[int, _InFlight]:
     """Free bytes of the disk, and the downloads in flight; raises OSError."""
     expected = written = 0
     for entry in children(layout.ingest):
@@ -194,4 +210,4 @@ def _room(layout: Layout) -> tuple[int, _InFlight]:
             size = regular_size(path.with_suffix(".part")) or 0
             expected += max(reported_size(path) or 0, size)
             written += size
-    return shutil.disk_usage(layout.root).free, _InFlight(expected, written)
+    return free(layout.root), _InFlight(expected, written)

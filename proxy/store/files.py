@@ -157,27 +157,28 @@ _WRITE = 2
 _SyncFileRange = Callable[[int, ctypes.c_longlong, ctypes.c_longlong, int], int]
 
 
-class Writeback:
-    """Starts the writeback of a growing file early, so that the final fsync has less to do."""
-
-    def __init__(self, start: int) -> None:
-        self._begun = start
-
-    def follow(self, descriptor: int, size: int) -> None:
-        """Start the writeback of all complete steps. A hint: if the system ignores it, the fsync writes everything."""
-        end = size - size % STEP
-        if end > self._begun:
-            begin = _system_call()
-            if begin is not None:
-                begin(descriptor, ctypes.c_longlong(self._begun), ctypes.c_longlong(end - self._begun), _WRITE)
-            self._begun = end
-
-
 @cache
-def _system_call() -> _SyncFileRange | None:
+def sync_file_range() -> _SyncFileRange | None:
     """The C library's `sync_file_range`; None if it has none (only Linux has it)."""
     try:
         function: _SyncFileRange = ctypes.CDLL(None, use_errno=True).sync_file_range
     except (OSError, AttributeError):
         return None
     return function
+
+
+class Writeback:
+    """Starts the writeback of a growing file early, so that the final fsync has less to do."""
+
+    def __init__(self, start: int, system_call: Callable[[], _SyncFileRange | None] = sync_file_range) -> None:
+        self._begun = start
+        self._system_call = system_call
+
+    def follow(self, descriptor: int, size: int) -> None:
+        """Start the writeback of all complete steps. A hint: if the system ignores it, the fsync writes everything."""
+        end = size - size % STEP
+        if end > self._begun:
+            begin = self._system_call()
+            if begin is not None:
+                begin(descriptor, ctypes.c_longlong(self._begun), ctypes.c_longlong(end - self._begun), _WRITE)
+            self._begun = end

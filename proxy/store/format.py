@@ -104,7 +104,7 @@ class ReplacedStore:
     is_kept: bool
 
 
-def open_directory(layout: Layout) -> ReplacedStore | None:
+def open_directory(layout: Layout, lock_seconds: float = LOCK_SECONDS) -> ReplacedStore | None:
     """Create the directories of a store; returns the store of another version that it replaced, if any.
 
     Blocking. Raises StoreError, also for files that others own or can write, and for files of another program.
@@ -115,7 +115,7 @@ def open_directory(layout: Layout) -> ReplacedStore | None:
             raise StoreError(_IS_LINK.format(root=root))
         make_root(root)
         refuse_others(root)
-        deadline = time.monotonic() + LOCK_SECONDS
+        deadline = time.monotonic() + lock_seconds
         while time.monotonic() < deadline:
             with locked_file(root / _LOCK, fcntl.LOCK_EX) as locked:
                 if locked:
@@ -124,7 +124,7 @@ def open_directory(layout: Layout) -> ReplacedStore | None:
                         make_directory(directory)
                     return replaced
             time.sleep(_PAUSE)
-    raise StoreError(f"another process has been opening the cache at {root} for more than {LOCK_SECONDS:.0f} s")
+    raise StoreError(f"another process has been opening the cache at {root} for more than {lock_seconds:.0f} s")
 
 
 def store_problem(layout: Layout) -> str | None:

@@ -7,10 +7,11 @@ add and remove the same blob.
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from proxy.store.index_file import (
     INSERT_LINK,
     IndexBounds,
     IndexFile,
+    IndexTimes,
     bytes_in_use,
     forget_oldest_links,
     is_damage,
@@ -33,19 +35,15 @@ from proxy.store.index_file import (
 from proxy.store.layout import Layout, Link, digest_of
 from proxy.store.maintenance import tidy
 
-TOUCH_SECONDS = 10.0
-"""Interval at which the times of use are written, all in one transaction."""
 TOUCHED_LIMIT = 100_000
 """Maximum number of times of use that wait to be written."""
-RETRY_SECONDS = 5.0
-"""Pause before another attempt to open an index that could not be opened."""
-LINKS_LIMIT = 1_000_000
-"""Maximum number of links; a forgotten one costs one HEAD."""
 
 DEFAULT_BOUNDS = IndexBounds()
+DEFAULT_TIMES = IndexTimes()
 _UPSERT = """INSERT INTO objects VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = max(used, excluded.used)"""
 _CORRECT_CLOCK = "UPDATE objects SET used = ? WHERE used > ?"
+_DELETE_OLDEST_LINKS = "DELETE FROM links WHERE number <= (SELECT max(number) FROM links) - ?"
 _BEFORE = 0.001
 """Seconds before the earliest new use: the time given to rows whose time of use is in the future."""
 _DONE = object()
@@ -65,15 +63,22 @@ class Totals:
 
 
 class Index:
-    """The index of one store."""
+    """The index of one store; `thread` is an executor with one thread."""
 
-    def __init__(self, layout: Layout, bounds: IndexBounds = DEFAULT_BOUNDS) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        bounds: IndexBounds = DEFAULT_BOUNDS,
+        times: IndexTimes = DEFAULT_TIMES,
+        thread: Executor | None = None,
+    ) -> None:
         self._layout = layout
         self.bounds = bounds
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
+        self._times = times
+        self._thread = thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
         self._answers = TimedThreads(self._thread, late_limit=1)
         self._file: IndexFile | None = None
-        self._failed_at = -RETRY_SECONDS
+        self._failed_at = -math.inf
         self._is_closed = False
         self._touched: dict[Digest, float] = {}
         self._flushed_at = time.monotonic()
@@ -104,7 +109,7 @@ class Index:
         """Note that a digest was used now; written later. Also adds a stored blob that the index lacks."""
         if len(self._touched) < TOUCHED_LIMIT or digest in self._touched:
             self._touched[digest] = time.time()
-        if time.monotonic() - self._flushed_at > TOUCH_SECONDS and not self._is_closed:
+        if time.monotonic() - self._flushed_at > self._times.touch and not self._is_closed:
             self._flushed_at = time.monotonic()
             self._thread.submit(self._flush_quietly, self._take_touched())
 
@@ -166,12 +171,12 @@ class Index:
         if self._file is not None and not self._file.is_current:
             self._drop_file(destroy=False)
         if self._file is None:
-            if time.monotonic() - self._failed_at < RETRY_SECONDS:
+            if time.monotonic() - self._failed_at < self._times.retry:
                 raise StoreError(f"{_TROUBLE}: it could not be opened a moment ago")
             self._failed_at = time.monotonic()
             open_directory(self._layout)
-            self._file = IndexFile(self._layout, self.bounds)
-            self._failed_at = -RETRY_SECONDS
+            self._file = IndexFile(self._layout, self.bounds, self._times.busy)
+            self._failed_at = -math.inf
         return self._file.connection
 
     def _drop_file(self, *, destroy: bool) -> None:
@@ -258,7 +263,7 @@ class Index:
     def _link(self, rows: Sequence[tuple[str, str, str]]) -> None:
         with self._transaction() as connection:
             connection.executemany(INSERT_LINK, rows)
-            connection.execute("DELETE FROM links WHERE number <= (SELECT max(number) FROM links) - ?", (LINKS_LIMIT,))
+            connection.execute(_DELETE_OLDEST_LINKS, (self.bounds.links,))
             forget_oldest_links(connection, self.bounds)
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> None:

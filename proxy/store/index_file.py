@@ -21,8 +21,6 @@ from proxy.oci.reference import Digest
 from proxy.store.files import FILE_MODE, open_lock, try_lock
 from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
 
-BUSY_SECONDS = 10.0
-"""How long a write waits for another process."""
 OPEN_SECONDS = 10.0
 """How long opening waits for other processes: for one that builds the index, or for all to close a damaged one."""
 VERSION = 2
@@ -70,10 +68,12 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class IndexBounds:
-    """Limits for links: the digests of one manifest, and the bytes of the whole index."""
+    """Limits of an index: the digests of one manifest, the bytes of the whole index, and the number of links."""
 
     manifest_digests: int = 2000
     size: int = 512 << 20
+    links: int = 1_000_000
+    """A link that was deleted costs one HEAD."""
 
     @classmethod
     def of(cls, cache: Cache) -> Self:
@@ -81,12 +81,25 @@ class IndexBounds:
         return cls(cache.max_manifest_digests, min(cls().size, int(cache.max_size * INDEX_SHARE)))
 
 
+@dataclass(frozen=True, slots=True)
+class IndexTimes:
+    """Timeouts and intervals of an index, in seconds."""
+
+    busy: float = 10.0
+    """How long a write waits for another process."""
+    touch: float = 10.0
+    """Interval at which the times of use are written, all in one transaction."""
+    retry: float = 5.0
+    """Pause before another attempt to open an index that could not be opened."""
+
+
 class IndexFile:
     """An open index."""
 
-    def __init__(self, layout: Layout, bounds: IndexBounds) -> None:
+    def __init__(self, layout: Layout, bounds: IndexBounds, busy_seconds: float) -> None:
         self._layout = layout
         self._bounds = bounds
+        self._busy_seconds = busy_seconds
         self._lock = open_lock(layout.index.with_name("index.lock"))
         try:
             self.connection = self._open()
@@ -121,12 +134,12 @@ class IndexFile:
         deadline = time.monotonic() + OPEN_SECONDS
         while time.monotonic() < deadline:
             if try_lock(self._lock, fcntl.LOCK_SH):
-                connection = _connect(self._layout)
+                connection = _connect(self._layout, self._busy_seconds)
                 if connection is not None:
                     return connection
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             if try_lock(self._lock, fcntl.LOCK_EX):
-                _rebuild(self._layout, self._bounds)
+                _rebuild(self._layout, self._bounds, self._busy_seconds)
                 deadline = time.monotonic() + OPEN_SECONDS  # a rebuild does not count as waiting
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             else:
@@ -134,11 +147,11 @@ class IndexFile:
         raise sqlite3.OperationalError("it is damaged, and other processes have it open")
 
 
-def _connect(layout: Layout) -> sqlite3.Connection | None:
+def _connect(layout: Layout, busy_seconds: float) -> sqlite3.Connection | None:
     """A connection to a usable index; None if there is none. Raises sqlite3.Error and OSError."""
     if not layout.index.exists() or _damaged(layout).exists():
         return None
-    connection = sqlite3.connect(layout.index, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(layout.index, timeout=busy_seconds, isolation_level=None)
     try:
         if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
             connection.execute("PRAGMA journal_mode = WAL")
@@ -177,9 +190,9 @@ def bytes_in_use(connection: sqlite3.Connection) -> int:
     return int((pages - free) * size)
 
 
-def _rebuild(layout: Layout, bounds: IndexBounds) -> None:
+def _rebuild(layout: Layout, bounds: IndexBounds, busy_seconds: float) -> None:
     """Rebuild the index, unless another process has just done so. No other process may have it open."""
-    connection = _connect(layout)
+    connection = _connect(layout, busy_seconds)
     if connection is not None:
         connection.close()
         return

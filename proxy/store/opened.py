@@ -14,8 +14,8 @@ from proxy.store.disk import translated
 from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.format import open_directory
-from proxy.store.index import Index
-from proxy.store.index_file import IndexBounds
+from proxy.store.index import DEFAULT_TIMES, Index
+from proxy.store.index_file import IndexBounds, IndexTimes
 from proxy.store.layout import Layout
 from proxy.store.maintenance import sweep
 from proxy.store.tags import Tags
@@ -36,13 +36,13 @@ class OpenedStore:
 
 
 @asynccontextmanager
-async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
+async def opened_store(cache: Cache, times: IndexTimes = DEFAULT_TIMES) -> AsyncIterator[OpenedStore]:
     """Open the store, remove orphaned downloads, and close the store at the end.
 
     An unusable directory does not prevent the start: every pull then passes through, and the log says why.
     """
     layout = Layout(Path(cache.path))
-    index = Index(layout, IndexBounds.of(cache))
+    index = Index(layout, IndexBounds.of(cache), times)
     try:
         replaced = await asyncio.to_thread(open_directory, layout)
         if replaced is not None and replaced.is_kept:

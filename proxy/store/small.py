@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
-from proxy.store.disk import ANSWER_SECONDS, HANGS, LOOKUPS
+from proxy.store.disk import HANGS, LOOKUPS, TimedThreads
 from proxy.store.files import open_regular
 from proxy.store.layout import Layout
 
@@ -32,8 +32,10 @@ _Waiting = tuple[Digest, asyncio.Future[bytes | None]]
 class SmallReader:
     """Reads the small files of a store."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, threads: TimedThreads = LOOKUPS, slow_seconds: float = SLOW_SECONDS) -> None:
         self._layout = layout
+        self._threads = threads
+        self._slow_seconds = slow_seconds
         self._waiting: list[_Waiting] = []
         self._turns: set[_Turn] = set()
         """The running turns, without the late ones."""
@@ -47,14 +49,14 @@ class SmallReader:
 
         A failing disk may return fewer bytes: the caller checks the size.
         """
-        LOOKUPS.check()
+        self._threads.check()
         if digest in self._stuck:
             raise StoreError(HANGS, "timeout")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting.append((digest, future))
         self._call(loop)
-        late = loop.call_later(ANSWER_SECONDS, self._expire, future)
+        late = loop.call_later(self._threads.seconds, self._expire, future)
         try:
             return await future
         except BaseException:
@@ -64,14 +66,14 @@ class SmallReader:
             late.cancel()
 
     def _call(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Schedule a turn for the waiting readers: at once if none runs, else beside it after SLOW_SECONDS."""
+        """Schedule a turn for the waiting readers: at once if none runs, else beside it once it is slow."""
         if not self._waiting or self._is_due:
             return
         if not self._turns:
             self._is_due = True
             loop.call_soon(self._begin, loop)
         elif self._look is None and len(self._turns) < TURNS_LIMIT:
-            self._look = loop.call_later(SLOW_SECONDS, self._begin_beside, loop)
+            self._look = loop.call_later(self._slow_seconds, self._begin_beside, loop)
 
     def _begin_beside(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin another turn: the running one is slow."""
@@ -90,7 +92,7 @@ class SmallReader:
 
     def _start(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         try:
-            call = LOOKUPS.executor.submit(turn.read)
+            call = self._threads.executor.submit(turn.read)
         except RuntimeError:  # the system starts no further thread, or the program is shutting down
             turn.hand_out(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
             return
@@ -112,7 +114,7 @@ class SmallReader:
         future.set_exception(StoreError(HANGS, "timeout"))
         for turn in self._turns:
             if turn.call is not None and any(waiting is future for _, waiting in turn.waiting):
-                LOOKUPS.count_late(turn.call)
+                self._threads.count_late(turn.call)
                 self._turns.discard(turn)
                 self._stuck[turn.current] = turn
                 self._refuse(turn.current)

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,26 @@ class TagEntry:
         return 0 <= time.time() - self.confirmed < limit
 
 
+def read_tag(path: Path) -> TagEntry | None:
+    """The entry of a tag file; None if it is missing or invalid, so that the tag is fetched again. Raises OSError."""
+    try:
+        fields = json.loads(read_small(path, TAG_FILE_LIMIT) or b"")
+        descriptor = Descriptor(str(fields["mediaType"]), Digest.parse(str(fields["digest"])), int(fields["size"]))
+        confirmed, refused = float(fields["confirmed"]), fields.get("refused") is True
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, RegistryError):
+        return None
+    # A time in the future, from a wrong clock, would stay fresh until then.
+    is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
+    return TagEntry(descriptor, confirmed, refused) if is_sound else None
+
+
 class Tags:
     """Tags and links of all repositories."""
 
-    def __init__(self, layout: Layout, index: Index) -> None:
+    def __init__(self, layout: Layout, index: Index, read: Callable[[Path], TagEntry | None] = read_tag) -> None:
         self._layout = layout
         self._index = index
+        self._read = read
         self._tags: LRUCache[tuple[RepositoryKey, Tag], TagEntry] = LRUCache(REMEMBERED_TAGS)
         self._unwritten: LRUCache[tuple[RepositoryKey, Tag], bool] = LRUCache(REMEMBERED_TAGS)
         self._changes = 0
@@ -66,7 +80,7 @@ class Tags:
         for _ in range(READS):
             changes = self._changes
             with translated("cannot read a tag from the cache"):
-                read = await LOOKUPS.in_time(functools.partial(read_tag, self._tag_file(key, tag)))
+                read = await LOOKUPS.in_time(functools.partial(self._read, self._tag_file(key, tag)))
             if changes == self._changes:  # no tag was written or removed while the file was read
                 self._learn(key, tag, read)
                 break
@@ -161,19 +175,6 @@ class Tags:
             replace(repository / "key.json", json.dumps({"key": key.text}).encode(), durable=True)
         make_directory(repository / name)
         return repository / name
-
-
-def read_tag(path: Path) -> TagEntry | None:
-    """The entry of a tag file; None if it is missing or invalid, so that the tag is fetched again. Raises OSError."""
-    try:
-        fields = json.loads(read_small(path, TAG_FILE_LIMIT) or b"")
-        descriptor = Descriptor(str(fields["mediaType"]), Digest.parse(str(fields["digest"])), int(fields["size"]))
-        confirmed, refused = float(fields["confirmed"]), fields.get("refused") is True
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, RegistryError):
-        return None
-    # A time in the future, from a wrong clock, would stay fresh until then.
-    is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
-    return TagEntry(descriptor, confirmed, refused) if is_sound else None
 
 
 @dataclass(frozen=True, slots=True)

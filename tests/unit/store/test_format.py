@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store import format as store_format
 from proxy.store.blobs import StoreError
 from proxy.store.files import locked_file
 from proxy.store.format import FORMAT, ReplacedStore, open_directory
@@ -134,8 +133,7 @@ def test_of_many_processes_one_replaces_it(tmp_path: Path) -> None:
     assert all(folder.is_dir() for folder in layout.directories)
 
 
-def test_another_process_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_is_not_waited_for_forever(tmp_path: Path) -> None:
     layout = made(tmp_path)
-    monkeypatch.setattr(store_format, "LOCK_SECONDS", 0.1)
     with locked_file(layout.root / "format.lock", fcntl.LOCK_EX), pytest.raises(StoreError, match="another process"):
-        open_directory(layout)
+        open_directory(layout, lock_seconds=0.1)

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from proxy.store import disk as threads
 from proxy.store.blobs import StoreError
 from proxy.store.disk import TimedThreads, answered, to_the_end
 from proxy.transport.singleflight import Background
+from tests.fakes.client import WITHIN
+
+PATIENCE = 0.05
+"""Seconds after which a call is late."""
 
 
 async def test_the_result_comes_back() -> None:
@@ -77,8 +80,7 @@ class HungCall:
 
 
 @pytest.fixture
-def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungCall]:
-    monkeypatch.setattr(threads, "ANSWER_SECONDS", 0.05)
+def hung() -> Iterator[HungCall]:
     call = HungCall()
     yield call
     call.may_end.set()
@@ -86,7 +88,7 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungCall]:
 
 @pytest.fixture
 def timed() -> Iterator[TimedThreads]:
-    made = TimedThreads(ThreadPoolExecutor(2), late_limit=1)
+    made = TimedThreads(ThreadPoolExecutor(2), late_limit=1, seconds=PATIENCE)
     yield made
     made.executor.shutdown(wait=False)
 
@@ -111,10 +113,12 @@ async def test_nobody_waits_while_a_call_is_late(timed: TimedThreads, hung: Hung
     async with asyncio.timeout(10):
         while timed.is_late:  # noqa: ASYNC110 - a thread ends
             await asyncio.sleep(0.01)
+    timed.seconds = WITHIN
     assert await timed.in_time(lambda: 5) == 5
 
 
 async def test_whoever_is_cancelled_leaves_at_once(timed: TimedThreads, hung: HungCall) -> None:
+    timed.seconds = WITHIN
     background = Background()
     task = background.start(timed.in_time(hung, hung.undo))
     assert await asyncio.to_thread(hung.begun.wait, 10)
@@ -126,14 +130,15 @@ async def test_whoever_is_cancelled_leaves_at_once(timed: TimedThreads, hung: Hu
     assert await asyncio.to_thread(hung.undone.wait, 10)
 
 
-async def test_errors_of_a_call_that_is_in_time_come_back(timed: TimedThreads) -> None:
+async def test_errors_of_a_call_that_is_in_time_come_back() -> None:
+    timed = TimedThreads(ThreadPoolExecutor(1), late_limit=1, seconds=WITHIN)
     with pytest.raises(ZeroDivisionError):
         await timed.in_time(lambda: 1 // 0)
     assert not timed.is_late
+    timed.executor.shutdown()
 
 
-async def test_what_can_be_cancelled_is_waited_for_as_long(hung: HungCall) -> None:
-    assert not hung.may_end.is_set()
+async def test_what_can_be_cancelled_is_waited_for_as_long() -> None:
     with pytest.raises(StoreError, match="does not respond"):
-        await answered(asyncio.Event().wait())
+        await answered(asyncio.Event().wait(), PATIENCE)
     assert await answered(asyncio.sleep(0, 5)) == 5
