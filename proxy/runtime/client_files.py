@@ -48,7 +48,7 @@ class ClientFile(Protocol):
         """The file."""
 
 
-Opened = TypeVar("Opened", bound=ClientFile)
+Reader = TypeVar("Reader", bound=ClientFile)
 
 
 class ClientFiles:
@@ -60,15 +60,15 @@ class ClientFiles:
         self.opened: dict[tuple[str, str], Any] = {}
         """By setting and path."""
 
-    def open(self, setting: str, path: str, opening: Callable[[str], Opened]) -> Opened:
+    def open(self, setting: str, path: str, opening: Callable[[str], Reader]) -> Reader:
         """The object that reads the file of a setting; blocks if it is not open yet. Raises what `opening` raises."""
         key = (setting, path)
         if key not in self.opened:
             self.opened[key] = self._before.get(key) or self._first(path, opening)
-        opened: Opened = self.opened[key]
+        opened: Reader = self.opened[key]
         return opened
 
-    def _first(self, path: str, opening: Callable[[str], Opened]) -> Opened:
+    def _first(self, path: str, opening: Callable[[str], Reader]) -> Reader:
         opened = opening(path)
         if not self._is_trial:
             opened.file.tell_problems()

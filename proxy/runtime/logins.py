@@ -17,7 +17,7 @@ from proxy.server.clients.known_clients import Certificates, KnownClients, Login
 from proxy.server.clients.own_credentials import OwnPasswords, OwnTokens
 from proxy.server.clients.token_endpoint import TOKEN_PATH, TokenEndpoint, TokenHandler
 
-_Opened = TypeVar("_Opened")
+_Reader = TypeVar("_Reader")
 
 
 def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownClients:
@@ -27,7 +27,7 @@ def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownC
         methods.append(Certificates(clients.subjects))
     if "basic" in clients.auth:
         opening = partial(files.open, "htpasswdFile", opening=Htpasswd.open)
-        users = _opened(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
+        users = _open_file(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
         methods.append(Passwords(users))
     return KnownClients(tuple(methods), takes_passwords="basic" in clients.auth)
 
@@ -45,12 +45,12 @@ def own_tokens(
     Raises SettingError.
     """
     opening = partial(files.open, "tokenKeyFile", opening=KeyFile.open)
-    keys = _opened(clients.token_key_file, opening, (*path, "tokenKeyFile"), "challenge: bearer")
+    keys = _open_file(clients.token_key_file, opening, (*path, "tokenKeyFile"), "challenge: bearer")
     endpoint = TokenEndpoint(routes, keys, clients)
     return OwnTokens(clients, routes, keys, endpoint), {TOKEN_PATH: TokenHandler(endpoint)}
 
 
-def _opened(file: str | None, opening: Callable[[str], _Opened], path: KeyPath, needed_by: str) -> _Opened:
+def _open_file(file: str | None, opening: Callable[[str], _Reader], path: KeyPath, needed_by: str) -> _Reader:
     """The object that reads a setting's file; raises SettingError."""
     if file is None:
         raise SettingError(path, f"missing: {needed_by} requires it")

@@ -95,7 +95,7 @@ class Reloader:
         """Changed settings of the active configuration that take effect only after a restart."""
         prepare_series(first.loaded.config)
         if origin is not None and origin.problems:
-            self._failed(list(origin.problems))
+            self._report_failure(list(origin.problems))
         else:
             note_config_success()
 
@@ -118,7 +118,7 @@ class Reloader:
             await self._pause(origin.look_seconds)
             now = await self._look() if origin.watches else seen
             # Reads no half-written file. A missing file may appear without a change of the watched ones.
-            is_changed = now != seen and now == await self._settled(origin.settle_seconds)
+            is_changed = now != seen and now == await self._look_settled(origin.settle_seconds)
             is_due = bool(self.last and self.last.problems) and not retry.remaining and origin.watches
             if is_changed or is_due or self._requested.is_set():
                 self._requested.clear()
@@ -138,18 +138,18 @@ class Reloader:
                 refuse_closed(self.bound, loaded.config)
                 problems = await asyncio.to_thread(preflight, loaded)
             if problems:
-                self._failed(problems)
+                self._report_failure(problems)
                 return
             generation = await build_generation(loaded, self.bound, self.current)
         except ConfigError as error:
-            self._failed([str(problem) for problem in error.problems])
+            self._report_failure([str(problem) for problem in error.problems])
         except ValueError as error:
-            self._failed([str(error)])
+            self._report_failure([str(error)])
         except TimeoutError:
-            self._failed([f"cannot read the configuration within {LOAD_SECONDS:.0f} s: check its disk"])
+            self._report_failure([f"cannot read the configuration within {LOAD_SECONDS:.0f} s: check its disk"])
         except Exception:
             _logger.exception("a bug: cannot read the configuration again")
-            self._failed(["scope-proxy failed, see its log"])
+            self._report_failure(["scope-proxy failed, see its log"])
         else:
             self._swap(generation)
 
@@ -165,7 +165,7 @@ class Reloader:
         except TimeoutError:
             return
 
-    async def _settled(self, seconds: float) -> Stamps:
+    async def _look_settled(self, seconds: float) -> Stamps:
         await asyncio.sleep(seconds)
         return await self._look()
 
@@ -191,7 +191,7 @@ class Reloader:
         if self.waiting:
             _logger.warning("these settings take effect only after a restart: %s", ", ".join(self.waiting))
 
-    def _failed(self, problems: Sequence[str]) -> None:
+    def _report_failure(self, problems: Sequence[str]) -> None:
         if self.last is not None and self.last.problems == tuple(problems[:PROBLEMS_LIMIT]):
             return  # a retry with the same problems, which are logged already
         self.last = LastReload(time.time(), tuple(problems[:PROBLEMS_LIMIT]))

@@ -80,12 +80,12 @@ def bind(config: Config) -> Sockets:
     """Bind every address of a configuration; raises StartError."""
     with ExitStack() as opened:
 
-        def bound(address: str | None) -> socket.socket | None:
+        def optional(address: str | None) -> socket.socket | None:
             return opened.enter_context(_bind(address)) if address is not None else None
 
         nodes = tuple(opened.enter_context(_bind(listener.address)) for listener in config.listeners)
-        admin = bound(config.admin.address if config.admin is not None else None)
-        metrics = bound(config.admin.metrics_address if config.admin is not None else None)
+        admin = optional(config.admin.address if config.admin is not None else None)
+        metrics = optional(config.admin.metrics_address if config.admin is not None else None)
         opened.pop_all()
     return Sockets(nodes, admin, metrics)
 

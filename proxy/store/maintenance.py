@@ -106,7 +106,7 @@ BATCH = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedObject:
     """One object, and whether its bytes match its digest."""
 
     digest: Digest
@@ -114,7 +114,7 @@ class Checked:
     is_right: bool
 
 
-async def verify_all(store: BlobStore) -> AsyncIterator[Checked]:
+async def verify_all(store: BlobStore) -> AsyncIterator[CheckedObject]:
     """Hash every object and remove those with a digest mismatch. Raises StoreError."""
     async for digest, size in store.list():
         content = await store.find(digest)
@@ -130,4 +130,4 @@ async def verify_all(store: BlobStore) -> AsyncIterator[Checked]:
                 await store.remove(digest, content)
         finally:
             content.close()
-        yield Checked(digest, size, is_right)
+        yield CheckedObject(digest, size, is_right)
