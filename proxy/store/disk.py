@@ -36,7 +36,7 @@ _PRIMARY = 0xFF
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def store_errors(what: str) -> Iterator[None]:
     """Raise an OSError or SQLite error from the block as a StoreError; `what` says which action failed."""
     try:
         yield
@@ -48,13 +48,13 @@ def translated(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {error.strerror or error}", reason) from error
 
 
-def note_unkept(error: StoreError) -> None:
+def count_write_error(error: StoreError) -> None:
     """Count a failed write in the metrics."""
     CACHE_WRITE_ERRORS.labels(error.reason).inc()
     CACHE_WRITE_ERROR_AT.labels(error.reason).set(time.time())
 
 
-ANSWER_SECONDS = 2.0
+DISK_SECONDS = 2.0
 """How long a client waits for the disk: to open a file, to look it up, to read a manifest."""
 LOOKUP_THREADS = 8
 """Threads for lookups, which clients wait for."""
@@ -70,7 +70,7 @@ _Result = TypeVar("_Result")
 class TimedThreads:
     """Runs calls in threads of an executor, and waits at most `seconds` for each of them."""
 
-    def __init__(self, executor: Executor, late_limit: int, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, executor: Executor, late_limit: int, seconds: float = DISK_SECONDS) -> None:
         self.executor = executor
         self.seconds = seconds
         self._late_limit = late_limit
@@ -135,7 +135,7 @@ def _undo(undo: Callable[[_Result], None], call: Future[_Result]) -> None:
             _WORK.submit(undo, call.result())
 
 
-async def answered(work: Awaitable[_Result], seconds: float = ANSWER_SECONDS) -> _Result:
+async def within_timeout(work: Awaitable[_Result], seconds: float = DISK_SECONDS) -> _Result:
     """The result of an awaitable, which is cancelled on a timeout; then raises StoreError."""
     try:
         async with asyncio.timeout(seconds):

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from proxy.observe.metrics import CACHE_EVICTIONS
-from proxy.store.disk import to_the_end, translated
+from proxy.store.disk import store_errors, to_the_end
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
@@ -141,7 +141,7 @@ class Evictor:
                     os.close(lock)
 
     async def _make_room(self, size: int) -> Obstacle | None:
-        with translated("cannot clean the cache"):
+        with store_errors("cannot clean the cache"):
             await to_the_end(functools.partial(sweep, self._layout))
         excess = await self._excess(size)
         totals = await self._index.totals()
@@ -155,7 +155,7 @@ class Evictor:
     async def _excess(self, size: int) -> _Excess:
         """Bytes above each bound."""
         totals = await self._index.totals()
-        with translated("cannot read the free space of the disk"):
+        with store_errors("cannot read the free space of the disk"):
             free, flight = await self._room.result()
         return _Excess(
             of_size=totals.bytes + totals.index + flight.expected + size - self._bounds.max_size,
@@ -182,7 +182,7 @@ class Evictor:
 
     async def _lock(self) -> int | None:
         """The locked descriptor, which the caller closes; None if another process keeps it. Raises StoreError."""
-        with translated("cannot lock the cache"):
+        with store_errors("cannot lock the cache"):
             descriptor = await to_the_end(functools.partial(open_lock, self._layout.root / "evict.lock"), os.close)
         locked = False
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Arrival, Origins, StoreError
-from proxy.store.disk import in_thread, to_the_end, translated
+from proxy.store.disk import in_thread, store_errors, to_the_end
 from proxy.store.files import Writeback, make_directory, sync_directory, write_at
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -31,7 +31,7 @@ class FileContent:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
-        with translated("cannot read from the cache"):
+        with store_errors("cannot read from the cache"):
             return await in_thread(functools.partial(os.pread, self.descriptor, length, offset))
 
     def close(self) -> None:
@@ -74,12 +74,12 @@ class FileIngest(FileContent):
 
     async def expect(self, total: int | None, origin: Origin) -> None:
         """Report the blob's size and its endpoint to followers in other processes; raises StoreError."""
-        with translated("cannot write to the cache"):
+        with store_errors("cannot write to the cache"):
             await to_the_end(functools.partial(self._expect, -1 if total is None else total, origin))
 
     async def write(self, *pieces: bytes) -> None:
         """Append the pieces in order; raises StoreError."""
-        with translated("cannot write to the cache"):
+        with store_errors("cannot write to the cache"):
             await to_the_end(functools.partial(self._write, pieces))
 
     async def commit(self, origins: Origins | None = None) -> None:
@@ -88,7 +88,7 @@ class FileIngest(FileContent):
         Raises StoreError.
         """
         digest = self._place.digest
-        with translated("cannot commit to the cache"):
+        with store_errors("cannot commit to the cache"):
             await to_the_end(functools.partial(self._commit, origins))
         if origins is not None:
             self._provenance.remember(digest, origins)
@@ -166,7 +166,7 @@ class FileArriving(FileContent):
 
     async def poll(self) -> Arrival:
         """Update size, total and origin, and return the state; raises StoreError."""
-        with translated("cannot read from the cache"):
+        with store_errors("cannot read from the cache"):
             return await to_the_end(self._poll)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Content, Origins
-from proxy.store.disk import LOOKUPS, to_the_end, translated
+from proxy.store.disk import LOOKUPS, store_errors, to_the_end
 from proxy.store.file_content import FileArriving, FileContent, FileIngest, PartPlace
 from proxy.store.files import FILE_MODE, open_regular, regular_size
 from proxy.store.format import open_directory
@@ -32,7 +32,7 @@ class FilesystemStore:
 
     async def small(self, digest: Digest) -> bytes | None:
         """The bytes of a small stored blob; raises StoreError."""
-        with translated("cannot read from the cache"):
+        with store_errors("cannot read from the cache"):
             content = await self._small.read(digest)
         if content is not None:
             self._index.touch(digest)
@@ -40,7 +40,7 @@ class FilesystemStore:
 
     async def find(self, digest: Digest) -> FileContent | None:
         """The file of a digest; raises StoreError."""
-        with translated("cannot open from the cache"):
+        with store_errors("cannot open from the cache"):
             content = await LOOKUPS.in_time(functools.partial(self._find, digest), _close)
         if content is not None:
             self._index.touch(digest)
@@ -49,18 +49,18 @@ class FilesystemStore:
     async def begin(self, digest: Digest, domain: Origins | None = None) -> FileIngest | None:
         """Start to store a digest; None if another writer of the domain holds it. Raises StoreError."""
         place = PartPlace(self._layout, digest, domain_name(domain))
-        with translated("cannot write to the cache"):
+        with store_errors("cannot write to the cache"):
             return await LOOKUPS.in_time(functools.partial(self._begin, place), _leave)
 
     async def arriving(self, digest: Digest, domain: Origins | None = None) -> FileArriving | None:
         """The part file that another process writes now for the domain; raises StoreError."""
         place = PartPlace(self._layout, digest, domain_name(domain))
-        with translated("cannot open from the cache"):
+        with store_errors("cannot open from the cache"):
             return await LOOKUPS.in_time(functools.partial(_arriving, place), _close)
 
     async def remove(self, digest: Digest, content: Content | None = None) -> bool:
         """Remove a digest; with `content` only if that file is still the stored one. Raises StoreError."""
-        with translated("cannot remove from the cache"):
+        with store_errors("cannot remove from the cache"):
             removed = await to_the_end(functools.partial(_unlink, self._layout, digest, content))
         await self._index.remove([digest])
         return removed
@@ -69,7 +69,7 @@ class FilesystemStore:
         """Every digest and its size, from the files themselves; raises StoreError."""
         sizes = self._sizes()
         while True:
-            with translated("cannot list the cache"):
+            with store_errors("cannot list the cache"):
                 batch = await to_the_end(functools.partial(_take, sizes))
             if not batch:
                 return

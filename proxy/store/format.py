@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.store.blobs import StoreError
-from proxy.store.disk import translated
+from proxy.store.disk import store_errors
 from proxy.store.files import DIRECTORY_MODE, locked_file, make_directory, make_root, read_small, replace
 from proxy.store.layout import Layout
 
@@ -110,7 +110,7 @@ def open_directory(layout: Layout, lock_seconds: float = LOCK_SECONDS) -> Replac
     Blocking. Raises StoreError, also for files that others own or can write, and for files of another program.
     """
     root = layout.root
-    with translated(f"cannot use the cache at {root}"):
+    with store_errors(f"cannot use the cache at {root}"):
         if root.is_symlink():
             raise StoreError(_IS_LINK.format(root=root))
         make_root(root)

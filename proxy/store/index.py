@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from proxy.observe.metrics import CACHE_BYTES, CACHE_OBJECTS
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
-from proxy.store.disk import TimedThreads, translated
+from proxy.store.disk import TimedThreads, store_errors
 from proxy.store.format import open_directory
 from proxy.store.index_file import (
     INSERT_LINK,
@@ -144,7 +144,7 @@ class Index:
     async def _run(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
         if self._is_closed:
             raise StoreError(f"{_TROUBLE}: it is closed")
-        with translated(_TROUBLE):
+        with store_errors(_TROUBLE):
             return await asyncio.get_running_loop().run_in_executor(
                 self._thread, partial(self._retry_rebuilt, work, *arguments)
             )
@@ -153,7 +153,7 @@ class Index:
         """As `_run`, for work that a client waits for: also raises StoreError on a timeout."""
         if self._is_closed:
             raise StoreError(f"{_TROUBLE}: it is closed")
-        with translated(_TROUBLE):
+        with store_errors(_TROUBLE):
             return await self._answers.in_time(partial(self._retry_rebuilt, work, *arguments))
 
     def _retry_rebuilt(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -202,7 +202,7 @@ class Index:
 
     def _flush_quietly(self, touched: Mapping[Digest, float]) -> None:
         try:
-            with translated(_TROUBLE):
+            with store_errors(_TROUBLE):
                 self._retry_rebuilt(self._flush, touched)
         except StoreError as error:
             _logger.warning("cannot save when objects were last used: %s", error)
@@ -294,7 +294,7 @@ class Index:
         if self._is_closed:  # closed after this step was queued: it would reopen the file, and nothing would close it
             return
         try:
-            with translated("cannot compare the index of the cache with the files"):
+            with store_errors("cannot compare the index of the cache with the files"):
                 is_done = next(steps, _DONE) is _DONE
         except StoreError as error:
             _logger.warning("%s", error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from proxy.config.model import Cache
 from proxy.observe.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS
 from proxy.store.blobs import StoreError
-from proxy.store.disk import translated
+from proxy.store.disk import store_errors
 from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.format import open_directory
@@ -52,7 +52,7 @@ async def opened_store(cache: Cache, times: IndexTimes = DEFAULT_TIMES) -> Async
             )
         elif replaced is not None:
             _logger.warning("the cache has the format of an older version: emptied it")
-        with translated("cannot clean the cache"):
+        with store_errors("cannot clean the cache"):
             swept = await asyncio.to_thread(sweep, layout)
         if swept:
             _logger.info("removed %d unfinished downloads of ended processes", swept)

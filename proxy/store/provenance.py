@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Origins
-from proxy.store.disk import LOOKUPS, translated
+from proxy.store.disk import LOOKUPS, store_errors
 from proxy.store.files import FILE_MODE, make_directory, read_small
 from proxy.store.layout import Layout
 
@@ -41,7 +41,7 @@ class Provenance:
         """Whether some delivery of the digest came from these origins only; raises StoreError."""
         if (digest, origins) in self._known:
             return True
-        with translated("cannot read from the cache which endpoints delivered a blob"):
+        with store_errors("cannot read from the cache which endpoints delivered a blob"):
             deliveries = await LOOKUPS.in_time(functools.partial(read_deliveries, self._layout.provenance(digest)))
         is_covered = any(delivery <= origins for delivery in deliveries)
         if is_covered:
@@ -51,7 +51,7 @@ class Provenance:
     async def record(self, digest: Digest, origins: Origins) -> None:
         """Record a delivery; raises StoreError."""
         if (digest, origins) not in self._known:
-            with translated("cannot write to the cache which endpoints delivered a blob"):
+            with store_errors("cannot write to the cache which endpoints delivered a blob"):
                 await LOOKUPS.in_time(functools.partial(append_delivery, self._layout, digest, origins))
             self.remember(digest, origins)
 

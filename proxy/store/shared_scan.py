@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from proxy.store.disk import LOOKUPS, answered
+from proxy.store.disk import LOOKUPS, within_timeout
 
 Found = TypeVar("Found")
 
@@ -22,7 +22,7 @@ class SharedScan(Generic[Found]):
     async def result(self) -> Found:
         """The result of a scan that begins after this call; raises StoreError and what the scan raises."""
         before = self._begun
-        await answered(self._turn.acquire())
+        await within_timeout(self._turn.acquire())
         try:
             if self._latest is not None and self._latest[0] > before:
                 return self._latest[1]

@@ -14,7 +14,7 @@ from proxy.oci.descriptor import Contents, Descriptor
 from proxy.oci.errors import NameInvalid, RegistryError
 from proxy.oci.reference import Digest, Tag
 from proxy.routing.table import RepositoryKey
-from proxy.store.disk import LOOKUPS, to_the_end, translated
+from proxy.store.disk import LOOKUPS, store_errors, to_the_end
 from proxy.store.files import FILE_MODE, make_directory, read_small, replace
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind, links_of, repository_key_of
@@ -79,7 +79,7 @@ class Tags:
             return known
         for _ in range(READS):
             changes = self._changes
-            with translated("cannot read a tag from the cache"):
+            with store_errors("cannot read a tag from the cache"):
                 read = await LOOKUPS.in_time(functools.partial(self._read, self._tag_file(key, tag)))
             if changes == self._changes:  # no tag was written or removed while the file was read
                 self._learn(key, tag, read)
@@ -111,7 +111,7 @@ class Tags:
         self._changes += 1
         self._tags[key, tag] = entry
         self._unwritten[key, tag] = True
-        with translated("cannot write a tag to the cache"):
+        with store_errors("cannot write a tag to the cache"):
             await to_the_end(functools.partial(self._write, key, tag, entry))
         self._unwritten.pop((key, tag), None)
 
@@ -120,7 +120,7 @@ class Tags:
         self._changes += 1
         self._tags.pop((key, tag), None)
         self._unwritten.pop((key, tag), None)
-        with translated("cannot remove a tag from the cache"):
+        with store_errors("cannot remove a tag from the cache"):
             await to_the_end(functools.partial(self._tag_file(key, tag).unlink, missing_ok=True))
 
     def forget(self) -> None:
@@ -134,7 +134,7 @@ class Tags:
 
     async def link_manifest(self, key: RepositoryKey, manifest: Digest, contents: Contents) -> None:
         """Store that a repository holds a manifest and all that it names; raises StoreError."""
-        with translated("cannot write a link to the cache"):
+        with store_errors("cannot write a link to the cache"):
             await to_the_end(functools.partial(self._mark, key, manifest))
         await self._link(key, links_of(manifest, contents, self._index.bounds.manifest_digests))
 

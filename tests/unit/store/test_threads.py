@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from proxy.store.blobs import StoreError
-from proxy.store.disk import TimedThreads, answered, to_the_end
+from proxy.store.disk import TimedThreads, to_the_end, within_timeout
 from proxy.transport.singleflight import Background
 from tests.fakes.client import WITHIN
 
@@ -140,5 +140,5 @@ async def test_errors_of_a_call_that_is_in_time_come_back() -> None:
 
 async def test_what_can_be_cancelled_is_waited_for_as_long() -> None:
     with pytest.raises(StoreError, match="does not respond"):
-        await answered(asyncio.Event().wait(), PATIENCE)
-    assert await answered(asyncio.sleep(0, 5)) == 5
+        await within_timeout(asyncio.Event().wait(), PATIENCE)
+    assert await within_timeout(asyncio.sleep(0, 5)) == 5
