@@ -23,7 +23,7 @@ from proxy.version import VERSION
 def preflight(loaded: Loaded, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """All reasons not to start: `file:line:column: ...` for a setting, a sentence for an environment variable.
 
-    Reads the files that the configuration names, so it blocks. Sends no request and writes no file.
+    Reads the files that the configuration names, so it blocks. Sends no request and leaves no file.
     """
     problems = []
     for check in _checks(loaded):

@@ -72,7 +72,7 @@ async def test_an_index_that_cannot_be_used_is_built_anew(layout: Layout, damage
     assert descriptors() == before
 
 
-async def test_damage_is_mended_while_it_runs(layout: Layout) -> None:
+async def test_damage_is_repaired_while_it_runs(layout: Layout) -> None:
     async with opened(layout) as (store, index):
         await index.tidied()
         await put(store, b"blob")
