@@ -1,4 +1,4 @@
-"""Builds every object, once, from the configuration, in the order in which a pull passes through them."""
+"""Builds every object once from the configuration, in the order in which a pull passes through them."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ from proxy.upstream.send import PlacedSender
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What pulls, by whichever routes: it goes on when only names and rules change."""
+    """The parts that pull, independent of routes: they stay when a reload changes only names and rules."""
 
     manifests: ManifestSource
     blobs: BlobSource
@@ -51,7 +51,7 @@ class Engine:
     rights: Rights
     endpoints: Endpoints
     background: Background
-    """What runs beside the requests and ends by itself: downloads, flights that others wait for."""
+    """Tasks that outlive a request and end by themselves: downloads, shared flights."""
 
 
 @asynccontextmanager
@@ -61,9 +61,9 @@ async def engine(
     environment: Mapping[str, str] | None = None,
     tuning: Tuning = TUNING,
 ) -> AsyncIterator[Engine]:
-    """All that pulls by a configuration; closed at the end.
+    """Build the parts that pull for a configuration, and close them at the end.
 
-    Raises ValueError for certificates and forward proxies that cannot be used.
+    Raises ValueError for unusable certificates and forward proxies.
     """
     environment = os.environ if environment is None else environment
     tls = await asyncio.to_thread(load_tls, config)
@@ -90,7 +90,7 @@ async def engine(
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
-    """What answers pulls: an engine, and the routes and rules of a configuration."""
+    """The handler of pulls: an engine with the routes and access rules of a configuration."""
     routes = RouteTable(loaded.config, loaded.positions)
     access = AccessRules(loaded.config, loaded.positions)
     return Pulls(routes, built.manifests, built.blobs, built.listings, built.rights, access)
@@ -98,7 +98,7 @@ def with_routes(built: Engine, loaded: Loaded) -> Pulls:
 
 @asynccontextmanager
 async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
-    """All that answers pulls by a configuration which never changes; raises as `engine` does."""
+    """Build the handler of pulls for a configuration that never changes; raises as `engine` does."""
     config = loaded.config
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config.cache)) if config.cache is not None else None
@@ -115,7 +115,7 @@ def _sources(
     *,
     tuning: Tuning,
 ) -> tuple[ManifestSource, BlobSource]:
-    """Where manifests and blobs come from: through the store, or past it where none is configured."""
+    """The sources of manifests and blobs; without a store if none is configured."""
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)

@@ -1,4 +1,4 @@
-"""Start, serve, stop."""
+"""Starts, serves and stops one process."""
 
 import asyncio
 import functools
@@ -40,19 +40,19 @@ from proxy.transport.verification import verify_as_go
 from proxy.version import VERSION
 
 ADMIN_GRACE = 1.0
-"""Seconds for requests to the admin port in flight, after SIGTERM."""
+"""Seconds for admin requests in flight after SIGTERM."""
 
 TRACING_SECONDS = 2.0
-"""For the spans that are left, at the end."""
+"""Seconds to send the last spans at shutdown."""
 CUT_SECONDS = 0.5
-"""Seconds for requests that are still in flight when everything is closed: a stop has waited for them before."""
+"""Seconds for requests still in flight when the listeners close; the drain has waited for them before."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Running:
-    """A proxy that serves: where it listens, whether it takes requests, and what it serves by."""
+    """A running proxy: its addresses, its readiness, and its configuration."""
 
     reloader: Reloader
     in_flight: InFlight
@@ -75,9 +75,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
-    The sockets are bound here unless they are given: workers share those of their parent. When it changes, the
-    configuration is read again from `origin`. `bound` is the one that the sockets were bound by, if that is
-    older.
+    Binds the sockets unless they are passed: workers share those of their parent. Reloads from `origin` when the
+    configuration changes. `bound` is the configuration that the sockets were bound for, if it is an older one.
     """
     BUILD_INFO.labels(VERSION, platform.python_version(), aiohttp.__version__).set(1)
     async with AsyncExitStack() as stack:
@@ -105,7 +104,7 @@ async def running(
 
 
 async def _open_listeners(stack: AsyncExitStack, state: Running, sockets: Sockets, tuning: Tuning) -> None:
-    """Listen for the operator, then for nodes."""
+    """Open the admin listeners, then those for nodes."""
     config, refusals, reserve = state.reloader.bound, Refusals(), DescriptorReserve()
     stack.callback(reserve.close)
     connections = connections_within(config.limits.connections)
@@ -142,7 +141,7 @@ async def _status_collector(state: Running, bound: Config, refusals: Refusals) -
 
 
 def _snapshot(state: Running, bound: Config) -> Snapshot:
-    """The proxy as it is now; `bound` is the configuration whose listeners are open."""
+    """The current state of the proxy; `bound` is the configuration whose listeners are open."""
     current, last = state.reloader.current, state.reloader.last
     configured = {listener.address: listener.clients for listener in current.loaded.config.listeners}
     listeners = tuple(
@@ -168,24 +167,24 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
 async def serve(
     loaded: Loaded, sockets: Sockets | None = None, origin: ConfigSource | None = None, bound: Config | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, and then until nodes have got what they were pulling; raises StartError.
+    """Serve until SIGTERM or SIGINT, then finish pulls in flight; raises StartError.
 
-    SIGHUP has the configuration read again.
+    SIGHUP reloads the configuration.
     """
     stop = Stop()
     loop = asyncio.get_running_loop()
     end_tracing = await asyncio.to_thread(_begin_tracing, loaded.config)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.ask)
+        loop.add_signal_handler(number, stop.request)
     async with running(loaded, sockets, origin, bound) as state:
-        loop.add_signal_handler(signal.SIGHUP, state.reloader.ask)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # what came before there was a handler has waited
+        loop.add_signal_handler(signal.SIGHUP, state.reloader.request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # signals before the handler were held back
         _logger.info("scope-proxy %s listens on %s", VERSION, ", ".join(state.addresses))
         if state.admin_address is not None:
             _logger.info("status page, metrics and health on %s", state.admin_address)
         if state.metrics_address is not None:
             _logger.info("metrics and health on %s", state.metrics_address)
-        await stop.asked.wait()
+        await stop.requested.wait()
         state.ready, state.draining = False, True
         await stop.drain(state.in_flight, loaded.config.timeouts)
         state.in_flight.is_ending = True
@@ -193,7 +192,7 @@ async def serve(
 
 
 def _begin_tracing(config: Config) -> Callable[[], None]:
-    """Have spans sent, if that is configured; what ends it. Raises StartError."""
+    """Start sending spans, if configured; returns the function that ends it. Raises StartError."""
     if config.tracing is None:
         return lambda: None
     tls = verify_as_go(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
@@ -204,8 +203,8 @@ def _begin_tracing(config: Config) -> Callable[[], None]:
 
 
 async def _within(work: Callable[[], None], seconds: float) -> None:
-    """Do something that blocks, and wait no longer than that for it: a collector that is gone keeps nobody here."""
-    thread = threading.Thread(target=work, daemon=True)  # one of the pool would be waited for at the end
+    """Run blocking work and wait at most this long for it: an unreachable collector must not delay the exit."""
+    thread = threading.Thread(target=work, daemon=True)  # asyncio.run would wait for a thread of the pool
     thread.start()
     await asyncio.to_thread(thread.join, seconds)
 
@@ -213,7 +212,7 @@ async def _within(work: Callable[[], None], seconds: float) -> None:
 async def _listen_for_admin(
     stack: AsyncExitStack, server: NodeServer, bound: socket.socket, reserve: DescriptorReserve
 ) -> str:
-    """Serve the operator on a socket; its address."""
+    """Serve the admin port on a socket; returns the address."""
     address = address_of(bound)
     runner = await _runner(stack, server, ADMIN_GRACE)
     await NodeSite(runner, server, bound, reserve, is_privileged=True).start()
@@ -221,7 +220,7 @@ async def _listen_for_admin(
 
 
 async def _runner(stack: AsyncExitStack, server: NodeServer, grace: float) -> web.ServerRunner:
-    """What ends the connections of a server, after so many seconds for requests in flight."""
+    """A runner that closes the server's connections, with `grace` seconds for requests in flight."""
     runner = web.ServerRunner(server, shutdown_timeout=grace)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

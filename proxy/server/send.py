@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.pull.blobs.live import ContentSpan
 from proxy.store.blobs import Content, StoreError
-from proxy.store.disk import in_thread, translated
+from proxy.store.disk import in_thread, store_errors
 
 PROBE_STEP = 1024 * 1024
 """Step in bytes at which the page cache is probed."""
@@ -44,7 +44,7 @@ class SpanReader:
             return False
         if missing == end:
             return True
-        with translated("cannot read from the cache"):
+        with store_errors("cannot read from the cache"):
             return await in_thread(functools.partial(_load, descriptor, missing, end))
 
     def _read_cached(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:

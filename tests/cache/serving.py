@@ -56,6 +56,12 @@ def unfinished(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "ingest").iterdir())
 
 
+def block_index(folder: Path) -> None:
+    """Put a directory in the place of the index, which SQLite then cannot open."""
+    (folder / "index.sqlite").unlink()
+    (folder / "index.sqlite").mkdir()
+
+
 async def eventually(holds: Callable[[], bool]) -> None:
     """Wait until something holds that has no event of its own."""
     async with asyncio.timeout(WITHIN):
@@ -102,6 +108,7 @@ def descriptors() -> int:
 __all__ = [
     "BLOB",
     "HELD_BACK",
+    "block_index",
     "cached",
     "descriptors",
     "eventually",

@@ -30,7 +30,7 @@ def take(folder: Path, digest: str, content: Generated | None) -> Lease:
     assert lease is not None
     layout.part(parsed).write_bytes(b"" if content is None else whole(content)[: content.size // 2])
     if content is not None:
-        lease.tell(content.size)
+        lease.report_size(content.size)
     return lease
 
 

@@ -142,7 +142,7 @@ async def test_tls_files_that_a_reload_adds_cause_no_second_reload(program: Prog
     program.write(program.document)
     await looked(program)
     await program.until(lambda: _all_know(program, "new.example"))
-    assert program.log().count("the configuration was read again") == 2 * 2
+    assert program.log().count("reloaded the configuration") == 2 * 2
 
 
 async def looked(program: Program) -> None:

@@ -20,7 +20,7 @@ from proxy.pull.blobs.live import Abandoned, ContentWrong, Progress, WriterStall
 from proxy.pull.blobs.stored import Verified
 from proxy.routing.table import Route, Target
 from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, Origins, StoreError
-from proxy.store.disk import note_unkept
+from proxy.store.disk import count_write_error
 from proxy.store.eviction import Evictor
 from proxy.store.provenance import Provenance
 from proxy.transport.clock import Deadline
@@ -124,7 +124,7 @@ class Downloads:
             progress.fail(Abandoned("the proxy stops"))
             raise
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("%s is not kept: %s", digest, error)
             progress.fail(error)
         except ContentWrong as error:

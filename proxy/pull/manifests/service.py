@@ -28,7 +28,7 @@ from proxy.pull.manifests.fetch import Budget, Manifest, ManifestFetcher, accept
 from proxy.pull.manifests.store import ManifestStore
 from proxy.routing.table import RepositoryKey, Route, Starter
 from proxy.store.blobs import StoreError
-from proxy.store.disk import ANSWER_SECONDS, note_unkept
+from proxy.store.disk import DISK_SECONDS, count_write_error
 from proxy.store.tags import TagEntry, Tags
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
@@ -221,7 +221,7 @@ class Manifests:
     async def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
         """Write to the store; one that hangs is not waited for, and gets what it is to have when it answers."""
         task = self._background.start(work)
-        _, late = await asyncio.wait([task], timeout=ANSWER_SECONDS)
+        _, late = await asyncio.wait([task], timeout=DISK_SECONDS)
         if late:
             _logger.warning("the disk of the cache does not answer: requests do not wait for the write")
 
@@ -232,7 +232,7 @@ class Manifests:
             if named is not None:
                 await self._tags.set(key, *named)
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
 
     async def _note_refusal(self, key: RepositoryKey, tag: Tag) -> None:
@@ -242,14 +242,14 @@ class Manifests:
             if known is not None and not known.refused:
                 await self._tags.set(key, tag, replace(known, refused=True))
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("tag %s is not marked as refused: %s", tag, error)
 
     async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
         try:
             await self._tags.remove(key, tag)
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("tag %s is not removed: %s", tag, error)
 
     async def _pass(

@@ -191,7 +191,7 @@ def test_workers_without_a_directory_for_temporary_files_are_refused(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "missing")])
     assert refused(file) == [
-        f"{file}:4:10: workers: more than one needs a directory for temporary files: set TMPDIR to one"
+        f"{file}:4:10: workers: more than one worker requires a writable temporary directory: set TMPDIR"
     ]
 
 
