@@ -102,7 +102,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (5, 46, "a plain * refers to an anchor that does not exist: put the value in quotes"),
     ],
     "tab": [
-        (3, 1, "a tab cannot indent in YAML: use spaces"),
+        (3, 1, "YAML does not allow tabs as indentation: use spaces"),
     ],
     "two_documents": [
         (2, 1, "a second document begins here: one file holds one document"),
