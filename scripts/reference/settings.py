@@ -35,9 +35,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 MARKER = "<!-- All that follows is made by `make reference`: change the models, not this text. -->"
 """Separates the hand-written part from the generated part."""
 RESTART = (
-    "A running proxy reloads a changed file without a restart. Settings with `yes` in the column `restart` take effect\n"
-    "only after a restart: the log and the status page name them, and the Helm chart replaces its pods. If the value of\n"
-    "a setting is a path, this applies to the path: a file whose content has changed is always read again."
+    "A running proxy reloads a changed configuration without a restart. Settings with `yes` in the column `restart`\n"
+    "take effect only after a restart: the log and the status page name them, and the Helm chart replaces its pods.\n"
+    "If a setting is the path of a file, this applies to the path; a file with changed content is read again."
 )
 
 
