@@ -38,7 +38,7 @@ def test_credentials_are_not_offered_to_a_network_from_the_command_line() -> Non
     arguments = ["serve", "--registries", str(CONFIG / "registries.yaml"), "--listen", "0.0.0.0:5000"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
-    assert "0.0.0.0:5000 can be reached from other machines, and everybody who can reach it pulls" in result.output
+    assert "0.0.0.0:5000 can be reached from other machines, and credentials are configured" in result.output
 
 
 def test_broken_configuration_starts_nothing(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (
             3,
             14,
-            "0.0.0.0:5000 can be reached from other machines, and everybody who can reach it pulls with the configured credentials: listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
+            "0.0.0.0:5000 can be reached from other machines, and credentials are configured: everybody who can reach it pulls with them. Listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
         ),
     ],
     "k3s_names": [
