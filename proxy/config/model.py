@@ -220,8 +220,8 @@ class Timeouts(Model):
     stall: Wait = 15.0
     """Time without a byte of an upstream body, after which the download is resumed with a new request."""
     request: Annotated[Wait, Restart()] = 10.0
-    """Time for a client to send a request header, from its first byte, for the first request from the start of the
-    connection. Also the time for a TLS handshake and for the body of a token request."""
+    """Time for a client to send a request header. It begins with the first byte; for the first request of a connection,
+    with the connection. Also the time for a TLS handshake, and for the body of a token request."""
     client_stall: Annotated[Wait, Restart()] = 300.0
     """Time in which a client reads nothing of a body, after which its connection is closed."""
     slow_client: Annotated[Wait, Restart()] = 60.0
@@ -274,7 +274,7 @@ class Tracing(Model):
     endpoint: Annotated[str, AfterValidator(_collector)]
     """URL of a collector for OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`."""
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the traces that start at scope-proxy to sample. For a client's own trace, the client decides."""
+    """Share (0 to 1) of the traces starting at scope-proxy that is sampled. A client decides about its own trace."""
 
 
 class Log(Model):
