@@ -65,7 +65,7 @@ soak: $(VENV)/.installed-dev
 baseline: | $(VENV)/bin/python
 	@benchmarks/baseline.sh $(BIN)/python "$(REV)" dist/baselines
 
-# The archive is what `ctr images import` and k3s's images folder take.
+# The archive is what `ctr images import` reads, and k3s from its images directory.
 image:
 	buildah bud --format docker $(IMAGE_ARGS) --build-arg VERSION=$(VERSION) --tag $(IMAGE) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git show --no-patch --format=%cI HEAD) .
@@ -94,7 +94,7 @@ format: $(VENV)/.installed-dev
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "scope-proxy needs Python 3.11 or newer: apt-get install python3 python3-venv"; exit 1; }
-	@# Debian keeps venv in a package of its own; root can fetch it here, anybody else is told.
+	@# Debian keeps venv in a package of its own; root can install it here, other users get the command.
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq python3-venv; } \
 		|| { echo "python3-venv is missing: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -40,8 +40,8 @@ async def soak(seconds: float, rate: float, seed: int, output: Path) -> int:
         for site in sites:
             for _ in range(FIRST_IMAGES):
                 site.grow()
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scope-proxy-soak-")))
-        program = Program(folder, sites, chance)
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scope-proxy-soak-")))
+        program = Program(directory, sites, chance)
         stack.callback(program.kill)
         report = Report(seconds, rate, seed, output)
         await Soak(program, sites, chance, report).run(seconds, rate)

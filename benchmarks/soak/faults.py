@@ -64,7 +64,7 @@ FAULTS: dict[str, Fault] = {
 
 
 async def disturb(site: Site, chance: random.Random, phases: Callable[[str], None]) -> None:
-    """Let one kind of fault follow another, without end; `phases` is told the name of each."""
+    """Inject one kind of fault after another, without end; `phases` gets the name of each."""
 
     def some(*what: object) -> Match:
         return on(*what).where(lambda _: chance.random() < SHARE)  # type: ignore[arg-type] # as given above

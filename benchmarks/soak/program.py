@@ -28,11 +28,11 @@ BROKEN = 0.2
 class Program:
     """`python -m proxy serve`, as it is installed."""
 
-    def __init__(self, folder: Path, sites: Sequence[Site], chance: random.Random) -> None:
+    def __init__(self, directory: Path, sites: Sequence[Site], chance: random.Random) -> None:
         self.address, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        self.log = folder / "proxy.log"
-        self._cache = folder / "cache"
-        self._config = folder / "config.yaml"
+        self.log = directory / "proxy.log"
+        self._cache = directory / "cache"
+        self._config = directory / "config.yaml"
         self._sites = sites
         self._chance = chance
         self._write(self._document())

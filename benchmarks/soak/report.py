@@ -1,4 +1,4 @@
-"""What a soak has shown, as JSON and as a table."""
+"""The results of a soak, as JSON and as a table."""
 
 import json
 import time

@@ -29,7 +29,7 @@ IN_FLIGHT = (
     "scope_proxy_upstream_in_flight",
     "scope_proxy_upstream_queue",
 )
-"""Gauges that are 0 once all clients have gone."""
+"""Gauges that are 0 once all clients have disconnected."""
 
 
 class Soak:

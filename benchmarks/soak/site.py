@@ -59,14 +59,16 @@ class Site:
         layers = [self.registry.add_blob(f"team/{name}", content) for content in contents]
         image = image_of_layers(f"team/{name}", tag, *layers)
         self.registry.add(image)
-        asked, target = f"library/{name}", manifest(tag, f"library/{name}", self.name)
+        requested, target = f"library/{name}", manifest(tag, f"library/{name}", self.name)
         self.tags.setdefault(target, set()).add(image.digest)
         blobs = [
-            Item(blob(layer.digest, asked, self.name), layer.digest, made)
+            Item(blob(layer.digest, requested, self.name), layer.digest, made)
             for layer, made in zip(layers, contents, strict=True)
         ]
-        configs = [Item(blob(digest, asked, self.name), digest, Bytes(data)) for digest, data in image.blobs.items()]
-        by_digest = Item(manifest(image.digest, asked, self.name), image.digest, Bytes(image.manifest))
+        configs = [
+            Item(blob(digest, requested, self.name), digest, Bytes(data)) for digest, data in image.blobs.items()
+        ]
+        by_digest = Item(manifest(image.digest, requested, self.name), image.digest, Bytes(image.manifest))
         self.images.append(Pullable(target, by_digest, (*configs, *blobs)))
 
     def hot(self) -> Pullable:

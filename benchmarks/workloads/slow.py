@@ -54,7 +54,7 @@ def _read(blob: Blob, peer: Peer) -> Figures:
 
 
 def _opened(peer: Peer, blob: Blob) -> socket.socket:
-    """A connection that takes little at a time, with the blob asked for."""
+    """A connection that has requested the blob and reads little at a time."""
     host, _, port = peer.address.rpartition(":")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

@@ -11,7 +11,7 @@ KIB = 1024
 SECONDS = 1.0
 MANIFEST = f"/v2/{REPOSITORY}/manifests/{TAG}"
 BLOBS = 16
-"""Different blobs that are asked for in turn."""
+"""Different blobs that are requested in turn."""
 
 
 def manifests(bench: Bench) -> Iterator[Sample]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from proxy.auth.inward.watched_file import FileKind, FileStatus, WatchedFile, read_now
+from proxy.auth.inward.watched_file import LOOK_TIMES, FileKind, FileStatus, LookTimes, WatchedFile, read_now
 from proxy.config.errors import Findings, KeyPath
 from proxy.config.load import Loaded
 
@@ -25,7 +25,7 @@ def warn_of_lines(loaded: Loaded, findings: Findings) -> None:
 
 def _warn(findings: Findings, path: KeyPath, kind: FileKind[Any], file: str) -> None:
     for problem in read_now(Path(file), kind).problems:
-        findings.warning((*path, kind.setting), f"{kind.setting}: a line does not count: {problem}")
+        findings.warning((*path, kind.setting), f"{kind.setting}: ignored line: {problem}")
 
 
 def _users() -> FileKind[Any]:
@@ -54,7 +54,10 @@ Opened = TypeVar("Opened", bound=ClientFile)
 class ClientFiles:
     """Those that one configuration uses; what another one before it has open goes on, with all that it remembers."""
 
-    def __init__(self, before: "ClientFiles | None" = None, *, is_trial: bool = False) -> None:
+    def __init__(
+        self, before: "ClientFiles | None" = None, *, is_trial: bool = False, times: LookTimes = LOOK_TIMES
+    ) -> None:
+        self.times = times
         self._is_trial = is_trial
         self._before = before.opened if before is not None else {}
         self.opened: dict[tuple[str, str], Any] = {}
@@ -71,7 +74,7 @@ class ClientFiles:
     def _first(self, path: str, opening: Callable[[str], Opened]) -> Opened:
         opened = opening(path)
         if not self._is_trial:
-            opened.file.tell_problems()
+            opened.file.log_problems()
         return opened
 
     def statuses(self) -> Iterator[FileStatus]:

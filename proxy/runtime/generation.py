@@ -12,7 +12,8 @@ from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.client_files import ClientFiles
 from proxy.runtime.clients import build_clients, clients_path
-from proxy.server.app import Door
+from proxy.runtime.tuning import TUNING, Tuning
+from proxy.server.app import ListenerApp
 from proxy.server.handlers import Handler
 from proxy.store.opened import OpenedStore, opened_store
 
@@ -87,21 +88,23 @@ class Generation:
     def __init__(
         self,
         loaded: Loaded,
-        doors: tuple[Door, ...],
+        apps: tuple[ListenerApp, ...],
         engine_part: SharedPart[Engine],
         store_part: SharedPart[OpenedStore] | None,
         *,
         certificates: Stamps,
         client_files: ClientFiles,
+        tuning: Tuning,
     ) -> None:
         self.loaded = loaded
-        self.doors = doors
+        self.apps = apps
         """What answers each open listener, in their order."""
         self.engine_part = engine_part
         self.store_part = store_part
         self.certificates = certificates
         """The state of the certificates towards upstreams before they were loaded."""
         self.client_files = client_files
+        self.tuning = tuning
         self._requests = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -133,22 +136,26 @@ class Generation:
             await self.store_part.release()
 
 
-async def build_generation(loaded: Loaded, bound: Config, before: Generation | None = None) -> Generation:
+async def build_generation(
+    loaded: Loaded, bound: Config, before: Generation | None = None, tuning: Tuning = TUNING
+) -> Generation:
     """Build what a configuration asks for, and take over what it does not change.
 
     `bound` is the configuration whose listeners are open, all of which the other one has.
     Raises ValueError for files that cannot be used.
     """
     config = loaded.config
+    tuning = tuning if before is None else before.tuning
     store_part = await _store_part(config, before)
     try:
         certificates = await asyncio.to_thread(tls_stamps, config)
         store = store_part.value if store_part is not None else None
         current = before.engine_part if before is not None else None
-        engine_part = await part_for(_engine_key(config, certificates), current, lambda: engine(config, store))
-        files = ClientFiles(before.client_files if before is not None else None)
+        key = _engine_key(config, certificates)
+        engine_part = await part_for(key, current, lambda: engine(config, store, tuning=tuning))
+        files = ClientFiles(before.client_files if before is not None else None, times=tuning.look_times)
         try:
-            doors = await asyncio.to_thread(_doors, loaded, bound, engine_part.value, files)
+            apps = await asyncio.to_thread(_listener_apps, loaded, bound, engine_part.value, files)
         except BaseException:
             await engine_part.release()
             raise
@@ -156,7 +163,9 @@ async def build_generation(loaded: Loaded, bound: Config, before: Generation | N
         if store_part is not None:
             await store_part.release()
         raise
-    return Generation(loaded, doors, engine_part, store_part, certificates=certificates, client_files=files)
+    return Generation(
+        loaded, apps, engine_part, store_part, certificates=certificates, client_files=files, tuning=tuning
+    )
 
 
 def _engine_key(config: Config, certificates: Stamps) -> object:
@@ -172,14 +181,14 @@ async def _store_part(config: Config, before: Generation | None) -> SharedPart[O
     return await part_for(cache, current, lambda: opened_store(cache))
 
 
-def _doors(loaded: Loaded, bound: Config, built: Engine, files: ClientFiles) -> tuple[Door, ...]:
+def _listener_apps(loaded: Loaded, bound: Config, built: Engine, files: ClientFiles) -> tuple[ListenerApp, ...]:
     """What answers each open listener; reads files, so it blocks. Raises ValueError."""
     pulls = with_routes(built, loaded)
     configured = {listener.address: listener for listener in loaded.config.listeners}
-    doors = []
+    apps = []
     for listener in bound.listeners:
         wanted = configured[listener.address]  # a configuration without it is not put in force
         path = clients_path(loaded.config.listeners.index(wanted))
         known = build_clients(wanted.clients, pulls.routes, path, files)
-        doors.append(Door(Handler(pulls, known.check), known.extra))
-    return tuple(doors)
+        apps.append(ListenerApp(Handler(pulls, known.check), known.extra))
+    return tuple(apps)

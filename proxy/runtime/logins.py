@@ -26,10 +26,10 @@ def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownC
     if "certificate" in clients.auth:
         ways.append(Certificates(clients.subjects))
     if "basic" in clients.auth:
-        opening = partial(files.open, "htpasswdFile", opening=Htpasswd.open)
+        opening = partial(files.open, "htpasswdFile", opening=partial(Htpasswd.open, times=files.times))
         users = _opened(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
         ways.append(Passwords(users))
-    return KnownClients(tuple(ways), takes_passwords="basic" in clients.auth)
+    return KnownClients(tuple(ways), accepts_passwords="basic" in clients.auth)
 
 
 def own_passwords(clients: Clients) -> OwnPasswords:
@@ -41,7 +41,7 @@ def own_tokens(
     clients: Clients, routes: RouteTable, path: KeyPath, files: ClientFiles
 ) -> tuple[OwnTokens, dict[str, TokenHandler]]:
     """Clients with tokens of ours, and what hands these out, by its path; blocks. Raises SettingError."""
-    opening = partial(files.open, "tokenKeyFile", opening=KeyFile.open)
+    opening = partial(files.open, "tokenKeyFile", opening=partial(KeyFile.open, times=files.times))
     keys = _opened(clients.token_key_file, opening, (*path, "tokenKeyFile"), "challenge: bearer")
     endpoint = TokenEndpoint(routes, keys, clients)
     return OwnTokens(clients, routes, keys, endpoint), {TOKEN_PATH: TokenHandler(endpoint)}

@@ -20,7 +20,7 @@ from proxy.observe.metrics import CONFIG_RELOADS, CONFIG_SUCCESSFUL
 from proxy.runtime.generation import Generation, Stamps, build_generation, stamps, tls_files
 from proxy.runtime.preflight import preflight
 from proxy.runtime.series import note_config_success, prepare_series
-from proxy.server.app import Door
+from proxy.server.app import ListenerApp
 from proxy.transport.clock import Deadline
 from proxy.transport.singleflight import Background
 
@@ -70,9 +70,9 @@ class _InUse:
     generation: Generation
     listener: int
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> ListenerApp:
         self.generation.begin()
-        return self.generation.doors[self.listener]
+        return self.generation.apps[self.listener]
 
     def __exit__(self, *_: object) -> None:
         self.generation.end()
@@ -97,7 +97,7 @@ class Reloader:
         else:
             note_config_success()
 
-    def enter(self, listener: int) -> AbstractContextManager[Door]:
+    def enter(self, listener: int) -> AbstractContextManager[ListenerApp]:
         """What answers a request to the listener of this number, for as long as it takes."""
         return _InUse(self.current, listener)
 

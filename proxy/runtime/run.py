@@ -23,16 +23,17 @@ from proxy.runtime.generation import build_generation
 from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.runtime.sockets import Sockets, StartError, address_of, bind, connections_within
 from proxy.runtime.stop import Stop
+from proxy.runtime.tuning import TUNING, Tuning
 from proxy.runtime.upkeep import watch_lag
 from proxy.server.admin import admin_server, metrics_server
 from proxy.server.app import NodeSettings, node_server
 from proxy.server.listener.accept import DescriptorReserve, NodeSite
 from proxy.server.listener.connection import NodeServer
-from proxy.server.listener.limits import Activity, Gates
+from proxy.server.listener.limits import InFlight, ProcessLimits
 from proxy.server.listener.tls import listener_contexts, tls_problems
 from proxy.server.pace import ReadRate
 from proxy.server.refusals import Refusals
-from proxy.server.status.look import Look, Snapshot
+from proxy.server.status.collector import Snapshot, StatusCollector
 from proxy.server.status.values import ListenerStatus, Reload
 from proxy.transport.singleflight import Background
 from proxy.transport.verification import verify_as_go
@@ -54,7 +55,7 @@ class Running:
     """A proxy that serves: where it listens, whether it takes requests, and what it serves by."""
 
     reloader: Reloader
-    activity: Activity
+    in_flight: InFlight
     addresses: list[str] = field(default_factory=list)
     admin_address: str | None = None
     metrics_address: str | None = None
@@ -66,7 +67,11 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, sockets: Sockets | None = None, origin: ConfigSource | None = None, bound: Config | None = None
+    loaded: Loaded,
+    sockets: Sockets | None = None,
+    origin: ConfigSource | None = None,
+    bound: Config | None = None,
+    tuning: Tuning = TUNING,
 ) -> AsyncIterator[Running]:
     """Serve a configuration until the end of the block; raises StartError.
 
@@ -81,8 +86,10 @@ async def running(
         stack.callback(sockets.close)
         try:
             bound = bound or loaded.config
-            contexts = await stack.enter_async_context(listener_contexts(bound.listeners))
-            reloader = Reloader(await build_generation(loaded, bound), bound, origin)
+            contexts = await stack.enter_async_context(
+                listener_contexts(bound.listeners, interval=tuning.server.tls_reload)
+            )
+            reloader = Reloader(await build_generation(loaded, bound, tuning=tuning), bound, origin)
         except ValueError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(reloader.close)
@@ -90,44 +97,46 @@ async def running(
         stack.push_async_callback(watchers.close)
         watchers.start(reloader.watch())
         watchers.start(watch_lag())
-        state = Running(reloader, Activity(), contexts=contexts)
-        await _open_doors(stack, state, sockets, contexts)
+        state = Running(reloader, InFlight(), contexts=contexts)
+        await _open_listeners(stack, state, sockets, tuning)
         state.ready = True
         yield state
         state.ready = False
 
 
-async def _open_doors(
-    stack: AsyncExitStack, state: Running, sockets: Sockets, contexts: Sequence[ssl.SSLContext | None]
-) -> None:
+async def _open_listeners(stack: AsyncExitStack, state: Running, sockets: Sockets, tuning: Tuning) -> None:
     """Listen for the operator, then for nodes."""
     config, refusals, reserve = state.reloader.bound, Refusals(), DescriptorReserve()
     stack.callback(reserve.close)
-    gates = Gates.of(config.limits, connections_within(config.limits.connections))
+    connections = connections_within(config.limits.connections)
+    limits = ProcessLimits.of(config.limits, connections, bodies=tuning.server.held_bodies)
     times, is_ready = config.timeouts, lambda: state.ready
     rate = ReadRate(config.limits.min_read_rate, times.slow_client)
     if sockets.admin is not None:
-        look = await stack.enter_async_context(_looking(state, config, refusals))
-        admin = admin_server(is_ready, look, times.request)
+        collector = await stack.enter_async_context(_status_collector(state, config, refusals))
+        admin = admin_server(is_ready, collector, times.request)
         state.admin_address = await _listen_for_admin(stack, admin, sockets.admin, reserve)
     if sockets.metrics is not None:
         metrics = metrics_server(is_ready, times.request)
         state.metrics_address = await _listen_for_admin(stack, metrics, sockets.metrics, reserve)
-    for number, (bound, context) in enumerate(zip(sockets.nodes, contexts, strict=True)):
+    for number, (bound, context) in enumerate(zip(sockets.nodes, state.contexts, strict=True)):
         enter = functools.partial(state.reloader.enter, number)
-        settings = NodeSettings(enter, gates, state.activity, times.client_stall, times.request, rate, refusals)
+        settings = NodeSettings(
+            enter, limits, state.in_flight, times.client_stall, times.request, rate, refusals, tuning.server.linger
+        )
         server, address = node_server(settings), address_of(bound)
         runner = await _runner(stack, server, min(times.shutdown_grace, CUT_SECONDS))
-        await NodeSite(runner, server, bound, reserve, context).start()
+        pause, buffer = tuning.server.accept_pause, tuning.server.local_buffer
+        await NodeSite(runner, server, bound, reserve, context, pause=pause, local_buffer=buffer).start()
         state.addresses.append(address)
 
 
 @asynccontextmanager
-async def _looking(state: Running, bound: Config, refusals: Refusals) -> AsyncIterator[Look]:
-    """What the status page looks at."""
+async def _status_collector(state: Running, bound: Config, refusals: Refusals) -> AsyncIterator[StatusCollector]:
+    """The collector of the status page."""
     background = Background()
     try:
-        yield Look(functools.partial(_snapshot, state, bound), refusals, background)
+        yield StatusCollector(functools.partial(_snapshot, state, bound), refusals, background)
     finally:
         await background.close()
 
@@ -147,7 +156,7 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
         listeners=listeners,
         ready=state.ready,
         draining=state.draining,
-        in_flight=state.activity.in_flight,
+        in_flight=state.in_flight.count,
         reload=Reload(last.at, last.problems) if last is not None else None,
         workers=bound.workers,
         waiting=state.reloader.waiting,
@@ -178,8 +187,8 @@ async def serve(
             _logger.info("metrics and health on %s", state.metrics_address)
         await stop.asked.wait()
         state.ready, state.draining = False, True
-        await stop.drain(state.activity, loaded.config.timeouts)
-        state.activity.is_ending = True
+        await stop.drain(state.in_flight, loaded.config.timeouts)
+        state.in_flight.is_ending = True
     await _within(end_tracing, TRACING_SECONDS)
 
 

@@ -5,7 +5,7 @@ import logging
 import time
 
 from proxy.config.model import Timeouts
-from proxy.server.listener.limits import Activity
+from proxy.server.listener.limits import InFlight
 
 AGAIN_SECONDS = 1.0
 """How long after a signal another one is the same one."""
@@ -33,18 +33,18 @@ class Stop:
             self._asked_at = now
             self.asked.set()
 
-    async def drain(self, activity: Activity, timeouts: Timeouts) -> None:
+    async def drain(self, in_flight: InFlight, timeouts: Timeouts) -> None:
         """Wait until nodes have what they are pulling, the grace is over, or somebody asks again."""
-        _logger.info("stopping: %d requests in flight have %.0f s", activity.in_flight, timeouts.shutdown_grace)
+        _logger.info("stopping: %d requests in flight have %.0f s", in_flight.count, timeouts.shutdown_grace)
         try:
             async with asyncio.timeout(timeouts.shutdown_grace), asyncio.TaskGroup() as tasks:
-                quiet = tasks.create_task(activity.quiet(timeouts.drain_idle))
+                quiet = tasks.create_task(in_flight.quiet(timeouts.drain_idle))
                 at_once = tasks.create_task(self._at_once.wait())
                 await asyncio.wait((quiet, at_once), return_when=asyncio.FIRST_COMPLETED)
                 quiet.cancel()
                 at_once.cancel()
         except TimeoutError:
-            _logger.warning("the grace is over: %d requests are cut", activity.in_flight)
+            _logger.warning("the grace is over: %d requests are cut", in_flight.count)
             return
         if self._at_once.is_set():
-            _logger.warning("asked again: %d requests are cut", activity.in_flight)
+            _logger.warning("asked again: %d requests are cut", in_flight.count)

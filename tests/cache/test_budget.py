@@ -69,8 +69,8 @@ async def test_a_fetch_that_never_begins_ends_after_its_time(
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB.times(2), never)
-    times = {"timeouts": {"blob": "200ms"}, "cache": {"fetchTimeout": "500ms"}}
-    async with cached([plain.url], folder, **times) as node:
+    cache = {"fetchTimeout": "500ms"}
+    async with cached([plain.url], folder, timeouts={"blob": "200ms"}, cache=cache) as node:
         assert (await node.get(blob(digest))).status == 504
         await eventually(lambda: metric("scope_proxy_downloads_in_flight") == 0)
         got = await node.get(blob(digest), keep_body=False)

@@ -6,6 +6,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.cache.serving import BLOB, cached, eventually, stored_file, unfinishe
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader
 from tests.fakes.client import NodeClient
-from tests.fakes.proxy import UPSTREAM, blob, manifest, metric
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, blob, manifest, metric
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(10 * MIB + 17, seed=91)
@@ -183,13 +184,13 @@ async def test_a_disk_without_room_costs_no_second_request(plain: ScriptedRegist
 
 
 async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
-    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry, folder: Path
 ) -> None:
-    monkeypatch.setattr("proxy.pull.blobs.downloads.RECHECK_STEP", MIB)
+    tuning = replace(AT_ONCE, recheck_step=MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB, DropHeader("Content-Length"))
     before = writes()
-    async with cached([plain.url], folder, cache={"maxSize": "4Mi"}) as node:
+    async with cached([plain.url], folder, cache={"maxSize": "4Mi"}, tuning=tuning) as node:
         async with asyncio.TaskGroup() as tasks:
             pulls = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(3)]
         assert {(pull.result().status, pull.result().sha256) for pull in pulls} == {(200, digest)}

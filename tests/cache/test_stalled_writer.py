@@ -54,7 +54,7 @@ async def behind(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeCli
 async def answer(node: NodeClient, digest: str) -> Got | None:
     """The whole answer, or None where it does not end."""
     try:
-        async with asyncio.timeout(WITHIN / 3):
+        async with asyncio.timeout(WITHIN):
             return await node.get(blob(digest))
     except TimeoutError:
         return None

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.serving import BLOB, cached, reading, rest_of, unfinished, way, whole
+from tests.cache.serving import BLOB, cached, eventually, reading, rest_of, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall
-from tests.fakes.proxy import UPSTREAM, blob
+from tests.fakes.proxy import UPSTREAM, blob, metric
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(8 * MIB + 9, seed=101)
@@ -35,7 +35,7 @@ async def test_one_download_serves_the_clients_of_both(
         pulls = [tasks.create_task(one.get(blob(digest), keep_body=False))]
         await reached.wait()
         pulls += [tasks.create_task(node.get(blob(digest), keep_body=False)) for node in (one, other) * 4]
-        await asyncio.sleep(0.1)
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route="blob") == len(pulls))
         until.set()
     assert {(pull.result().status, pull.result().whole, pull.result().sha256) for pull in pulls} == {
         (200, True, digest)

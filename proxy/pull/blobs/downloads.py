@@ -61,7 +61,9 @@ class Downloads:
         evictor: Evictor,
         cache: Cache,
         timeouts: Timeouts,
+        recheck_step: int = RECHECK_STEP,
     ) -> None:
+        self._recheck_step = recheck_step
         self._client = client
         self._store = store
         self._provenance = provenance
@@ -259,7 +261,7 @@ class Downloads:
         async with aclosing(chunks):
             async for chunk in chunks:
                 unseen += len(chunk)
-                if unseen >= RECHECK_STEP:
+                if unseen >= self._recheck_step:
                     unseen = 0
                     await self._make_room()
                 yield chunk

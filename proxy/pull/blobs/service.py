@@ -39,7 +39,9 @@ class Blobs:
         mismatched: MismatchedDigests,
         cache: Cache,
         timeouts: Timeouts,
+        far_ahead: int = FAR_AHEAD,
     ) -> None:
+        self._far_ahead = far_ahead
         self._sources = sources
         self._stored = stored
         self._passthrough = passthrough
@@ -98,7 +100,7 @@ class Blobs:
         size = progress.size
         span = wanted.resolve(size) if wanted is not None and size is not None else None
         first, last = (span.first, span.last) if span else (0, None if size is None else size - 1)
-        if not progress.verified and first > progress.available + FAR_AHEAD:
+        if not progress.verified and first > progress.available + self._far_ahead:
             passed = await self._passthrough.get(route, digest, wanted, deadline)
             progress.release()
             return passed

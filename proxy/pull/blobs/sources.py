@@ -295,7 +295,9 @@ class BlobSources:
 
     def _as_client_error(self, route: Route, digest: Digest, failure: Exception) -> Exception:
         """The failure of a download as the node may see it."""
-        if isinstance(failure, RegistryError | StoreError):
+        if isinstance(failure, RegistryError):
+            return failure.copy()  # the download keeps its failure, which must not keep who waited for it
+        if isinstance(failure, StoreError):
             return failure
         if isinstance(failure, ContentWrong):
             return UpstreamDigestInvalid(str(failure), detail=_detail(route, digest))

@@ -152,7 +152,7 @@ class Manifests:
         try:
             fetched = await self._fetcher.get(route, digest, ACCEPT, self._budget())
         except _UNKNOWN as error:
-            self._negatives[route.starter, digest] = error.again()
+            self._negatives[route.starter, digest] = error.copy()
             raise
         await self._keep(route.key, fetched)
         return fetched
@@ -204,7 +204,7 @@ class Manifests:
             fetched = await self._fetcher.head(route, tag, ACCEPT, self._budget(), known)
         except _UNKNOWN as error:
             if known is None or not self._cache.stale_if_denied:
-                self._negatives[route.starter, tag] = error.again()
+                self._negatives[route.starter, tag] = error.copy()
                 await self._meanwhile(self._forget(key, tag))
             raise
         except Denied:
@@ -264,4 +264,4 @@ class Manifests:
     def _refuse_negative(self, starter: Starter, reference: Tag | Digest) -> None:
         error = self._negatives.get((starter, reference))
         if error is not None:
-            raise error.again()
+            raise error.copy()

@@ -106,7 +106,7 @@ def test_other_files_have_no_mark(text: str) -> None:
 @pytest.mark.parametrize("instance", ["", "a b", "a\nb", "/a", "a" * 200])
 def test_an_instance_is_a_plain_name(instance: str) -> None:
     assert checked_instance("default/scope-proxy") == "default/scope-proxy"
-    with pytest.raises(ValueError, match="an instance is a name"):
+    with pytest.raises(ValueError, match="such as namespace/release"):
         checked_instance(instance)
 
 

@@ -112,8 +112,8 @@ def test_everybody_may_use_our_credentials_only_if_that_is_written(address: str)
 
 
 def test_docker_config_files_are_credentials_too() -> None:
-    (problem,) = problems("address: '0.0.0.0:5000'", "dockerConfigFiles: [/d]\n")
-    assert "everybody who can reach it pulls with them" in problem
+    address = "address: '0.0.0.0:5000'"
+    assert problems(address, "dockerConfigFiles: [/d]\n") == problems(address, CREDENTIALS)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:5000", "[::1]:5000", "localhost:5000", "127.9.9.9:5000"])

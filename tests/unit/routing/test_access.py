@@ -124,7 +124,7 @@ def test_a_refusal_is_one_short_line_whatever_the_names_are(client: str) -> None
     error = Access("{action: allow, clients: b}").denied("icr.io/" + "a/" * 120 + "a", client)
     assert len(error.reason) <= REASON_LIMIT
     assert error.reason == error.reason_phrase
-    assert error.reason.endswith(": no rule of access at c.yaml:8:1 allows it")
+    assert "c.yaml:8:1" in error.reason
     assert "\n" not in error.detail["hint"]
 
 
