@@ -1,4 +1,4 @@
-"""Origins and endpoint addresses: what stands before the repository in a registry's URL."""
+"""Origins and endpoint addresses: the part of a registry's URL before the repository."""
 
 import ipaddress
 import re
@@ -27,32 +27,32 @@ class Origin:
     host: str
     port: int
     authority_host: str = field(init=False, repr=False, compare=False)
-    """The host as it is written in a URL: an IPv6 address stands in brackets."""
+    """The host as in a URL: an IPv6 address is in brackets."""
     authority: str = field(init=False, repr=False, compare=False)
-    """The host, with the port where it is not the scheme's own: as in a Host header or a `hosts` key."""
+    """The host, with the port unless it is the default of the scheme, as in a Host header or a `hosts` key."""
     text: str = field(init=False, repr=False, compare=False)
     """The origin as a URL without a path."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read the origin of a URL; raises ValueError for anything but plain http(s) without user information."""
+        """The origin of a URL; raises ValueError unless it is http or https without user information."""
         if not url.isascii() or any(character <= " " or character == "\\" for character in url):
-            raise ValueError("the URL holds a space, a control or a non-ASCII character")
+            raise ValueError("the URL contains a space, a control character or a non-ASCII character")
         try:
             parts = urlsplit(url)
         except ValueError:  # its message repeats the URL
-            raise ValueError("the URL names no valid host") from None
+            raise ValueError("the URL has no valid host") from None
         if parts.scheme not in DEFAULT_PORTS:
             raise ValueError(f"the scheme must be http or https, not {parts.scheme!r}")
         if "@" in parts.netloc:
-            raise ValueError("the URL must not hold a user name or password")
+            raise ValueError("the URL must not contain a user name or password: set credentials under hosts")
         try:
             port = parts.port
         except ValueError:
             raise ValueError("the port must be a number from 1 to 65535") from None
         host = parts.hostname or ""
         if not host or not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
-            raise ValueError("the URL names no valid host")
+            raise ValueError("the URL has no valid host")
         if port == 0:
             raise ValueError("the port must be a number from 1 to 65535")
         return cls(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme])
@@ -71,16 +71,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class EndpointAddress:
-    """An origin and the path under which repositories are found there, normally `/v2`."""
+    """An origin and the path before the repository, normally `/v2`."""
 
     origin: Origin
     root: str
     text: str = field(init=False, repr=False, compare=False)
     """The endpoint as a URL."""
     repository_prefix: str = field(init=False, repr=False, compare=False)
-    """What of the path belongs to the repository as the upstream sees it: all that follows the first `/v2`.
+    """The part of the path after the first `/v2` segment, with which the upstream repository begins.
 
-    A root without a `/v2` segment replaces it, and then nothing of it belongs to the repository.
+    It is empty if the path has no `/v2` segment: such a path replaces `/v2`.
     """
 
     @classmethod
@@ -92,15 +92,15 @@ class EndpointAddress:
         origin = Origin.parse(url)
         parts = urlsplit(url)
         if parts.query or parts.fragment or "?" in url or "#" in url:
-            raise ValueError("an endpoint has no query and no fragment")
+            raise ValueError("an endpoint has no query and no fragment: remove everything from the ? or #")
         path = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
         if path and (not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/"))):
-            raise ValueError(f"the path {parts.path!r} is not a plain URL path")
+            raise ValueError(f"the path {parts.path!r} is not a valid URL path")
         return cls(origin, path or API_ROOT)
 
     @classmethod
     def parse_loose(cls, text: str) -> Self:
-        """Read an endpoint of a registries.yaml, where the scheme may be missing (protocol of k3s and containerd)."""
+        """Read an endpoint of a registries.yaml: without a scheme, the default is that of k3s and containerd."""
         return cls.parse(text if "://" in text else f"{default_scheme(text.split('/', 1)[0])}://{text}")
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class EndpointAddress:
         object.__setattr__(self, "repository_prefix", prefix)
 
     def repository(self, path: str) -> str:
-        """The repository that the upstream sees when `path` is asked for at this endpoint."""
+        """The upstream repository if `path` is requested at this endpoint."""
         return f"{self.repository_prefix}/{path}" if self.repository_prefix else path
 
     def __str__(self) -> str:
@@ -119,13 +119,13 @@ class EndpointAddress:
 
 
 def canonical_registry(text: str) -> str:
-    """The one spelling of a registry's name, as keys of `registries` have it; raises ValueError for what is no name.
+    """The canonical name of a registry, as in the keys of `registries`; raises ValueError for an invalid name.
 
-    A host in lower case or an IPv6 address in brackets in its shortest form, and a port without leading zeros.
+    A host in lower case, or an IPv6 address in brackets in its shortest form, and a port without leading zeros.
     """
     match = _REGISTRY.fullmatch(text.lower())
     if match is None or int(match["port"] or 1) > MAX_PORT:
-        raise ValueError('a registry is a lower-case host, host:port or "*", without scheme and path')
+        raise ValueError('the name of a registry or host is host, host:port or "*", without scheme and path')
     host = match["host"]
     if host.startswith("["):
         host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
@@ -133,7 +133,7 @@ def canonical_registry(text: str) -> str:
 
 
 def default_scheme(authority: str) -> str:
-    """The scheme of an address without one: https, but http for loopback on a port other than 443 (as k3s has it)."""
+    """The scheme of an address without one, as in k3s: http for loopback with a port other than 443, else https."""
     try:
         origin = Origin.parse(f"https://{authority}")
     except ValueError:
@@ -144,7 +144,7 @@ def default_scheme(authority: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine only, whatever DNS says."""
+    """Whether a host is a loopback address or `localhost`; does not use DNS."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -152,5 +152,5 @@ def is_loopback(host: str) -> bool:
 
 
 def default_endpoint(registry: str) -> EndpointAddress:
-    """The registry itself, where no endpoint is configured: Docker Hub's API has a host of its own."""
+    """The endpoint of a registry without configured endpoints: the registry itself; for Docker Hub, its API host."""
     return EndpointAddress.parse_loose(_API_HOSTS.get(registry, registry))

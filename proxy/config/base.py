@@ -1,4 +1,4 @@
-"""What all sections of the configuration are made of: strict models, durations and sizes with a unit."""
+"""Building blocks of all sections: the strict base model, durations, sizes and rates with a unit."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from proxy.config.address import Origin
+from proxy.config.address import Origin, default_scheme
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 MAX_SECONDS = 365 * 86400.0
-"""No duration is longer: it would be a slip."""
+"""The longest duration; a longer one is a mistake."""
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
@@ -54,7 +54,7 @@ def parse_size(value: object) -> int:
 
 
 def _size_advice(value: object, suffix: str = "") -> str | None:
-    """What to write instead of a size in decimal or other units; None for what is no size."""
+    """What to write instead of a size in decimal or other units; None if it is not a size."""
     text = value.removesuffix(suffix) if isinstance(value, str) else ""
     match = _OTHER_SIZE.fullmatch(text)
     if match is None:
@@ -75,7 +75,7 @@ _RATE = "/s"
 
 
 def parse_rate(value: object) -> int:
-    """Bytes a second of a rate such as `64Ki/s`; raises ValueError for a bare number or an unknown unit."""
+    """Bytes per second of a rate such as `64Ki/s`; raises ValueError for a bare number or an unknown unit."""
     try:
         if isinstance(value, str) and value.endswith(_RATE):
             return parse_size(value.removesuffix(_RATE))
@@ -90,14 +90,14 @@ def format_rate(rate: int) -> str:
 
 
 Rate = Annotated[int, BeforeValidator(parse_rate), PlainSerializer(format_rate, return_type=str, when_used="json")]
-"""Bytes a second; written with a unit."""
+"""Bytes per second; written with a unit."""
 
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str, when_used="json")]
 """Bytes; written with a unit."""
 
 
 Wait = Annotated[Duration, Field(gt=0)]
-"""Seconds, more than none."""
+"""Seconds, more than 0."""
 
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]*):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
@@ -107,11 +107,11 @@ _MAX_PORT = 65535
 class Restart:
     """Marks a setting that a reload does not change: the process keeps the value that it started with.
 
-    A marked section is marked with all that it holds.
+    The mark of a section applies to all its settings.
     """
 
     word: str | None = None
-    """Of a list only this word needs a restart: whether the list has it, and whether it has nothing else."""
+    """For a list: only adding or removing this word, or making it the only one, requires a restart."""
 
     def kept(self, value: object) -> object:
         """The part of the value that only a restart changes."""
@@ -126,7 +126,7 @@ def restart_mark(field: FieldInfo) -> Restart | None:
 
 
 class Model(BaseModel):
-    """Base of all sections: camelCase keys, nothing unknown, nothing changes after loading."""
+    """Base of all sections: camelCase keys, no unknown keys, immutable."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -138,15 +138,17 @@ class Model(BaseModel):
 
 
 def exact_origin(value: str) -> str:
-    """Scheme, host and port, and nothing else; raises ValueError."""
+    """The origin (scheme, host and port) that a setting names; raises ValueError for anything else."""
+    if "://" not in value and "@" not in value:
+        raise ValueError(f"an origin needs its scheme: write {default_scheme(value)}://{value}")
     origin = Origin.parse(value)
     if value.rstrip("/") not in (str(origin), f"{origin}:{origin.port}"):
-        raise ValueError(f"only scheme, host and port count here: write {origin}")
+        raise ValueError(f"an origin is scheme, host and port only: write {origin}")
     return str(origin)
 
 
 def listen_address(value: str) -> str:
-    """`host:port`, where the host may be left out; raises ValueError."""
+    """`host:port` or `:port`; raises ValueError."""
     match = _LISTEN.fullmatch(value)
     if match is None or int(match["port"]) > _MAX_PORT:
         raise ValueError("an address to listen on is host:port, such as 127.0.0.1:5000 or [::1]:5000")
@@ -154,5 +156,5 @@ def listen_address(value: str) -> str:
 
 
 def as_list(value: object) -> object:
-    """One value stands for a list of one."""
+    """A list: a single value becomes a list with one item."""
     return value if isinstance(value, list | tuple) else [value]

@@ -1,61 +1,43 @@
-"""Credentials of the configuration: which one is for which repository, and the secrets that they name."""
+"""Credentials of the configuration: selects them for a repository, and reads their secrets."""
 
 import os
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from pydantic import SecretStr
 
 from proxy.config.address import Origin
 from proxy.config.files import FileState, read_bounded
 from proxy.config.model import Config, Credential
+from proxy.rules.patterns import covers_repository, specificity
 
 
 def credentials_for(config: Config, origin: Origin, repository: str) -> Sequence[Credential]:
     """The credentials of a host for an upstream repository, the longest `repositories` match first."""
-    matching = [item for item in config.host(origin).credentials if matches(item.repositories, repository)]
+    matching = [item for item in config.host(origin).credentials if covers_repository(item.repositories, repository)]
     return sorted(matching, key=lambda item: -specificity(item.repositories))
 
 
 def credential_names(config: Config, origin: Origin, repository: str) -> Sequence[str]:
-    """The names of all credentials that would be tried, in order."""
+    """The names of all credentials for a repository, in the order in which they are tried."""
     return [credential_name(item) for item in credentials_for(config, origin, repository)] + [
         f"{path} (if it has an entry)" for path in config.docker_config_files
     ]
 
 
 def credential_name(item: Credential) -> str:
-    """What people see of a credential: its user or kind, and what it is for; never a secret."""
+    """A credential in logs and messages: its user or kind, and its `repositories`; never a secret."""
     if item.helper is not None:
         return f"docker-credential-{item.helper}"
     who = item.docker_config_file or item.username or "identity token"
     return who if item.repositories == "**" else f"{who} (for {item.repositories})"
 
 
-def matches(pattern: str, repository: str) -> bool:
-    """Whether a `repositories` pattern covers a repository: `*` is one segment, `**` any number, none included."""
-    return _compile(pattern).fullmatch(repository) is not None
-
-
-def specificity(pattern: str) -> int:
-    """How much of a pattern is literal, in characters."""
-    return len(pattern.replace("*", ""))
-
-
-@lru_cache(maxsize=1024)
-def _compile(pattern: str) -> re.Pattern[str]:
-    words = {"/**": "(?:/.*)?", "**": ".*", "*": "[^/]*"}
-    parts = re.split(r"(/\*\*|\*\*|\*)", pattern)
-    return re.compile("".join(words.get(part) or re.escape(part) for part in parts))
-
-
 MAX_SECRET_SIZE = 64 << 10
-"""Bytes of a secret file."""
+"""Maximum bytes of a secret file."""
 MAX_CACHED = 4096
-"""Files that are remembered; more are read each time."""
+"""Maximum number of cached files; others are read each time."""
 
 
 class SecretError(Exception):
@@ -154,9 +136,9 @@ def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
-        return "this is a directory: name the file in it"
+        return "this is a directory: give the path of the file in it"
     if isinstance(error, PermissionError):
-        return "this process may not read the file: check its owner and mode"
+        return "permission denied: check the owner and mode of the file"
     if isinstance(error, OSError) and error.strerror:
         return f"the file cannot be read: {error.strerror}"
-    return "this is no file name"
+    return "invalid file name"

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, where it stands, and how it is named in messages."""
+"""Problems and notes about a configuration, their positions, and the names of settings in messages."""
 
 import difflib
 import re
@@ -19,13 +19,13 @@ class Position:
     column: int = 1
 
     def __str__(self) -> str:
-        """The place as editors and compilers write it."""
+        """`file:line:column`, as editors and compilers write it."""
         return f"{self.file}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One error: where it is, what is wrong, what to do. Never a secret value."""
+    """One error: its position, what is wrong and what to do; never a secret value."""
 
     position: Position
     message: str
@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the operator should know although the configuration can be used."""
+    """A warning, or a fact worth knowing, about a configuration that can be used."""
 
     severity: Literal["warning", "info"]
     position: Position
@@ -49,7 +49,7 @@ class Note:
 
 
 class SettingError(ValueError):
-    """A setting that is right in itself and cannot be used on this machine, such as the name of a missing file."""
+    """A valid setting that cannot be used on this machine, such as the path of a missing file."""
 
     def __init__(self, path: tuple[str | int, ...], message: str) -> None:
         self.path = path
@@ -58,12 +58,12 @@ class SettingError(ValueError):
 
 
 def setting_name(path: tuple[str | int, ...]) -> str:
-    """A key path as people write it: `listeners[0].tls.certFile`."""
+    """A key path as text: `listeners[0].tls.certFile`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; holds every problem, sorted by position."""
+    """A configuration that cannot be used, with every problem, sorted by position."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(sorted(set(problems)))
@@ -85,13 +85,13 @@ _K3S_NAMES = {
 }
 
 
-def quoted_key(key: str) -> str:
-    """A key in quotes; "(not shown)" if it does not look like one, for it may be a misplaced password."""
-    return repr(key) if _HARMLESS.fullmatch(key) else "(not shown)"
+def quoted_key(key: str, checked: str | None = None) -> str:
+    """A key in quotes, or "(hidden)" if it, or `checked` if given, may be a misplaced password."""
+    return repr(key) if _HARMLESS.fullmatch(key if checked is None else checked) else "(hidden)"
 
 
 def suggestion(key: str, known: Collection[str]) -> str | None:
-    """The known key that was probably meant: the k3s name of it, its snake_case, or a slip of the keyboard."""
+    """The known key that was probably meant: for the name in k3s, for snake_case, or for a typing error."""
     for candidate in (_K3S_NAMES.get(key), to_camel(key.replace("-", "_")), _K3S_NAMES.get(key.lower())):
         if candidate is not None and candidate in known:
             return candidate
@@ -101,23 +101,23 @@ def suggestion(key: str, known: Collection[str]) -> str | None:
 
 
 def unknown_key(key: str, known: Collection[str], *, secret: bool) -> str:
-    """The message for an unknown key; where secrets stand, the key itself is not repeated unless it is a near miss."""
+    """The message for an unknown key; in a section with secrets, it repeats only a key that resembles a known one."""
     meant = suggestion(key, known)
     if meant is not None and _HARMLESS.fullmatch(key):
         return f"unknown key {key!r}: did you mean {meant!r}?"
     if ":" in key:
-        return "unknown key (not shown): is a space missing after the colon?"
-    name = "(not shown)" if secret else quoted_key(key)
-    return f"unknown key {name}: known here are {', '.join(sorted(known))}"
+        return "unknown key (hidden): is a space missing after the colon?"
+    name = "(hidden)" if secret else quoted_key(key)
+    return f"unknown key {name}: the known keys here are {', '.join(sorted(known))}"
 
 
 KeyPath = tuple[str | int, ...]
-"""A way through mappings (by key) and lists (by index)."""
+"""Keys of mappings and indexes of lists that lead to a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a key (or the item of a list) stands, and where its value begins."""
+    """The position of a key or list item, and of its value."""
 
     key: Position
     value: Position
@@ -156,7 +156,7 @@ class Positions:
         return None
 
     def _written(self, path: KeyPath) -> KeyPath:
-        """The path as the file has it: where one value stands for a list of one, index 0 is left out."""
+        """The path in the file: without index 0 if the file has one value instead of a list."""
         written: KeyPath = ()
         for step in path:
             alone = step == 0 and (*written, 0) not in self._places
@@ -166,28 +166,28 @@ class Positions:
 
 @dataclass(slots=True)
 class Findings:
-    """Problems and notes, each placed by the key path it is about."""
+    """Collects problems and notes, each at the position of a key path."""
 
     positions: Positions
     problems: list[Problem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def error(self, path: KeyPath, message: str) -> None:
-        """Report what makes the configuration unusable."""
+        """Add an error: the configuration cannot be used."""
         self.problems.append(Problem(self.positions.value(*path), message))
 
     def warning(self, path: KeyPath, message: str) -> None:
-        """Report what is probably not meant."""
+        """Add a warning about something that is probably a mistake."""
         self.notes.append(Note("warning", self.positions.value(*path), message))
 
     def info(self, path: KeyPath, message: str) -> None:
-        """Report what is good to know."""
+        """Add a note that needs no action."""
         self.notes.append(Note("info", self.positions.value(*path), message))
 
     def warning_at_key(self, path: KeyPath, message: str) -> None:
-        """Report a key that is probably not meant."""
+        """Add a warning at the key instead of at its value."""
         self.notes.append(Note("warning", self.positions.key(*path), message))
 
     def sorted_notes(self) -> tuple[Note, ...]:
-        """Every note once, by position."""
+        """The notes without duplicates, by position."""
         return tuple(sorted(dict.fromkeys(self.notes), key=lambda note: (note.position, note.severity, note.message)))

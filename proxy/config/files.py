@@ -1,4 +1,4 @@
-"""Files of the configuration: read with a bound, and read again when their state has changed."""
+"""Reading files of the configuration: bounded, and again when their state has changed."""
 
 import errno
 import os
@@ -8,16 +8,16 @@ from pathlib import Path
 from proxy.config.errors import ConfigError, Position, Problem
 
 FileState = tuple[int, int, int, int]
-"""Device, inode, time of the last change in nanoseconds, and size in bytes."""
+"""Device, inode, modification time in nanoseconds, and size in bytes."""
 
 
 def read_bounded(
     path: str | os.PathLike[str], limit: int, known: FileState | None = None, *, follow: bool = True
 ) -> tuple[bytes | None, FileState]:
-    """The bytes of a regular file, at most one more than the limit, and its state before they were read. Blocks.
+    """The content of a regular file, at most `limit` + 1 bytes, and its state before it was read. Blocks.
 
-    There are no bytes where its state is the `known` one. Without `follow` a link at the end of the path is an error.
-    Raises OSError, also for what is no regular file: reading a pipe might never end. ValueError for what is no name.
+    The content is None if the state is `known`. Without `follow`, a symbolic link at the end of the path is an error.
+    Raises OSError, also if it is not a regular file (reading a pipe may never end), and ValueError for an invalid name.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, flags)
@@ -34,7 +34,7 @@ def read_bounded(
 
 
 def require_regular(file: str) -> None:
-    """Raise OSError for what is no regular file, where a library reads it."""
+    """Raise OSError if it is not a regular file; for files that a library reads."""
     _require_regular(Path(file).stat())
 
 
@@ -42,14 +42,11 @@ def _require_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def state_of(path: str | os.PathLike[str]) -> FileState | None:
-    """The state of the file that a path leads to now, by links as Kubernetes swaps them; None without one. Blocks.
-
-    What is no regular file has no state either: a pipe changes by being read.
-    """
+    """The state of the file at a path, after symbolic links; None if it is missing or not a regular file. Blocks."""
     try:
         status = Path(path).stat()
     except OSError:
@@ -58,12 +55,12 @@ def state_of(path: str | os.PathLike[str]) -> FileState | None:
 
 
 def state_in(status: os.stat_result) -> FileState:
-    """The state that a `stat` or `fstat` tells."""
+    """The state in the result of `stat` or `fstat`."""
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 MAX_FILE_SIZE = 1 << 20
-"""Bytes of a configuration file."""
+"""Maximum bytes of a configuration file."""
 
 
 def read_source(path: Path) -> str:
@@ -74,7 +71,7 @@ def read_source(path: Path) -> str:
     except OSError as error:
         raise _failure(path, _reason(error)) from None
     except ValueError:  # a null byte in the name
-        raise _failure(path, "this is no file name") from None
+        raise _failure(path, "invalid file name") from None
     if len(data) > MAX_FILE_SIZE:
         raise _failure(path, f"the file is larger than {MAX_FILE_SIZE >> 20} MiB: is it a configuration?")
     return _decode(path, data)
@@ -95,9 +92,9 @@ def _reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
-        return "this is a directory: name the file in it"
+        return "this is a directory: give the path of the file in it"
     if isinstance(error, PermissionError):
-        return "this process may not read the file: check its owner and mode"
+        return "permission denied: check the owner and mode of the file"
     return f"the file cannot be read: {error.strerror or type(error).__name__}"
 
 

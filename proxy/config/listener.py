@@ -1,4 +1,4 @@
-"""What nodes talk to, and who may pull what from it."""
+"""Listeners, their clients, and access rules."""
 
 from typing import Annotated, Literal
 
@@ -8,17 +8,17 @@ from proxy.config.base import Duration, Model, Restart, Wait, as_list, exact_ori
 
 
 class AccessRule(Model):
-    """Which clients may, or may not, pull which repositories; the first rule that matches decides."""
+    """Allows or denies a pull; the first rule that matches the registry, repository and client decides."""
 
     action: Literal["allow", "deny"]
-    """What the rule does."""
+    """Whether the rule allows or denies the pull."""
     registries: Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)] = ("*",)
-    """Registries that it is for; `*` stands for any part of a name."""
+    """Names of registries; `*` matches any text."""
     repositories: Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)] = ("**",)
-    """Repositories as nodes ask for them: `*` stands for one segment and `**` for any number. `deny` looks at the name
-    upstream as well, so that no other name leads there."""
+    """Repositories as nodes request them: `*` matches one segment, `**` any number of segments. `deny` also applies to
+    the upstream name and to other names of the same repository."""
     clients: Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)] = ("*",)
-    """Names of clients: user, or subject of the certificate; `anonymous` for one without; `*` stands for any part."""
+    """Names of clients: the user, the name in the certificate, or `anonymous`; `*` matches any text."""
 
 
 ClientAuth = Literal["none", "basic", "certificate", "upstream"]
@@ -34,34 +34,35 @@ class Clients(Model):
     auth: Annotated[
         tuple[ClientAuth, ...], BeforeValidator(as_list), Field(min_length=1), Restart(word="certificate")
     ] = ("none",)
-    """`none`: everybody who reaches the listener; credentials that clients send are dropped unread. `basic`: users of
-    an htpasswd file. `certificate`: client certificates of the listener's `tls.clientCaFile`. `[certificate, basic]`:
-    either. `upstream`: the client's own credential, which the upstream judges."""
+    """`none`: everybody who can reach the listener; credentials of clients are ignored. `basic`: users of an htpasswd
+    file. `certificate`: client certificates signed by `clientCaFile` of the listener. `[certificate, basic]`: either.
+    `upstream`: clients whose own credential the upstream accepts."""
     allow_anonymous: StrictBool = False
-    """With `none`, needed to listen beyond loopback while credentials are configured: whoever reaches the address uses
-    them. With `upstream`, clients that send no credential are not asked for one while the upstream serves them."""
+    """With `none`: required to listen on other addresses than loopback if credentials are configured, because everybody
+    who can reach the address pulls with them. With `upstream`: a client without a credential gets 401 only if the
+    upstream does not serve it without one."""
     htpasswd_file: str | None = None
-    """Users and bcrypt hashes for `basic`, as `htpasswd -B` writes them; read again when it changes. A bad line counts
-    for nobody; a file that is gone or names nobody lets nobody in."""
+    """File with the users for `basic` and their bcrypt hashes, as `htpasswd -B` writes it; read again when it changes.
+    An invalid line is ignored. While the file is missing or has no valid user, every login fails."""
     subjects: tuple[str, ...] = ()
-    """Names of certificates that may pull, for `certificate`: the common name, or `DNS:`, `URI:` or `email:` and an
-    alternative name; `*` stands for any part of a name. None means every certificate of the CA."""
+    """For `certificate`: names of certificates that may pull, either the common name, or `DNS:`, `URI:` or `email:` and
+    a subject alternative name; `*` matches any text. If empty, every certificate of the CA may pull."""
     challenge: Literal["basic", "bearer"] = "basic"
-    """How clients of `upstream` are asked: for their password with each request, or for a token of `/token`."""
+    """For `upstream`: `basic` requires user and password with every request, `bearer` a token from `/token`."""
     external_url: Annotated[str | None, AfterValidator(_external_url), Field(alias="externalURL")] = None
-    """`https://host[:port]` by which clients reach this listener: where they get tokens; never taken from a request."""
+    """`https://host[:port]` at which clients reach this listener and its `/token`; never derived from a request."""
     token_key_file: str | None = None
-    """File with the keys, one a line, that seal tokens: the first seals, all open. Workers and replicas share it. It is
-    read again when it changes; without a key no token is good, and none is given out."""
+    """File with one key per line: the first encrypts tokens, all decrypt them. All replicas need the same file. It is
+    read again when it changes. Without a valid key, all tokens are rejected and none is issued."""
     token_life: Wait = 12 * 3600.0
-    """How long a token is good for; older containerd never renews one in a pull."""
+    """Lifetime of a token; containerd 1.6 never renews a token during a pull."""
     proof_age: Annotated[Duration, Field(gt=0, le=60)] = 60.0
-    """For how long the upstream's yes to a client's right to a repository holds, at the most a minute."""
+    """Time for which the upstream's confirmation that a client may pull a repository is valid, at most one minute."""
     when_unreachable: Literal["deny", "lastProof"] = "deny"
-    """What a client of `upstream` gets from the cache while the upstream cannot be asked: nothing, or what the upstream
-    last allowed."""
+    """What a client of `upstream` gets from the cache while the upstream is unavailable. `deny`: nothing. `lastProof`:
+    repositories that the upstream has allowed this client within `lastProofAge`."""
     last_proof_age: Wait = 24 * 3600.0
-    """How old that last proof may be."""
+    """Maximum age of that last confirmation."""
 
     @property
     def asks_upstream(self) -> bool:
@@ -70,22 +71,22 @@ class Clients(Model):
 
 
 class ListenerTls(Model):
-    """The certificate that a listener shows; changed files are used for the next connection."""
+    """The certificate of a listener; new connections use changed files."""
 
     cert_file: str
-    """Certificate chain in PEM."""
+    """Certificate chain in PEM, the listener's own certificate first."""
     key_file: str
-    """Its key in PEM."""
+    """Private key of the certificate in PEM, without a password."""
     client_ca_file: str | None = None
-    """CA certificates in PEM whose client certificates are accepted; an intermediate's will do."""
+    """CA certificates in PEM to verify client certificates; may be an intermediate's."""
 
 
 class Listener(Model):
-    """An address that nodes talk to."""
+    """An address on which nodes pull."""
 
     address: Annotated[str, AfterValidator(listen_address), Restart()]
     """`host:port`."""
     tls: Annotated[ListenerTls | None, Restart()] = None
-    """Serve HTTPS."""
+    """Certificate for HTTPS; without it, the listener uses plain HTTP."""
     clients: Clients = Clients()
-    """Who may pull."""
+    """Who may pull from this listener."""

@@ -1,4 +1,4 @@
-"""YAML to models, every error with file, line and column; settings of the command line; the configuration in force."""
+"""Loads a configuration from YAML, applies addresses of the command line, and renders the effective settings."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from proxy.config.errors import ConfigError, Findings, KeyPath, Note, Position, 
 from proxy.config.files import read_source
 from proxy.config.listener import Listener
 from proxy.config.model import Admin, Config, Credential
-from proxy.config.reading.advice import SECRETS, registries_yaml, warn_of_values
+from proxy.config.reading.advice import SECRETS, registries_yaml, variable_advice, warn_of_values
 from proxy.config.reading.shape import Shaped, shape
 from proxy.config.reading.yaml_values import Document, read_document
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used, where its parts are written, and what the operator should know of it."""
+    """A valid configuration, the positions of its settings, and notes for the operator."""
 
     config: Config
     positions: Positions
@@ -38,10 +38,10 @@ def load_config(path: Path) -> Loaded:
 
 
 def parse_config(text: str, file: str) -> Loaded:
-    """Read a configuration from its text; `file` is what messages call it. Raises ConfigError."""
+    """Read a configuration from its text; `file` is its name in messages. Raises ConfigError with every problem."""
     document = read_document(text, file)
     if document.value is None and not document.problems:
-        raise ConfigError([Problem(Position(file), 'the file is empty: the least it needs is "version: 1"')])
+        raise ConfigError([Problem(Position(file), 'the file is empty: write at least "version: 1"')])
     if (problem := registries_yaml(document.value, document.positions)) is not None:
         raise ConfigError([problem])
     shaped = shape(document.value, document.positions)
@@ -53,15 +53,20 @@ def parse_config(text: str, file: str) -> Loaded:
 
 
 def _loaded(document: Document, shaped: Shaped, findings: Findings) -> Loaded:
-    problems = [*document.problems, *document.duplicates, *shaped.problems, *findings.problems]
+    """The configuration; raises ConfigError, with one error for each unreadable value or environment variable."""
+    advice = variable_advice(document.value, document.positions)
+    unread = {problem.position for problem in document.problems}
+    problems = [each for each in (*shaped.problems, *findings.problems) if each.position not in unread]
+    problems += [*document.problems, *document.duplicates]
     if problems or shaped.config is None:
-        raise ConfigError(problems)
+        raise ConfigError(replace(each, message=advice.get(each.position, each.message)) for each in problems)
+    findings.notes = [replace(each, message=advice.get(each.position, each.message)) for each in findings.notes]
     return Loaded(shaped.config, document.positions, findings.sorted_notes())
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Addresses that replace those of the configuration; None keeps what it says."""
+    """Addresses that replace those of the configuration; None keeps the configured one."""
 
     listen: str | None = None
     admin: str | None = None
@@ -69,9 +74,9 @@ class Addresses:
 
 
 def with_addresses(loaded: Loaded, addresses: Addresses) -> Loaded:
-    """The configuration with other addresses to listen on, for nodes and for the operator.
+    """The configuration with other listening addresses, for nodes and for the operator.
 
-    Raises ValueError for what is no address, and ConfigError where the address cannot be used with the rest.
+    Raises ValueError for an invalid address, and ConfigError if the address conflicts with another setting.
     """
     changes: dict[str, object] = {}
     try:
@@ -92,9 +97,9 @@ def with_addresses(loaded: Loaded, addresses: Addresses) -> Loaded:
 
 
 def _admin(configured: Admin | None, addresses: Addresses) -> Admin:
-    """The operator's addresses; raises ValueError."""
+    """The admin section with other addresses; raises ValueError."""
     if configured is None and addresses.admin is None:
-        raise ValueError("--metrics adds an address to admin, which is null in the configuration: give --admin as well")
+        raise ValueError("--metrics needs admin, which is null in the configuration: use --admin as well")
     before = configured or Admin()
     address = addresses.admin if addresses.admin is not None else before.address
     metrics = addresses.metrics if addresses.metrics is not None else before.metrics_address
@@ -102,7 +107,7 @@ def _admin(configured: Admin | None, addresses: Addresses) -> Admin:
 
 
 def check_secrets(loaded: Loaded, environment: Mapping[str, str] | None = None) -> tuple[Note, ...]:
-    """A warning for each secret that cannot be read now; reads the files and variables that are named."""
+    """A warning for each secret that cannot be read now; reads the configured files and environment variables."""
     findings = Findings(loaded.positions)
     reader = SecretReader(environment)
     for path, credential in _credentials(loaded):
@@ -120,12 +125,12 @@ def _credentials(loaded: Loaded) -> Iterator[tuple[KeyPath, Credential]]:
 
 
 HIDDEN = "<set>"
-"""Stands for a secret value."""
-_WIDTH = 100_000  # no line is broken
+"""The text in place of a secret value."""
+_WIDTH = 100_000  # so that no line is wrapped
 
 
 def render_effective(loaded: Loaded) -> str:
-    """Every setting with its value, defaults included; a secret is only said to be set."""
+    """Every setting with its value, including defaults, as YAML without secret values."""
     yaml = YAML()
     yaml.width = _WIDTH
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -135,17 +140,17 @@ def render_effective(loaded: Loaded) -> str:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    settings: dict[str, Any] = _shown(config.model_dump(mode="json", by_alias=True))
+    settings: dict[str, Any] = _masked(config.model_dump(mode="json", by_alias=True))
     if config.admin is None:
         settings["admin"] = None  # means "none", where a missing key means the default
     return settings
 
 
-def _shown(value: Any) -> Any:
+def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: HIDDEN if key in SECRETS and isinstance(inner, str) else _shown(inner)
+            key: HIDDEN if key in SECRETS and isinstance(inner, str) else _masked(inner)
             for key, inner in value.items()
             if inner is not None
         }
-    return [_shown(inner) for inner in value] if isinstance(value, list) else value
+    return [_masked(inner) for inner in value] if isinstance(value, list) else value

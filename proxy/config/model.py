@@ -1,4 +1,4 @@
-"""The configuration as frozen values; every setting has its documentation here."""
+"""The configuration as frozen models; the docstring of a setting is its documentation."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -20,7 +20,7 @@ from proxy.config.listener import AccessRule, Listener
 from proxy.rules.rewrite_rule import RewriteRule
 
 ANY = "*"
-"""The entry of `registries` and `hosts` that stands for every name without an entry of its own."""
+"""The entry of `registries` and `hosts` for every name without its own entry."""
 
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -36,8 +36,8 @@ def _registry_name(value: str) -> str:
 
 def _endpoint(value: str) -> str:
     if "://" not in value:
-        shown = "..." if "@" in value else value  # a password may stand before an @
-        raise ValueError(f"an endpoint needs its scheme: write https://{shown}")
+        written = "..." if "@" in value else value  # a password may stand before an @
+        raise ValueError(f"an endpoint needs its scheme: write https://{written}")
     EndpointAddress.parse(value)
     return value
 
@@ -49,13 +49,13 @@ def _pattern(value: str) -> str:
 
 def _collector(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s@/?#]+(?:/[^\s@?#]*)?", value):
-        raise ValueError("a collector is http:// or https://, a host, and a path such as /v1/traces")
+        raise ValueError("the endpoint of a collector is a URL such as http://127.0.0.1:4318/v1/traces")
     return value
 
 
 def _username(value: str) -> str:
     if ":" in value:
-        raise ValueError("a user name cannot hold a colon: HTTP ends the name there")
+        raise ValueError("a user name cannot contain a colon: in HTTP, the colon ends the user name")
     return value
 
 
@@ -64,26 +64,26 @@ def _as_endpoint(value: object) -> object:
 
 
 class Rewrite(Model):
-    """One rule: where the pattern matches the repository asked for, the replacement is what is asked upstream."""
+    """One rule: if the pattern matches the requested repository, every match is replaced by the replacement."""
 
     pattern: Annotated[str, AfterValidator(_pattern)]
-    """Regular expression in Go's (RE2) syntax; not anchored by itself: write `^` and `$`."""
+    """Regular expression in Go's syntax (RE2). It is not anchored: write `^` and `$`."""
     replacement: str
-    """Go template: `$1`, `${1}`, `${name}`, `$$` for a dollar sign."""
+    """Go template: `$1`, `${1}` and `${name}` refer to groups, `$$` is a dollar sign."""
 
 
 class Endpoint(Model):
-    """One base URL of a registry, and what is special about it."""
+    """A base URL of a registry, and the settings of this endpoint."""
 
     url: Annotated[str, AfterValidator(_endpoint)]
-    """`https://host[:port]`, or with a path: `/v2/project` is a prefix, any other path replaces `/v2`."""
+    """`https://host[:port]`, also with a path: `/v2/project` adds a prefix, a path without `/v2` replaces `/v2`."""
     scope: Literal["computed", "challenge"] = "computed"
-    """`computed`: the scope is the repository asked for; `challenge`: the one repository that the registry's
-    challenge names, reduced to `pull` (for registries with virtual paths)."""
+    """The scope of a token request. `computed`: the repository that is requested upstream. `challenge`: the repository
+    that the registry's challenge names, for `pull` only (for registries with virtual paths)."""
     forward_namespace: StrictBool = False
-    """Send `?ns=<registry>` on, for endpoints that are mirrors themselves."""
+    """Forward `?ns=<registry>` to the endpoint, if it is a mirror itself."""
     rewrites: tuple[Rewrite, ...] | None = None
-    """Rules of this endpoint in place of the registry's."""
+    """Rules for this endpoint, instead of those of the registry."""
 
     @property
     def address(self) -> EndpointAddress:
@@ -92,40 +92,40 @@ class Endpoint(Model):
 
 
 class Registry(Model):
-    """A registry that nodes name: where it is pulled from, and under which names."""
+    """A registry that nodes pull from: its endpoints and its rewrite rules."""
 
     endpoints: tuple[Annotated[Endpoint, BeforeValidator(_as_endpoint)], ...] = ()
-    """Tried in order; none means the registry itself."""
+    """Endpoints, tried in order. If empty, the registry itself."""
     rewrites: tuple[Rewrite, ...] = ()
-    """Ordered; the first rule that changes the repository wins."""
+    """Rewrite rules in order; the first rule that changes the repository wins."""
     node_rewrites: StrictBool = False
-    """Nodes rewrite by themselves as well: a repository that already begins with a replacement's literal
-    prefix passes unchanged."""
+    """Set it if nodes rewrite as well: a repository that already begins with the literal prefix of a replacement is
+    not changed."""
 
 
 class Credential(Model):
-    """One way to log in: a user and password, an identity token, a Docker config file or a credential helper."""
+    """A user and password, an identity token, a Docker config file or a credential helper."""
 
     repositories: str = "**"
-    """The upstream repositories it is for: a path in which `*` stands for one segment and `**` for any number."""
+    """Upstream repositories that the credential is used for: `*` matches one segment, `**` any number of segments."""
     username: Annotated[str, AfterValidator(_username)] | None = None
     """User name."""
     password: SecretStr | None = None
-    """Password; better a file or an environment variable."""
+    """Password; prefer `passwordFile` or `passwordEnv`."""
     password_file: str | None = None
-    """File that holds the password (a trailing newline is not part of it)."""
+    """File that contains the password; one trailing newline is removed."""
     password_env: str | None = None
-    """Environment variable that holds the password."""
+    """Name of an environment variable that contains the password."""
     identity_token: SecretStr | None = None
     """OAuth2 refresh token."""
     identity_token_file: str | None = None
-    """File that holds the refresh token."""
+    """File that contains the refresh token."""
     identity_token_env: str | None = None
-    """Environment variable that holds the refresh token."""
+    """Name of an environment variable that contains the refresh token."""
     docker_config_file: str | None = None
-    """A `config.json` or `.dockerconfigjson`; the entry with the longest matching path counts."""
+    """A `config.json` or `.dockerconfigjson`; its entry with the longest matching path is used."""
     helper: str | None = None
-    """Name of a `docker-credential-<name>` program on the PATH."""
+    """`<name>` of a `docker-credential-<name>` program on the `PATH`."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -139,196 +139,199 @@ class Credential(Model):
             )
         has_password = any(value is not None for value in passwords)
         if has_password != (self.username is not None):
-            raise ValueError("username and a password belong together")
+            raise ValueError("username and a password belong together: set both or neither")
         if self.helper is not None and not _HELPER.fullmatch(self.helper):
-            raise ValueError("helper is the name after docker-credential-, without a path")
+            raise ValueError("helper is the part of the program's name after docker-credential-, without a path")
         return self
 
 
 class Tls(Model):
-    """How the certificate of a host is verified (as Go does it), and how we show ours."""
+    """How scope-proxy verifies the certificate of a host, by the rules of Go, and its own client certificate."""
 
     ca_file: str | None = None
-    """CA certificates in PEM, instead of the system's; an intermediate's or the host's own one will do."""
+    """CA certificates in PEM, used instead of the system's; may be an intermediate's or the host's own certificate."""
     cert_file: str | None = None
     """Client certificate in PEM."""
     key_file: str | None = None
-    """Key of the client certificate in PEM."""
+    """Private key of the client certificate in PEM."""
     insecure_skip_verify: StrictBool = False
-    """Accept any certificate: everybody on the path can read and change everything."""
+    """Accept any certificate. Insecure: anyone on the network path can read and change all traffic."""
 
     @model_validator(mode="after")
     def _pair(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("certFile and keyFile belong together")
+            raise ValueError("certFile and keyFile belong together: set both or neither")
         return self
 
 
 class Host(Model):
-    """How to talk to one endpoint host."""
+    """How to connect to a host: credentials, TLS and limits."""
 
     credentials: Annotated[tuple[Credential, ...], BeforeValidator(as_list)] = ()
-    """One, or a list: the longest `repositories` match is used first, the next one after a refusal."""
+    """One credential or a list. The one with the longest matching `repositories` is used first, the next one after a
+    refusal."""
     realms: tuple[Annotated[str, AfterValidator(exact_origin)], ...] = ()
-    """Origins of token servers that are trusted with the credentials besides the host's own origin."""
+    """Origins of token servers that may receive the credentials, in addition to the host's own origin."""
     redirects: tuple[Annotated[str, AfterValidator(exact_origin)], ...] = ()
-    """Origins that blobs may be redirected to although they are on a private network or loopback."""
+    """Origins to which redirects are followed although they use `http` or a private or loopback address."""
     token_method: Literal["auto", "get", "post", "basic"] = "auto"  # noqa: S105 - no password
-    """How tokens are asked for: `auto` learns it; `basic` sends the password with every request."""
+    """How tokens are requested: `auto` detects it; `get`, `post`: with this HTTP method; `basic`: not at all, the user
+    and password are sent with every request."""
     tls: Tls = Tls()
-    """Certificates."""
+    """Certificates of the host."""
     max_connections: Annotated[int, Field(ge=2, le=1000, strict=True)] = 32
-    """Requests to the host at one time; a quarter is kept for manifests and tokens."""
+    """Concurrent requests to the host; a quarter is reserved for manifests and tokens."""
 
 
 class Limits(Model):
-    """How much clients may ask of a process at one time."""
+    """Limits on clients, for each process."""
 
     connections: Annotated[int, Field(ge=16, le=100_000, strict=True)] = 4096
-    """Connections to all listeners. A further one replaces an idle one of the address that has the most; if none is
-    idle, it waits where its address has fewer than others, else it is closed."""
+    """Client connections to all listeners together. At the limit, a new connection replaces an idle one of the address
+    with the most connections. If none is idle, it waits if its address has fewer connections than others; otherwise it
+    is closed."""
     requests: Annotated[int, Field(ge=8, le=100_000, strict=True)] = 2048
-    """Requests being answered, at most seven eighths of the connections; further ones get 503, unless their address has
-    fewer than its share."""
+    """Concurrent requests, at most seven eighths of `connections`. At the limit, a request gets 503, unless its address
+    has fewer than its share."""
     min_read_rate: Rate = 16 << 10
-    """Bytes a second that a client has to read while others wait: of a blob that passes through, over
-    `timeouts.slowClient`, while they wait for the host (never of content that is cached or being cached); of any
-    response, over 2 s, while they wait for a connection and the address of this client has the most."""
+    """Bytes per second that a client has to read while others wait; the connection of a slower client is closed. While
+    others wait for the host, it applies to blobs that are not cached, measured over `timeouts.slowClient`. While others
+    wait for a connection, it applies to every response to the address with the most connections, measured over 2 s."""
 
 
 class Admin(Model):
-    """The operator's own addresses: metrics, health and the status page."""
+    """Addresses for the operator: metrics, health checks and the status page."""
 
     address: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:5007"
-    """`host:port`; never a node-facing one. Whoever reaches it sees the status page: it belongs on loopback."""
+    """`host:port` for metrics, health checks and the status page. It has no authentication: keep it on loopback."""
     metrics_address: Annotated[str, AfterValidator(listen_address)] | None = None
-    """`host:port` where metrics and health are served as well, and no status page: for the network of Prometheus."""
+    """A second `host:port` with metrics and health checks only, for the network of Prometheus."""
 
 
 class Timeouts(Model):
-    """How long anything may take."""
+    """Time limits."""
 
     manifest: Wait = 10.0
-    """Until the headers of a manifest, tag list or referrers answer; then the node gets 503 or 504."""
+    """Time budget for the response headers of a manifest, tag list or referrers; then the node gets 503 or 504."""
     blob: Wait = 15.0
-    """Until the headers of a blob answer."""
+    """Time budget for the response headers of a blob."""
     connect: Wait = 5.0
-    """To connect to an upstream, TLS included."""
+    """Time to connect to an upstream, including TLS."""
     stall: Wait = 15.0
-    """Without a byte in the middle of an upstream body, before it is resumed."""
+    """Time without a byte of an upstream body, after which the download is resumed with a new request."""
     request: Annotated[Wait, Restart()] = 10.0
-    """Until the head of a client's request has come, from its first byte on, or from the connection on for the first
-    one; also for TLS handshakes and for the bodies of requests for tokens."""
+    """Time for a client to send a request header. It begins with the first byte; for the first request of a connection,
+    with the connection. Also the time for a TLS handshake, and for the body of a token request."""
     client_stall: Annotated[Wait, Restart()] = 300.0
-    """Without progress of a client that reads a body, before its connection is cut."""
+    """Time in which a client reads nothing of a body, after which its connection is closed."""
     slow_client: Annotated[Wait, Restart()] = 60.0
-    """Over how long `limits.minReadRate` is measured."""
+    """Time over which `limits.minReadRate` is measured for blobs that are not cached."""
     shutdown_grace: Annotated[Duration, Restart()] = 30.0
-    """For pulls in flight, after SIGTERM; a second signal ends it at once."""
+    """Time after SIGTERM to complete pulls in flight; a second signal stops the proxy at once."""
     drain_idle: Annotated[Duration, Restart()] = 3.0
-    """How long no request may have come, after SIGTERM, until pulls are taken to be complete: a pull is many."""
+    """Time without a request, after SIGTERM, until the proxy stops: a pull consists of many requests."""
 
 
 class Cache(Model):
-    """What is kept on disk, how much of it, and how fresh it is."""
+    """The cache on disk: its size, and how long content is fresh."""
 
     path: str
-    """Folder of the store; it is made where it is missing, and belongs to scope-proxy alone."""
+    """Directory of the cache. It is created if missing and used by scope-proxy alone."""
     max_size: Annotated[Size, Field(gt=0)] = 50 << 30
-    """Bytes of blobs and manifests that are kept; what was used longest ago goes first."""
+    """Maximum size of everything in `path`; beyond it, the least recently used content is deleted."""
     reserve_free: Size = 1 << 30
-    """Bytes of the disk that are left free; below that blobs pass through and are not kept."""
+    """Disk space to leave free; below that, blobs pass through and are not stored."""
     tag_age: Duration = 60.0
-    """For how long a tag is taken to be what it was; then one HEAD asks the upstream."""
+    """Time for which a tag is fresh; after that, a `HEAD` request checks whether it has moved."""
     stale_if_error: Duration = 7 * 86400.0
-    """For how long a tag is served after it was last confirmed, while the upstream is down, rate-limited or slow."""
+    """Time since its last confirmation for which a tag is served while the upstream is down, rate-limited or slow."""
     stale_after: Wait = 3.0
-    """How long a node waits for the upstream to confirm a tag that could be served stale."""
+    """Time that a node waits for the upstream to confirm a tag before it gets the tag stale."""
     stale_if_denied: StrictBool = False
-    """Serve stale tags also when the upstream answers 401, 403 or 404."""
+    """Also serve stale tags after a 401, 403 or 404 from the upstream."""
     negative_age: Duration = 5.0
-    """For how long `not found` is remembered."""
+    """Time for which a `not found` response is cached."""
     verify: Literal["ingest", "firstRead", "always"] = "firstRead"
-    """When the bytes of a stored blob are checked against its digest again: never after they were stored, once in
-    each process, or each time."""
+    """When stored bytes are hashed again: `ingest`: never after they were stored; `firstRead`: once in each process;
+    `always`: for every response."""
     delivery: Literal["stream", "verified"] = "stream"
-    """`stream`: bytes go out while they arrive, the tail once the digest is right; `verified`: nothing before."""
+    """`stream`: send bytes as they arrive, the last ones after the digest is verified; `verified`: all bytes after."""
     finish_abandoned: StrictBool = True
-    """Finish a download that every client has left."""
+    """Complete a download even after all its clients have disconnected."""
     max_manifest_digests: Annotated[int, Field(ge=16, le=100_000, strict=True)] = 2000
-    """Digests of a manifest that are indexed; one that holds more is served, and the upstream confirms its blobs."""
+    """Maximum number of digests in a manifest that is indexed; with more, the registry confirms each of its blobs."""
     min_join_rate: Rate = 64 << 10
-    """Bytes a second that a download has to make for clients of other registries to stay with it, where content is
-    shared between registries; below that they get a download from their own."""
+    """If registries share content: bytes per second below which clients of other registries do not wait for a download,
+    but download from their own registry."""
     fetch_timeout: Wait = 300.0
-    """How long a download lives without a byte from the upstream. Its client is told to come again long before that;
-    then its request is sent once more."""
+    """Time without a byte from the upstream after which a download fails. Its client gets 504 much earlier, by
+    `timeouts`, and joins the download when it tries again."""
 
 
 class Tracing(Model):
-    """Where spans go (OpenTelemetry); needs the extra `otel`."""
+    """Traces (OpenTelemetry); requires the extra `otel`."""
 
     endpoint: Annotated[str, AfterValidator(_collector)]
-    """URL of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`."""
+    """URL of a collector for OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`."""
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the traces that begin here whose spans are sent; a client's own trace is followed as the client says."""
+    """Share (0 to 1) of the traces starting at scope-proxy that is sampled. A client decides about its own trace."""
 
 
 class Log(Model):
-    """What is written to standard error."""
+    """The log on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severe level that is written."""
+    """The lowest level that is logged."""
     format: Literal["json", "text"] = "json"
-    """One JSON object a line, or text for people."""
+    """`json`: one JSON object per line; `text`: readable text."""
 
 
 RegistryName = Annotated[str, AfterValidator(_registry_name)]
 
 
 class Config(Model):
-    """Everything that an operator can set."""
+    """The whole configuration."""
 
     version: Literal[1]
-    """Version of this format."""
+    """Version of the file format."""
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(address="127.0.0.1:5000"),)
-    """What nodes talk to."""
+    """Addresses on which nodes pull."""
     admin: Annotated[Admin | None, Restart()] = Admin()
-    """Metrics, health and the status page; `null` for none."""
+    """Metrics, health checks and the status page; `null` turns them off."""
     registries: dict[RegistryName, Registry] = {}  # noqa: RUF012 - pydantic copies defaults
-    """One entry per registry that nodes name (containerd's `ns=`)."""
+    """One entry for each registry that nodes pull from (containerd's `ns=`)."""
     default_registry: RegistryName | None = None
-    """The registry of requests that name none."""
+    """The registry for requests that name none."""
     access: tuple[AccessRule, ...] = ()
-    """Which registries and repositories may be pulled, by whom; the first rule that matches decides, and where none
-    does nothing may be pulled. No rules: everything that is configured."""
+    """Who may pull which registries and repositories. The first rule that matches decides; if none matches, the pull is
+    denied. Without rules, everything that is configured may be pulled."""
     hosts: dict[RegistryName, Host] = {}  # noqa: RUF012 - as above
-    """How to talk to an endpoint, keyed by its `host[:port]`; `"*"` for every host without an entry."""
+    """Credentials, TLS and limits of a host, by `host[:port]` of an endpoint; `"*"` for every host without an entry."""
     docker_config_files: tuple[str, ...] = ()
-    """`config.json` or `.dockerconfigjson` files with credentials for any host, asked after `hosts`."""
+    """`config.json` or `.dockerconfigjson` files with credentials for any host, used after those of `hosts`."""
     cache: Cache | None = None
-    """What is kept on disk; without it everything passes through."""
+    """The cache on disk; without this section, nothing is stored."""
     workers: Annotated[int, Field(ge=1, le=64, strict=True), Restart()] = 1
-    """Processes that share the listeners and the cache."""
+    """Number of processes that share the listeners and the cache."""
     timeouts: Timeouts = Timeouts()
-    """How long anything may take."""
+    """Time limits."""
     limits: Annotated[Limits, Restart()] = Limits()
-    """How much clients may ask at one time."""
+    """Limits on clients."""
     tracing: Annotated[Tracing | None, Restart()] = None
-    """Spans of requests; without it a client's trace context is still passed on."""
+    """Traces of requests; without this section, a client's trace context is passed on unchanged."""
     log: Log = Log()
-    """What is written to standard error."""
+    """The log on standard error."""
 
     @field_validator("default_registry")
     @classmethod
     def _default_is_known(cls, value: str | None, info: ValidationInfo) -> str | None:
-        registries = info.data.get("registries")  # missing if it is wrong itself
+        registries = info.data.get("registries")  # missing if it is invalid itself
         if value is not None and registries is not None and value not in registries:
-            raise ValueError(f"defaultRegistry {value!r} is not one of the registries")
+            raise ValueError(f"defaultRegistry {value!r} is not configured: add it under registries")
         return value
 
     def host(self, origin: Origin) -> Host:
-        """The settings of an endpoint's host: the entry `host:port` or `host`, else `"*"`, else the defaults."""
+        """The settings of a host: the entry `host:port` or `host`, else `"*"`, else the defaults."""
         for key in (f"{origin.authority_host}:{origin.port}", origin.authority, ANY):
             if key in self.hosts:
                 return self.hosts[key]

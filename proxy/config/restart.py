@@ -1,4 +1,4 @@
-"""The settings in which two configurations differ and that only a restart changes, by the marks on the models."""
+"""Finds changed settings that take effect only after a restart, by the `Restart` marks on the models."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ from proxy.config.model import Config
 
 
 def restart_changes(bound: Config, wanted: Config) -> tuple[str, ...]:
-    """The settings of `wanted` that a process started by `bound` does not take over, as the file names them.
+    """The settings of `wanted` that a process started with `bound` does not apply, by their names in the file.
 
-    Listeners are told apart by their address; one that is new, or left out, is named as a whole.
+    A listener is identified by its address; an added or removed one is named as a whole.
     """
     return tuple(_changes(bound, wanted, "")) + tuple(_listener_changes(bound, wanted))
 

@@ -1,1 +1,1 @@
-"""From the name asked for to the name upstream."""
+"""From the requested name to endpoints and the upstream repository; access rules."""

@@ -1,4 +1,4 @@
-"""Who may pull what: the rules of `access` in order, for every name that a route leads to; the first match decides."""
+"""Access rules: which client may pull which repository, under whichever name it is requested."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 
 from proxy.config.address import EndpointAddress, default_endpoint
-from proxy.config.credentials import matches
 from proxy.config.listener import AccessRule
 from proxy.config.model import ANY, Config, Registry, Rewrite
 from proxy.oci.errors import REASON_LIMIT, Denied, RegistryError
 from proxy.oci.reference import DOCKER_HUB, HUB_NAMES, canonical_repository
 from proxy.routing.table import Places, Route, RouteTable, Target
 from proxy.rules.inverse import Inverse
-from proxy.rules.patterns import covers
+from proxy.rules.patterns import covers, covers_repository
 from proxy.rules.rewrite_rule import RewriteRule
 
 _STANDARD_PORTS = (":443", ":80")
@@ -25,19 +24,19 @@ _LIBRARY = "library/"
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A repository as somebody may call it."""
+    """One of the names of a repository."""
 
     registry: str
     repository: str
 
     def __str__(self) -> str:
-        """The name without a tag; the registry alone where that is meant."""
+        """The name without a tag; the registry alone if there is no repository."""
         return f"{self.registry}/{self.repository}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
-class _Entrance:
-    """A registry that can be named, one of its endpoints, and its rules read backwards."""
+class _NamedEndpoint:
+    """A registry, one of its endpoints, and the inverses of the rules there."""
 
     registry: str
     endpoint: EndpointAddress
@@ -45,34 +44,34 @@ class _Entrance:
 
 
 class Aliases:
-    """The names by which some registries give access to the same repositories upstream."""
+    """Other names of a repository: those with which the given registries lead to the same upstream repository."""
 
     def __init__(self, config: Config, places: Places, registries: Iterable[str]) -> None:
         self._table = RouteTable(config, places)
-        self._entrances = tuple(_entrances(config, dict.fromkeys(registries)))
+        self._endpoints = tuple(_named_endpoints(config, dict.fromkeys(registries)))
 
     def of(self, route: Route) -> tuple[Name, ...]:
-        """The names under which one of the route's repositories can be asked for, and stands upstream."""
+        """The names under which the repositories of a route can be requested, and their upstream names."""
         return tuple(dict.fromkeys(name for target in route.targets for name in self._of_target(target)))
 
     def _of_target(self, target: Target) -> Iterator[Name]:
         address, namespace = _address(target), _namespace(target)
-        for entrance in self._entrances:
-            root = f"{_server(entrance.endpoint)}{entrance.endpoint.root}/"
+        for named in self._endpoints:
+            root = f"{_server(named.endpoint)}{named.endpoint.root}/"
             if not address.startswith(root):
                 continue
-            # Mirrors of Docker Hub may take an official image with and without library/.
-            path = canonical_repository(entrance.registry, address.removeprefix(root))
-            asked = (path, *(candidate for rule in entrance.rules for candidate in rule.candidates(path)))
+            # Mirrors of Docker Hub may serve an official image with and without library/.
+            path = canonical_repository(named.registry, address.removeprefix(root))
+            candidates = (path, *(candidate for rule in named.rules for candidate in rule.candidates(path)))
             wanted = (f"{root}{path}", namespace)
-            found = [name for name in dict.fromkeys(asked) if self._leads(entrance.registry, name, wanted)]
-            # What the registry calls it upstream is a name of it too: a rule may be written with that.
-            upstream = (path, entrance.endpoint.repository(path)) if found else ()
-            for name in (*found, *upstream):
-                yield from _called(entrance.registry, name)
+            names = [name for name in dict.fromkeys(candidates) if self._leads(named.registry, name, wanted)]
+            # A rule may also be written with the upstream name.
+            upstream = (path, named.endpoint.repository(path)) if names else ()
+            for name in (*names, *upstream):
+                yield from _called(named.registry, name)
 
     def _leads(self, registry: str, name: str, wanted: tuple[str, str | None]) -> bool:
-        """Whether a pull of the name goes where it is wanted: asked of the very table that a pull asks."""
+        """Whether a pull of the name leads to the wanted address and namespace, by the routes that pulls use."""
         try:
             route = self._table.resolve(name, namespace=registry)
         except RegistryError:
@@ -81,21 +80,21 @@ class Aliases:
 
 
 def own_names(route: Route) -> tuple[Name, ...]:
-    """What the route itself is called: as it was asked for, in short at Docker Hub, and upstream."""
+    """The names of a route itself: the requested one, the short one of Docker Hub, and the upstream ones."""
     upstream = (name for target in route.targets for name in (target.path, target.repository))
     called = (name for each in (route.repository, *upstream) for name in _called(route.registry, each))
     return tuple(dict.fromkeys(called))
 
 
 def plain_registry(registry: str) -> str:
-    """The one name of a registry that has several: without its scheme's own port, and Docker Hub's common one."""
+    """The main name of a registry that has several: without a default port, and `docker.io` for Docker Hub."""
     for port in _STANDARD_PORTS:
         registry = registry.removesuffix(port)
     return DOCKER_HUB if registry in HUB_NAMES else registry
 
 
 def _called(registry: str, repository: str) -> Iterator[Name]:
-    """A repository under the plain name of its registry, and in short if it is an official one of Docker Hub."""
+    """A repository under the main name of its registry, and the short name of an official image of Docker Hub."""
     plain = plain_registry(registry)
     name = canonical_repository(plain, repository)
     yield Name(plain, name)
@@ -103,15 +102,15 @@ def _called(registry: str, repository: str) -> Iterator[Name]:
         yield Name(plain, name.removeprefix(_LIBRARY))
 
 
-def _entrances(config: Config, registries: Iterable[str]) -> Iterator[_Entrance]:
+def _named_endpoints(config: Config, registries: Iterable[str]) -> Iterator[_NamedEndpoint]:
     for name in registries:
         entry = config.registries.get(name, config.registries.get(ANY))
         if entry is None:
             continue
         if not entry.endpoints:
-            yield _Entrance(name, default_endpoint(name), _inverses(entry.rewrites))
+            yield _NamedEndpoint(name, default_endpoint(name), _inverses(entry.rewrites))
         for endpoint in entry.endpoints:
-            yield _Entrance(name, endpoint.address, _inverses(_rules(entry, endpoint.rewrites)))
+            yield _NamedEndpoint(name, endpoint.address, _inverses(_rules(entry, endpoint.rewrites)))
 
 
 def _rules(entry: Registry, own: tuple[Rewrite, ...] | None) -> tuple[Rewrite, ...]:
@@ -124,37 +123,37 @@ def _inverses(rewrites: Iterable[Rewrite]) -> tuple[Inverse, ...]:
 
 
 def _namespace(target: Target) -> str | None:
-    """What else makes a repository another one: the registry that the endpoint is told of."""
+    """The main name of the registry that is forwarded as `ns=`: with another one, it is another repository."""
     return None if target.namespace is None else plain_registry(target.namespace)
 
 
 def _address(target: Target) -> str:
-    """Where the repository is, by one name of its server."""
+    """The address of the repository, with one name for each server."""
     server = _server(target.endpoint)
     official = server == _HUB_SERVER and target.endpoint.repository_prefix == "" and "/" not in target.path
     return f"{server}{target.endpoint.root}/{_LIBRARY if official else ''}{target.path}"
 
 
 def _server(endpoint: EndpointAddress) -> str:
-    """Host and port, by whichever scheme and name it is reached."""
+    """Host and port, with one name for the servers of Docker Hub."""
     authority = endpoint.origin.authority.lower().rstrip(".")
     return _HUB_SERVER if authority in _HUB_SERVERS else authority
 
 
 EVERYTHING = ("**",)
-"""`repositories` of a rule that is about registries as a whole."""
-REMEMBERED = 4096
-"""Repositories whose other names are remembered, and decisions."""
-CLIENT_SHOWN = 40
-"""Characters of a client's name in a reason."""
-PLACE_SHOWN = 60
-"""Characters of a rule's place in a reason."""
+"""`repositories` of a rule for whole registries."""
+MAX_CACHED = 4096
+"""Maximum number of cached lists of names, and of cached decisions."""
+MAX_CLIENT_LENGTH = 40
+"""Maximum characters of a client's name in a reason."""
+MAX_PLACE_LENGTH = 60
+"""Maximum characters of a rule's position in a reason."""
 
 _NO_RULE = "no rule allows it"
 
 
 class AccessDenied(Denied):
-    """A rule of `access` forbids it, or none allows it."""
+    """A rule of `access` denies the pull, or none allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +162,9 @@ class AccessDecision:
 
     allowed: bool
     place: str
-    """Where the rule that decides is written; where `access` is, if none does; empty without rules."""
+    """The position of the rule that decides, or of `access` if no rule matches; empty without rules."""
     text: str
-    """The rule in words."""
+    """The rule as text."""
 
 
 _UNRULED = AccessDecision(allowed=True, place="", text="no access rules")
@@ -178,11 +177,11 @@ class _OrderedRule:
 
     @property
     def names_repositories(self) -> bool:
-        """Whether it denies repositories, whatever they are called, and not registries by their name."""
+        """Whether it denies repositories under all their names, instead of whole registries."""
         return self.rule.action == "deny" and not set(self.rule.repositories) & set(EVERYTHING)
 
     def __str__(self) -> str:
-        """The rule as people write it."""
+        """The rule in short."""
         rule = self.rule
         lists = (("registries", rule.registries), ("repositories", rule.repositories), ("clients", rule.clients))
         return f"{rule.action} {', '.join(f'{name}: {_list(values)}' for name, values in lists)}"
@@ -194,17 +193,17 @@ class AccessRules:
     def __init__(self, config: Config, places: Places) -> None:
         self._rules = tuple(_OrderedRule(rule, places.at("access", index)) for index, rule in enumerate(config.access))
         self.has_rules = bool(self._rules)
-        """Whether there are any: without one every client may pull everything."""
+        """Whether there are any rules; without rules, every client may pull everything."""
         self._place = places.at("access")
         self._aliases = Aliases(config, places, _denied_registries(config, self._rules))
-        self._names: LRUCache[tuple[str, str], tuple[Name, ...]] = LRUCache(REMEMBERED)
-        self._decisions: LRUCache[tuple[str, str, str], AccessDecision] = LRUCache(REMEMBERED)
+        self._names: LRUCache[tuple[str, str], tuple[Name, ...]] = LRUCache(MAX_CACHED)
+        self._decisions: LRUCache[tuple[str, str, str], AccessDecision] = LRUCache(MAX_CACHED)
 
     def check(self, route: Route, client: str) -> AccessDecision:
         """Whether the client may pull from the route.
 
-        `allow` looks at the repository as it was asked for. `deny` looks at every name that is known to lead to the
-        same repository upstream, and at its name there; without `repositories` it looks at the registry's name alone.
+        `allow` applies to the requested name. `deny` applies to every known name of the same upstream repository,
+        including its upstream name; without `repositories`, it applies to the name of the registry only.
         """
         if not self._rules:
             return _UNRULED
@@ -219,13 +218,13 @@ class AccessRules:
             if any(covers(pattern, client) for pattern in placed.rule.clients):
                 name = self._match(placed, route)
                 if name is not None:
-                    asked = name == Name(route.registry, route.repository)
-                    text = str(placed) if asked else f"{placed} (as {name})"
+                    is_requested = name == Name(route.registry, route.repository)
+                    text = str(placed) if is_requested else f"{placed} (as {name})"
                     return AccessDecision(placed.rule.action == "allow", placed.place, text)
         return AccessDecision(allowed=False, place=self._place, text=_NO_RULE)
 
     def require(self, route: Route, client: str) -> None:
-        """Make sure that the client may pull from the route; raises AccessDenied."""
+        """Raise AccessDenied if the client may not pull from the route."""
         decision = self.check(route, client)
         if decision.allowed:
             return
@@ -234,14 +233,14 @@ class AccessRules:
         raise AccessDenied(_reason(client, image, decision), detail=detail)
 
     def _match(self, placed: _OrderedRule, route: Route) -> Name | None:
-        """The name of the route that the rule is for."""
-        asked = Name(route.registry, route.repository)
-        if _is_for(placed.rule, asked):
-            return asked
+        """The name of the route that the rule matches; None if there is none."""
+        requested = Name(route.registry, route.repository)
+        if _matches(placed.rule, requested):
+            return requested
         if placed.rule.action == "allow":
             return None
         names = self._all_names(route) if placed.names_repositories else [Name(plain_registry(route.registry), "")]
-        return next((name for name in names if _denies(placed.rule, name)), None)
+        return next((name for name in names if _matches_any_case(placed.rule, name)), None)
 
     def _all_names(self, route: Route) -> tuple[Name, ...]:
         key = (route.registry, route.repository)
@@ -252,22 +251,22 @@ class AccessRules:
 
 
 def _denied_registries(config: Config, rules: Iterable[_OrderedRule]) -> list[str]:
-    """The registries whose repositories are denied; for a pattern of names that are not configured, one such name."""
+    """The registries with denied repositories, and for each pattern a name that it matches (for `"*"`)."""
     patterns = [pattern.lower() for rule in rules if rule.names_repositories for pattern in rule.rule.registries]
     named = [name for name in config.registries if any(covers(pattern, name) for pattern in patterns)]
     return [*named, *(pattern.replace("*", "x") for pattern in patterns)]
 
 
-def _is_for(rule: AccessRule, name: Name) -> bool:
+def _matches(rule: AccessRule, name: Name) -> bool:
     registry = any(covers(pattern, name.registry) for pattern in rule.registries)
-    return registry and any(matches(pattern, name.repository) for pattern in rule.repositories)
+    return registry and any(covers_repository(pattern, name.repository) for pattern in rule.repositories)
 
 
-def _denies(rule: AccessRule, name: Name) -> bool:
-    """As `_is_for`, in whatever case: the rule may be written as the upstream writes its names."""
+def _matches_any_case(rule: AccessRule, name: Name) -> bool:
+    """Whether the rule matches the name, ignoring case, because upstream names may contain upper case."""
     registry = any(covers(pattern.lower(), name.registry.lower()) for pattern in rule.registries)
     repository = name.repository.lower()
-    return registry and any(matches(pattern.lower(), repository) for pattern in rule.repositories)
+    return registry and any(covers_repository(pattern.lower(), repository) for pattern in rule.repositories)
 
 
 def _list(values: tuple[str, ...]) -> str:
@@ -275,10 +274,10 @@ def _list(values: tuple[str, ...]) -> str:
 
 
 def _reason(client: str, image: str, decision: AccessDecision) -> str:
-    """Why, in one line that a node shows whole."""
-    place = decision.place.rpartition("/")[2][-PLACE_SHOWN:]
+    """The reason in one line that fits into the status line."""
+    place = decision.place.rpartition("/")[2][-MAX_PLACE_LENGTH:]
     why = f"no rule of access at {place} allows it" if decision.text == _NO_RULE else f"denied by the rule at {place}"
-    who = _short(_ascii(client), CLIENT_SHOWN)
+    who = _short(_ascii(client), MAX_CLIENT_LENGTH)
     room = REASON_LIMIT - len(f"{who} may not pull : {why}")
     return f"{who} may not pull {_short(image, room)}: {_ascii(why)}"
 

@@ -1,4 +1,4 @@
-"""The whole decision about one image, as values and in words: what `scope-proxy explain` and the status page print."""
+"""Explains the decision about one image, as values and as text, for `scope-proxy explain` and the status page."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from proxy.routing.table import Places, RouteTable, Target
 
 @dataclass(frozen=True, slots=True)
 class EndpointExplanation:
-    """One endpoint, in the order in which they are tried."""
+    """One endpoint of the route."""
 
     url: str
     place: str
@@ -26,14 +26,14 @@ class EndpointExplanation:
     scope: str
     credential: str
     unpatched_rewriting: tuple[str, ...]
-    """Scopes of an unpatched containerd whose registries.yaml rewrites by itself."""
+    """Scopes that an unpatched containerd requests if its registries.yaml rewrites."""
     unpatched_plain: tuple[str, ...]
-    """Scopes of an unpatched containerd that is pointed at this endpoint and does not rewrite."""
+    """Scopes that an unpatched containerd requests if it uses this endpoint without rewriting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The route of an image, and whether a client may take it."""
+    """The route of an image, and whether a client may pull it."""
 
     image: str
     registry: str
@@ -44,14 +44,14 @@ class Explanation:
     endpoints: tuple[EndpointExplanation, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """The explanation as plain data."""
         return asdict(self)
 
 
 def explain_image(config: Config, places: Places, image: ImageReference, client: str = ANONYMOUS_NAME) -> Explanation:
-    """The route that a pull of the image through the proxy takes; raises RegistryError where there is none.
+    """The route of a pull of the image through the proxy; raises RegistryError if there is none.
 
-    A client that may not pull by the access rules is no error: the explanation says so.
+    Access rules that deny the pull are not an error: the explanation contains the decision.
     """
     route = RouteTable(config, places).resolve(image.repository, namespace=image.registry)
     endpoints = tuple(_explain(config, route.repository, image, target) for target in route.targets)
@@ -78,7 +78,7 @@ def _explain(config: Config, repository: str, image: ImageReference, target: Tar
 
 
 def _node_scopes(original: str, challenged: str) -> tuple[str, ...]:
-    """What an unpatched containerd asks for: the challenge's scope and the image's own, sorted, equal ones once."""
+    """Scopes that an unpatched containerd requests: the challenge's and the image's, sorted, without duplicates."""
     return tuple(sorted({str(Scope.pull(original)), str(Scope.pull(challenged))}))
 
 
@@ -88,19 +88,19 @@ def _credentials(config: Config, origin: Origin, repository: str) -> str:
 
 
 LABEL_WIDTH = 26
-"""Columns of the labels."""
+"""Width of the labels in columns."""
 
 Style = Callable[[str, str], str]
-"""Dresses a text by its tone: `title`, `good`, `bad` or `doubtful`."""
+"""Formats a text by its kind: `title`, `good`, `bad` or `doubtful`."""
 
 
 def plain(text: str, _: str) -> str:
-    """No dress."""
+    """The text without formatting."""
     return text
 
 
 def explanation_lines(explanation: Explanation, style: Style = plain) -> Iterator[str]:
-    """The lines, without line ends."""
+    """The explanation as lines of text, without line ends."""
     yield style(explanation.image, "title")
     for line in explanation.trace:
         yield f"  {line}"

@@ -8,31 +8,31 @@ from proxy.oci.errors import Denied
 from proxy.rules.rewrite_rule import RewriteRule, join_path
 
 LABEL_LIMIT = 120
-"""Characters of a rule's pattern that its metric shows."""
+"""Maximum characters of a pattern in the label of a metric."""
 
 _UPSTREAM_PATH = re.compile(r"[A-Za-z0-9._~/-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedRule:
-    """A rule and where it is written (`file:line:column`)."""
+    """A rule and its position (`file:line:column`)."""
 
     rule: RewriteRule
     place: str
 
     @property
     def label(self) -> str:
-        """What its metric calls it."""
+        """The label of the rule in metrics."""
         return rule_label(self.rule.pattern)
 
     def __str__(self) -> str:
-        """The rule as people write it, and its place."""
+        """The rule in short, and its position."""
         return f"{self.rule.pattern} -> {self.rule.replacement} ({self.place})"
 
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What the rules made of a repository, and by which rule (None: it is as asked)."""
+    """The result of applying rules to a repository; `rule` is None if none changed it."""
 
     path: str
     rule: PlacedRule | None
@@ -47,7 +47,7 @@ class RewriteRules:
     node_rewrites: bool = False
 
     def apply(self, repository: str) -> Rewriting:
-        """Rewrite a repository; raises Denied where a rule leaves nothing that can stand in a URL."""
+        """Rewrite a repository; raises Denied if the result is not valid in a URL."""
         if self.node_rewrites and (placed := self._rewritten_by_node(repository)):
             return Rewriting(repository, None, f"already rewritten by the node as {placed} would")
         for placed in self.rules:
@@ -63,7 +63,7 @@ class RewriteRules:
 
 
 def rule_label(pattern: str) -> str:
-    """What the metric of a rule with this pattern calls it."""
+    """The label in metrics of a rule with this pattern."""
     return pattern[:LABEL_LIMIT]
 
 

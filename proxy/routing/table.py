@@ -1,4 +1,4 @@
-"""From the name that a node asks for to the endpoints and the repository upstream; pure: `explain` runs it too."""
+"""The route of a request: from its name to endpoints and upstream repositories. No I/O; `explain` uses it too."""
 
 import json
 import re
@@ -15,17 +15,19 @@ from proxy.oci.reference import canonical_repository, check_repository
 from proxy.routing.rewrite import PlacedRule, RewriteRules, Rewriting
 from proxy.rules.rewrite_rule import RewriteRule
 
-REMEMBERED = 4096
-"""Routes that are remembered: they depend on nothing but the configuration and what is asked."""
-ASKED_REMEMBERED = 512
-"""Characters of name, `ns=` and host together, of what is."""
+MAX_CACHED = 4096
+"""Maximum number of cached routes; a route depends only on the configuration and the request."""
+MAX_CACHED_LENGTH = 512
+"""Maximum characters of name, `ns=` and host together of a request whose route is cached."""
 
 _REGISTRY_LIKE = re.compile(r"localhost|[^/]*[.:][^/]*")
-"""A first segment that names a registry, as container clients decide it."""
+"""A first segment that container clients interpret as a registry."""
+
+_CONFIGURED = {"hint": "scope-proxy check --effective prints the registries that are configured"}
 
 
 class Places(Protocol):
-    """Tells where a setting is written."""
+    """Positions of settings."""
 
     def at(self, *path: str | int) -> str:
         """`file:line:column` of the setting."""
@@ -33,23 +35,23 @@ class Places(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One endpoint, and how one repository is asked for there."""
+    """One endpoint, and the requests for one repository there."""
 
     endpoint: EndpointAddress
     path: str
-    """The rewritten repository, as it follows the endpoint's root."""
+    """The rewritten repository, which follows the endpoint's root in the URL."""
     repository: str
-    """The upstream repository, as the upstream's scope names it."""
+    """The upstream repository, as in the upstream's scope."""
     scope: Literal["computed", "challenge"]
     namespace: str | None
-    """The registry to send on as `ns=`, where the endpoint wants it."""
+    """The registry to forward as `ns=`; None if the endpoint does not use it."""
     rewriting: Rewriting
     place: str
-    """Where the endpoint is written."""
+    """The position of the endpoint in the configuration."""
     settings: Host = field(repr=False, compare=False)
-    """How to talk to the endpoint's host."""
+    """The settings of the endpoint's host."""
     key: str = field(init=False, repr=False, compare=False)
-    """The repository as this endpoint has it: the same name for another registry (`ns=`) may be another one."""
+    """Identifies the repository at this endpoint; with another `ns=`, the same name may be another repository."""
     url_prefix: str = field(init=False, repr=False, compare=False)
     """The URL of the repository, which ends in a slash."""
 
@@ -59,21 +61,21 @@ class Target:
         object.__setattr__(self, "url_prefix", f"{address}/")
 
     def url(self, suffix: str) -> str:
-        """The URL of something of the repository, such as `manifests/1.2`."""
+        """The URL of a part of the repository, such as `manifests/1.2`."""
         return self.url_prefix + suffix
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryKey:
-    """What tags and links belong to: the registry, and the repository as each of its endpoints knows it.
+    """The owner of tags and links: the registry, and the repository at each of its endpoints.
 
-    It is a tuple and stays one: joined as text, two of them could become equal.
+    It is not joined to one text, because different keys could then become equal.
     """
 
     registry: str
     repositories: tuple[str, ...]
     text: str = field(init=False, repr=False, compare=False)
-    """The key as JSON, which keeps the parts apart."""
+    """The key as JSON."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", json.dumps([self.registry, *self.repositories]))
@@ -81,7 +83,7 @@ class RepositoryKey:
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """For whom something is fetched: what goes wrong is its own trouble, and may be nobody else's."""
+    """The repository and client that started a download; its failure may not apply to others."""
 
     key: RepositoryKey
     identity: str
@@ -89,32 +91,32 @@ class Starter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a repository is pulled from: the decision, and why."""
+    """The endpoints for a repository, and the reasons for the decision."""
 
     registry: str
-    """The registry that the node named."""
+    """The requested registry."""
     upstream: str
-    """The entry of `registries` that is responsible: the registry itself or `*`."""
+    """The entry of `registries` that applies: the registry itself or `*`."""
     repository: str
-    """The repository that the node asked for."""
+    """The requested repository."""
     targets: tuple[Target, ...]
     trace: tuple[str, ...]
     caller: Caller = PROXY
     """Who pulls."""
     is_shared: bool = True
-    """Whether what any registry has delivered counts: every client may pull everything."""
+    """Whether content from any registry may be served: every client may pull everything."""
     origins: frozenset[Origin] = field(init=False, repr=False, compare=False)
     """The origins of the endpoints."""
     domain: frozenset[Origin] | None = field(init=False, repr=False, compare=False)
-    """The origins whose deliveries of content count for this route; None for those of all registries."""
+    """The origins whose content may be served for this route; None for all registries."""
     key: RepositoryKey = field(init=False, repr=False, compare=False)
-    """The registry and the repository as each endpoint knows it: after a changed rule it is another repository.
+    """The registry and the repository at each endpoint: with a changed rewrite rule, it is another key.
 
-    For clients with credentials of their own it names the endpoints as well: who may pull a repository of one host has
-    shown no right to what another host has under the same name.
+    For clients with their own credentials, it also contains the endpoints: the right to a repository of one host is no
+    right to the repository of the same name at another host.
     """
     starter: Starter = field(init=False, repr=False, compare=False)
-    """Who fetches by this route."""
+    """Identifies who starts a download by this route."""
 
     def __post_init__(self) -> None:
         is_own = self.caller.login is not None
@@ -126,7 +128,7 @@ class Route:
         object.__setattr__(self, "starter", Starter(key, self.caller.identity))
 
     def keys(self) -> list[RepositoryKey]:
-        """Every key under which something of the repository may be kept: the proxy's own, and one for each endpoint."""
+        """Every key under which the cache may have the repository: the proxy's, and one for each endpoint."""
         client = Caller(login=ANONYMOUS)
         single = [replace(self, targets=(target,), caller=client) for target in self.targets]
         return [route.key for route in (replace(self, caller=PROXY), *single)]
@@ -155,31 +157,30 @@ class RouteTable:
     def __init__(self, config: Config, places: Places) -> None:
         self._default = config.default_registry
         self._is_shared = shares_content(config)
-        self._known: LRUCache[tuple[str, str | None, str | None], Route] = LRUCache(REMEMBERED)
+        self._known: LRUCache[tuple[str, str | None, str | None], Route] = LRUCache(MAX_CACHED)
         self._endpoints = {name: _endpoints(config, name, entry, places) for name, entry in config.registries.items()}
 
     def resolve(self, name: str, *, namespace: str | None = None, host: str | None = None) -> Route:
-        """The route of a name as it stands in the path, with the `ns=` and the Host header of the request.
+        """The route of a request: the name in its path, its `ns=` and its Host header.
 
-        Raises RegistryUnknown where no configured registry is meant, NameInvalid for a bad repository, and Denied
-        where a rule leaves no valid name.
+        Raises RegistryUnknown if it names no configured registry, NameInvalid for an invalid repository, and Denied if
+        a rule leaves no valid repository.
         """
         key = (name, namespace, host)
         route = self._known.get(key)
         if route is None:
             route = self._resolved(name, namespace, host)
-            if sum(len(part) for part in key if part is not None) <= ASKED_REMEMBERED:
+            if sum(len(part) for part in key if part is not None) <= MAX_CACHED_LENGTH:
                 self._known[key] = route
         return route
 
     def _resolved(self, name: str, namespace: str | None, host: str | None) -> Route:
-        asked = self._address(name, namespace, host)
-        upstream = asked.registry if asked.registry in self._endpoints else ANY
-        repository = check_repository(canonical_repository(asked.registry, asked.name))
-        targets = tuple(_target(endpoint, asked.registry, repository) for endpoint in self._endpoints[upstream])
-        responsible = f"configured as registries.{upstream}"
-        trace = (asked.why, responsible)
-        return Route(asked.registry, upstream, repository, targets, trace, is_shared=self._is_shared)
+        named = self._address(name, namespace, host)
+        upstream = named.registry if named.registry in self._endpoints else ANY
+        repository = check_repository(canonical_repository(named.registry, named.name))
+        targets = tuple(_target(endpoint, named.registry, repository) for endpoint in self._endpoints[upstream])
+        trace = (named.why, f"configured as registries.{upstream}")
+        return Route(named.registry, upstream, repository, targets, trace, is_shared=self._is_shared)
 
     def _address(self, name: str, namespace: str | None, host: str | None) -> _Addressed:
         if namespace is not None:
@@ -199,6 +200,8 @@ class RouteTable:
         )
 
     def _by_namespace(self, name: str, namespace: str) -> _Addressed:
+        if not namespace:
+            raise RegistryUnknown("ns= is empty: it must name a registry", detail=_CONFIGURED)
         try:
             registry = canonical_registry(namespace)
         except ValueError:
@@ -207,15 +210,15 @@ class RouteTable:
             raise self._unknown(namespace)
         stripped = name.removeprefix(f"{registry}/")
         why = "registry named by ns="
-        return _Addressed(registry, stripped, why if stripped == name else f"{why}, and taken off the path")
+        return _Addressed(registry, stripped, why if stripped == name else f"{why}, and removed from the path")
 
     def _unknown(self, registry: str) -> RegistryUnknown:
-        """The error for a registry that is not configured; for one in upper case, with the name that is."""
+        """The error for a registry that is not configured; suggests lower case if that is configured."""
         lower = registry.lower()
         advice = f"write {lower}" if registry != lower and self._is_named(lower) else "add it under registries"
         return RegistryUnknown(
             f"registry {registry[:100]} is not configured: {advice}",
-            detail={"hint": "scope-proxy check --effective prints the registries that are configured"},
+            detail=_CONFIGURED,
         )
 
     def _is_named(self, registry: str) -> bool:
@@ -223,7 +226,7 @@ class RouteTable:
 
 
 def shares_content(config: Config) -> bool:
-    """Whether cached content counts for every registry: no client has rights of its own, and there are no rules."""
+    """Whether registries share cached content: there is no `auth: upstream` and no access rule."""
     return not config.access and not any("upstream" in listener.clients.auth for listener in config.listeners)
 
 

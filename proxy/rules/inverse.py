@@ -1,6 +1,6 @@
-"""A rewrite rule read backwards: from which names it may have made a given one.
+"""The inverse of a rewrite rule: the names from which the rule may have made a given name.
 
-What comes out are candidates: whether the rule really leads from them to the name is tried by applying it.
+The results are candidates: apply the rule to each of them to see whether it makes the name.
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import Self
 from proxy.rules.rewrite_rule import Reference, RewriteRule, parse_template
 
 MAX_STEPS = 500
-"""Attempts to fit the groups of a rule into one name."""
+"""Maximum attempts to split one name into the parts of a rule."""
 
 _BEFORE, _WHOLE, _AFTER = -1, 0, -2
-"""What a pattern without anchors leaves alone in front of a match; the match itself; and what stands behind it."""
+"""Numbers for the text before a match of a pattern without anchors, for the match itself, and for the text after it."""
 
 _Part = str | int
 """Literal text, or the number of a group."""
@@ -27,32 +27,32 @@ _NOT_LITERAL = frozenset("*+?{}[]|^$)")
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """What names look like before a rule and after it."""
+    """The parts of a name before a rule is applied, and after."""
 
     before: tuple[_Part, ...]
     after: tuple[_Part, ...]
 
     @classmethod
     def of(cls, rule: RewriteRule) -> Self | None:
-        """A rule whose replacement repeats all that its pattern leaves open; None for any other."""
+        """The inverse of a rule; None if its replacement loses a part of the name."""
         shape = _read(rule.pattern)
         after = [_part(part, shape.names) for part in parse_template(rule.replacement)]
         before: tuple[_Part, ...] = (_WHOLE,) if _WHOLE in after else shape.parts
         if _groups(before) != _groups(after):
-            return None  # what stood in a group is lost
+            return None  # the text of a group is lost
         head, tail = (() if shape.at_start else (_BEFORE,)), (() if shape.at_end else (_AFTER,))
         return cls((*head, *before, *tail), (*head, *after, *tail))
 
     def candidates(self, name: str) -> Iterator[str]:
-        """Names from which the rule may have made this one, the likeliest first."""
-        for text in (name, f"/{name}"):  # a replacement may begin with a slash, which is not kept
+        """Names from which the rule may have made this one, the most likely first."""
+        for text in (name, f"/{name}"):  # a slash at the start of a replacement is dropped
             for groups in _fits(self.after, text):
                 yield "".join(part if isinstance(part, str) else groups[part] for part in self.before)
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A pattern as text and groups, and the numbers of groups that have a name."""
+    """A pattern as text and groups, and the numbers of named groups."""
 
     parts: tuple[_Part, ...]
     names: Mapping[str, int]
@@ -61,7 +61,7 @@ class _Shape:
 
 
 def _read(pattern: str) -> _Shape:
-    """The shape of a pattern; a pattern with anything but text outside its groups is known as a whole only."""
+    """The shape of a pattern; one part for the whole match if the pattern has operators outside its groups."""
     at_start, at_end = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
     rest = pattern.removeprefix("^")
     rest = rest[:-1] if at_end else rest
@@ -82,7 +82,7 @@ def _read(pattern: str) -> _Shape:
 
 
 def _length(text: str) -> int:
-    """How long the first piece is: a group that captures, or one character of text; 0 for anything else."""
+    """The length of the first piece: a capturing group or one character of text; 0 for anything else."""
     if text[0] == "(":
         return _group_length(text) if _GROUP.match(text) else 0
     if text[0] == "\\":
@@ -91,17 +91,17 @@ def _length(text: str) -> int:
 
 
 def _group_length(text: str) -> int:
-    """The length of the group at the beginning, its brackets included; 0 if it does not end."""
+    """The length of the group at the start, including its brackets; 0 if it does not end."""
     return next((end for end, depth, _ in _brackets(text) if depth == 0), 0)
 
 
 def _count(group: str) -> int:
-    """How many groups a group and those inside it are."""
+    """The number of capturing groups in a group, including itself."""
     return sum(captures for _, _, captures in _brackets(group))
 
 
 def _brackets(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Every round bracket that has a meaning: where it ends, how deep it leaves us, whether it opens a group."""
+    """Every unescaped round bracket: its end, the depth after it, and whether it opens a capturing group."""
     position = depth = 0
     while position < len(text):
         character = text[position]
@@ -118,7 +118,7 @@ def _brackets(text: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def _part(part: str | Reference, names: Mapping[str, int]) -> _Part:
-    """A part of a replacement; a group that the pattern does not have is nothing, as in Go."""
+    """A part of a replacement; a group that the pattern does not have is empty, as in Go."""
     if isinstance(part, str):
         return re.sub("/{2,}", "/", part)
     return part.number if part.number is not None else names.get(part.name, "")
@@ -129,7 +129,7 @@ def _groups(parts: tuple[_Part, ...] | list[_Part]) -> set[int]:
 
 
 def _fits(parts: tuple[_Part, ...], text: str) -> Iterator[Mapping[int, str]]:
-    """Ways to read a text as these parts, long groups first; not all of them where there are very many."""
+    """Ways to split a text into these parts, long groups first; not all of them if there are very many."""
     ways: list[tuple[int, int, dict[int, str]]] = [(0, 0, {})]
     for _ in range(MAX_STEPS):
         if not ways:
@@ -150,7 +150,7 @@ def _fits(parts: tuple[_Part, ...], text: str) -> Iterator[Mapping[int, str]]:
 
 
 def _ends(following: tuple[_Part, ...], text: str, start: int) -> list[int]:
-    """Where a group that begins at `start` may end, the farthest last."""
+    """The possible ends of a group that begins at `start`, in ascending order."""
     if not following:
         return [len(text)]
     sign = following[0] if isinstance(following[0], str) else ""

@@ -1,28 +1,47 @@
-"""Patterns of names, and sample repositories that a pattern is likely to match, to try rules on."""
+"""Patterns of names and repositories, and sample repositories that match a rule's pattern, to compare rules."""
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+
+_IN_NAMES = {"*": ".*?"}
+_IN_REPOSITORIES = {"/**": "(?:/.*)?", "**": ".*", "*": "[^/]*"}
+"""The wildcards of each dialect and what they stand for, the longest first; all else in a pattern is literal text."""
 
 
 def covers(pattern: str, name: str) -> bool:
-    """Whether the pattern is for the name; takes time in proportion to the name, whoever has chosen it."""
-    first, *others = pattern.split("*")
-    if not others:
-        return pattern == name
-    *middle, last = others
-    if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
-        return False
-    begin, end = len(first), len(name) - len(last)
-    for part in middle:
-        found = name.find(part, begin, end)
-        if found < 0:
-            return False
-        begin = found + len(part)
-    return True
+    """Whether a pattern of names (registries, clients, certificates) matches a name: `*` is any text, slashes included.
+
+    Takes time in proportion to the name: a client may have chosen it.
+    """
+    return _compile(pattern, is_repository=False).fullmatch(name) is not None
+
+
+def covers_repository(pattern: str, repository: str) -> bool:
+    """Whether a pattern of repositories matches one: unlike in names, `*` is one segment, and `**` is any number.
+
+    `a/**` matches `a` as well.
+    """
+    return _compile(pattern, is_repository=True).fullmatch(repository) is not None
+
+
+def specificity(pattern: str) -> int:
+    """How many characters of a pattern are literal."""
+    return len(pattern.replace("*", ""))
+
+
+@lru_cache(maxsize=4096)
+def _compile(pattern: str, *, is_repository: bool) -> re.Pattern[str]:
+    wildcards = _IN_REPOSITORIES if is_repository else _IN_NAMES
+    first, *rest = re.split(f"({'|'.join(map(re.escape, wildcards))})", pattern)
+    pieces = [wildcards[sign] + re.escape(literal) for sign, literal in zip(rest[::2], rest[1::2], strict=True)]
+    if not is_repository:  # the first place of a literal is as good as any later one, so nothing is tried twice
+        pieces[:-1] = [f"(?>{piece})" for piece in pieces[:-1]]
+    return re.compile(re.escape(first) + "".join(pieces), re.DOTALL)
 
 
 COMMON = ("library/alpine", "alpine", "rancher/mirrored-pause", "org/team/app")
-"""Repositories as they are usual."""
+"""Typical repositories."""
 
 _STEPS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\(\?[a-zA-Z]*:|\(\?P?<\w+>|\(\?[a-zA-Z-]+\)"), "("),
@@ -39,13 +58,13 @@ _DOT = re.compile(r"\.[*+]\??")
 
 
 def samples(pattern: str) -> tuple[str, ...]:
-    """Repositories made from the literal parts of a pattern; whether it matches them is for the caller to try."""
+    """Repositories made from the literal parts of a pattern; they do not always match it."""
     made = dict.fromkeys(_plain(_DOT.sub(filling, pattern)) for filling in ("app", "team/app"))
     return tuple(sample for sample in made if sample)
 
 
 def all_samples(patterns: Iterable[str]) -> tuple[str, ...]:
-    """The samples of several patterns, and the usual repositories."""
+    """The samples of several patterns, and the typical repositories."""
     made = [sample for pattern in patterns for sample in samples(pattern)]
     return tuple(dict.fromkeys([*COMMON, *made]))
 

@@ -1,4 +1,4 @@
-"""One rewrite rule, with exactly the semantics of Go's `regexp.ReplaceAllString` (what k3s and containerd use)."""
+"""One rewrite rule, with the semantics of Go's `regexp.ReplaceAllString`, which k3s and containerd use."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,16 +9,20 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _GROUP_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 _CONSTRUCTS = (
-    (re.compile(r"\(\?[=!]$"), "look-ahead", "put the exception into a rule of its own before this one"),
+    (re.compile(r"\(\?[=!]$"), "look-ahead", "write a rule for the exception before this one"),
     (
         re.compile(r"\(\?<[=!]?$"),
         "look-behind",
-        "match the text in front with a group and repeat it in the replacement",
+        "match the text before it with a group, and refer to the group in the replacement",
     ),
     (re.compile(r"\(\?>$"), "an atomic group", "write (?:...)"),
-    (re.compile(r"[*+?}]\+$"), "a possessive quantifier", "leave the second sign out"),
-    (re.compile(r"\(\?P$"), "a back-reference by name", "a named group is (?P<name>...); it cannot be matched again"),
-    (re.compile(r"\(\?#$"), "a comment in a pattern", "write it behind a # of the YAML file"),
+    (re.compile(r"[*+?}]\+$"), "a possessive quantifier", "remove the second sign"),
+    (
+        re.compile(r"\(\?P$"),
+        "a back-reference by name",
+        "a named group is (?P<name>...); a group cannot be matched again",
+    ),
+    (re.compile(r"\(\?#$"), "a comment in a pattern", "write it as a # comment of the YAML file"),
     (re.compile(r"\\[1-9k]$"), "a back-reference", "a group cannot be matched again: write its pattern once more"),
     (re.compile(r"\\Z$"), r"\Z", "write $ (end of the text)"),
     (re.compile(r"\\[uU]$"), r"\u", r"write the character itself or \x{...}"),
@@ -26,29 +30,29 @@ _CONSTRUCTS = (
 
 
 def explain_pattern_error(reason: str) -> str:
-    """The engine's own reason for refusing a pattern, with the name of the construct and what to do instead."""
+    """The engine's reason for rejecting a pattern, with the name of the construct and what to do instead."""
     found = reason.rpartition(": ")[2]
     for sign, name, advice in _CONSTRUCTS:
         if sign.search(found):
             return f"the pattern uses {name} ({found}), which Go's regular expressions (RE2) do not have: {advice}"
-    return f"the pattern is no valid Go regular expression (RE2): {reason}"
+    return f"the pattern is not a valid Go regular expression (RE2): {reason}"
 
 
 def refusal(pattern: str) -> str | None:
-    """Why a pattern is refused that our engine would take: Go refuses it too, or would read it otherwise."""
+    """Why a pattern is rejected that the engine accepts: Go rejects it, or interprets it differently."""
     if any(match[1] == "C" for match in _ESCAPE.finditer(pattern)):
         return r"the pattern uses \C (any byte), which Go's regular expressions do not have: write a dot"
     names = _NAMED_GROUP.findall(_ESCAPE.sub("", pattern))
     for name in names:
         if not _GROUP_NAME.fullmatch(name):
-            return f"the group name {name!r} may hold only letters, digits and underscores"
+            return f"the group name {name!r} may contain only letters, digits and underscores"
         if names.count(name) > 1:
-            return f"the group name {name!r} stands twice: each group needs a name of its own"
+            return f"the group name {name!r} is used twice: each group needs its own name"
     return None
 
 
 def is_text(value: str) -> bool:
-    """Whether a value has only whole characters: a YAML escape can write half of one."""
+    """Whether a value has no unpaired UTF-16 surrogate, which a YAML escape can produce."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -58,19 +62,19 @@ _MAX_NUMBER_DIGITS = 8  # Go reads a longer number as a name
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A group that a template refers to, and how it was written."""
+    """A reference to a group in a template."""
 
     name: str
     braced: bool
 
     @property
     def number(self) -> int | None:
-        """The number of the group; None for a name (`01` is a name, as Go has it)."""
+        """The number of the group; None for a name (in Go, `01` is a name)."""
         plain = self.name.isascii() and self.name.isdigit() and len(self.name) <= _MAX_NUMBER_DIGITS
         return int(self.name) if plain and (self.name[0] != "0" or self.name == "0") else None
 
     def __str__(self) -> str:
-        """The reference as the template writes it."""
+        """The reference as written in the template."""
         return f"${{{self.name}}}" if self.braced else f"${self.name}"
 
 
@@ -78,7 +82,7 @@ Part = str | Reference
 
 
 def parse_template(template: str) -> tuple[Part, ...]:
-    """Split a template into literal text and group references; a malformed `$` is literal text, as in Go."""
+    """Split a template into literal text and references to groups; as in Go, a malformed `$` is literal text."""
     parts: list[Part] = []
     literal = ""
     rest = template
@@ -100,7 +104,7 @@ def parse_template(template: str) -> tuple[Part, ...]:
 
 
 def _read_reference(text: str) -> tuple[Reference | None, int]:
-    """The reference that stands behind a `$`, and its length; None where there is none."""
+    """The reference after a `$` and its length; None if there is no reference."""
     braced = text.startswith("{")
     start = end = 1 if braced else 0
     while end < len(text) and _is_word(text[end]):
@@ -115,9 +119,9 @@ def _is_word(character: str) -> bool:
 
 
 MAX_LENGTH = 2048
-"""Characters of a pattern and of a replacement."""
+"""Maximum characters of a pattern, and of a replacement."""
 MAX_MEMORY = 1 << 20
-"""Bytes that the engine may use for one pattern."""
+"""Maximum bytes of memory for one pattern in the engine."""
 
 
 class _Match(Protocol):
@@ -136,7 +140,7 @@ class _Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewriteRule:
-    """A compiled pattern and its replacement; applies to a repository, without registry, tag and digest."""
+    """A compiled pattern and its replacement, for repositories without registry, tag and digest."""
 
     pattern: str
     replacement: str
@@ -145,15 +149,15 @@ class RewriteRule:
 
     @classmethod
     def compile(cls, pattern: str, replacement: str) -> Self:
-        """Compile a rule; raises ValueError with what is wrong in the pattern and what to do."""
+        """Compile a rule; raises ValueError with the error in the pattern and what to do."""
         if max(len(pattern), len(replacement)) > MAX_LENGTH:
             raise ValueError(f"a pattern and a replacement have at most {MAX_LENGTH} characters")
         if not (is_text(pattern) and is_text(replacement)):
-            raise ValueError("half of a surrogate pair is no character")
+            raise ValueError("unpaired UTF-16 surrogate: write the character itself")
         return cls(pattern, replacement, _compile(pattern), parse_template(replacement))
 
     def apply(self, repository: str) -> str:
-        """Replace every match, as Go does; raw, so duplicate slashes are still there (see `join_path`)."""
+        """Replace every match, as Go does; duplicate slashes remain (see `join_path`)."""
         pieces: list[str] = []
         copied = position = 0
         while position <= len(repository):
@@ -162,7 +166,7 @@ class RewriteRule:
                 break
             start, end = match.start(), match.end()
             pieces.append(repository[copied:start])
-            # An empty match right behind the last match is not replaced: Python's re.sub would.
+            # Unlike in Python's re.sub, an empty match directly after the previous match is not replaced.
             if end > copied or start == 0:
                 pieces.append(self._expand(match))
             copied = end
@@ -182,16 +186,16 @@ class RewriteRule:
 
     @property
     def unknown_references(self) -> tuple[Reference, ...]:
-        """References to groups that the pattern does not have: they are replaced by nothing."""
+        """References to groups that the pattern does not have; nothing is inserted for them."""
         return tuple(reference for reference in self.references if self._group(reference) is None)
 
     @property
     def group_count(self) -> int:
-        """How many groups the pattern captures."""
+        """The number of capturing groups in the pattern."""
         return self._engine.groups
 
     def matches(self, repository: str) -> bool:
-        """Whether the pattern is found anywhere in the repository."""
+        """Whether the pattern matches any part of the repository."""
         return self._engine.search(repository) is not None
 
     def _expand(self, match: _Match) -> str:
@@ -209,9 +213,9 @@ class RewriteRule:
 
 
 def join_path(path: str) -> str:
-    """The path as Go's `path.Join` puts it behind `/v2`: no empty, `.` or `..` segments, none at the ends.
+    """The path as Go's `path.Join` appends it to `/v2`: without empty, `.` and `..` segments.
 
-    A `..` takes the segment before it away and never leads above the start.
+    A `..` removes the segment before it, if there is one.
     """
     segments: list[str] = []
     for segment in path.split("/"):
@@ -223,7 +227,7 @@ def join_path(path: str) -> str:
 
 
 def _compile(pattern: str) -> _Engine:
-    import re2  # noqa: PLC0415 - the engine is large, and loaded with the first rule
+    import re2  # noqa: PLC0415 - the engine is large and loaded with the first rule
 
     options = re2.Options()
     options.log_errors = False

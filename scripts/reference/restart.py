@@ -1,4 +1,4 @@
-"""The chart's template of the settings that only a restart changes: its hash is an annotation of the pods."""
+"""Generates the chart's template of the settings that take effect only after a restart."""
 
 import json
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ HEAD = """\
 {{- define "scope-proxy.restartSettings" -}}"""
 
 Leaf = tuple[tuple[str, ...], FieldInfo, Restart]
-"""The keys that lead to a marked setting, the setting, and its mark."""
+"""The key path of a marked setting, the setting, and its mark."""
 
 
 def marked(section: type[Model], keys: tuple[str, ...] = (), mark: Restart | None = None) -> Iterator[Leaf]:
-    """The marked settings of a section, those of marked sections one by one; not those in lists and maps."""
+    """The marked settings of a section, including those of marked sections; not those in lists and maps."""
     for name, field in section.model_fields.items():
         path = (*keys, field.alias or name)
         found = mark or restart_mark(field)
@@ -55,7 +55,7 @@ def _line(prefix: str, leaf: Leaf) -> str:
 
 
 def _value(keys: tuple[str, ...], field: FieldInfo) -> str:
-    """What looks a setting up: `dig` with its default, in sections that may be left out or null."""
+    """The expression for a setting: `dig` with its default; sections may be missing or null."""
     *sections, key = keys
     where = "."
     for section in sections:

@@ -197,7 +197,7 @@ def test_a_check_as_the_services_user_finds_what_the_service_cannot_read_or_writ
         ).checked()
     assert check.status == EXIT_CONFIG
     assert f"htpasswdFile: cannot read {CONFIG}.users: Permission denied" in check.errors
-    assert f"warning: passwordFile: {PASSWORD_FILE}: this process may not read the file" in check.errors
+    assert f"warning: passwordFile: {PASSWORD_FILE}: permission denied" in check.errors
     assert re.search(rf"warning: .* {CACHE}: ", check.errors)
     assert "ok, 0 warning(s)" in box.machine.run(user).checked()
 

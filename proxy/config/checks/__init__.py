@@ -1,1 +1,1 @@
-"""What a configuration of the right shape can still have wrong."""
+"""Checks of a configuration across its settings."""

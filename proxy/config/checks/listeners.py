@@ -1,4 +1,4 @@
-"""What listeners and their clients' authentication have wrong; dangerous combinations are errors, never defaults."""
+"""Checks listeners and the authentication of their clients; a dangerous combination is an error."""
 
 from proxy.config.address import is_loopback
 from proxy.config.errors import Findings, KeyPath
@@ -7,17 +7,17 @@ from proxy.config.model import Config
 
 _ALLOWED = ({"none"}, {"basic"}, {"certificate"}, {"upstream"}, {"basic", "certificate"})
 _UPSTREAM_ONLY = ("challenge", "external_url", "token_key_file")
-"""Settings that make no sense without `auth: upstream` ..."""
+"""Settings that are an error without `auth: upstream`."""
 _WITHOUT_EFFECT = ("token_life", "proof_age", "when_unreachable", "last_proof_age")
-"""... and those that merely do nothing."""
+"""Settings without effect, unless with `auth: upstream`."""
 
 
 def check_listeners(config: Config, findings: Findings) -> None:
-    """Report what cannot be meant, and what would let in more people than meant."""
+    """Report errors, and settings that let in more clients than intended."""
     has_credentials = bool(config.docker_config_files or any(host.credentials for host in config.hosts.values()))
     for index, listener in enumerate(config.listeners):
         path: KeyPath = ("listeners", index)
-        _check_ways(listener.clients, path, findings)
+        _check_auth(listener.clients, path, findings)
         _check_certificates(listener, path, findings)
         _check_passwords(listener.clients, path, findings)
         _check_upstream(listener.clients, path, findings)
@@ -34,10 +34,10 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]").lower(), int(port)
 
 
-def _check_ways(clients: Clients, path: KeyPath, findings: Findings) -> None:
+def _check_auth(clients: Clients, path: KeyPath, findings: Findings) -> None:
     where: KeyPath = (*path, "clients", "auth")
     if len(set(clients.auth)) < len(clients.auth):
-        findings.error(where, "a way to authenticate stands twice: write each once")
+        findings.error(where, "auth contains a value twice: remove one")
     elif set(clients.auth) not in _ALLOWED:
         findings.error(
             where,
@@ -52,29 +52,28 @@ def _check_certificates(listener: Listener, path: KeyPath, findings: Findings) -
         if ca_file is None:
             findings.error(
                 (*path, "clients", "auth"),
-                "certificate needs to know whose certificates are good: write tls: {certFile: ..., keyFile: ..., "
-                "clientCaFile: ...} on the listener",
+                "certificate needs a CA: write tls: {certFile: ..., keyFile: ..., clientCaFile: ...} on the listener",
             )
         return
     if ca_file is not None:
         findings.error(
             (*path, "tls", "clientCaFile"),
-            "nobody is asked for a certificate: write clients: {auth: certificate}, or leave clientCaFile out",
+            "clientCaFile has no effect without auth: certificate: write clients: {auth: certificate}, or remove it",
         )
     if listener.clients.subjects:
         findings.error(
             (*path, "clients", "subjects"),
-            "subjects are names of client certificates: write auth: certificate, or leave subjects out",
+            "subjects have no effect without auth: certificate: write auth: certificate, or remove them",
         )
 
 
 def _check_passwords(clients: Clients, path: KeyPath, findings: Findings) -> None:
     if "basic" in clients.auth and clients.htpasswd_file is None:
-        findings.error((*path, "clients", "auth"), "basic needs the users: write htpasswdFile: FILE beside it")
+        findings.error((*path, "clients", "auth"), "basic needs a file with users: add htpasswdFile: FILE")
     if "basic" not in clients.auth and clients.htpasswd_file is not None:
         findings.error(
             (*path, "clients", "htpasswdFile"),
-            "nobody is asked for a password: write auth: basic, or leave htpasswdFile out",
+            "htpasswdFile has no effect without auth: basic: write auth: basic, or remove it",
         )
 
 
@@ -84,43 +83,44 @@ def _check_upstream(clients: Clients, path: KeyPath, findings: Findings) -> None
         return
     for setting in _set_ones(clients, _UPSTREAM_ONLY):
         findings.error(
-            (*path, "clients", setting), f"{setting} is for auth: upstream alone: write that, or leave {setting} out"
+            (*path, "clients", setting),
+            f"{setting} has no effect without auth: upstream: write auth: upstream, or remove it",
         )
     for setting in _set_ones(clients, _WITHOUT_EFFECT):
         findings.warning((*path, "clients", setting), f"{setting} has no effect without auth: upstream")
     if clients.allow_anonymous and "none" not in clients.auth:
         findings.warning(
             (*path, "clients", "allowAnonymous"),
-            f"allowAnonymous has no effect with {' and '.join(clients.auth)}: every client has to authenticate",
+            f"allowAnonymous has no effect with {' and '.join(clients.auth)}: every client must authenticate",
         )
 
 
 def _check_challenge(clients: Clients, path: KeyPath, findings: Findings) -> None:
     if clients.challenge == "bearer":
         for setting, value, what in (
-            ("externalURL", clients.external_url, "where clients get their tokens"),
-            ("tokenKeyFile", clients.token_key_file, "the keys that seal them"),
+            ("externalURL", clients.external_url, "the URL at which clients get tokens"),
+            ("tokenKeyFile", clients.token_key_file, "the keys to encrypt tokens"),
         ):
             if value is None:
-                findings.error((*path, "clients", "challenge"), f"bearer needs {setting}, {what}: write it beside it")
+                findings.error((*path, "clients", "challenge"), f"bearer needs {setting}, {what}: add it")
         return
     for setting in _set_ones(clients, ("external_url", "token_key_file", "token_life")):
         findings.warning((*path, "clients", setting), f"{setting} has no effect without challenge: bearer")
 
 
 def _set_ones(clients: Clients, names: tuple[str, ...]) -> list[str]:
-    """Those of the settings that differ from their defaults, as they are written (`check --effective` writes all)."""
+    """The names of those settings that differ from their defaults (a file from `check --effective` has all of them)."""
     fields = Clients.model_fields
     return [str(fields[name].alias) for name in names if getattr(clients, name) != fields[name].default]
 
 
 def _check_exposure(listener: Listener, path: KeyPath, findings: Findings) -> None:
-    """`none` beyond loopback, while credentials are configured, has to be asked for in so many words."""
+    """Require `allowAnonymous` for `none` beyond loopback if credentials are configured."""
     if "none" in listener.clients.auth and not listener.clients.allow_anonymous:
         findings.error(
             (*path, "address"),
-            f"{listener.address} can be reached from other machines, and credentials are configured: whoever "
-            "reaches it pulls with them. Listen on 127.0.0.1, or accept it with clients: {allowAnonymous: true}",
+            f"{listener.address} can be reached from other machines, and credentials are configured: everybody who can "
+            "reach it pulls with them. Listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
         )
 
 
@@ -128,6 +128,6 @@ def _check_plain_text(listener: Listener, path: KeyPath, findings: Findings) -> 
     if listener.tls is None and {"basic", "upstream"} & set(listener.clients.auth):
         findings.warning(
             (*path, "address"),
-            f"passwords that clients send to {listener.address} cross the network in plain text: write tls: "
+            f"clients send passwords to {listener.address} in plain text: write tls: "
             "{certFile: ..., keyFile: ...} on the listener",
         )

@@ -1,4 +1,4 @@
-"""What rewrite rules have wrong: lost groups, overlaps, rules that change their own result."""
+"""Checks rewrite rules: missing groups, overlaps, rules that change their own result."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ from proxy.rules.patterns import all_samples
 from proxy.rules.rewrite_rule import Reference, RewriteRule, join_path, parse_template
 
 MAX_COMPARED = 64
-"""Rules of one list that are compared with each other."""
+"""Maximum number of rules of one list that are compared with each other."""
 
 NOT_IDEMPOTENT = "this rule is not idempotent"
-"""How the warning of a rule that changes its own result begins."""
+"""The beginning of the warning about a rule that changes its own result."""
 
 _BACKSLASH_GROUP = re.compile(r"\\([0-9])")
 _NUMBER_FIRST = re.compile(r"([0-9]+)(\w*[A-Za-z_]\w*)")
@@ -26,7 +26,7 @@ class _Checked:
 
 
 def check_rules(name: str, registry: Registry, findings: Findings) -> None:
-    """Report what is wrong with the rules of a registry and of its endpoints."""
+    """Report errors and probable mistakes in the rules of a registry and of its endpoints."""
     for path, rewrites in _lists(name, registry):
         rules = _compiled(path, rewrites)
         for placed in rules:
@@ -38,7 +38,7 @@ def check_rules(name: str, registry: Registry, findings: Findings) -> None:
 def compare_rules(
     path: KeyPath, rewrites: tuple[Rewrite, ...], findings: Findings, *, node_rewrites: bool = False
 ) -> bool:
-    """Report upper case, rules that overlap and rules that change their own result; whether any overlap."""
+    """Report upper case, overlapping rules and rules that change their own result; returns whether any overlap."""
     compiled = _compiled(path, rewrites)
     for placed in compiled:
         _check_case(placed, findings)
@@ -64,7 +64,7 @@ def _lists(name: str, registry: Registry) -> Iterator[tuple[KeyPath, tuple[Rewri
 
 
 def template_problems(rule: RewriteRule) -> Iterator[str]:
-    """What a replacement says that cannot be meant."""
+    """The errors in a replacement."""
     for reference in rule.unknown_references:
         yield _unknown_group(rule, reference)
     if (match := _BACKSLASH_GROUP.search(rule.replacement)) is not None:
@@ -74,15 +74,15 @@ def template_problems(rule: RewriteRule) -> Iterator[str]:
 def _unknown_group(rule: RewriteRule, reference: Reference) -> str:
     if reference.number is not None:
         count = f"{rule.group_count} group{'' if rule.group_count == 1 else 's'}"
-        return f"{reference} refers to group {reference.number}, but the pattern has {count}: nothing would stand there"
+        return f"{reference} refers to group {reference.number}, but the pattern has {count}: nothing is inserted"
     trap = _NUMBER_FIRST.fullmatch(reference.name)
     if trap is not None and not reference.braced:
         return f'{reference} means a group named "{reference.name}": write ${{{trap[1]}}}{trap[2]}'
-    return f"{reference} refers to a group that the pattern does not have: nothing would stand there"
+    return f"{reference} refers to a group that the pattern does not have: nothing is inserted"
 
 
 def _check_case(placed: _Checked, findings: Findings) -> None:
-    """Warn of upper case in the literal text of a replacement."""
+    """Warn about upper case in the literal text of a replacement."""
     replacement = placed.rule.replacement
     parts = parse_template(replacement)
     if all(part == part.lower() for part in parts if isinstance(part, str)):
@@ -90,12 +90,12 @@ def _check_case(placed: _Checked, findings: Findings) -> None:
     lower = "".join(part.lower().replace("$", "$$") if isinstance(part, str) else str(part) for part in parts)
     findings.warning(
         (*placed.path, "replacement"),
-        f"{replacement!r} has upper case, which most registries refuse in a repository: write {lower!r}",
+        f"{replacement!r} has upper case, which most registries do not accept in a repository: write {lower!r}",
     )
 
 
 def _check_overlaps(rules: Sequence[_Checked], tried: Sequence[str], findings: Findings) -> bool:
-    """Report rules that change what an earlier one changes: only the first one does. Whether there are any."""
+    """Report rules that change what an earlier rule changes, which wins; returns whether there are any."""
     found = False
     changed = [{sample for sample in tried if placed.rule.apply(sample) != sample} for placed in rules]
     for later, placed in enumerate(rules):
@@ -110,7 +110,7 @@ def _check_overlaps(rules: Sequence[_Checked], tried: Sequence[str], findings: F
 
 def _report_overlap(later: _Checked, earlier: _Checked, sample: str, findings: Findings, *, hidden: bool) -> None:
     where = findings.positions.at(*earlier.path)
-    message = f"{sample!r} fits this rule and the one at {where}, which comes first and wins"
+    message = f"{sample!r} matches this rule and the one at {where}, which comes first and wins"
     if hidden:
         findings.warning(later.path, f"{message}; this rule is never used: put the narrower rule first")
     else:
@@ -118,7 +118,7 @@ def _report_overlap(later: _Checked, earlier: _Checked, sample: str, findings: F
 
 
 def _check_idempotence(rules: Sequence[_Checked], tried: Sequence[str], findings: Findings) -> None:
-    """Report rules whose result is changed again: a node that still rewrites would have it changed twice."""
+    """Report rules whose result is changed again: a name that a node has already rewritten would change twice."""
     reported: set[KeyPath] = set()
     for sample in tried:
         placed, once = _rewrite(rules, sample)

@@ -1,4 +1,4 @@
-"""What a configuration of the right shape can still have wrong."""
+"""Checks a configuration across its sections."""
 
 import difflib
 from collections.abc import Iterator
@@ -12,26 +12,26 @@ from proxy.config.model import ANY, Config, Registry, Rewrite
 from proxy.oci.reference import DOCKER_HUB, HUB_NAMES
 
 SERIES_LIMIT = 50
-"""Most registries, and most rewrite rules, that the metrics are meant for; more work, and are warned of."""
+"""Number of registries, and of rewrite rules, above which there is a warning because of the metrics."""
 _OF_REGISTRY = 140
-"""About so many series a registry has."""
+"""Approximate number of series for each registry."""
 
 
 def check_size(config: Config, findings: Findings) -> None:
-    """Warn of more registries or rules than the metrics are meant for."""
+    """Warn about more registries or rules than the metrics are meant for."""
     registries = len(config.registries)
     if registries > SERIES_LIMIT:
         findings.warning_at_key(
             ("registries",),
-            f"{registries} registries: each adds about {_OF_REGISTRY} series to the metrics, and more than "
-            f'{SERIES_LIMIT} are many for Prometheus. Let "*" serve those that need no settings of their own',
+            f"{registries} registries: each adds about {_OF_REGISTRY} series to the metrics, so more than "
+            f'{SERIES_LIMIT} are many for Prometheus. Use "*" for those that need no settings of their own',
         )
     rules = sum(map(_rules, config.registries.values()))
     if rules > SERIES_LIMIT:
         findings.warning_at_key(
             ("registries",),
             f"{rules} rewrite rules: each adds a series to the metrics, and more than {SERIES_LIMIT} are hard to "
-            "oversee. A pattern with groups can do the work of many",
+            "survey. One pattern with groups can replace many rules",
         )
 
 
@@ -40,16 +40,16 @@ def _rules(registry: Registry) -> int:
 
 
 UNUSED_HOST = "no endpoint is on this host"
-"""How the warning of an entry of `hosts` that nothing uses begins."""
+"""The beginning of the warning about an unused entry of `hosts`."""
 
-HOSTS_SHOWN = 5
-"""Most hosts that a warning suggests."""
+MAX_SUGGESTED_HOSTS = 5
+"""Maximum number of hosts that a warning suggests."""
 
 _ANY_ADDRESS = {"", "0.0.0.0", "::"}
 
 
 def validate(config: Config, findings: Findings) -> None:
-    """Report what is wrong, or probably not meant, across the sections of a configuration."""
+    """Report errors and probable mistakes across the sections of a configuration."""
     validate_servers(config, findings)
     for name, registry in config.registries.items():
         check_rules(name, registry, findings)
@@ -58,7 +58,7 @@ def validate(config: Config, findings: Findings) -> None:
 
 
 def validate_servers(config: Config, findings: Findings) -> None:
-    """The same, the rules of registries excepted."""
+    """The part of `validate` that is about addresses, listeners, endpoints and hosts."""
     _check_addresses(config, findings)
     check_listeners(config, findings)
     for name, registry in config.registries.items():
@@ -67,13 +67,13 @@ def validate_servers(config: Config, findings: Findings) -> None:
 
 
 def _check_addresses(config: Config, findings: Findings) -> None:
-    taken: list[tuple[str, int, KeyPath]] = []
+    used: list[tuple[str, int, KeyPath]] = []
     for path, address in _addresses(config):
         host, port = split_address(address)
-        users = (user for known, other, user in taken if port == other and port != 0 and _overlap(host, known))
+        users = (user for known, other, user in used if port == other and port != 0 and _overlap(host, known))
         if (user := next(users, None)) is not None:
-            findings.error(path, f"{address} is taken by {setting_name(user)}: give it another port")
-        taken.append((host, port, path))
+            findings.error(path, f"{address} is already used by {setting_name(user)}: use another port")
+        used.append((host, port, path))
 
 
 def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -92,21 +92,21 @@ def _overlap(one: str, other: str) -> bool:
 def _check_registry(config: Config, name: str, registry: Registry, findings: Findings) -> None:
     path: KeyPath = ("registries", name)
     if name == ANY and not registry.endpoints:
-        findings.error(path, 'the registry "*" needs endpoints: without them any name would become an address')
+        findings.error(path, 'the registry "*" needs endpoints: without them, clients could send requests to any host')
     seen: set[tuple[EndpointAddress, tuple[Rewrite, ...] | None]] = set()
     for index, endpoint in enumerate(registry.endpoints):
         where: KeyPath = (*path, "endpoints", index)
         where = (*where, "url") if findings.positions.has(*where, "url") else where
         address = endpoint.address
         if (address, endpoint.rewrites) in seen:
-            findings.warning(where, f"{address} is listed twice: the second one is of no use")
+            findings.warning(where, f"{address} is listed twice: remove one")
         seen.add((address, endpoint.rewrites))
         _check_endpoint(config, address, where, findings)
 
 
 def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, findings: Findings) -> None:
     if any(_is_own(address.origin, listener.address) for listener in config.listeners):
-        findings.error(path, f"{address.origin} is this proxy itself: name the registry that it is to ask")
+        findings.error(path, f"{address.origin} is this proxy itself: write the address of the registry")
     if "v2" not in address.root.split("/"):
         findings.warning(
             path,
@@ -115,11 +115,11 @@ def _check_endpoint(config: Config, address: EndpointAddress, path: KeyPath, fin
         )
     exposed = config.host(address.origin).credentials or config.docker_config_files
     if address.origin.scheme == "http" and exposed and not is_loopback(address.origin.host):
-        findings.warning(path, f"credentials for {address.origin.authority} cross the network in plain text: use https")
+        findings.warning(path, f"credentials for {address.origin.authority} are sent in plain text: use https")
 
 
 def _is_own(origin: Origin, listener: str) -> bool:
-    """Whether an endpoint is one of our listeners, as far as the names tell."""
+    """Whether an endpoint is one of our listeners, judged by name and port, without DNS."""
     host, port = split_address(listener)
     same_host = origin.host == host or (is_loopback(origin.host) and (host in _ANY_ADDRESS or is_loopback(host)))
     return origin.port == port and same_host
@@ -133,18 +133,18 @@ def _check_hosts(config: Config, findings: Findings) -> None:
 
 
 def _host_advice(config: Config, name: str) -> str:
-    """What to write instead of a host that no endpoint is on: the host of the registry of that name, or the nearest."""
+    """What to write instead of an unused host: the host of the registry of that name, or a similar one."""
     registry = DOCKER_HUB if name in HUB_NAMES else name
     own = [origin.authority for entry, origin in _endpoint_origins(config) if entry == registry]
     if own:
         return f". Images of {registry} come from another host: write {' or '.join(dict.fromkeys(own))}"
     hosts = list(dict.fromkeys(origin.authority for _, origin in _endpoint_origins(config)))
-    nearest = difflib.get_close_matches(name, hosts, n=1) or hosts[:HOSTS_SHOWN]
+    nearest = difflib.get_close_matches(name, hosts, n=1) or hosts[:MAX_SUGGESTED_HOSTS]
     return f". Instead of {name} write {' or '.join(nearest)}" if nearest else ""
 
 
 def _origins(config: Config) -> Iterator[Origin]:
-    """Every server that the configuration names: endpoints, token servers, storage."""
+    """The origin of every configured endpoint, token server and redirect target."""
     for _, origin in _endpoint_origins(config):
         yield origin
     for host in config.hosts.values():
@@ -162,6 +162,6 @@ def _endpoint_origins(config: Config) -> Iterator[tuple[str, Origin]]:
 
 
 def _host_key(config: Config, origin: Origin) -> str | None:
-    """The entry of `hosts` that `Config.host` takes for an origin."""
+    """The entry of `hosts` that `Config.host` uses for an origin."""
     keys = (f"{origin.authority_host}:{origin.port}", origin.authority)
     return next((key for key in keys if key in config.hosts), None)

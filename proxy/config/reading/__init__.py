@@ -1,1 +1,1 @@
-"""YAML to values and models, each with its place in the file."""
+"""From YAML to values and models, each with its position in the file."""

@@ -1,12 +1,13 @@
-"""Advice on what other tools read and this configuration does not: variables, empty keys, maps of rewrites."""
+"""Advice for users of other tools: environment variables, empty keys, a registries.yaml, maps of rewrites."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from proxy.config.errors import Findings, KeyPath, Position, Positions, Problem, setting_name
+from proxy.config.errors import Findings, KeyPath, Position, Positions, Problem, quoted_key, setting_name
 from proxy.config.reading.yaml_values import Value
 
 SECRETS = frozenset({"password", "identityToken"})
+_NAMES_OF_VARIABLES = frozenset({"passwordEnv", "identityTokenEnv"})
 _TEMPLATES = frozenset({"pattern", "replacement"})
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _BARE_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
@@ -14,7 +15,7 @@ _NULL_MEANS = {"admin": " (no metrics, no health checks, no status page)", "cach
 
 
 def registries_yaml(value: Value, positions: Positions) -> Problem | None:
-    """The error for a registries.yaml in place of a configuration; None for anything else."""
+    """The error if the file is a registries.yaml; None otherwise."""
     if not isinstance(value, dict) or "version" in value:
         return None
     key = next((key for key in ("mirrors", "configs") if key in value), None)
@@ -24,24 +25,41 @@ def registries_yaml(value: Value, positions: Positions) -> Problem | None:
     return Problem(positions.key(key), message)
 
 
-def variable_advice(value: Value, path: KeyPath) -> str | None:
-    """What to write instead of an environment variable; None for a value without one."""
-    if not isinstance(value, str) or (path[-1:] and path[-1] in _TEMPLATES):
+def variable_advice(value: Value, positions: Positions) -> Mapping[Position, str]:
+    """What to write instead of each environment variable, by its place: values, and names of registries and hosts."""
+    advice = {positions.value(*path): text for path, each in _scalars(value, ()) if (text := _of_value(each, path))}
+    for section in ("registries", "hosts"):
+        entries = value.get(section) if isinstance(value, dict) else None
+        for name in entries if isinstance(entries, dict) else ():
+            if _VARIABLE.search(name):
+                advice[positions.key(section, name)] = _not_replaced(quoted_key(name, _VARIABLE.sub("x", name)))
+    return advice
+
+
+def _of_value(value: Value, path: KeyPath) -> str | None:
+    """The advice for a value; None for one without a variable."""
+    if not isinstance(value, str) or path[-1] in _TEMPLATES:
         return None
+    is_whole = _VARIABLE.fullmatch(value) or _BARE_VARIABLE.fullmatch(value)
     is_secret = any(step in SECRETS for step in path)
     if is_secret and not _VARIABLE.fullmatch(value):
         return None
-    if not (_VARIABLE.search(value) or _BARE_VARIABLE.fullmatch(value)):
-        return None
-    shown = "the value" if is_secret else repr(value)
+    if is_whole and path[-1] in _NAMES_OF_VARIABLES:
+        return f"{path[-1]} is the name of a variable: write {value.strip('${}')}"
+    if is_whole or _VARIABLE.search(value):
+        return _not_replaced("the value" if is_secret else repr(value))
+    return None
+
+
+def _not_replaced(written: str) -> str:
     return (
-        f"{shown} is used as it is written, variables are not replaced: write the value itself; for secrets, "
-        "passwordEnv and identityTokenEnv read an environment variable"
+        f"environment variables are not replaced, {written} is used as written: write the value itself; only "
+        "passwordEnv and identityTokenEnv read a variable"
     )
 
 
 def converted_rewrites(value: Value, where: Position) -> str | None:
-    """The lines of `rewrites` for a map of registries.yaml whose key is at `where`; None for what is no such map."""
+    """The `rewrites` to write instead of the map of a registries.yaml at `where`; None if it is no such map."""
     if not isinstance(value, dict) or not value:
         return None
     indent = " " * (where.column - 1)
@@ -58,9 +76,9 @@ def _quoted(text: str) -> str:
 
 
 def warn_of_values(value: Value, findings: Findings) -> None:
-    """Warn of variables, and of keys without a value, which YAML reads as null."""
+    """Warn about environment variables, and about keys without a value, which YAML reads as null."""
     for path, each in _scalars(value, ()):
-        if (advice := variable_advice(each, path)) is not None:
+        if (advice := _of_value(each, path)) is not None:
             findings.warning(path, advice)
         if each is None and _has_no_value(path, findings.positions):
             meaning = _NULL_MEANS.get(setting_name(path), "")

@@ -1,4 +1,4 @@
-"""Plain values to models: which keys there are, of which type; pydantic's findings in our words, each placed."""
+"""From plain values to models; turns pydantic's errors into messages with a position."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -9,14 +9,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.base import Model
-from proxy.config.errors import KeyPath, Position, Positions, Problem, unknown_key
+from proxy.config.errors import KeyPath, Position, Positions, Problem, quoted_key, unknown_key
 from proxy.config.model import Config, Credential
-from proxy.config.reading.advice import SECRETS, converted_rewrites, variable_advice
+from proxy.config.reading.advice import SECRETS, converted_rewrites
 from proxy.config.reading.yaml_values import Value
 
 
 def section_at(path: KeyPath) -> type[Model] | None:
-    """The section that a path leads to; None if it leads elsewhere."""
+    """The section at a path; None if there is none."""
     section: type[Model] = Config
     steps: Iterator[str | int] = iter(path)
     for step in steps:
@@ -31,7 +31,7 @@ def section_at(path: KeyPath) -> type[Model] | None:
 
 
 def keys_at(path: KeyPath) -> tuple[str, ...]:
-    """The keys that a section has, as the file writes them."""
+    """The keys of a section, as written in the file."""
     section = section_at(path)
     return () if section is None else tuple(settings(section))
 
@@ -42,38 +42,40 @@ def settings(section: type[Model]) -> dict[str, Any]:
 
 
 def section_in(annotation: Any) -> type[Model] | None:
-    """The section inside of an annotation such as `tuple[Endpoint, ...] | None`."""
+    """The section in an annotation such as `tuple[Endpoint, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return annotation
     return next((found for part in get_args(annotation) if (found := section_in(part)) is not None), None)
 
 
 def is_collection(annotation: Any) -> bool:
-    """Whether entries have a name or an index between them and the setting."""
+    """Whether the setting is a map or list, so that an entry has a name or an index."""
     return get_origin(annotation) in {tuple, dict} or any(
         get_origin(part) in {tuple, dict} for part in get_args(annotation)
     )
 
 
-_KEY = "[key]"  # how pydantic says that a key, not its value, is wrong
+_KEY = "[key]"  # pydantic's mark of an invalid key
 _PLAIN = {
     "literal_error": "the value must be {expected}",
     "bool_type": "write true or false, without quotes",
-    "int_type": "a whole number is expected",
+    "int_type": "the value must be a whole number",
+    "float_type": "the value must be a number",
+    "float_parsing": "the value must be a number",
     "too_short": "at least {min_length} is needed",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """The configuration, or what of it has the right shape (None if too little), and what has not."""
+    """The configuration without its invalid entries (None if too little is left), and the problems."""
 
     config: Config | None
     problems: tuple[Problem, ...] = ()
 
 
 def shape(value: Value, positions: Positions) -> Shaped:
-    """Build the configuration; with problems, from those entries that have none, so that they are judged too."""
+    """Build the configuration, if necessary without invalid entries, so that the others are checked too."""
     try:
         return Shaped(Config.model_validate(value))
     except ValidationError as error:
@@ -83,7 +85,7 @@ def shape(value: Value, positions: Positions) -> Shaped:
 
 
 def _innermost(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """The errors without the shortness of lists that are short only because their items are wrong."""
+    """The errors without "too short" for a list that is too short only because its items are invalid."""
     paths = [detail["loc"] for detail in details]
     return [
         detail
@@ -93,7 +95,7 @@ def _innermost(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _without(value: Value, wrong: list[KeyPath]) -> Config | None:
-    """The configuration without the entries that hold what is wrong."""
+    """The configuration without the entries that contain an error."""
     rest: Any = deepcopy(value)
     if not isinstance(rest, dict):
         return None
@@ -107,7 +109,7 @@ def _without(value: Value, wrong: list[KeyPath]) -> Config | None:
 
 
 def _remove(rest: dict[str, Any], path: KeyPath) -> None:
-    """Take out the entry that a path leads into: of a map the one entry, of anything else the whole."""
+    """Remove the entry that contains a path: one entry of a map, else the whole section."""
     top = str(path[0]) if path else ""
     entries = rest.get(top)
     if isinstance(entries, dict) and len(path) > 1:
@@ -132,7 +134,7 @@ def _problem(detail: ErrorDetails, value: Value, positions: Positions) -> Proble
         return Problem(_parent(positions, path), f"{path[-1]} is missing")
     written = _value_at(value, path)
     lines = converted_rewrites(written, positions.key(*path)) if path[-1:] == ("rewrites",) else None
-    message = lines or variable_advice(written, path) or _message(detail, written)
+    message = lines or _message(detail, written)
     return Problem(positions.value(*path), message)
 
 
@@ -146,7 +148,7 @@ def _value_at(value: Value, path: KeyPath) -> Value:
             value = value[str(step)]
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             value = value[step]
-        elif step != 0:  # one value stands for a list of one
+        elif step != 0:  # one value instead of a list
             return None
     return value
 
@@ -168,8 +170,14 @@ def _other_type(kind: str, path: KeyPath, value: Value) -> str:
         return _text_expected(path, value)
     if kind == "tuple_type":
         return _list_expected(path, value)
-    advice = ": write {} for the defaults" if value is None else ""
-    return f"keys with values are expected here, {_kind(value)} was found{advice}"
+    if value is None:
+        return _no_value(path, "write {} for the defaults")
+    return f"expected keys with values, found {_kind(value)}"
+
+
+def _no_value(path: KeyPath, advice: str) -> str:
+    name = quoted_key(path[-1]) if path and isinstance(path[-1], str) else "the entry"
+    return f"{name} has no value: {advice}, or remove {name}"
 
 
 def _text_expected(path: KeyPath, value: Value) -> str:
@@ -177,7 +185,7 @@ def _text_expected(path: KeyPath, value: Value) -> str:
         secret = path[-1] in SECRETS
         name = "a password or token" if secret else "the value"
         return f"{name} must be text: put it in quotes"
-    return f"text is expected here, {_kind(value)} was found"
+    return f"expected text, found {_kind(value)}"
 
 
 def _list_expected(path: KeyPath, value: Value) -> str:
@@ -186,7 +194,9 @@ def _list_expected(path: KeyPath, value: Value) -> str:
             "rewrites are an ordered list, not a map as in registries.yaml: "
             "write '- {pattern: ..., replacement: ...}' for each rule"
         )
-    return f"a list is expected here, {_kind(value)} was found: write '- ' before each value"
+    if value is None:
+        return _no_value(path, "write a list")
+    return f"expected a list, found {_kind(value)}: write '- ' before each value"
 
 
 def _kind(value: Value) -> str:

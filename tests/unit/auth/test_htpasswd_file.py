@@ -81,8 +81,8 @@ def test_a_file_that_cannot_be_one_is_refused_at_the_start(tmp_path: Path) -> No
         (empty, "names no user: add one with htpasswd -B .*/empty USER"),
         (bad, ":1: the password is not hashed with bcrypt"),
         (binary, "not UTF-8 text"),
-        (pipe, "no regular file"),
-        (tmp_path, "no regular file|Is a directory"),
+        (pipe, "not a regular file"),
+        (tmp_path, "not a regular file|Is a directory"),
         (tmp_path / "missing", "No such file"),
     ):
         with pytest.raises(ValueError, match=f"{path}.*({message})"):

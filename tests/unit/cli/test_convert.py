@@ -97,10 +97,10 @@ def test_what_k3s_refuses_is_status_2(file: Path, text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--proxy", "127.0.0.1:5000"], "the scheme must be http or https"),
-        (["--proxy", "http://127.0.0.1:5000/v2"], "only scheme, host and port count here"),
+        (["--proxy", "127.0.0.1:5000"], "write http://127.0.0.1:5000"),
+        (["--proxy", "http://127.0.0.1:5000/v2"], "an origin is scheme, host and port only"),
         (["--realm", "m.example"], "write HOST=URL"),
-        (["--realm", "m.example=auth"], "the scheme must be http or https"),
+        (["--realm", "m.example=auth"], "write https://auth"),
         (["--realm", "n.example=https://auth.example"], "--realm n.example: "),
     ],
 )

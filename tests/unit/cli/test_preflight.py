@@ -44,11 +44,11 @@ CASES = {
     ),
     "a pipe in the place of a CA": (
         HOST + "{caFile: DIR/pipe}}}",
-        "hosts.r.example.tls.caFile: cannot use DIR/pipe: it is no regular file",
+        "hosts.r.example.tls.caFile: cannot use DIR/pipe: it is not a regular file",
     ),
     "a pipe in the place of a listener's key": (
         LISTENER + "tls: {certFile: DIR/tls.crt, keyFile: DIR/pipe}}]",
-        "listeners[0].tls.keyFile: cannot read DIR/pipe: it is no regular file",
+        "listeners[0].tls.keyFile: cannot read DIR/pipe: it is not a regular file",
     ),
     "users": (
         LISTENER + "clients: {auth: basic, htpasswdFile: DIR/missing}}]",

@@ -36,9 +36,9 @@ def test_metrics_may_have_a_second_address(address: str) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:5007", "f:2:25: 127.0.0.1:5007 is taken by admin.address: give it another port"),
-        (":5007", "f:2:25: :5007 is taken by admin.address: give it another port"),
-        ("0.0.0.0:5000", "f:2:25: 0.0.0.0:5000 is taken by listeners[0].address: give it another port"),
+        ("127.0.0.1:5007", "f:2:25: 127.0.0.1:5007 is already used by admin.address: use another port"),
+        (":5007", "f:2:25: :5007 is already used by admin.address: use another port"),
+        ("0.0.0.0:5000", "f:2:25: 0.0.0.0:5000 is already used by listeners[0].address: use another port"),
         ("[10.0.0.7]:5000", ""),
         ("127.0.0.1:5008", ""),
         ("5008", "f:2:25: an address to listen on is host:port, such as 127.0.0.1:5000 or [::1]:5000"),
@@ -47,10 +47,10 @@ def test_metrics_may_have_a_second_address(address: str) -> None:
 def test_the_second_address_is_its_own(address: str, message: str) -> None:
     try:
         admin_of(f"admin: {{metricsAddress: '{address}'}}\n")
-        told = ""
+        reported = ""
     except ConfigError as error:
-        told = "; ".join(str(problem) for problem in error.problems)
-    assert told == message
+        reported = "; ".join(str(problem) for problem in error.problems)
+    assert reported == message
 
 
 def test_an_address_of_the_command_line_keeps_the_other_one() -> None:
@@ -65,7 +65,7 @@ def test_an_address_of_the_command_line_keeps_the_other_one() -> None:
 
 
 def test_an_address_of_the_command_line_is_judged_as_well() -> None:
-    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:5000 is taken by listeners\[0\]\.address"):
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:5000 is already used by listeners\[0\]\.address"):
         admin_of("", Addresses(metrics="127.0.0.1:5000"))
     for text in ("5008", ""):
         with pytest.raises(ValueError, match="host:port"):
@@ -73,7 +73,7 @@ def test_an_address_of_the_command_line_is_judged_as_well() -> None:
 
 
 def test_a_second_address_alone_is_none_for_the_operator() -> None:
-    with pytest.raises(ValueError, match="admin, which is null in the configuration: give --admin as well"):
+    with pytest.raises(ValueError, match="admin, which is null in the configuration: use --admin as well"):
         admin_of("admin: null\n", Addresses(metrics="127.0.0.1:5008"))
     admin = admin_of("admin: null\n", Addresses(admin="127.0.0.1:5007", metrics="127.0.0.1:5008"))
     assert (admin.address, admin.metrics_address) == ("127.0.0.1:5007", "127.0.0.1:5008")

@@ -64,7 +64,7 @@ def test_a_registries_yaml_in_place_of_a_configuration_names_the_option(text: st
 
 
 @pytest.mark.parametrize("key", ["rewrite", "rewrites"])
-def test_a_rewrite_map_is_shown_as_the_list_it_would_be(key: str) -> None:
+def test_a_rewrite_map_is_converted_to_the_list_it_would_be(key: str) -> None:
     (problem,) = problems(f"version: 1\nregistries:\n  icr.io:\n    {key}: {{'^a''/(.*)': 'b/$1', '^c$': d}}\n")
     assert problem.startswith("c:4:")
     first, *lines = problem.splitlines()
@@ -143,3 +143,38 @@ def test_a_key_without_a_value_is_a_warning(key: str) -> None:
     assert note.startswith("c:2:1: warning: ")
     assert f"{key}: null" in note
     assert notes(f"{key}: null\n") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ("registries: {a.example: {endpoints: ['https://${HOST}']}}\n", "c:2:38"),
+        ("registries:\n  '${HOST}': {}\n", "c:3:3"),
+        ("hosts:\n  '${HOST}:5000': {}\n", "c:3:3"),
+        ("access: [{action: allow, registries: '${HOST}'}]\n", "c:2:38"),
+        ("access: [{action: deny, repositories: '${HOST}'}]\n", "c:2:39"),
+    ],
+)
+def test_a_variable_where_it_is_an_error_is_one_error_that_says_so(body: str, place: str) -> None:
+    (problem,) = problems(f"version: 1\n{body}")
+    assert problem.startswith(place)
+    assert "${HOST}" in problem
+    assert "variables are not replaced" in problem
+
+
+def test_a_variable_that_makes_a_rule_match_nothing_is_one_warning() -> None:
+    (note,) = notes("access: [{action: allow, repositories: '${HOST}/**'}]\n")
+    assert "variables are not replaced" in note
+
+
+def test_the_name_of_a_variable_is_written_without_its_sign() -> None:
+    credential = "{username: u, passwordEnv: '${SECRET}'}"
+    (note,) = notes(f"registries: {{a.example: {{}}}}\nhosts: {{a.example: {{credentials: {credential}}}}}\n")
+    assert "write SECRET" in note
+
+
+@pytest.mark.parametrize("key", ["listeners", "registries", "log"])
+def test_a_section_without_a_value_may_be_removed(key: str) -> None:
+    (problem,) = problems(f"version: 1\n{key}:\n")
+    assert problem.startswith("c:2:1: ")
+    assert f"remove {key!r}" in problem

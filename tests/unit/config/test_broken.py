@@ -9,7 +9,7 @@ BROKEN = Path(__file__).parent / "broken"
 
 EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     "any_without_endpoints": [
-        (3, 8, 'the registry "*" needs endpoints: without them any name would become an address'),
+        (3, 8, 'the registry "*" needs endpoints: without them, clients could send requests to any host'),
     ],
     "bad_durations": [
         (3, 13, "a duration needs a unit, such as 500ms, 30s, 5m or 1h"),
@@ -19,14 +19,14 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
     "bad_endpoints": [
         (5, 9, "an endpoint needs its scheme: write https://mirror.example.com"),
         (6, 9, "the scheme must be http or https, not 'ftp'"),
-        (7, 9, "the URL must not hold a user name or password"),
-        (8, 14, "an endpoint has no query and no fragment"),
+        (7, 9, "the URL must not contain a user name or password: set credentials under hosts"),
+        (8, 14, "an endpoint has no query and no fragment: remove everything from the ? or #"),
         (9, 16, "the value must be 'computed' or 'challenge'"),
     ],
     "bad_registry_names": [
         (3, 3, "a registry or host has no scheme and no path: write docker.io"),
         (4, 3, "write quay.io: that is how requests name it"),
-        (5, 3, "keys with values are expected here, nothing was found: write {} for the defaults"),
+        (5, 3, "'ghcr.io' has no value: write {} for the defaults, or remove 'ghcr.io'"),
     ],
     "booleans_as_text": [
         (4, 19, "write true or false, without quotes"),
@@ -40,7 +40,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (
             3,
             14,
-            "0.0.0.0:5000 can be reached from other machines, and credentials are configured: whoever reaches it pulls with them. Listen on 127.0.0.1, or accept it with clients: {allowAnonymous: true}",
+            "0.0.0.0:5000 can be reached from other machines, and credentials are configured: everybody who can reach it pulls with them. Listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
         ),
     ],
     "k3s_names": [
@@ -48,17 +48,17 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (4, 1, "unknown key 'configs': did you mean 'hosts'?"),
     ],
     "list_as_password": [
-        (7, 19, "text is expected here, a list was found"),
+        (7, 19, "expected text, found a list"),
     ],
     "lone_certificate": [
-        (5, 14, "only scheme, host and port count here: write https://auth.example.com"),
-        (6, 5, "certFile and keyFile belong together"),
+        (5, 14, "an origin is scheme, host and port only: write https://auth.example.com"),
+        (6, 5, "certFile and keyFile belong together: set both or neither"),
     ],
     "look_ahead": [
         (
             6,
             19,
-            "the pattern uses look-ahead ((?!), which Go's regular expressions (RE2) do not have: put the exception into a rule of its own before this one",
+            "the pattern uses look-ahead ((?!), which Go's regular expressions (RE2) do not have: write a rule for the exception before this one",
         ),
         (
             7,
@@ -67,18 +67,18 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "lost_groups": [
-        (6, 46, "$2 refers to group 2, but the pattern has 1 group: nothing would stand there"),
+        (6, 46, "$2 refers to group 2, but the pattern has 1 group: nothing is inserted"),
         (7, 46, '$1x means a group named "1x": write ${1}x'),
         (9, 22, "\\1 is plain text in a Go template: write $1"),
     ],
     "many_at_once": [
         (2, 14, "the value must be 'debug', 'info', 'warning' or 'error'"),
-        (7, 19, "the pattern is no valid Go regular expression (RE2): missing ): ("),
-        (10, 37, "$1 refers to group 1, but the pattern has 0 groups: nothing would stand there"),
-        (11, 8, 'the registry "*" needs endpoints: without them any name would become an address'),
+        (7, 19, "the pattern is not a valid Go regular expression (RE2): missing ): ("),
+        (10, 37, "$1 refers to group 1, but the pattern has 0 groups: nothing is inserted"),
+        (11, 8, 'the registry "*" needs endpoints: without them, clients could send requests to any host'),
     ],
     "missing_space": [
-        (5, 36, "unknown key (not shown): is a space missing after the colon?"),
+        (5, 36, "unknown key (hidden): is a space missing after the colon?"),
     ],
     "no_version": [
         (1, 1, "version is missing"),
@@ -94,15 +94,15 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "same_address": [
-        (4, 15, "127.0.0.1:5000 is taken by listeners[0].address: give it another port"),
-        (6, 12, "127.0.0.1:5000 is taken by listeners[0].address: give it another port"),
-        (7, 19, "0.0.0.0:5000 is taken by listeners[0].address: give it another port"),
+        (4, 15, "127.0.0.1:5000 is already used by listeners[0].address: use another port"),
+        (6, 12, "127.0.0.1:5000 is already used by listeners[0].address: use another port"),
+        (7, 19, "0.0.0.0:5000 is already used by listeners[0].address: use another port"),
     ],
     "star_password": [
         (5, 46, "a plain * refers to an anchor that does not exist: put the value in quotes"),
     ],
     "tab": [
-        (3, 1, "a tab cannot indent in YAML: use spaces"),
+        (3, 1, "YAML does not allow tabs as indentation: use spaces"),
     ],
     "two_documents": [
         (2, 1, "a second document begins here: one file holds one document"),
@@ -115,7 +115,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "unknown_default": [
-        (2, 18, "defaultRegistry 'docker.io' is not one of the registries"),
+        (2, 18, "defaultRegistry 'docker.io' is not configured: add it under registries"),
     ],
     "unknown_key": [
         (4, 5, "unknown key 'endpoint': did you mean 'endpoints'?"),

@@ -46,25 +46,31 @@ def test_what_makes_sense_is_taken_without_a_word(listener: str) -> None:
         ("clients: {auth: [none, basic], htpasswdFile: /h}", "none and basic cannot be combined"),
         ("clients: {auth: [upstream, basic], htpasswdFile: /h}", "upstream and basic cannot be combined"),
         (f"{MUTUAL}, clients: {{auth: [certificate, upstream]}}", "certificate and upstream cannot be combined"),
-        ("clients: {auth: [none, none]}", "stands twice"),
+        ("clients: {auth: [none, none]}", "contains a value twice"),
         ("clients: {auth: certificate}", "write tls: {certFile: ..., keyFile: ..., clientCaFile: ...}"),
         (f"{TLS}, clients: {{auth: certificate}}", "write tls: {certFile: ..., keyFile: ..., clientCaFile: ...}"),
-        (MUTUAL, "nobody is asked for a certificate: write clients: {auth: certificate}"),
-        (f"{MUTUAL}, clients: {{auth: basic, htpasswdFile: /h}}", "nobody is asked for a certificate"),
-        ("clients: {subjects: [node-1]}", "write auth: certificate, or leave subjects out"),
-        ("clients: {auth: basic}", "basic needs the users: write htpasswdFile"),
-        ("clients: {htpasswdFile: /h}", "nobody is asked for a password: write auth: basic"),
-        ("clients: {auth: upstream, htpasswdFile: /h}", "nobody is asked for a password: write auth: basic"),
-        ("clients: {challenge: bearer}", "challenge is for auth: upstream alone"),
-        ("clients: {externalURL: 'https://p.example'}", "externalURL is for auth: upstream alone"),
-        ("clients: {tokenKeyFile: /t}", "tokenKeyFile is for auth: upstream alone"),
+        (MUTUAL, "clientCaFile has no effect without auth: certificate: write clients: {auth: certificate}"),
+        (
+            f"{MUTUAL}, clients: {{auth: basic, htpasswdFile: /h}}",
+            "clientCaFile has no effect without auth: certificate",
+        ),
+        ("clients: {subjects: [node-1]}", "write auth: certificate, or remove them"),
+        ("clients: {auth: basic}", "basic needs a file with users: add htpasswdFile"),
+        ("clients: {htpasswdFile: /h}", "htpasswdFile has no effect without auth: basic: write auth: basic"),
+        (
+            "clients: {auth: upstream, htpasswdFile: /h}",
+            "htpasswdFile has no effect without auth: basic: write auth: basic",
+        ),
+        ("clients: {challenge: bearer}", "challenge has no effect without auth: upstream"),
+        ("clients: {externalURL: 'https://p.example'}", "externalURL has no effect without auth: upstream"),
+        ("clients: {tokenKeyFile: /t}", "tokenKeyFile has no effect without auth: upstream"),
         (
             "clients: {auth: upstream, challenge: bearer, tokenKeyFile: /t}",
-            "bearer needs externalURL, where clients get their tokens",
+            "bearer needs externalURL, the URL at which clients get tokens",
         ),
         (
             "clients: {auth: upstream, challenge: bearer, externalURL: 'https://p.example'}",
-            "bearer needs tokenKeyFile, the keys that seal them",
+            "bearer needs tokenKeyFile, the keys to encrypt tokens",
         ),
     ],
 )
@@ -100,7 +106,7 @@ def test_what_has_no_effect_is_a_warning(clients: str, setting: str) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", ":5000", "[::]:5000", "10.0.0.1:5000", "proxy.example:5000"])
 def test_everybody_may_use_our_credentials_only_if_that_is_written(address: str) -> None:
     (problem,) = problems(f"address: '{address}'", CREDENTIALS)
-    assert "whoever reaches it pulls with them" in problem
+    assert "everybody who can reach it pulls with them" in problem
     assert read(f"address: '{address}', clients: {{allowAnonymous: true}}", CREDENTIALS) == []
     assert read(f"address: '{address}'") == []
 
@@ -121,7 +127,7 @@ def test_loopback_needs_nothing(address: str) -> None:
 )
 def test_passwords_in_plain_text_are_a_warning_beyond_loopback(clients: str) -> None:
     (note,) = read(f"address: '0.0.0.0:5000', clients: {{{clients}}}", CREDENTIALS)
-    assert "warning: passwords that clients send to 0.0.0.0:5000 cross the network in plain text: write tls:" in note
+    assert "warning: clients send passwords to 0.0.0.0:5000 in plain text: write tls:" in note
     assert read(f"address: '0.0.0.0:5000', {TLS}, clients: {{{clients}}}", CREDENTIALS) == []
     assert read(f"address: '127.0.0.1:5000', clients: {{{clients}}}", CREDENTIALS) == []
 

@@ -65,7 +65,7 @@ def test_join_path_is_that_of_go(path: str, expected: str) -> None:
         (r"a\Z", r"\Z"),
         (r"\C", "any byte"),
         ("(a", "missing )"),
-        ("(?P<n>a)(?P<n>b)", "stands twice"),
+        ("(?P<n>a)(?P<n>b)", "is used twice"),
         ("(?P<é>a)", "letters, digits and underscores"),
         ("\ud800", "surrogate"),
         ("a" * (MAX_LENGTH + 1), "at most"),

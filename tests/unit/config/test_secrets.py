@@ -62,7 +62,7 @@ def test_what_cannot_be_read_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfehunter2")
     os.mkfifo(tmp_path / "pipe")
     expected = {"none": "no such file", "empty": "is empty", "large": "larger than 64 KiB", "binary": "not UTF-8"}
-    expected |= {"pipe": "no regular file", ".": "is a directory", "a\0b": "no file name"}
+    expected |= {"pipe": "not a regular file", ".": "is a directory", "a\0b": "invalid file name"}
     for name, message in expected.items():
         with pytest.raises(SecretError, match=message) as caught:
             SecretReader().read(by_file(f"{tmp_path}/{name}"))

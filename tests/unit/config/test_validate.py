@@ -20,14 +20,14 @@ def test_an_endpoint_path_without_v2_is_a_warning_with_the_prefix_to_write() -> 
 
 def test_an_endpoint_given_twice_is_a_warning() -> None:
     (note,) = notes("registries: {docker.io: {endpoints: [https://m.example, 'https://m.example:443/v2']}}\n")
-    assert note == "2:57: warning: https://m.example/v2 is listed twice: the second one is of no use"
+    assert note == "2:57: warning: https://m.example/v2 is listed twice: remove one"
 
 
 def test_credentials_over_plain_http_are_a_warning_but_not_on_loopback() -> None:
     text = "registries: {{docker.io: {{endpoints: ['http://{host}:5500']}}}}\nhosts:\n  {host}:5500:\n"
     text += "    credentials: {{username: a, passwordFile: /b}}\n"
     (note,) = notes(text.format(host="m.example"))
-    assert "cross the network in plain text" in note
+    assert "are sent in plain text" in note
     assert notes(text.format(host="127.0.0.1")) == []
 
 
@@ -73,11 +73,11 @@ WIDE = "      - {pattern: '^(.*)$', replacement: 'all/$1'}\n"
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [
-        (NARROW + WIDE, "7:9: info: 'strimzi/app' fits this rule and the one at f:6:9, which comes first and wins"),
+        (NARROW + WIDE, "7:9: info: 'strimzi/app' matches this rule and the one at f:6:9, which comes first and wins"),
         (
             WIDE + NARROW,
             (
-                "7:9: warning: 'strimzi/app' fits this rule and the one at f:6:9, which comes first and wins; "
+                "7:9: warning: 'strimzi/app' matches this rule and the one at f:6:9, which comes first and wins; "
                 "this rule is never used: put the narrower rule first"
             ),
         ),
@@ -115,7 +115,7 @@ def test_addresses_clash_where_the_system_would_refuse_them(first: str, second: 
         message = ""
     except ConfigError as error:
         message = str(error)
-    assert ("is taken" in message) == clash
+    assert ("is already used" in message) == clash
 
 
 def test_anonymous_access_beyond_loopback_can_be_accepted() -> None:

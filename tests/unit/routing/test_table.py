@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from proxy.oci.errors import NameInvalid, RegistryUnknown
 from proxy.oci.reference import Digest
 from proxy.oci.scope import Scope
-from proxy.routing.table import ASKED_REMEMBERED, REMEMBERED, Target
+from proxy.routing.table import MAX_CACHED, MAX_CACHED_LENGTH, Target
 from tests.unit.routing.support import only_target, table
 
 DIGEST = Digest.of(b"x")
@@ -84,8 +84,8 @@ def test_node_rewrites_pass() -> None:
           nodeRewrites: true
           rewrites: [{pattern: '(.*)', replacement: 'hmirror/$1'}]
     """)
-    for asked in ("rancher/k3s", "hmirror/rancher/k3s"):
-        assert only_target(routes, asked, "docker.io").repository == "hmirror/rancher/k3s"
+    for name in ("rancher/k3s", "hmirror/rancher/k3s"):
+        assert only_target(routes, name, "docker.io").repository == "hmirror/rancher/k3s"
 
 
 NAMES = st.from_regex(r"[ab]{1,2}(/[ab]{1,2}){0,2}", fullmatch=True)
@@ -99,13 +99,13 @@ ROUTES = table("""
 
 @given(st.lists(st.tuples(st.sampled_from(["one", "two", "three"]), NAMES, REFERENCES), min_size=2, max_size=2))
 def test_two_urls_are_the_same_only_for_the_same_upstream_repository_and_reference(
-    asked: list[tuple[str, str, object]],
+    requests: list[tuple[str, str, object]],
 ) -> None:
     def key(target: Target, reference: object) -> tuple[object, ...]:
         return target.endpoint.origin, target.repository, reference
 
     (first, one), (second, two) = (
-        (only_target(ROUTES, name, f"{registry}.example"), reference) for registry, name, reference in asked
+        (only_target(ROUTES, name, f"{registry}.example"), reference) for registry, name, reference in requests
     )
     same_url = first.url(f"manifests/{one}") == second.url(f"manifests/{two}")
     assert same_url == (key(first, one) == key(second, two))
@@ -125,21 +125,26 @@ def test_the_scope_is_that_of_the_repository_in_the_url(rules: list[tuple[str, s
 
 def test_what_was_resolved_is_resolved_alike_again() -> None:
     routes = table("r.example: {}\nother.example: {}", "defaultRegistry: other.example")
-    asked = [("a/b", "r.example", None), ("a/b", None, None), ("a/b", None, "r.example"), ("r.example/a/b", None, None)]
-    first = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in asked]
-    again = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in asked]
+    requests = [
+        ("a/b", "r.example", None),
+        ("a/b", None, None),
+        ("a/b", None, "r.example"),
+        ("r.example/a/b", None, None),
+    ]
+    first = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in requests]
+    again = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in requests]
     assert first == again
     assert [route.registry for route in again] == ["r.example", "other.example", "r.example", "r.example"]
 
 
 def test_names_without_end_are_resolved_and_not_all_remembered() -> None:
     routes = table("r.example: {}")
-    names = [f"a/{number}" for number in range(REMEMBERED + 2)]
+    names = [f"a/{number}" for number in range(MAX_CACHED + 2)]
     for _ in range(2):
         assert [routes.resolve(name, namespace="r.example").repository for name in names] == names
 
 
-@pytest.mark.parametrize(("length", "is_kept"), [(ASKED_REMEMBERED, True), (ASKED_REMEMBERED + 1, False)])
+@pytest.mark.parametrize(("length", "is_kept"), [(MAX_CACHED_LENGTH, True), (MAX_CACHED_LENGTH + 1, False)])
 @pytest.mark.parametrize("name", ["a/b", "a/" + "b" * 200])
 def test_only_what_is_not_long_is_kept(name: str, length: int, is_kept: bool) -> None:
     routes, registry = table("r.example: {}"), "r.example"

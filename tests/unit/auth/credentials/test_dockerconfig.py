@@ -166,7 +166,7 @@ async def test_what_is_no_readable_file_is_an_error(tmp_path: Path) -> None:
     for path, told in (
         ("missing", "No such file"),
         (".", "Is a directory"),
-        ("pipe", "no regular file"),
+        ("pipe", "not a regular file"),
         ("\0", "name"),
     ):
         with pytest.raises(CredentialError, match=told):

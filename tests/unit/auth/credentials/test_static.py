@@ -3,13 +3,11 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.auth.outward.credential_chain import StaticSource
 from proxy.auth.outward.credentials import CredentialError, DockerConfigSource, HelperSource
 from proxy.config.address import Origin
-from proxy.config.credentials import SecretReader, matches
+from proxy.config.credentials import SecretReader
 from proxy.config.load import parse_config
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
@@ -43,31 +41,6 @@ async def test_the_longest_match_comes_first_and_the_others_follow() -> None:
     assert [login.username for login in await asked(credentials, "team/a/b")] == ["all", "everywhere"]
     assert [login.username for login in await asked(credentials, "team")] == ["all", "everywhere"]
     assert [login.username for login in await asked(credentials, "x")] == ["everywhere"]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "repository", "fits"),
-    [
-        ("**", "a/b", True),
-        ("a/**", "a", True),
-        ("a/**", "a/b/c", True),
-        ("a/**", "ab", False),
-        ("a/*", "a/b", True),
-        ("a/*", "a/b/c", False),
-        ("*/b", "a/b", True),
-        ("*", "a/b", False),
-        ("a*", "abc", True),
-        ("a.b", "axb", False),
-        ("a/**/z", "a/b/c/z", True),
-    ],
-)
-def test_one_star_is_a_segment_and_two_are_any_number(pattern: str, repository: str, fits: bool) -> None:
-    assert matches(pattern, repository) is fits
-
-
-@given(st.text(max_size=20), st.text(max_size=20))
-def test_no_pattern_raises(pattern: str, repository: str) -> None:
-    assert matches(pattern, repository) in {True, False}
 
 
 async def test_passwords_tokens_files_and_variables() -> None:
