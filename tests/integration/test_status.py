@@ -222,7 +222,7 @@ async def test_people_get_a_page_and_scripts_get_json(proxy: ProxyUnderTest) -> 
 
 async def test_explains_an_image(proxy: ProxyUnderTest) -> None:
     page = (await ask(proxy.admin, PATHS[2])).body.decode()
-    assert f"scope asked               repository:{UPSTREAM}:pull" in page
+    assert f"requested scope           repository:{UPSTREAM}:pull" in page
     assert f'value="{REG}/library/app:1"' in page
     data = json.loads((await ask(proxy.admin, PATHS[2], JSON)).body)
     assert data["endpoints"][0]["scope"] == f"repository:{UPSTREAM}:pull"

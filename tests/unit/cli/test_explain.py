@@ -49,7 +49,7 @@ def test_text_shows_what_an_unpatched_node_would_ask() -> None:
     arguments = ["explain", "docker.io/library/alpine", "--config", str(CONFIG / "huawei-swr.yaml")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0
-    assert "scope asked               repository:hmirror/library/alpine:pull" in result.output
+    assert "requested scope           repository:hmirror/library/alpine:pull" in result.output
     assert "repository:hmirror/library/alpine:pull  repository:library/alpine:pull" in result.output
 
 
@@ -101,7 +101,7 @@ def test_a_client_that_may_not_pull_sees_why_and_the_route(rules: str, arguments
     result = CliRunner().invoke(main, ["explain", *arguments, "--config", rules])
     assert result.exit_code == 1
     assert line in result.output
-    assert "scope asked" in result.output
+    assert "requested scope" in result.output
 
 
 def test_the_decision_stands_in_the_json_too(rules: str) -> None:

@@ -152,7 +152,7 @@ ACCESS = "access: [{action: allow, registries: reg.example, repositories: a/app,
 def test_explains_as_the_command_does() -> None:
     form = explain(loaded(REGISTRIES), " reg.example/a/app:1 ", "")
     assert (form.error, form.image) == ("", "reg.example/a/app:1")
-    assert "  scope asked               repository:team/app:pull" in form.text.splitlines()
+    assert "  requested scope           repository:team/app:pull" in form.text.splitlines()
     assert form.data is not None
     assert form.data["endpoints"][0]["scope"] == "repository:team/app:pull"
 
