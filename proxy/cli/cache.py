@@ -14,8 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
 from proxy.config.base import parse_size
+from proxy.config.cache import Cache
 from proxy.config.load import Loaded
-from proxy.config.model import Cache
 from proxy.oci.errors import RegistryError
 from proxy.store.blobs import StoreError
 from proxy.store.eviction import Obstacle

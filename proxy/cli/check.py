@@ -12,7 +12,7 @@ from proxy.config.errors import Findings
 from proxy.config.load import Loaded, check_secrets, render_effective
 from proxy.runtime.client_files import warn_of_lines
 from proxy.runtime.preflight import preflight
-from proxy.server.listener.tls import judge, tls_path
+from proxy.server.listener.tls import check_certificate, tls_path
 from proxy.store.format import EXPOSURE_ADVICE, exposure, store_problem
 from proxy.store.layout import Layout
 from proxy.transport.forward_proxy import ForwardProxies
@@ -60,7 +60,7 @@ def _check_expiry(loaded: Loaded, findings: Findings) -> None:
             continue
         where = (*tls_path(number), "certFile")
         with suppress(ValueError):  # reported already
-            notice = judge(listener.tls, tls_path(number)).notice
+            notice = check_certificate(listener.tls, tls_path(number)).warning
             if notice is not None:
                 findings.warning(where, notice)
 

@@ -16,7 +16,7 @@ from proxy.config.load import Loaded
 from proxy.oci.reference import DEFAULT_TAG, Digest, ImageReference, Tag
 from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.rules.image_pattern import ImagePattern
-from proxy.store.disk import translated
+from proxy.store.disk import store_errors
 from proxy.store.inventory import (
     StoredImage,
     content_of,
@@ -75,7 +75,7 @@ async def ls(loaded: Loaded, store: OpenedStore, *, patterns: tuple[str, ...], a
 
 async def _images(store: OpenedStore, patterns: Sequence[ImagePattern]) -> list[StoredImage]:
     """The stored images that one of the patterns is for; all of them without a pattern. Raises StoreError."""
-    with translated("cannot list the cache"):
+    with store_errors("cannot list the cache"):
         tags = await asyncio.to_thread(lambda: list(stored_tags(store.layout)))
         chosen = sorted((tag for tag in tags if not patterns or is_pinned(tag, patterns)), key=str)
         found = []
@@ -90,7 +90,7 @@ async def _images(store: OpenedStore, patterns: Sequence[ImagePattern]) -> list[
 
 async def _pinning(loaded: Loaded, store: OpenedStore) -> tuple[ImagePattern, ...]:
     kept = loaded.config.cache.keep if loaded.config.cache else ()
-    with translated("cannot read which images are pinned"):
+    with store_errors("cannot read which images are pinned"):
         return (*kept, *await asyncio.to_thread(pins, store.layout))
 
 
@@ -208,7 +208,7 @@ async def _remove_image(store: OpenedStore, removal: _Removal) -> int:
 async def pin(_: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> None:
     """Pin images, or patterns of images: they are never evicted. Those to come are pinned as well."""
     for pattern in _patterns(images):
-        with translated("cannot pin"):
+        with store_errors("cannot pin"):
             try:
                 is_new = await asyncio.to_thread(functools.partial(note_pin, store.layout, pattern))
             except ValueError as error:
@@ -225,7 +225,7 @@ async def unpin(_: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> No
     """Remove pins, each as it was given to `pin`; `cache.keep` is changed in the configuration."""
     failed = False
     for pattern in _patterns(images):
-        with translated("cannot unpin"):
+        with store_errors("cannot unpin"):
             was_pinned = await asyncio.to_thread(functools.partial(remove_pin, store.layout, pattern))
         click.echo(f"{pattern} unpinned" if was_pinned else f"{pattern} is not pinned", err=not was_pinned)
         failed |= not was_pinned

@@ -170,5 +170,5 @@ def listen_address(value: str) -> str:
 
 
 def as_list(value: object) -> object:
-    """One value stands for a list of one."""
+    """A list: a single value becomes a list with one item."""
     return value if isinstance(value, list | tuple) else [value]

@@ -1,4 +1,4 @@
-"""Builds every object, once, from the configuration, in the order in which a pull passes through them."""
+"""Builds every object once from the configuration, in the order in which a pull passes through them."""
 
 import asyncio
 import os
@@ -28,6 +28,7 @@ from proxy.pull.rights import Rights
 from proxy.pull.uncached import UncachedBlobs, UncachedManifests
 from proxy.routing.access import AccessRules
 from proxy.routing.table import RouteTable
+from proxy.runtime.tuning import TUNING, Tuning
 from proxy.runtime.upkeep import watch_store
 from proxy.server.handlers import BlobSource, ManifestSource, Pulls
 from proxy.store.opened import OpenedStore, opened_store
@@ -42,7 +43,7 @@ from proxy.upstream.send import PlacedSender
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What pulls, by whichever routes: it goes on when only names and rules change."""
+    """The parts that pull, independent of routes: they stay when a reload changes only names and rules."""
 
     manifests: ManifestSource
     blobs: BlobSource
@@ -50,34 +51,46 @@ class Engine:
     rights: Rights
     endpoints: Endpoints
     background: Background
-    """What runs beside the requests and ends by itself: downloads, flights that others wait for."""
+    """Tasks that outlive a request and end by themselves: downloads, shared flights."""
 
 
 @asynccontextmanager
 async def engine(
-    config: Config, store: OpenedStore | None, environment: Mapping[str, str] | None = None
+    config: Config,
+    store: OpenedStore | None,
+    environment: Mapping[str, str] | None = None,
+    tuning: Tuning = TUNING,
 ) -> AsyncIterator[Engine]:
-    """All that pulls by a configuration; closed at the end.
+    """Build the parts that pull for a configuration, and close them at the end.
 
-    Raises ValueError for certificates and forward proxies that cannot be used.
+    Raises ValueError for unusable certificates and forward proxies.
     """
     environment = os.environ if environment is None else environment
     tls = await asyncio.to_thread(load_tls, config)
-    background, watchers, endpoints = Background(), Background(), Endpoints()
+    background, watchers, endpoints = Background(), Background(), Endpoints(clock=tuning.clock)
     async with AsyncExitStack() as stack:
-        sessions = Sessions(config, tls, ForwardProxies.from_environment(environment))
+        proxies = ForwardProxies.from_environment(environment)
+        sessions = Sessions(config, tls, proxies, limits=tuning.session_limits)
         await stack.enter_async_context(sessions)
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
-        broker, credentials = Broker(sessions, background), _credentials(config, background, environment)
-        client = UpstreamClient(Authorizer(broker, credentials, PlacedSender(sessions)), endpoints)
-        manifests, blobs = _sources(config, client, store, background, watchers)
+        broker = Broker(sessions, background, tuning.clock)
+        credentials = _credentials(config, background, environment)
+        authorizer = Authorizer(
+            broker,
+            credentials,
+            PlacedSender(sessions),
+            clock=tuning.clock,
+            fresh_grant_seconds=tuning.fresh_grant_seconds,
+        )
+        client = UpstreamClient(authorizer, endpoints, tuning.pause)
+        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
         listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
         yield Engine(manifests, blobs, listings, rights, endpoints, background)
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
-    """What answers pulls: an engine, and the routes and rules of a configuration."""
+    """The handler of pulls: an engine with the routes and access rules of a configuration."""
     routes = RouteTable(loaded.config, loaded.positions)
     access = AccessRules(loaded.config, loaded.positions)
     return Pulls(routes, built.manifests, built.blobs, built.listings, built.rights, access)
@@ -85,7 +98,7 @@ def with_routes(built: Engine, loaded: Loaded) -> Pulls:
 
 @asynccontextmanager
 async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
-    """All that answers pulls by a configuration which never changes; raises as `engine` does."""
+    """Build the handler of pulls for a configuration that never changes; raises as `engine` does."""
     config = loaded.config
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config.cache)) if config.cache is not None else None
@@ -94,10 +107,16 @@ async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None
 
 
 def _sources(
-    config: Config, client: UpstreamClient, store: OpenedStore | None, background: Background, watchers: Background
+    config: Config,
+    client: UpstreamClient,
+    store: OpenedStore | None,
+    background: Background,
+    watchers: Background,
+    *,
+    tuning: Tuning,
 ) -> tuple[ManifestSource, BlobSource]:
-    """Where manifests and blobs come from: through the store, or past it where none is configured."""
-    known_manifests, verified = KnownManifests(), Verified()
+    """The sources of manifests and blobs; without a store if none is configured."""
+    known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
     passthrough = PassThrough(client, known_manifests, mismatched, config.timeouts)
@@ -113,6 +132,7 @@ def _sources(
         evictor=store.evictor,
         cache=config.cache,
         timeouts=config.timeouts,
+        recheck_step=tuning.recheck_step,
     )
     stored = Stored(store.blobs, verified, background, config.cache.verify)
     kept = ManifestStore(
@@ -143,6 +163,7 @@ def _sources(
         mismatched=mismatched,
         cache=config.cache,
         timeouts=config.timeouts,
+        far_ahead=tuning.far_ahead,
     )
     return manifests, blobs
 

@@ -1,4 +1,4 @@
-"""Keeps the store within its bounds: the image used longest ago is evicted first, and readers do not notice."""
+"""Eviction: keeps the store within its bounds, by image, least recently used first; open readers are not affected."""
 
 import asyncio
 import fcntl
@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from proxy.observe.metrics import CACHE_EVICTIONS
 from proxy.rules.image_pattern import ImagePattern
-from proxy.store.disk import to_the_end, translated
+from proxy.store.disk import store_errors, to_the_end
 from proxy.store.eviction_order import Position, Stage
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
-from proxy.store.lease import told
+from proxy.store.lease import reported_size
 from proxy.store.maintenance import sweep
 from proxy.store.pins import PinnedScan
 from proxy.store.shared_scan import SharedScan
@@ -28,7 +28,7 @@ from proxy.store.shared_scan import SharedScan
 LOW_WATER = 0.95
 """Share of the bound that eviction goes down to, so that it does not run for every blob."""
 WAIT_SECONDS = 10.0
-"""How long another process that evicts is waited for."""
+"""How long to wait for another process that evicts."""
 
 _PAUSE = 0.05
 _logger = logging.getLogger(__name__)
@@ -36,50 +36,50 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes: the most that is stored, and what of the disk is left free."""
+    """Limits in bytes: the maximum size of the store, and the disk space to leave free."""
 
     max_size: int
     reserve_free: int
 
 
 class Obstacle(Enum):
-    """Why the store is not within its bounds after an eviction."""
+    """Why the store still exceeds its bounds after an eviction."""
 
     OTHER_PROCESS = auto()
-    """Another process evicts, and has not finished in time."""
+    """Another process evicts and did not finish in time."""
     DISK = auto()
-    """Less than `reserve_free` would be free even if nothing were stored."""
+    """Less than `reserve_free` would be free even with an empty store."""
     DOWNLOADS = auto()
-    """What is in flight, with the index, is larger than `max_size`."""
+    """The downloads in flight and the index together exceed `max_size`."""
     PINNED = auto()
-    """What is pinned is too large."""
+    """The pinned images are too large."""
     NEW_OBJECTS = auto()
-    """Others store objects meanwhile, or some cannot be removed."""
+    """Other writers stored objects meanwhile, or some objects cannot be removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Excess:
-    """Bytes beyond each bound; negative where there is room."""
+    """Bytes above each bound; negative while there is room."""
 
     of_size: int
     of_disk: int
 
     @property
     def bytes(self) -> int:
-        """Bytes that have to go for both bounds."""
+        """Bytes to evict to satisfy both bounds."""
         return max(self.of_size, self.of_disk)
 
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """Bytes of all downloads in flight, of all processes: when they are complete, and what is there."""
+    """Bytes of all downloads in flight, of all processes: their expected total, and the bytes written so far."""
 
     expected: int
     written: int
 
 
 class Evictor:
-    """Evicts; one process at a time, and one task of it."""
+    """Evicts; one task of one process at a time."""
 
     def __init__(
         self,
@@ -88,23 +88,32 @@ class Evictor:
         store: FilesystemStore,
         bounds: Bounds,
         keep: Sequence[ImagePattern] = (),
+        *,
+        low_water: float = LOW_WATER,
+        wait_seconds: float = WAIT_SECONDS,
+        free: Callable[[Path], int] | None = None,
     ) -> None:
         self._layout = layout
         self._index = index
         self._store = store
         self._bounds = bounds
+        self._low_water = low_water
+        self._wait_seconds = wait_seconds
         self._turn = asyncio.Lock()
+        self._room = SharedScan(functools.partial(_room, layout, free or _free))
         self._pinned = PinnedScan(layout, keep)
-        self._room = SharedScan(functools.partial(_room, layout))
 
     async def make_room(self, size: int = 0) -> bool:
-        """Evict until `size` further bytes fit beside all that is in flight; whether they do. Raises StoreError."""
+        """Evict until `size` more bytes fit beside the downloads in flight, and return whether they do.
+
+        Raises StoreError.
+        """
         return await self._fit(size) is None
 
     async def prune(self, target: int | None = None) -> Obstacle | None:
-        """Evict until the store is within its bounds, or holds at most `target` bytes, however full the disk is.
+        """Evict until the store is within its bounds; with `target`, until it holds at most that many bytes.
 
-        Gives the reason where it does not get there. Raises StoreError.
+        With `target` the free disk space is ignored. Returns why it did not succeed, or None. Raises StoreError.
         """
         return await self._fit(0) if target is None else await self._shrink(target)
 
@@ -129,7 +138,7 @@ class Evictor:
 
     @asynccontextmanager
     async def _exclusively(self) -> AsyncIterator[bool]:
-        """The right to evict; False where another process has it for long. Raises StoreError."""
+        """Hold the eviction lock in the block; False if another process keeps it too long. Raises StoreError."""
         async with self._turn:
             lock = await self._lock()
             try:
@@ -139,23 +148,23 @@ class Evictor:
                     os.close(lock)
 
     async def _make_room(self, size: int) -> Obstacle | None:
-        with translated("cannot clean the cache"):
+        with store_errors("cannot clean the cache"):
             await to_the_end(functools.partial(sweep, self._layout))
         excess = await self._excess(size)
         totals = await self._index.totals()
-        if excess.bytes > totals.bytes:  # all that is stored would go in vain
+        if excess.bytes > totals.bytes:  # evicting everything would not be enough
             return Obstacle.DISK if excess.of_disk >= excess.of_size else Obstacle.DOWNLOADS
         if excess.bytes > totals.bytes - (await self._pinned.result()).size:
             return Obstacle.PINNED
-        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - LOW_WATER))
+        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - self._low_water))
         while excess.bytes > 0 and await self._evict(excess.bytes + spare):
             excess = await self._excess(size)
         return None if excess.bytes <= 0 else Obstacle.NEW_OBJECTS
 
     async def _excess(self, size: int) -> _Excess:
-        """Bytes that are too many, for either bound."""
+        """Bytes above each bound."""
         totals = await self._index.totals()
-        with translated("cannot see how full the disk is"):
+        with store_errors("cannot read the free space of the disk"):
             free, flight = await self._room.result()
         return _Excess(
             of_size=totals.bytes + totals.index + flight.expected + size - self._bounds.max_size,
@@ -163,7 +172,7 @@ class Evictor:
         )
 
     async def _evict(self, wanted: int) -> int:
-        """Remove objects of `wanted` bytes, as far as there are so many; the number of objects."""
+        """Remove objects of `wanted` bytes, or all there are; returns the number of objects."""
         removed, position, pinned = 0, Position(), (await self._pinned.result()).digests
         while wanted > 0 and position.stage is not Stage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
@@ -180,13 +189,13 @@ class Evictor:
         return removed
 
     async def _lock(self) -> int | None:
-        """The right to evict, to be closed; None where another process has it for long. Raises StoreError."""
-        with translated("cannot lock the cache"):
+        """The locked descriptor, which the caller closes; None if another process keeps it. Raises StoreError."""
+        with store_errors("cannot lock the cache"):
             descriptor = await to_the_end(functools.partial(open_lock, self._layout.root / "evict.lock"), os.close)
         locked = False
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                while not (locked := try_lock(descriptor, fcntl.LOCK_EX)):  # noqa: ASYNC110 - no process tells us
+            async with asyncio.timeout(self._wait_seconds):
+                while not (locked := try_lock(descriptor, fcntl.LOCK_EX)):  # noqa: ASYNC110 - a lock sends no event
                     await asyncio.sleep(_PAUSE)
         except TimeoutError:
             return None
@@ -196,13 +205,17 @@ class Evictor:
         return descriptor
 
 
-def _room(layout: Layout) -> tuple[int, _InFlight]:
-    """Bytes of the disk that are free, and what is in flight; raises OSError."""
+def _free(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def _room(layout: Layout, free: Callable[[Path], int]) -> tuple[int, _InFlight]:
+    """Free bytes of the disk, and the downloads in flight; raises OSError."""
     expected = written = 0
     for entry in children(layout.ingest):
         if entry.name.endswith(".lock"):
             path = Path(entry.path)
             size = regular_size(path.with_suffix(".part")) or 0
-            expected += max(told(path) or 0, size)
+            expected += max(reported_size(path) or 0, size)
             written += size
-    return shutil.disk_usage(layout.root).free, _InFlight(expected, written)
+    return free(layout.root), _InFlight(expected, written)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from proxy.oci.reference import Digest
 from proxy.rules.image_pattern import ImagePattern
-from proxy.store.disk import to_the_end, translated
-from proxy.store.files import children, make_folder, read_small, regular_size, replace
+from proxy.store.disk import store_errors, to_the_end
+from proxy.store.files import children, make_directory, read_small, regular_size, replace
 from proxy.store.inventory import StoredTag, content_of, stored_tags
 from proxy.store.layout import Layout
 
@@ -40,7 +40,7 @@ def pin(layout: Layout, pattern: ImagePattern) -> bool:
     path = _pin_file(layout, pattern)
     if path.exists():
         return False
-    make_folder(path.parent)
+    make_directory(path.parent)
     if len(children(path.parent)) >= PINS_LIMIT:
         raise ValueError(f"there are {PINS_LIMIT} pins already: pin a pattern of images instead")
     replace(path, json.dumps({"image": str(pattern)}).encode(), durable=True)
@@ -98,7 +98,7 @@ class PinnedScan:
         """What is pinned; raises StoreError."""
         async with self._turn:
             if self._result is None or time.monotonic() - self._result[0] > self._seconds:
-                with translated("cannot read which images are pinned"):
+                with store_errors("cannot read which images are pinned"):
                     found = await to_the_end(functools.partial(pinned, self._layout, self._keep))
                 self._result = time.monotonic(), found
             return self._result[1]
