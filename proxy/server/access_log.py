@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Iterator
 
 from proxy.observe.log import ACCESS, ACCESS_LEVELS, AccessRecord, redact
 from proxy.oci.errors import Denied, RegistryError, Unauthorized
@@ -48,22 +49,23 @@ def log_request(record: RequestRecord, seconds: float) -> None:
     rank = "denied" if decision == "denied" else "errors" if record.status >= _FAILED or record.aborted else "all"
     if _logger.isEnabledFor(ACCESS_LEVELS[rank]):
         fields = _fields(record, seconds, decision)
-        _logger.handle(AccessRecord(clean(record.method), clean(record.path, PATH_LIMIT), record.status, fields))
+        _logger.handle(AccessRecord(_field(record.method), clean(record.path, PATH_LIMIT), record.status, fields))
 
 
-def clean(text: str, limit: int = FIELD_LIMIT) -> str:
+def clean(text: str, limit: int) -> str:
     """The text without secrets, shortened to the limit; characters that are not printable are escaped."""
     if len(text) <= limit and text.isprintable() and " " not in text and "://" not in text:
         return text
-    return _cleaned(text[: 4 * limit], limit)
-
-
-@functools.lru_cache(_CACHED)
-def _cleaned(text: str, limit: int) -> str:
-    safe = redact(text)
+    safe = redact(text[: 4 * limit])
     if not safe.isprintable():
         safe = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in safe)
     return safe if len(safe) <= limit else safe[: limit - len(_ELLIPSIS)] + _ELLIPSIS
+
+
+@functools.lru_cache(_CACHED)
+def _field(text: str) -> str:
+    """The text as a field. Most values of a request are those of an earlier one."""
+    return clean(text, FIELD_LIMIT)
 
 
 def _reason(error: RegistryError, record: RequestRecord) -> str:
@@ -92,42 +94,45 @@ def _decision(record: RequestRecord) -> str:
     return "allowed" if is_known else ""
 
 
-def _deciding(record: RequestRecord) -> DecidingSetting:
-    if record.denied_by is not None:
-        return record.denied_by
-    if record.access is not None:
-        return DecidingSetting(record.access.text, record.access.place)
-    return DecidingSetting()
-
-
 def _fields(record: RequestRecord, seconds: float, decision: str) -> dict[str, str | int | float]:
-    pull, rule = record.pull, _deciding(record)
+    pull = record.pull
     registry, repository, reference = record.registry, record.repository, ""
-    if pull is not None:  # also for a request that was refused before its route was known
-        registry, repository = registry or pull.namespace or "", repository or pull.name
+    if pull is not None:
         reference = "" if pull.reference is None else pull.reference.text
-    return {
-        "user": clean(record.user),
+        if record.decision is None:  # what the client requested, unchecked
+            registry, repository = _field(pull.namespace or ""), _field(pull.name)
+    fields: dict[str, str | int | float] = {
+        "user": _field(record.user),
         "auth": record.auth,
-        "method": clean(record.method),
+        "method": _field(record.method),
         "operation": record.operation,
-        "registry": clean(registry),
-        "repository": clean(repository),
+        "registry": registry,
+        "repository": repository,
         "reference": reference,
         "digest": record.digest,
-        "client": clean(record.client),
-        "agent": clean(record.agent),
+        "client": record.client,
+        "agent": _field(record.agent),
         "decision": decision,
-        "reason": record.reason,
-        "rule": clean(rule.text),
-        "place": clean(rule.place),
         "cache": record.cache,
         "status": record.status,
         "bytes": record.sent,
         "seconds": round(seconds, 4),
-        "code": record.code,
-        "error": clean(record.error),
+        "error": record.error and _field(record.error),
         "aborted": record.aborted,
-        "upstream": clean(record.upstream),
-        "endpoint": clean(record.endpoint.url),
+        "upstream": record.upstream,
     }
+    fields.update((name, _field(value)) for name, value in _occasional(record) if value)
+    return fields
+
+
+def _occasional(record: RequestRecord) -> Iterator[tuple[str, str]]:
+    """Fields that most lines do not have."""
+    if record.endpoint is not None and record.endpoint.url:
+        yield "endpoint", record.endpoint.url
+    if record.code:
+        yield "code", record.code
+        yield "reason", record.reason
+    rule = record.denied_by or record.access
+    if rule is not None:
+        yield "rule", rule.text
+        yield "place", rule.place

@@ -1,6 +1,6 @@
 """Attributes of one request: handlers set them; `app` logs and counts the request."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from proxy.observe.contact import LastEndpoint
@@ -56,7 +56,7 @@ class RequestRecord:
     sent: int = 0
     digest: str = ""
     """The digest of the content that the response describes."""
-    endpoint: LastEndpoint = field(default_factory=LastEndpoint)
+    endpoint: LastEndpoint | None = None
     cache: str = ""
     """The cache result (hit, join, miss, stale, bypass); empty if no registry content was served."""
     first_byte: float = 0.0
