@@ -22,7 +22,7 @@ from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import reported_size
 from proxy.store.maintenance import sweep
-from proxy.store.pins import PinnedScan
+from proxy.store.pins import Pinned, PinnedScan
 from proxy.store.shared_scan import SharedScan
 
 LOW_WATER = 0.95
@@ -102,6 +102,10 @@ class Evictor:
         self._turn = asyncio.Lock()
         self._room = SharedScan(functools.partial(_room, layout, free or _free))
         self._pinned = PinnedScan(layout, keep)
+
+    async def pinned(self) -> Pinned:
+        """What is stored of the pinned images, as of the last seconds; raises StoreError."""
+        return await self._pinned.result()
 
     async def make_room(self, size: int = 0) -> bool:
         """Evict until `size` more bytes fit beside the downloads in flight, and return whether they do.

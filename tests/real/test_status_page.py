@@ -14,7 +14,7 @@ import pytest_asyncio
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient, read_answer
-from tests.fakes.proxy import ACCOUNT, LOGIN, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
+from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.chromium import PROGRAM, Browser, Screen, Tab, browser
 from tests.real.processes import free_port, scratch
@@ -109,6 +109,19 @@ def checker() -> str:
     assert found is not None
     assert found.origin is not None
     return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@on_every_screen
+async def test_cached_images_fit_the_screen_and_are_accessible(
+    site: Site, tab: Tab, screen: Screen, checker: str
+) -> None:
+    await tab.show_on(screen)
+    await tab.goto(f"{site.url}/images")
+    assert f"{REG}/{NAME}:1" in await tab.text("main")
+    assert await tab.evaluate(TOO_WIDE) == []
+    await tab.evaluate(checker)
+    assert await tab.evaluate(FAULTS) == []
+    await tab.screenshot(PICTURES / f"images-{screen.name}.png")
 
 
 @on_every_screen

@@ -16,6 +16,7 @@ from proxy.server.status.values import (
     UpstreamStatus,
 )
 from proxy.store.format import EXPOSURE_ADVICE
+from proxy.store.pins import PIN_ADVICE
 from proxy.upstream.endpoints import EndpointState
 
 EXPIRES_SOON_SECONDS = 14 * 86400.0
@@ -106,6 +107,8 @@ def _of_store(store: StoreUsage | None) -> Iterator[Notice]:
         yield Notice(Level.WARNING, text, f"Check the disk of {store.path}: free space, permissions, errors.")
     if store is not None and store.exposure:
         yield Notice(Level.WARNING, f"{store.exposure}.", f"{EXPOSURE_ADVICE[0].upper()}{EXPOSURE_ADVICE[1:]}.")
+    if store is not None and store.pins:
+        yield Notice(Level.WARNING, f"{store.pins[0].upper()}{store.pins[1:]}.", PIN_ADVICE)
 
 
 def _of_write_error(status: Status) -> Iterator[Notice]:

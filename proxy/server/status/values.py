@@ -132,6 +132,8 @@ class StoreUsage:
     """Why the cache is unavailable; empty if it is available."""
     exposure: str = ""
     """Why other users could replace it; empty if they cannot."""
+    pins: str = ""
+    """Why pinned images do not fit; empty if they fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +202,4 @@ class Links:
     status: str
     json: str
     explain: str
+    images: str

@@ -15,7 +15,7 @@ from proxy.upstream.endpoints import EndpointState
 from tests.unit.routing.support import loaded
 from tests.unit.server.statuses import NOW, process, refusal, status, upstream
 
-LINKS = Links("status", "status.json", "status/explain")
+LINKS = Links("status", "status.json", "status/explain", "status/images")
 WILD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "input"}
 
@@ -90,7 +90,7 @@ def test_every_link_stays_here() -> None:
         attributes[key] or "" for _, attributes in elements for key in ("href", "src", "action") if key in attributes
     ]
     assert leads
-    assert {lead.partition("?")[0] for lead in leads} == {"data:,", "status.json", "status/explain"}
+    assert {lead.partition("?")[0] for lead in leads} == {"data:,", "status.json", "status/explain", "status/images"}
 
 
 def test_the_policy_names_this_style_and_this_script_and_nothing_else() -> None:
