@@ -161,7 +161,7 @@ class Evictor:
         if excess.bytes > totals.bytes - (await self._pinned.result()).size:
             return Obstacle.PINNED
         spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - self._low_water))
-        while excess.bytes > 0 and await self._evict(excess.bytes + spare):
+        while excess.bytes > 0 and await self._evict(excess.bytes, spare):
             excess = await self._excess(size)
         return None if excess.bytes <= 0 else Obstacle.NEW_OBJECTS
 
@@ -175,21 +175,25 @@ class Evictor:
             of_disk=flight.expected - flight.written + size + self._bounds.reserve_free - free,
         )
 
-    async def _evict(self, wanted: int) -> int:
-        """Remove objects of `wanted` bytes, or all there are; returns the number of objects."""
-        removed, position, pinned = 0, Position(), (await self._pinned.result()).digests
-        while wanted > 0 and position.stage is not Stage.END:
+    async def _evict(self, wanted: int, spare: int = 0) -> int:
+        """Remove objects of `wanted` bytes, or all there are; returns the number of objects.
+
+        Up to `spare` further bytes are removed, but no further image becomes incomplete for them.
+        """
+        removed, position, image = 0, Position(), None
+        pinned = (await self._pinned.result()).digests
+        while wanted + spare > 0 and position.stage is not Stage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
-            for digest, size in objects:
-                if wanted <= 0:
-                    break
-                if digest in pinned:
+            for item in objects:
+                if wanted + spare <= 0 or (wanted <= 0 and item.image not in (None, image)):
+                    return removed
+                if item.digest in pinned:
                     continue
-                wanted -= size
-                if await self._store.remove(digest):
+                wanted, image = wanted - item.size, item.image
+                if await self._store.remove(item.digest):
                     removed += 1
                     CACHE_EVICTIONS.labels("size").inc()
-                    _logger.debug("evicted %s, %d bytes", digest, size)
+                    _logger.debug("evicted %s, %d bytes", item.digest, item.size)
         return removed
 
     async def _lock(self) -> int | None:

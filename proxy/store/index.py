@@ -22,7 +22,7 @@ from proxy.oci.reference import Digest
 from proxy.store import eviction_order
 from proxy.store.blobs import StoreError
 from proxy.store.disk import TimedThreads, store_errors
-from proxy.store.eviction_order import Position
+from proxy.store.eviction_order import Evictable, Position
 from proxy.store.format import open_directory
 from proxy.store.index_file import (
     INSERT_LINK,
@@ -134,8 +134,8 @@ class Index:
         """When digests were last used, in seconds since the epoch, of those that are stored; raises StoreError."""
         return await self._run(self._last_used, self._take_touched(), digests)
 
-    async def evictable(self, position: Position, size: int) -> tuple[Sequence[tuple[Digest, int]], Position]:
-        """The next objects to evict from a store of at most `size` bytes, with their sizes, and where to go on.
+    async def evictable(self, position: Position, size: int) -> tuple[Sequence[Evictable], Position]:
+        """The next objects to evict from a store of at most `size` bytes, and where to go on.
 
         Raises StoreError.
         """
@@ -270,11 +270,11 @@ class Index:
 
     def _evictable(
         self, touched: Mapping[Digest, float], position: Position, size: int
-    ) -> tuple[list[tuple[Digest, int]], Position]:
+    ) -> tuple[list[Evictable], Position]:
         self._flush(touched)
         found, following = eviction_order.evictable(self._opened(), position, size)
-        sizes = dict(found)
-        return [(digest, sizes[digest.text]) for digest in self._digests(list(sizes))], following
+        rows = {digest: (length, image) for digest, length, image in found}
+        return [Evictable(digest, *rows[digest.text]) for digest in self._digests(list(rows))], following
 
     def _add_manifest(self, manifest: Digest, links: Sequence[Link]) -> None:
         with self._transaction() as connection:

@@ -55,8 +55,8 @@ async def order(index: Index, size: int = 1 << 40) -> list[tuple[Digest, int]]:
     position = Position()
     while position.stage is not Stage.END:
         objects, position = await index.evictable(position, size)
-        for digest, length in objects:
-            found.setdefault(digest, length)
+        for item in objects:
+            found.setdefault(item.digest, item.size)
     return list(found.items())
 
 

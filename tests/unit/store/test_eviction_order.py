@@ -62,7 +62,7 @@ async def evicted(files: FilesystemStore, index: Index, size: int) -> list[Diges
     position, found = Position(), []
     while position.stage is not Stage.END:
         objects, position = await index.evictable(position, size)
-        found += [digest for digest, _ in objects if await files.remove(digest)]
+        found += [item.digest for item in objects if await files.remove(item.digest)]
     return found
 
 
