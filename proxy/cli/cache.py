@@ -1,20 +1,18 @@
 """`scope-proxy cache`: inspect and maintain the cache, also while the proxy runs."""
 
 import asyncio
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
-from proxy.config.base import parse_size
+from proxy.cli.progress import counted
+from proxy.config.base import parse_size, readable_size
 from proxy.config.load import Loaded
 from proxy.config.model import Cache
 from proxy.oci.errors import RegistryError
@@ -25,24 +23,6 @@ from proxy.store.eviction import Obstacle
 from proxy.store.maintenance import verify_all
 from proxy.store.opened import OpenedStore, opened_store
 from proxy.store.tags import content_of, forget_manifest, in_use, stored_tags
-
-
-def bars() -> Progress:
-    """Progress bars on standard error; none where that is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
-    console = Console(stderr=True)
-    return Progress(
-        *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()
-    )
-
-
-@contextmanager
-def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """One progress bar of `total` bytes; yields a function that advances it."""
-    with bars() as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda amount: progress.update(task, advance=amount)
-
 
 EXIT_FAILED = 1
 """Exit status when an operation failed or content is corrupt."""
@@ -222,10 +202,4 @@ async def _remove(store: OpenedStore, digests: list[Digest]) -> int:
     return freed
 
 
-def human(size: float) -> str:
-    """A size with its unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+human = readable_size

@@ -1,20 +1,28 @@
 """`scope-proxy cache prefetch`: fetches whole images into the cache in advance."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
-from proxy.cli.cache import EXIT_FAILED, bars, human
+from proxy.cli.cache import EXIT_FAILED
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.cli.progress import bars, finish, print_line
+from proxy.config.base import readable_size
 from proxy.config.load import Loaded
+from proxy.config.model import Cache
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
+from proxy.prefetch.local import FetchedImage, ImageTooLarge, LocalPrefetch
 from proxy.pull.blobs.service import Blobs
 from proxy.pull.manifests.service import Manifests
-from proxy.pull.prefetch import Prefetcher
-from proxy.runtime.assemble import assembled
+from proxy.pull.prefetch import Prefetcher, Progressed
+from proxy.routing.table import RouteTable
+from proxy.runtime.assemble import engine
+from proxy.store.blobs import StoreError
+from proxy.store.opened import opened_store
 from proxy.upstream.body import BodyBroken
 
 PARALLEL = 3
@@ -39,14 +47,15 @@ def prefetch(
 ) -> None:
     """Fetch IMAGES into the cache, with all their manifests and blobs; status 1 if one of them fails."""
     loaded = source_of(config, registries).load_or_exit()
-    if loaded.config.cache is None:
+    cache = loaded.config.cache
+    if cache is None:
         click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
         raise click.exceptions.Exit(EXIT_CONFIG)
-    wanted = [*images, *_listed(listing)]
+    wanted = list(dict.fromkeys([*images, *_listed(listing)]))
     if not wanted:
         raise click.UsageError("name images, or a --file of them")
     with threads_or_exit():
-        failed = asyncio.run(_fetch_all(loaded, wanted, frozenset(platforms)))
+        failed = asyncio.run(_fetch_all(loaded, cache, wanted, frozenset(platforms)))
     if failed:
         click.echo(f"{failed} of {len(wanted)} images failed", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -62,34 +71,53 @@ def _listed(listing: Path | None) -> list[str]:
     return [line for line in (text.partition("#")[0].strip() for text in lines) if line]
 
 
-async def _fetch_all(loaded: Loaded, wanted: list[str], platforms: frozenset[str]) -> int:
-    """Fetch every image; returns how many failed."""
-    async with assembled(loaded) as pulls:
-        if not isinstance(pulls.manifests, Manifests) or not isinstance(pulls.blobs, Blobs):
+async def _fetch_all(loaded: Loaded, cache: Cache, wanted: list[str], platforms: frozenset[str]) -> int:
+    """Fetch every image, then check that the cache has all of them; returns how many failed."""
+    async with opened_store(cache) as store, engine(loaded.config, store) as built:
+        if not isinstance(built.manifests, Manifests) or not isinstance(built.blobs, Blobs):
             raise click.UsageError("no cache is configured")
-        prefetcher = Prefetcher(pulls.routes, pulls.manifests, pulls.blobs)
+        routes = RouteTable(loaded.config, loaded.positions)
+        prefetch = LocalPrefetch(Prefetcher(routes, built.manifests, built.blobs), store, cache)
         places = asyncio.Semaphore(PARALLEL)
         with bars() as progress:
 
-            async def fetch(name: str) -> bool:
+            async def fetch(name: str) -> FetchedImage | None:
                 async with places:
-                    return await _fetch(prefetcher, name, platforms, progress)
+                    return await _fetch(prefetch, name, platforms, progress)
 
-            return sum([not good for good in await asyncio.gather(*map(fetch, wanted))])
+            results = await asyncio.gather(*map(fetch, wanted))
+        fetched = {name: image for name, image in zip(wanted, results, strict=True) if image is not None}
+        return results.count(None) + await _report_incomplete(prefetch, fetched)
 
 
-async def _fetch(prefetcher: Prefetcher, name: str, platforms: frozenset[str], progress: Progress) -> bool:
-    """Fetch one image and print the result."""
-    task: TaskID = progress.add_task(name, total=None)
-    done = fetched = 0
+async def _fetch(
+    prefetch: LocalPrefetch, name: str, platforms: frozenset[str], progress: Progress
+) -> FetchedImage | None:
+    """Fetch one image and print the result; None where that failed."""
+    task = progress.add_task(name, total=None)
+
+    def advance(step: Progressed) -> None:
+        progress.update(task, total=step.total, completed=step.done)
+
     try:
-        async for step in prefetcher.fetch(ImageReference.parse(name), platforms):
-            done, fetched = step.done, step.fetched
-            progress.update(task, total=step.total, completed=step.done)
-    except (RegistryError, BodyBroken) as error:
-        progress.console.print(f"{name}: failed: {error}", markup=False, highlight=False)
-        return False
-    finally:
+        image = await prefetch.fetch(ImageReference.parse(name), platforms, advance)
+    except (RegistryError, BodyBroken, StoreError, ImageTooLarge) as error:
         progress.remove_task(task)
-    click.echo(f"{name}: {human(done)}, {human(fetched)} of it fetched")
-    return True
+        print_line(progress, f"{name}: failed: {error}", err=True)
+        return None
+    finish(progress, task)
+    step = image.progress
+    print_line(progress, f"{name}: {readable_size(step.done)}, {readable_size(step.fetched)} of it fetched")
+    return image
+
+
+async def _report_incomplete(prefetch: LocalPrefetch, fetched: Mapping[str, FetchedImage]) -> int:
+    """Print the images that the cache does not have as a whole; returns their number."""
+    try:
+        problems = await prefetch.problems(list(fetched.values()))
+    except StoreError as error:
+        problems = [str(error)] * len(fetched)
+    failed = [f"{name}: failed: {problem}" for name, problem in zip(fetched, problems, strict=True) if problem]
+    for line in failed:
+        click.echo(line, err=True)
+    return len(failed)
