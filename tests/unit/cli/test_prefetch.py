@@ -34,9 +34,11 @@ MIB = 1024 * 1024
 WITHIN = 60
 
 
-def held(tag: str, size: int, content: str = "", platform: str = "linux/amd64") -> Image:
+def held(
+    tag: str, size: int, content: str = "", platform: str = "linux/amd64", repository: str = "hmirror/app"
+) -> Image:
     chance = random.Random(content or tag)  # noqa: S311 - content that does not compress
-    return make_image("hmirror/app", tag, {"file": chance.randbytes(size)}, platform=platform)
+    return make_image(repository, tag, {"file": chance.randbytes(size)}, platform=platform)
 
 
 @pytest.fixture
