@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -93,11 +94,11 @@ def prefetch(
         if loaded.config.cache is None:
             click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
             raise click.exceptions.Exit(EXIT_CONFIG)
-        work = _into_store(loaded, loaded.config.cache, request)
+        work = partial(_into_store, loaded, loaded.config.cache, request)
     else:
-        work = _through(proxies, request)
+        work = partial(_through, proxies, request)
     with threads_or_exit():
-        failed, total = asyncio.run(work)
+        failed, total = asyncio.run(work())
     if failed:
         click.echo(f"{failed} of {total} images failed", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
