@@ -53,6 +53,8 @@ class Rendered:
                 yield name, item["spec"]
             elif item["kind"] in ("DaemonSet", "StatefulSet", "Job"):
                 yield name, item["spec"]["template"]["spec"]
+            elif item["kind"] == "CronJob":
+                yield name, item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
     def configurations(self) -> dict[str, str]:
         """The text of every configuration of the proxy, by the name of its ConfigMap."""

@@ -230,12 +230,13 @@ def test_removed_image_is_fetched_again(
     assert counted_registry.counts("GET") == twice
 
 
+@pytest.mark.parametrize("through", [False, True], ids=["directory", "listener"])
 def test_prefetched_image_pulls_while_the_origin_is_down(
-    fresh_node: Callable[[Proxy], Node], start_cached: StartCached, counted_registry: Registry
+    fresh_node: Callable[[Proxy], Node], start_cached: StartCached, counted_registry: Registry, *, through: bool
 ) -> None:
-    proxy, image = start_cached(), images.multi_arch()
+    proxy, image = start_cached(workers=2 if through else 1), images.multi_arch()
     name = "cp.icr.io/cp/se-data-center-edge/multi-arch:1"
-    told = proxy.cache("prefetch", name).checked()
+    told = proxy.cache("prefetch", *(("--through", proxy.url) if through else ()), name).checked()
     assert told.startswith(f"{name}: ")
     parts = (image.manifest.digest, *(child.digest for child in image.children), *blobs_of(image))
     assert counted_registry.counts("GET") == once(*parts)
