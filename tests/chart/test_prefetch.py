@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from proxy.cli.prefetch import prefetch
 from tests.chart.helm import (
@@ -137,3 +138,14 @@ async def test_the_job_fills_the_cache_of_a_proxy_and_fails_where_none_responds(
     assert second.output.endswith(", 0 B of it fetched\n")
     assert third.status == 1
     assert "after 1 s" in third.errors
+
+
+def test_images_are_pinned_where_the_values_say_so() -> None:
+    def kept(*more: str) -> object:
+        [config] = [found for found in with_values(*more).of("ConfigMap") if "config.yaml" in found["data"]]
+        return yaml.safe_load(config["data"]["config.yaml"])["cache"].get("keep")
+
+    assert kept() is None
+    assert kept("--set", "prefetch.pinned=true") == ["reg.example/library/app:1"]
+    own = ("--set-json", 'config.cache={"keep":["docker.io/**"]}')
+    assert kept("--set", "prefetch.pinned=true", *own) == ["docker.io/**", "reg.example/library/app:1"]
