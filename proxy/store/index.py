@@ -87,7 +87,7 @@ class Index:
         Then, behind all else, it is compared with the files: a crash may have left one that it does not know.
         """
         await self._run(self._opened)
-        self._next_step(tidy(self._layout, self._compare))
+        self._next_step(tidy(self._layout, self._compare, tags_expire=self.bounds.tags_expire))
 
     async def close(self) -> None:
         """Write what is pending and close it."""

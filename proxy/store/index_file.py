@@ -70,15 +70,18 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class IndexBounds:
-    """What the links may take of an index: digests of one manifest, and bytes of the whole file."""
+    """What the links may take of an index (digests of one manifest, bytes of the whole file), and what is forgotten."""
 
     manifest_digests: int = 2000
     size: int = 512 << 20
+    tags_expire: bool = True
+    """Whether a tag that the upstream has not confirmed for long is forgotten; not with `cache.offline`."""
 
     @classmethod
     def of(cls, cache: Cache) -> Self:
         """The bounds that a configuration gives: a share of the store's size."""
-        return cls(cache.max_manifest_digests, min(cls().size, int(cache.max_size * INDEX_SHARE)))
+        size = min(cls().size, int(cache.max_size * INDEX_SHARE))
+        return cls(cache.max_manifest_digests, size, not cache.offline)
 
 
 class IndexFile:

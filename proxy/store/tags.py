@@ -71,7 +71,7 @@ class Tags:
         for _ in range(READS):
             changes = self._changes
             with translated("cannot read a tag from the cache"):
-                read = await LOOKUPS.in_time(functools.partial(read_tag, self._tag_file(key, tag)))
+                read = await LOOKUPS.in_time(functools.partial(self._read_tag, key, tag))
             if changes == self._changes:  # nothing was noted while the file was read
                 self._learn(key, tag, read)
                 break
@@ -165,6 +165,10 @@ class Tags:
     def _tag_file(self, key: RepositoryKey, tag: Tag) -> Path:
         return self._layout.repository(key.text) / "tags" / tag.name
 
+    def _read_tag(self, key: RepositoryKey, tag: Tag) -> TagEntry | None:
+        # A tag that never expires is served also while the clock is wrong, as on machines without a network.
+        return read_tag(self._tag_file(key, tag), is_timed=self._index.bounds.tags_expire)
+
     def _mark(self, key: RepositoryKey, manifest: Digest) -> None:
         folder = self._folder(key, "manifests")
         (folder / str(manifest).replace(":", "-")).touch(mode=FILE_MODE)
@@ -191,14 +195,18 @@ class Tags:
         return repository / name
 
 
-def read_tag(path: Path) -> TagEntry | None:
-    """A tag file; one that cannot be read is no tag file, and the upstream is asked again. Raises OSError."""
+def read_tag(path: Path, *, is_timed: bool = True) -> TagEntry | None:
+    """A tag file; one that cannot be read is no tag file, and the upstream is asked again. Raises OSError.
+
+    With `is_timed` neither is one that was confirmed in the future, by a clock that was wrong: it would be fresh until
+    then.
+    """
     try:
         fields = json.loads(read_small(path, TAG_FILE_LIMIT) or b"")
         descriptor = Descriptor(str(fields["mediaType"]), Digest.parse(str(fields["digest"])), int(fields["size"]))
         confirmed, refused = float(fields["confirmed"]), fields.get("refused") is True
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, RegistryError):
         return None
-    # A time to come, of a clock that was wrong, would be fresh until then.
-    is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
+    is_early = is_timed and confirmed > time.time() + CLOCK_SECONDS
+    is_sound = math.isfinite(confirmed) and not is_early and descriptor.size >= 0
     return TagEntry(descriptor, confirmed, refused) if is_sound else None

@@ -122,8 +122,8 @@ async def test_what_is_set_while_a_file_is_read_counts(
     loop = asyncio.get_running_loop()
     read = store_tags.read_tag
 
-    def slow(path: Path) -> TagEntry | None:
-        found = read(path)
+    def slow(path: Path, **more: Any) -> TagEntry | None:
+        found = read(path, **more)
         asyncio.run_coroutine_threadsafe(tags.set(KEY, TAG, newer), loop).result(10)
         return found
 
