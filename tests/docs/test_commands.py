@@ -55,7 +55,7 @@ def test_every_command_has_its_section_and_no_other_has() -> None:
 
 @every_command
 def test_every_option_is_described_and_exists(name: str) -> None:
-    described = set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section(PAGE, f"`{name}`")))
+    described = set(re.findall(r"(?<![\w-])-(?:-[a-z][a-z-]+|[a-z](?![\w-]))", section(PAGE, f"`{name}`")))
     assert described == set(options(MAIN[name]))
 
 
