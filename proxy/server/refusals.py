@@ -33,6 +33,7 @@ from proxy.server.listener.framing import BodyTooLarge, HeadersTooLarge, Malform
 from proxy.server.listener.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.upstream.errors import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
+from proxy.upstream.offline import CacheUnreadable, NotCached
 
 _MISSING = "Look whether it exists upstream under the name that the rules make of it: explain the image."
 
@@ -48,6 +49,7 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
     ),
     (RegistryUnknown, "Add the registry under registries, or take it off the nodes' mirrors."),
     (Unauthorized, "The client's own credential is wrong here: look at it, and at clients of the listener."),
+    (NotCached, "Import a bundle that has the image: scope-proxy cache import."),
     (NameUnknown, _MISSING),
     (ManifestUnknown, _MISSING),
     (BlobUnknown, _MISSING),
@@ -60,6 +62,7 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
         "The registry was not asked: mend the credential that the reason names, and run scope-proxy check.",
     ),
     (NoTokens, "Write a key into the listener's tokenKeyFile; it is read again within a second."),
+    (CacheUnreadable, "Look at the disk of the cache and at the log; run scope-proxy check."),
     (TlsFailed, "Look at the registry's certificate and at tls of its host under hosts: run the doctor."),
     (
         UpstreamUnavailable,

@@ -16,8 +16,8 @@ import pytest
 from proxy.testbed.images import Image, make_image, sha256
 from proxy.testbed.tokens import Rules
 from tests.cache.serving import cached, stored_file, way
-from tests.fakes.client import NodeClient
-from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, layer_of, manifest
+from tests.fakes.client import NodeClient, read_answer
+from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 OFFLINE = {"offline": True, "tagAge": "0s"}
@@ -222,3 +222,14 @@ async def test_a_cache_that_cannot_be_read_is_503_and_not_404(
             assert (await node.head(blob(layer_of(image)[0]))).status == 503
         assert (await node.get(blob(layer_of(image)[0]))).status == 200
         assert len(plain.record.all()) == before
+
+
+async def test_the_status_page_says_what_to_do_about_an_image_that_is_not_cached(
+    plain: ScriptedRegistry, folder: Path
+) -> None:
+    section = {"path": str(folder), "reserveFree": "1Mi", **OFFLINE}
+    async with started(settings([plain.url], cache=section)) as proxy:
+        assert (await proxy.node.get(manifest())).status == 404
+        async with proxy.admin.opened("GET", "/status", ("Connection", "close")) as (reader, _):
+            page = (await read_answer(reader, "GET")).body.decode()
+        assert "Import a bundle that has the image: scope-proxy cache import." in page
