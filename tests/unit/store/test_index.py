@@ -396,7 +396,7 @@ async def test_a_large_index_is_opened_without_looking_at_the_files(
     connection.close()
     looked: list[str] = []
     monkeypatch.setattr(Layout, "entries_in", lambda *_: looked.append("files"))
-    monkeypatch.setattr(store_index, "tidy", lambda *_: iter(()))
+    monkeypatch.setattr(store_index, "tidy", lambda *_, **__: iter(()))
     async with opened(layout) as (_, index):
         assert await index.totals() == Totals(1_000_000, 100_000)
         objects, _ = await index.evictable(Position(Stage.IMAGES), 0)
