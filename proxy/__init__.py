@@ -1,1 +1,1 @@
-"""scope-proxy: a pull-through registry proxy that asks strict registries for exactly one scope."""
+"""scope-proxy: a pull-through registry proxy that requests exactly one scope from strict registries."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.mmap_dict import MmapedDict
 
 from benchmarks.process import cpu_seconds, resident
-from proxy.observe.metrics import FOLDER_VARIABLE
+from proxy.observe.metrics import DIRECTORY_VARIABLE
 
 LAG = "scope_proxy_event_loop_lag_seconds"
 
@@ -74,7 +74,7 @@ class Sampler:
 def read_lags(pid: int) -> Lags:
     """The histogram of one worker, from the directory that all workers share."""
     total, buckets = 0.0, Counter[float]()
-    file = Path(_variable(pid, FOLDER_VARIABLE)) / f"histogram_{pid}.db"
+    file = Path(_variable(pid, DIRECTORY_VARIABLE)) / f"histogram_{pid}.db"
     for key, value, *_ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
         metric, name, labels, _ = json.loads(key)
         if metric == LAG and name == f"{LAG}_sum":

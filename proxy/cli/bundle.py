@@ -10,13 +10,14 @@ import click
 from proxy.cli.cache import EXIT_FAILED, counted, human
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
 from proxy.config.address import canonical_registry
+from proxy.config.cache import Cache
 from proxy.config.load import Loaded
-from proxy.config.model import Cache
+from proxy.oci.descriptor import Descriptor
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
 from proxy.routing.table import Route, RouteTable
 from proxy.store.blobs import StoreError
-from proxy.store.bundle import BundleReader, opened_bundle
+from proxy.store.bundle import opened_bundle
 from proxy.store.bundle_export import Collector, export
 from proxy.store.bundle_import import BundleImporter, Placed, imported, planned
 from proxy.store.bundle_names import named_images
@@ -106,7 +107,9 @@ async def _export(loaded: Loaded, cache: Cache, images: Sequence[str], bundle: P
 async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozenset[str], name: str | None) -> None:
     routes = RouteTable(loaded.config, loaded.positions)
     with opened_bundle(path) as bundle:
-        placed = _placed(bundle, routes, registries, name)
+        asks_upstream = any(listener.clients.asks_upstream for listener in loaded.config.listeners)
+        images = named_images(bundle.images, registries, name)
+        placed = [_placed(image, _route(routes, image), found, asks_upstream=asks_upstream) for image, found in images]
         plan = await asyncio.to_thread(planned, bundle, placed, cache.max_manifest_digests)
         async with opened_store(cache) as store:
             with counted("imported", plan.size) as advance:
@@ -117,12 +120,9 @@ async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozense
         click.echo(f"{plan.absent} manifests of other platforms are not in the bundle", err=True)
 
 
-def _placed(
-    bundle: BundleReader, routes: RouteTable, registries: frozenset[str], name: str | None
-) -> tuple[Placed, ...]:
-    """The images of a bundle, each with its route; raises BundleError and RegistryError."""
-    images = named_images(bundle.images, registries, name)
-    return tuple(Placed(image, _route(routes, image), manifest) for image, manifest in images)
+def _placed(image: ImageReference, route: Route, manifest: Descriptor, *, asks_upstream: bool) -> Placed:
+    """An image with its route; clients with credentials of their own request it under keys of their own."""
+    return Placed(image, route, route.keys() if asks_upstream else [route.key], manifest)
 
 
 def _route(routes: RouteTable, image: ImageReference) -> Route:

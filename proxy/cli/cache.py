@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,14 +14,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
 from proxy.config.base import parse_size
+from proxy.config.cache import Cache
 from proxy.config.load import Loaded
-from proxy.config.model import Cache
 from proxy.oci.errors import RegistryError
-from proxy.oci.reference import Digest, ImageReference, Tag
-from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.store.blobs import StoreError
 from proxy.store.eviction import Obstacle
-from proxy.store.inventory import content_of, forget_manifest, in_use, stored_tags
+from proxy.store.inventory import stored_tags
 from proxy.store.maintenance import verify_all
 from proxy.store.opened import OpenedStore, opened_store
 
@@ -52,6 +49,7 @@ _MODULES = {
     "prefetch": "proxy.cli.prefetch",
     "export": "proxy.cli.bundle:export_images",
     "import": "proxy.cli.bundle:import_bundle",
+    **dict.fromkeys(("ls", "rm", "pin", "unpin"), "proxy.cli.images"),
 }
 
 
@@ -60,7 +58,7 @@ def cache() -> None:
     """Inspect and maintain the cache; a running proxy keeps serving meanwhile."""
 
 
-def _cached(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+def cache_command(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run a command with the configuration and its opened store."""
 
     def run(config: Path | None, registries: Path | None, **arguments: Any) -> None:
@@ -95,7 +93,7 @@ async def _store(loaded: Loaded) -> AsyncIterator[OpenedStore]:
 
 @cache.command()
 @configuration_options
-@_cached
+@cache_command
 async def stat(loaded: Loaded, store: OpenedStore) -> None:
     """Show where the cache is and how much it stores."""
     await store.index.tidied()
@@ -115,23 +113,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
 
 @cache.command()
 @configuration_options
-@click.option("--blobs", is_flag=True, help="List digests and sizes instead of tags.")
-@_cached
-async def ls(_: Loaded, store: OpenedStore, *, blobs: bool) -> None:
-    """List the stored tags: image, digest, when the upstream last confirmed it."""
-    if blobs:
-        async for digest, size in store.blobs.list():
-            click.echo(f"{digest}  {size}")
-        return
-    now = time.time()
-    for item in stored_tags(store.layout):
-        age = max(now - item.entry.confirmed, 0)
-        click.echo(f"{item}  {item.entry.descriptor.digest}  confirmed {age:.0f} s ago")
-
-
-@cache.command()
-@configuration_options
-@_cached
+@cache_command
 async def verify(_: Loaded, store: OpenedStore) -> None:
     """Hash all objects; corrupt ones are reported and removed, and the exit status is 1."""
     totals = await store.index.totals()
@@ -150,7 +132,7 @@ async def verify(_: Loaded, store: OpenedStore) -> None:
 @cache.command()
 @configuration_options
 @click.option("--to", "target", metavar="SIZE", help="Size to reduce the cache to, such as 10Gi; default: maxSize.")
-@_cached
+@cache_command
 async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> None:
     """Remove the least recently used objects until the cache is within its limits."""
     try:
@@ -173,60 +155,14 @@ def _explanation(obstacle: Obstacle, cache: Cache, stored: int) -> str:
         case Obstacle.DISK:
             free = f"less than reserveFree ({human(cache.reserve_free)}) of the disk is free"
             return f"{free}, even without the cache: free space on the disk of {cache.path}"
+        case Obstacle.PINNED:
+            return f"{human(stored)} are still stored: the pinned images do not fit; unpin some or raise maxSize"
         case Obstacle.DOWNLOADS:
             return f"downloads in progress need more than maxSize ({human(cache.max_size)}): run prune again after them"
         case Obstacle.OTHER_PROCESS:
             return f"{human(stored)} are still stored: another process is removing objects; run prune again"
         case Obstacle.NEW_OBJECTS:
             return f"{human(stored)} are still stored: another process is storing objects; run prune again"
-
-
-@cache.command()
-@click.argument("image")
-@configuration_options
-@_cached
-async def rm(loaded: Loaded, store: OpenedStore, *, image: str) -> None:
-    """Remove IMAGE: its tag, its manifests, and the blobs that no other manifest references."""
-    name = ImageReference.parse(image)
-    route = RouteTable(loaded.config, loaded.positions).resolve(name.repository, namespace=name.registry)
-    manifests = await _manifests(store, route.keys(), name.reference)
-    if not manifests:
-        click.echo(f"{name} is not in the cache", err=True)
-        raise click.exceptions.Exit(EXIT_FAILED)
-    freed = 0
-    for key, manifest in manifests:
-        freed += await _remove(store, list(content_of(store.layout, manifest)))
-        await asyncio.to_thread(forget_manifest, store.layout, key, manifest)
-    await asyncio.to_thread(store.layout.announce_change)
-    click.echo(f"{name} removed, {human(freed)} freed")
-
-
-async def _manifests(
-    store: OpenedStore, keys: list[RepositoryKey], reference: Tag | Digest
-) -> list[tuple[RepositoryKey, Digest]]:
-    """The manifests of the reference, under each key that has them; removes the tag."""
-    if isinstance(reference, Digest):
-        return [(key, reference) for key in keys]
-    found = []
-    for key in keys:
-        entry = await store.tags.find(key, reference)
-        if entry is not None:
-            await store.tags.remove(key, reference)
-            found.append((key, entry.descriptor.digest))
-    return found
-
-
-async def _remove(store: OpenedStore, digests: list[Digest]) -> int:
-    """Remove the blobs that nothing else references; returns the bytes freed."""
-    used = await asyncio.to_thread(in_use, store.layout, digests)
-    freed = 0
-    for digest in digests:
-        content = None if digest in used else await store.blobs.find(digest)
-        if content is not None:
-            freed += content.size
-            content.close()
-            await store.blobs.remove(digest)
-    return freed
 
 
 def human(size: float) -> str:

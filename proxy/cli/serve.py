@@ -14,7 +14,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from proxy.cli.options import Source, configuration_options, exit_with, source_of, threads_or_exit
 from proxy.config.load import Addresses, Loaded, with_addresses
 from proxy.observe.log import set_up_logging
-from proxy.observe.metrics import FOLDER_VARIABLE, shared_folder
+from proxy.observe.metrics import DIRECTORY_VARIABLE, shared_directory
 from proxy.runtime.generation import stamps
 from proxy.runtime.preflight import preflight
 from proxy.runtime.reload import ConfigSource
@@ -94,11 +94,11 @@ def _check_parser(*, allowed: bool) -> None:
 
 def _serve_with_workers(loaded: Loaded, origin: ConfigSource) -> None:
     """Restart with a directory for the workers' counts: the metrics library reads the variable only at import."""
-    if FOLDER_VARIABLE in os.environ:
+    if DIRECTORY_VARIABLE in os.environ:
         try:
             serve_with_workers(loaded, origin)
         finally:
-            shutil.rmtree(os.environ[FOLDER_VARIABLE], ignore_errors=True)
+            shutil.rmtree(os.environ[DIRECTORY_VARIABLE], ignore_errors=True)
         return
-    os.environ[FOLDER_VARIABLE] = shared_folder()
+    os.environ[DIRECTORY_VARIABLE] = shared_directory()
     os.execv(sys.executable, [sys.executable, "-m", "proxy", *sys.argv[1:]])  # noqa: S606 - ourselves, no shell

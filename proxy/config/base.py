@@ -4,11 +4,12 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from proxy.config.address import Origin, default_scheme
+from proxy.rules.image_pattern import ImagePattern
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -39,6 +40,19 @@ Duration = Annotated[
     float, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str, when_used="json")
 ]
 """Seconds; written with a unit."""
+
+
+def _image_pattern(value: object) -> ImagePattern:
+    if isinstance(value, ImagePattern):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a pattern of images is needed, such as docker.io/library/nginx:1.27")  # noqa: TRY004 - pydantic's
+    return ImagePattern.parse(value)
+
+
+KeptImages = Annotated[ImagePattern, PlainValidator(_image_pattern, json_schema_input_type=str), PlainSerializer(str)]
+"""A pattern of images."""
+
 
 _BYTES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(Ki|Mi|Gi|Ti)")
@@ -156,5 +170,5 @@ def listen_address(value: str) -> str:
 
 
 def as_list(value: object) -> object:
-    """One value stands for a list of one."""
+    """A list: a single value becomes a list with one item."""
     return value if isinstance(value, list | tuple) else [value]

@@ -16,7 +16,7 @@ class AccessRule(Model):
     """Names of registries; `*` matches any text."""
     repositories: Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)] = ("**",)
     """Repositories as nodes request them: `*` matches one segment, `**` any number of segments. `deny` also applies to
-    the upstream name, so that a repository cannot be pulled under another name."""
+    the upstream name and to other names of the same repository."""
     clients: Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)] = ("*",)
     """Names of clients: the user, the name in the certificate, or `anonymous`; `*` matches any text."""
 

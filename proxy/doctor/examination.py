@@ -191,6 +191,7 @@ class Examination:
     proxies: ForwardProxies
     handshakes: Handshakes
     journal: Journal
+    request_seconds: float = REQUEST_SECONDS
 
     @property
     def host(self) -> Host:
@@ -211,7 +212,7 @@ class Examination:
         """
         outgoing = Outgoing(method, url, self.subject.origin, headers or {}, (self.subject.upstream, _OPERATION))
         begun = time.time()
-        async with asyncio.timeout(REQUEST_SECONDS):
+        async with asyncio.timeout(self.request_seconds):
             followed = await follow(self.sessions, outgoing)
             at = (begun + time.time()) / 2
             response = HttpResponse(followed.response, elsewhere=followed.elsewhere)

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from proxy.auth.outward.credentials import HelperSource
 from proxy.auth.outward.exchange import basic_authorization
 from proxy.config.model import Config
 from proxy.doctor.connection import check_endpoint, check_repository, check_resolution
-from proxy.doctor.examination import Examination, Handshakes, Stopped
+from proxy.doctor.examination import REQUEST_SECONDS, Examination, Handshakes, Stopped
 from proxy.doctor.login import check_credentials, check_logins
 from proxy.doctor.pull import Pass, check_blob, check_manifests, check_referrers
 from proxy.doctor.report import HOST_CHECKS, IMAGE_CHECKS, Check, Finding, HostReport, Journal, Report
@@ -77,35 +78,50 @@ PARALLEL = 4
 """Maximum number of endpoints examined concurrently."""
 
 
-async def examine_all(config: Config, subjects: Sequence[Subject], environment: Mapping[str, str]) -> Report:
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Timeouts in seconds."""
+
+    request: float = REQUEST_SECONDS
+    host: float = HOST_SECONDS
+
+
+TIME_LIMITS = TimeLimits()
+
+
+async def examine_all(
+    config: Config, subjects: Sequence[Subject], environment: Mapping[str, str], limits: TimeLimits = TIME_LIMITS
+) -> Report:
     """Examine all endpoints; the configured certificates and forward proxies are already validated."""
     places = asyncio.Semaphore(PARALLEL)
 
     async def one(subject: Subject) -> HostReport:
         async with places:
-            return await _examine(config, subject, environment)
+            return await _examine(config, subject, environment, limits)
 
     return Report(tuple(await asyncio.gather(*map(one, subjects))))
 
 
-async def _examine(config: Config, subject: Subject, environment: Mapping[str, str]) -> HostReport:
+async def _examine(config: Config, subject: Subject, environment: Mapping[str, str], limits: TimeLimits) -> HostReport:
     journal = Journal(HOST_CHECKS if subject.pulled is None else IMAGE_CHECKS)
     proxies = ForwardProxies.from_environment(environment)
     tls = await asyncio.to_thread(load_tls, config)
     handshakes, background = Handshakes(), Background()
     handshakes.watch(tls.values())
     async with Sessions(config, tls, proxies) as sessions:
-        exam = Examination(subject, config, sessions, proxies, handshakes, journal)
+        exam = Examination(subject, config, sessions, proxies, handshakes, journal, limits.request)
         try:
-            findings = await _bounded(exam, HelperSource(background), environment)
+            findings = await _bounded(exam, HelperSource(background), environment, limits.host)
         finally:
             await background.close()
     return HostReport(str(subject.address), subject.place, subject.repository, findings)
 
 
-async def _bounded(exam: Examination, helpers: HelperSource, environment: Mapping[str, str]) -> tuple[Finding, ...]:
+async def _bounded(
+    exam: Examination, helpers: HelperSource, environment: Mapping[str, str], seconds: float
+) -> tuple[Finding, ...]:
     why = "not run"
-    bound = asyncio.timeout(HOST_SECONDS)
+    bound = asyncio.timeout(seconds)
     try:
         async with bound:
             await examine(exam, helpers, environment)
@@ -114,6 +130,6 @@ async def _bounded(exam: Examination, helpers: HelperSource, environment: Mappin
     except TimeoutError:
         if not bound.expired():
             raise
-        why = f"not run: all checks together took longer than {HOST_SECONDS:.0f} s"
-        exam.journal.failed(exam.journal.next, f"not done within {HOST_SECONDS:.0f} s", "find the slow step above")
+        why = f"not run: all checks together took longer than {seconds:.0f} s"
+        exam.journal.failed(exam.journal.next, f"not done within {seconds:.0f} s", "find the slow step above")
     return exam.journal.finish(why)

@@ -91,7 +91,7 @@ class ScopeChecks:
         """The one scope that a pull requests."""
         challenged = parse_scopes(self.server.challenge.scope)
         from_challenge = self.target.scope == "challenge"
-        return outward_scope(self.target.repository, challenged, from_challenge=from_challenge).asked
+        return outward_scope(self.target.repository, challenged, from_challenge=from_challenge).requested
 
     async def check(self, logins: Sequence[Login]) -> tuple[GrantedLogin, ...]:
         """Run all token checks; returns the tokens for the scope of the pull. Raises Stopped where there is none."""

@@ -1,1 +1,1 @@
-"""What operators see: metrics, log, traces."""
+"""Metrics, logs and traces."""

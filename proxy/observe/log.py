@@ -1,4 +1,4 @@
-"""Log format, and the context of one request that every line of it carries."""
+"""Log format, and the request id that every log line of a request carries."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import Final
 from pythonjsonlogger.json import JsonFormatter
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
-"""Id of the request that is being answered; also in error bodies and on upstream requests."""
+"""Id of the request in progress; also sent in error bodies and upstream requests."""
 
 ACCESS: Final = "proxy.access"
 """The logger that writes one line for each request."""
@@ -23,29 +23,29 @@ _URL_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 
 
 def redact(text: str) -> str:
-    """The text without what follows `Bearer` or `Basic`, and without users and queries of URLs (signatures)."""
+    """Remove the credentials after `Bearer` or `Basic`, and users and queries (signatures) of URLs."""
     text = _CREDENTIALS.sub(r"\1 <redacted>", text)
     if "://" not in text:
         return text
     return _URL_QUERY.sub(r"\1?<redacted>", _URL_USER.sub(r"\1<redacted>@", text))
 
 
-def _asked(method: str, path: str) -> str:
-    """Method and path, redacted; what cannot hold a secret is not searched, as there are so many lines of it."""
+def _request_line(method: str, path: str) -> str:
+    """Method and path, redacted; skips the slow search for secrets if the path cannot hold any."""
     text = f"{method} {path}"
     is_plain = method in ("GET", "HEAD") and "://" not in path and len(path.split(None, 1)) == 1
     return text if is_plain else redact(text)
 
 
 class AccessRecord(logging.LogRecord):
-    """The one line of a request: it says nothing of the place in the code, and is quick to make and to write."""
+    """The access log record of a request: without source location, and cheap to create and to format."""
 
     fields: dict[str, str | int | float]
-    """What the line says besides its message, in this order."""
+    """The fields of the line besides its message, in this order."""
 
     def __init__(self, method: str, path: str, status: int, fields: dict[str, str | int | float]) -> None:
         created = time.time()
-        message = f"{_asked(method, path)} {status}"
+        message = f"{_request_line(method, path)} {status}"
         own = {"msg": message, "created": created, "msecs": float(int(created % 1 * 1000)), "fields": fields}
         self.__dict__ = {**_BLANK, **own}
 
@@ -54,7 +54,7 @@ _BLANK = vars(logging.LogRecord(ACCESS, logging.INFO, "", 0, "", None, None))
 
 
 class _RequestContext(logging.Filter):
-    """Adds the request id, and keeps secrets out of messages and tracebacks that libraries write."""
+    """Adds the request id, and redacts messages and tracebacks, including those of libraries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = REQUEST_ID.get()
@@ -65,14 +65,14 @@ class _RequestContext(logging.Filter):
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:
             record.exc_text = redact(record.exc_text)
-        record.exc_info = None  # a formatter may take it in place of the text
+        record.exc_info = None  # a formatter could use it instead of the text
         if record.stack_info:
             record.stack_info = redact(record.stack_info)
         return True
 
 
 def _message(record: logging.LogRecord) -> str:
-    """The message; its bare text where the arguments do not fit, since a filter that raises would fail the caller."""
+    """The message; its format string if the arguments do not fit: an exception here would fail the caller."""
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
@@ -80,35 +80,35 @@ def _message(record: logging.LogRecord) -> str:
 
 
 class _Clock(logging.Formatter):
-    """Writes times as `logging` does, and works each second out only once."""
+    """Formats times as `logging` does, but formats each second only once."""
 
     _second = -1
-    _shown = ""
+    _formatted = ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - its name
         """Date, time and milliseconds."""
         second = int(record.created)
         if second != self._second:
-            self._shown, self._second = time.strftime(self.default_time_format, time.localtime(second)), second
-        return f"{self._shown},{int(record.msecs):03d}"
+            self._formatted, self._second = time.strftime(self.default_time_format, time.localtime(second)), second
+        return f"{self._formatted},{int(record.msecs):03d}"
 
 
 class _Text(_Clock):
-    """One line for people: what a client has put into it begins no line of its own and tells a terminal nothing."""
+    """One line for people; control characters are escaped, so clients cannot add lines or terminal sequences."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name
         """The line without a traceback."""
-        record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], record.message)
+        record.message = _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], record.message)
         return super().formatMessage(record)
 
 
 class _Json(_Clock, JsonFormatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     _encode = json.JSONEncoder().encode
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without a newline."""
         if not isinstance(record, AccessRecord):
             return super().format(record)
         named = {"time": self.formatTime(record), "level": record.levelname, "name": record.name}
@@ -117,7 +117,7 @@ class _Json(_Clock, JsonFormatter):
 
 
 def set_up_logging(level: str, style: str) -> None:
-    """Write to standard error: one JSON object a line, or with `text` one line for people."""
+    """Log to standard error: one JSON object per line, or one line for people with the style `text`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_RequestContext())
     if style == "json":

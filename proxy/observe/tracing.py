@@ -1,6 +1,6 @@
-"""Tracing with OpenTelemetry, where the extra `otel` is installed and tracing is configured; else next to nothing.
+"""Tracing with OpenTelemetry, if the extra `otel` is installed and tracing is configured.
 
-A client's own trace context (W3C `traceparent`) is passed on to registries in either case.
+Without tracing, this module only forwards a client's own trace context (W3C `traceparent`) to registries.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any, Final
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 STATE_LIMIT = 512
-"""Characters of a `tracestate` that are passed on (W3C Trace Context, section 3.3.1.5)."""
+"""Longest `tracestate` in characters that is forwarded (W3C Trace Context, section 3.3.1.5)."""
 
 _PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATE = re.compile(r"[ -~]*")
@@ -24,14 +24,14 @@ _NO_SPAN = nullcontext()
 
 
 class TracingError(ValueError):
-    """Tracing is configured and cannot be used: OpenTelemetry is missing, or its environment variables are wrong."""
+    """Tracing is configured but OpenTelemetry is not installed, or its environment variables are invalid."""
 
 
 def set_up_tracing(endpoint: str, ratio: float, version: str, tls: ssl.SSLContext) -> Callable[[], None]:
-    """Send spans to a collector (OTLP over HTTP), for this share of the traces that begin here; gives what ends it.
+    """Send spans to a collector (OTLP over HTTP) for this ratio of the traces that begin here; return a stop function.
 
-    `tls` is for connections to the collector alone: its CAs are loaded into it. Ending it blocks until what is left has
-    been sent. Raises TracingError.
+    `tls` is used only for connections to the collector: its CAs are loaded into it. The stop function blocks until the
+    remaining spans are sent. Raises TracingError.
     """
     provider = _provider(endpoint, ratio, version, tls)
     use_tracer(provider.get_tracer("scope-proxy", version))
@@ -40,12 +40,12 @@ def set_up_tracing(endpoint: str, ratio: float, version: str, tls: ssl.SSLContex
 
 
 def check_tracing(endpoint: str, ratio: float, version: str) -> None:
-    """Make sure that `set_up_tracing` can do the same; sends nothing. Raises TracingError."""
+    """Check that `set_up_tracing` would succeed; sends nothing. Raises TracingError."""
     _provider(endpoint, ratio, version, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).shutdown()
 
 
 def _provider(endpoint: str, ratio: float, version: str, tls: ssl.SSLContext) -> Any:
-    """What makes spans and sends them; raises TracingError."""
+    """The provider that creates and sends spans; raises TracingError."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
@@ -53,18 +53,18 @@ def _provider(endpoint: str, ratio: float, version: str, tls: ssl.SSLContext) ->
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
     except ImportError:
-        raise TracingError("needs OpenTelemetry: install scope-proxy[otel], or take tracing out") from None
+        raise TracingError("needs OpenTelemetry: install scope-proxy[otel], or remove tracing") from None
     try:
         resource = Resource.create({"service.name": "scope-proxy", "service.version": version})
         provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(ratio)))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, session=_session(tls))))
-    except (ValueError, RuntimeError) as error:  # of its environment variables
-        raise TracingError(f"OpenTelemetry cannot be set up: {error}: look at the variables OTEL_...") from None
+    except (ValueError, RuntimeError) as error:  # from its environment variables
+        raise TracingError(f"cannot set up OpenTelemetry: {error}: check the variables OTEL_...") from None
     return provider
 
 
 def _session(tls: ssl.SSLContext) -> Any:
-    """How the exporter sends requests: with our TLS context, as the rules of urllib3's own change with Python."""
+    """A session with our TLS context for the exporter: the default context of urllib3 depends on the Python version."""
     from requests import Session  # noqa: PLC0415 - an extra
     from requests.adapters import HTTPAdapter  # noqa: PLC0415
 
@@ -81,8 +81,8 @@ def _session(tls: ssl.SSLContext) -> Any:
 
 
 def use_tracer(tracer: Any) -> None:
-    """Make spans with this tracer; None for none."""
-    global _tracer  # noqa: PLW0603 - one for the process, as the log is
+    """Create spans with this tracer; None disables tracing."""
+    global _tracer  # noqa: PLW0603 - one per process, like the log
     _tracer = tracer
 
 
@@ -93,11 +93,11 @@ class RequestTrace:
         self._span = current
 
     def annotate(self, **attributes: str | int) -> None:
-        """Say more of it; attributes hold no secret."""
+        """Add attributes to the span; they must not hold secrets."""
         self._span.set_attributes(attributes)
 
     def exemplar(self) -> dict[str, str] | None:
-        """What leads from a graph to the trace; None where its spans are not sent."""
+        """The exemplar that links a metric to this trace; None if the trace is not sampled."""
         from opentelemetry.trace import format_trace_id  # noqa: PLC0415 - an extra
 
         context = self._span.get_span_context()
@@ -107,7 +107,7 @@ class RequestTrace:
 
 
 def request_span(headers: Mapping[str, str], name: str) -> AbstractContextManager[RequestTrace | None]:
-    """The span of a client's request, in the trace that the client is in, if it says so; None without tracing."""
+    """The span of a client's request, in the client's trace if it sent a trace context; None without tracing."""
     return _NO_SPAN if _tracer is None and TRACEPARENT not in headers else _request_span(_read(headers), name)
 
 
@@ -128,15 +128,15 @@ def _request_span(inbound: Mapping[str, str], name: str) -> Iterator[RequestTrac
 
 
 def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
-    """A part of what is done for a request; attributes hold no secret."""
+    """The span of a step of a request; attributes must not hold secrets."""
     if _tracer is None:
         return _NO_SPAN
-    found: AbstractContextManager[Any] = _tracer.start_as_current_span(name, attributes=attributes)
-    return found
+    started: AbstractContextManager[Any] = _tracer.start_as_current_span(name, attributes=attributes)
+    return started
 
 
 def outgoing_context() -> dict[str, str]:
-    """The headers that carry the trace on to a registry."""
+    """The headers that propagate the trace to a registry."""
     if _tracer is None:
         return dict(_inbound.get())
     from opentelemetry.propagate import inject  # noqa: PLC0415 - an extra
@@ -147,7 +147,7 @@ def outgoing_context() -> dict[str, str]:
 
 
 def _read(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """A client's context, if it is one: what it sends goes into requests of ours."""
+    """A client's trace context if it is valid: scope-proxy forwards it in its own requests."""
     parent, state = headers.get(TRACEPARENT, ""), headers.get(TRACESTATE, "")
     if not _PARENT.fullmatch(parent):
         return {}

@@ -1,1 +1,1 @@
-"""The words of the distribution specification; pure, no I/O."""
+"""The types of the distribution specification; pure, no I/O."""

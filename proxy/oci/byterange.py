@@ -1,4 +1,4 @@
-"""Byte ranges (RFC 9110, section 14): one range, as clients of registries use them."""
+"""Byte ranges (RFC 9110, section 14); only single ranges, which is what registry clients send."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?P<first>\d{1,19})-(?P<last>\d{1,19})/
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A range as asked for: from `first` to `last` (or the end), or the last `suffix` bytes."""
+    """A requested range: from `first` to `last` (or the end), or the last `suffix` bytes."""
 
     first: int | None
     last: int | None = None
@@ -20,7 +20,7 @@ class ByteRange:
 
     @classmethod
     def parse(cls, header: str | None) -> Self | None:
-        """Read a Range header; None for none, for several ranges and for what is malformed (then all is sent)."""
+        """Parse a Range header; None (send the whole blob) if it is missing, malformed or has several ranges."""
         match = _RANGE.fullmatch(header or "")
         if match is None:
             return None
@@ -30,14 +30,14 @@ class ByteRange:
         return None if last is not None and last < first else cls(first, last)
 
     def resolve(self, size: int) -> "Span":
-        """The bytes meant in a blob of `size` bytes; raises RangeInvalid where there are none."""
+        """The matching bytes of a blob of `size` bytes; raises RangeInvalid if there are none."""
         if self.suffix is not None:
             first, last = max(size - self.suffix, 0), size - 1
         else:
             first = self.first or 0
             last = size - 1 if self.last is None else min(self.last, size - 1)
         if first >= size or last < first:
-            raise RangeInvalid(f"the range lies outside the blob of {size} bytes", size=size)
+            raise RangeInvalid(f"the range is outside the blob of {size} bytes", size=size)
         return Span(first, last, size)
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `first` to `last`, both included, of `size` (None: the server does not say)."""
+    """Bytes `first` to `last`, both included, of `size` (None: not reported by the server)."""
 
     first: int
     last: int
@@ -57,7 +57,7 @@ class Span:
 
     @classmethod
     def parse(cls, header: str | None) -> Self | None:
-        """Read a Content-Range header; None for what is malformed or says nothing."""
+        """Parse a Content-Range header; None if it is missing, malformed or inconsistent."""
         match = _CONTENT_RANGE.fullmatch(header or "")
         if match is None:
             return None
@@ -68,7 +68,7 @@ class Span:
 
     @property
     def length(self) -> int:
-        """How many bytes."""
+        """The number of bytes."""
         return self.last - self.first + 1
 
     def __str__(self) -> str:

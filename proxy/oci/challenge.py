@@ -1,7 +1,7 @@
-"""WWW-Authenticate challenges (RFC 9110, section 11.6), read as registries really send them.
+"""WWW-Authenticate challenges (RFC 9110, section 11.6), parsed leniently, as registries send them.
 
-Nothing here raises: a challenge that cannot be read is no challenge. Quoted commas, several challenges in one line or
-in several lines, unknown schemes and broken tails are all met in the wild.
+Nothing here raises: a malformed challenge is ignored. Registries send quoted commas, several challenges in one line or
+in several lines, unknown schemes and truncated parameters.
 """
 
 import re
@@ -28,27 +28,27 @@ class Challenge:
 
     @property
     def realm(self) -> str:
-        """The realm; of a Bearer challenge the URL of the token server."""
+        """The realm; in a Bearer challenge, the URL of the token server."""
         return self.parameters.get("realm", "")
 
     @property
     def service(self) -> str | None:
-        """The name by which the token server knows the registry."""
+        """The registry's name at the token server."""
         return self.parameters.get("service")
 
     @property
     def scope(self) -> str:
-        """The scopes asked for, separated by spaces; empty where the challenge names none."""
+        """The scopes, separated by spaces; empty if the challenge names none."""
         return self.parameters.get("scope", "")
 
     @property
     def error(self) -> str | None:
-        """Why the credentials that were sent did not do."""
+        """Why the registry rejected the credentials that were sent."""
         return self.parameters.get("error")
 
 
 def parse_challenges(lines: Iterable[str]) -> tuple[Challenge, ...]:
-    """All challenges of all WWW-Authenticate lines; reading of a line stops at its first malformed part."""
+    """All challenges of all WWW-Authenticate lines; parsing of a line stops at its first malformed part."""
     challenges: list[Challenge] = []
     for line in lines:
         challenges += _parse_line(line[:_LINE_LIMIT])

@@ -1,4 +1,4 @@
-"""Media types of manifests, and telling a manifest from a blob by its bytes."""
+"""Media types of manifests, and detection of manifests by their bytes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -32,16 +32,16 @@ _FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(INDEX_TYPES, ((), ("manifests",))),
     OCI_ARTIFACT: (("blobs",), ()),
 }
-"""By media type: the fields that hold blobs, and those that hold manifests."""
+"""By media type: the fields that list blobs, and those that list manifests."""
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT}) | INDEX_TYPES
 SCHEMA1_TYPES = frozenset({SCHEMA1, SCHEMA1_SIGNED})
 ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}, {OCI_ARTIFACT}"
-"""What we can pass on, for clients that do not say what they accept."""
+"""The Accept header for clients that send none: all media types that scope-proxy can serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Media type, digest and size in bytes of some content."""
+    """Media type, digest and size in bytes of a blob or manifest."""
 
     media_type: str
     digest: Digest
@@ -50,12 +50,12 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The blobs that a manifest holds, and the manifests that an index lists."""
+    """The blobs that a manifest lists, and the manifests that an index lists."""
 
     blobs: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
     problem: str = field(default="", compare=False)
-    """Why nothing of it counts, in words; empty where all does."""
+    """Why both lists are empty, for people; "" if the manifest could be read."""
 
 
 def media_type_of(content_type: str | None) -> str:
@@ -65,21 +65,21 @@ def media_type_of(content_type: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ParsedManifest:
-    """What bytes are as a manifest, found out by parsing them once."""
+    """The result of parsing bytes as a manifest."""
 
     is_manifest: bool
-    """Whether they are a manifest or an index of any kind: such a digest is never served as a blob."""
+    """Whether the bytes are a manifest or an index of any kind: such a digest is never served as a blob."""
     declared: str | None = None
-    """The media type that they declare, if it is one of a manifest."""
+    """The media type that the bytes declare, if it is a manifest type."""
     shape: str | None = None
-    """The media type that their fields tell of: OCI left the declaration out at first."""
+    """The media type by the fields: early OCI manifests have no `mediaType`."""
     contents: Contents = Contents()
-    """What the manifest holds, by the fields that its media type defines; any other content holds nothing.
+    """What the manifest lists in the fields that its media type defines; empty for any other content.
 
-    Not its subject, and no layer that is stored elsewhere (`urls`, non-distributable types): registries accept any
-    digest there. Nothing either where two readers could differ in what the manifest says: a key that stands twice in
-    any object (Go merges the two, Python keeps the last), or keys of the manifest or of a descriptor that differ by
-    case only (Go reads both as the same field).
+    Excludes its subject and layers that are stored elsewhere (`urls`, non-distributable types): registries accept any
+    digest there. Also empty if two parsers could read the manifest differently: an object has a duplicate key (Go
+    merges the values, Python keeps the last), or keys of the manifest or of a descriptor differ only in case (Go reads
+    both as the same field).
     """
     _is_object: bool = False
     _is_schema1: bool = False
@@ -87,40 +87,40 @@ class ParsedManifest:
 
     @property
     def own_type(self) -> str | None:
-        """The media type by the bytes alone; None for what is no manifest that is served."""
+        """The media type by the bytes alone; None if they are not a manifest that scope-proxy serves."""
         is_served = self._is_object and not (self._is_schema1 or self._is_ambiguous)
         return (self.declared or self.shape) if is_served else None
 
     def media_type(self, content_type: str | None) -> str:
-        """The media type: what the bytes declare, else the header, else their shape.
+        """The media type: the declared one, else that of the header, else that of the shape.
 
-        The bytes are covered by the digest and the header is not, so they win. Raises UpstreamInvalid for what is no
-        manifest, for one that is both an image and an index (CVE-2021-41190), and for schema 1.
+        The bytes take precedence because the digest covers them and not the header. Raises UpstreamInvalid for content
+        that is not a manifest, is both an image and an index (CVE-2021-41190), or is of schema 1.
         """
         header = media_type_of(content_type)
-        told = header or "missing"
+        reported = header or "missing"
         if not self._is_object:
-            raise UpstreamInvalid(f"the upstream sent no manifest: not a JSON object, Content-Type {told}")
+            raise UpstreamInvalid(f"the upstream sent no manifest: not a JSON object, Content-Type {reported}")
         if header in SCHEMA1_TYPES or self._is_schema1:
             raise UpstreamInvalid("the manifest is of schema 1, which is not supported: push the image again")
         if self._is_ambiguous:
             raise UpstreamInvalid("the manifest is both an image and an index")
         found = self.declared or (header if header in MANIFEST_TYPES else None) or self.shape
         if found is None:
-            raise UpstreamInvalid(f"the upstream sent JSON that is no manifest, Content-Type {told}")
+            raise UpstreamInvalid(f"the upstream sent JSON that is not a manifest, Content-Type {reported}")
         return found
 
 
 def parse_manifest(content: bytes) -> ParsedManifest:
-    """Parse bytes that may be a manifest; raises nothing. Megabytes take tenths of a second."""
+    """Parse bytes that may be a manifest; raises nothing. A few megabytes take some tenths of a second."""
     try:
         document = _decoded(content)
-    except RecursionError:  # no honest blob is nested so deep, and a manifest could be
-        return ParsedManifest(is_manifest=True, contents=Contents(problem="it is nested too deep"))
+    except RecursionError:  # treated as a manifest: no ordinary blob is nested so deeply
+        return ParsedManifest(is_manifest=True, contents=Contents(problem="it is nested too deeply"))
     if document is None:
-        return ParsedManifest(is_manifest=False, contents=Contents(problem="it is no JSON object"))
+        return ParsedManifest(is_manifest=False, contents=Contents(problem="it is not a JSON object"))
     fields, has_doubles = document
-    # containerd, being Go, reads `SchemaVersion` as well.
+    # Like all Go programs, containerd matches keys without regard to case and reads `SchemaVersion` too.
     folded = {name.casefold(): value for name, value in fields.items()}
     as_go = {**folded, **{name: folded[name.casefold()] for name in _NAMES if name.casefold() in folded}}
     parsed = ParsedManifest(
@@ -140,11 +140,11 @@ def _contents(parsed: ParsedManifest, fields: dict[str, Any], *, has_doubles: bo
     except UpstreamInvalid as error:
         return Contents(problem=error.reason)
     if has_doubles:
-        return Contents(problem="a key stands twice in one of its objects")
+        return Contents(problem="an object in it has a duplicate key")
     if fields.get("mediaType") not in (None, "", media_type):
         return Contents(problem="its media type is unknown")
     if not _is_plain(fields, _CONTENTS):
-        return Contents(problem="keys of it differ by case only, or are written in another case")
+        return Contents(problem="its keys differ only in case, or are written in the wrong case")
     try:
         blobs, manifests = (
             tuple(item for name in names for item in _descriptors(name, fields.get(name)))
@@ -156,7 +156,7 @@ def _contents(parsed: ParsedManifest, fields: dict[str, Any], *, has_doubles: bo
 
 
 def _is_plain(fields: dict[str, Any], names: frozenset[str]) -> bool:
-    """Whether no two keys differ by case only, and each of the names is written as it should be."""
+    """Whether no two keys differ only in case, and every key in `names` has exactly that case."""
     folded = {name.casefold() for name in names}
     return len({key.casefold() for key in fields}) == len(fields) and all(
         key in names or key.casefold() not in folded for key in fields
@@ -164,26 +164,26 @@ def _is_plain(fields: dict[str, Any], names: frozenset[str]) -> bool:
 
 
 def _is_stored_elsewhere(descriptor: dict[str, Any]) -> bool:
-    """Whether the registry need not hold a layer, by its `urls` or by its type."""
+    """Whether a layer may be missing from the registry, by its `urls` or its media type."""
     media_type = str(descriptor.get("mediaType")).lower()
     return bool(descriptor.get("urls")) or any(part in media_type for part in _NOT_DISTRIBUTED)
 
 
 def _descriptors(name: str, value: object) -> Iterator[Descriptor]:
-    """What a field holds: `config` a descriptor, any other one a list of them.
+    """The descriptors in a field: one in `config`, a list of them in any other field.
 
-    Raises TypeError for what is neither, or can be read in two ways: Go refuses the whole manifest for the first.
+    Raises TypeError if the value is neither (Go rejects the whole manifest then) or is ambiguous.
     """
     items = [] if value is None else [value] if name == "config" else value
     if not isinstance(items, list):
-        raise TypeError(f"{name} is no list")
+        raise TypeError(f"{name} is not a list")
     for item in items:
         if not isinstance(item, dict) or not _is_plain(item, _DESCRIPTOR):
-            raise TypeError(f"{name} holds what is no plain descriptor")
+            raise TypeError(f"an item of {name} is not a plain descriptor")
         digest, size = _digest(item.get("digest")), item.get("size")
         if digest is not None and not _is_stored_elsewhere(item):
-            known = size if isinstance(size, int) and not isinstance(size, bool) else 0
-            yield Descriptor(str(item.get("mediaType")), digest, max(known, 0))
+            size = size if isinstance(size, int) and not isinstance(size, bool) else 0
+            yield Descriptor(str(item.get("mediaType")), digest, max(size, 0))
 
 
 def _digest(text: object) -> Digest | None:
@@ -194,15 +194,15 @@ def _digest(text: object) -> Digest | None:
 
 
 def json_object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object in these bytes, as Go decodes it; None for anything else. Raises RecursionError."""
+    """The JSON object in these bytes, decoded as Go does; None for anything else. Raises RecursionError."""
     document = _decoded(content)
     return None if document is None else document[0]
 
 
 def _decoded(content: bytes) -> tuple[dict[str, Any], bool] | None:
-    """The JSON object in these bytes, as Go decodes it: UTF-8, with U+FFFD for what is not.
+    """The JSON object in these bytes, decoded as Go does (U+FFFD for invalid UTF-8), and whether it has duplicate keys.
 
-    Beside it, whether a key stands twice in any object, at any depth. None for bytes that are anything else.
+    Keys are duplicate if any object, at any depth, has them twice. None for any other content.
     """
     if not content.lstrip(b" \t\r\n").startswith(b"{"):
         return None
@@ -222,7 +222,7 @@ def _decoded(content: bytes) -> tuple[dict[str, Any], bool] | None:
 
 
 def _number(digits: str) -> int:
-    """A number; one that is too long for Python to read must not make a manifest pass for something else."""
+    """A number; 0 if it has more digits than Python converts, which must not hide that the bytes are a manifest."""
     return int(digits) if len(digits) <= _LONGEST_NUMBER else 0
 
 
@@ -235,7 +235,7 @@ def _shape(fields: dict[str, Any]) -> str | None:
     """The type of a manifest that does not declare one."""
     if fields.get("schemaVersion") == 1 and "fsLayers" in fields:
         return SCHEMA1_SIGNED
-    if fields.get("schemaVersion") != 2:  # noqa: PLR2004 - the one version there is
+    if fields.get("schemaVersion") != 2:  # noqa: PLR2004 - the only version
         return None
     if isinstance(fields.get("manifests"), list):
         return OCI_INDEX

@@ -1,4 +1,4 @@
-"""Every error that a client can see: its code, its HTTP status, its reason in one line."""
+"""Every error that a client can receive: its code, its HTTP status, its reason in one line."""
 
 import json
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ REASON_LIMIT = 160
 
 
 class RegistryError(Exception):
-    """An error of the distribution specification, answered as JSON and in short as the reason phrase.
+    """An error of the distribution specification, sent as JSON and, shortened, as the reason phrase.
 
-    `detail` says what was asked, of which upstream, with which scope and what to do; it never holds a secret.
+    `detail` says what was requested, from which upstream, with which scope and what to do; it never holds a secret.
     `retry_after` is in seconds.
     """
 
@@ -26,12 +26,12 @@ class RegistryError(Exception):
         self.detail = dict(detail or {})
         self.retry_after = retry_after
 
-    def again(self) -> Self:
-        """The same error anew: one that is remembered and raised often would grow with each time it is raised."""
+    def copy(self) -> Self:
+        """A copy: an error that is cached and raised again would grow its traceback each time."""
         return type(self)(self.reason, detail=self.detail, retry_after=self.retry_after)
 
     def about(self, detail: Mapping[str, str]) -> Self:
-        """The same error anew with some of its detail replaced: who shares it may have asked for something else."""
+        """A copy with some of its detail replaced, for a client that shares it but sent another request."""
         return type(self)(self.reason, detail={**self.detail, **detail}, retry_after=self.retry_after)
 
     @property
@@ -47,7 +47,7 @@ class RegistryError(Exception):
 
 
 class NameInvalid(RegistryError):
-    """The path, `ns`, repository or tag does not parse."""
+    """The path, `ns`, repository or tag is malformed."""
 
     code, status = "NAME_INVALID", 400
 
@@ -89,7 +89,7 @@ class Denied(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """The client is not known to us, and the listener asks it to be; never for upstream trouble.
+    """The listener requires authentication and the client has not authenticated; never for upstream errors.
 
     `challenge` is the value of WWW-Authenticate.
     """
@@ -102,7 +102,7 @@ class Unauthorized(RegistryError):
 
 
 class RangeInvalid(RegistryError):
-    """The range asked for lies outside the blob of `size` bytes."""
+    """The requested range is outside the blob of `size` bytes."""
 
     code, status = "RANGE_INVALID", 416
 
@@ -112,37 +112,37 @@ class RangeInvalid(RegistryError):
 
 
 class Unsupported(RegistryError):
-    """Anything but a pull."""
+    """The request is not a pull."""
 
     code, status = "UNSUPPORTED", 405
 
 
 class TooManyRequests(RegistryError):
-    """An upstream's 429 that outlasted the budget, or our own limit; never a raw 429 (containerd re-sends at once)."""
+    """An upstream's 429 that outlasted the budget, or a local limit; not a 429, which containerd re-sends at once."""
 
     code, status = "TOOMANYREQUESTS", 503
 
 
 class UpstreamUnavailable(RegistryError):
-    """All endpoints failed, or the token server did."""
+    """All endpoints failed, or the token server failed."""
 
     code, status = "UNAVAILABLE", 503
 
 
 class UpstreamTimeout(UpstreamUnavailable):
-    """No endpoint answered within the budget."""
+    """No endpoint responded within the budget."""
 
     status = 504
 
 
 class UpstreamInvalid(RegistryError):
-    """The upstream sent something that is not the manifest asked for."""
+    """The upstream sent something other than the requested manifest."""
 
     code, status = "MANIFEST_INVALID", 502
 
 
 class UpstreamDigestInvalid(UpstreamInvalid):
-    """The upstream sent bytes that do not have the digest asked for."""
+    """The upstream sent content that does not match the requested digest."""
 
     code = "DIGEST_INVALID"
 
@@ -165,4 +165,4 @@ ALL_ERRORS: tuple[type[RegistryError], ...] = (
     UpstreamDigestInvalid,
     RegistryError,
 )
-"""Each class once, for the documentation and its test."""
+"""All error classes, for the documentation and its test."""

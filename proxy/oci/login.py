@@ -1,4 +1,4 @@
-"""A login as the token specification knows it, and who pulls, as far as routes and rights are concerned."""
+"""Logins at a registry or token server, and the client on whose behalf scope-proxy pulls."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class LoginKind(StrEnum):
-    """What the secret of a login is."""
+    """The type of a login's secret."""
 
     ANONYMOUS = "anonymous"
     PASSWORD = "password"  # noqa: S105 - a word, not a secret
@@ -15,14 +15,14 @@ class LoginKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One way to log in, with its secret; `name` is what people see of it."""
+    """One credential with its secret; `name` is for people and never secret."""
 
     name: str
     kind: LoginKind
     username: str = ""
     secret: str = field(default="", repr=False)
     identity: str = field(init=False, repr=False, compare=False)
-    """A name for this very credential, by which grants are kept apart; another password is another identity."""
+    """A digest of the credential that keeps grants separate; another password gives another identity."""
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256()
@@ -36,32 +36,33 @@ ANONYMOUS = Login("no credentials", LoginKind.ANONYMOUS)
 
 
 ANONYMOUS_NAME = "anonymous"
-"""The name of a client that has none."""
+"""The name of a client that did not authenticate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProofPolicy:
-    """How long the upstream's yes to a client's own credential holds, in seconds."""
+    """How long scope-proxy trusts the upstream's acceptance of a client's own credential, in seconds."""
 
     age: float
     last_age: float
-    """While the upstream cannot be asked; 0 for not at all."""
+    """The lifetime while the upstream is unavailable; 0 disables it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client: its name for people and access rules, and its own credential where that is used upstream."""
+    """A client: its name for people and access rules, and its own credential if that is used upstream."""
 
     name: str = ANONYMOUS_NAME
     login: Login | None = None
-    """What the upstream judges; None where the proxy's own credentials are used."""
+    """The credential that is sent upstream; None if scope-proxy's own credentials are used."""
     proofs: ProofPolicy = ProofPolicy(60.0, 0.0)
     bound: frozenset[tuple[str, str]] | None = None
-    """The registries with their upstream repositories that its token is for; None where it has none."""
+    """The (registry, upstream repository) pairs that its token is valid for; None if it has no token."""
     identity: str = field(init=False, repr=False, compare=False)
-    """By which grants, proofs, flights and negative answers are kept apart.
+    """Keeps grants, proofs, flights and cached errors of different credentials separate.
 
-    All who use the proxy's credentials are one; a client's own is never one with the same that is configured.
+    Empty for all clients that use scope-proxy's credentials. A client's own credential never shares an identity with a
+    configured one, even if they are equal.
     """
 
     def __post_init__(self) -> None:
@@ -69,4 +70,4 @@ class Caller:
 
 
 PROXY = Caller()
-"""A client that pulls with the credentials of the configuration."""
+"""A client that pulls with the configured credentials."""

@@ -1,4 +1,4 @@
-"""Repositories, tags and digests, as the distribution specification writes them."""
+"""Repositories, tags and digests, as the distribution specification defines them."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ NAME_LIMIT = 255
 DEFAULT_TAG = "latest"
 DOCKER_HUB = "docker.io"
 HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io"})
-"""Other names of Docker Hub in image names; containerd too makes docker.io of the first."""
+"""Other names of Docker Hub in image names; containerd also replaces the first with docker.io."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A content digest of an algorithm that we can check: sha256 or sha512."""
+    """A content digest with a supported algorithm: sha256 or sha512."""
 
     algorithm: str
     hex: str
@@ -37,7 +37,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `sha256:<64 hex>` or `sha512:<128 hex>`; raises DigestInvalid."""
+        """Parse `sha256:<64 hex>` or `sha512:<128 hex>`; raises DigestInvalid."""
         if not _DIGEST.fullmatch(text):
             raise DigestInvalid("the digest is not sha256:<64 hex digits> or sha512:<128 hex digits>, in lower case")
         algorithm, _, value = text.partition(":")
@@ -63,14 +63,14 @@ class Tag:
 
     name: str
     text: str = field(init=False, repr=False, compare=False)
-    """Its name, as a URL holds it."""
+    """Its name, as in a URL."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", self.name)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a tag; raises NameInvalid."""
+        """Parse a tag; raises NameInvalid."""
         if not _TAG.fullmatch(text):
             raise NameInvalid("the tag is not 1 to 128 letters, digits, dots, dashes and underscores")
         return cls(text)
@@ -81,12 +81,12 @@ class Tag:
 
 
 def parse_tag_or_digest(text: str) -> Tag | Digest:
-    """What stands after `/manifests/`; raises NameInvalid or DigestInvalid."""
+    """Parse what follows `/manifests/` in a path; raises NameInvalid or DigestInvalid."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
 
 def check_repository(name: str) -> str:
-    """The name, if the specification allows it as a repository; raises NameInvalid."""
+    """Return the name if it is a valid repository name; raises NameInvalid."""
     if len(name) > NAME_LIMIT:
         raise NameInvalid(f"the repository name is longer than {NAME_LIMIT} characters")
     if not _REPOSITORY.fullmatch(name):
@@ -95,7 +95,7 @@ def check_repository(name: str) -> str:
 
 
 def canonical_repository(registry: str, name: str) -> str:
-    """The name as containerd would ask for it: Docker Hub's official images stand under `library/`."""
+    """The name as containerd would request it: Docker Hub's official images are under `library/`."""
     return f"library/{name}" if registry == DOCKER_HUB and "/" not in name else name
 
 
@@ -109,9 +109,9 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an image name and fill in what is left out, as docker does; raises NameInvalid or DigestInvalid.
+        """Parse an image name and fill in omitted parts, as docker does; raises NameInvalid or DigestInvalid.
 
-        With both a tag and a digest only the digest counts, as in containerd.
+        If it has both a tag and a digest, the tag is ignored, as in containerd.
         """
         name, _, digest = text.partition("@")
         name, tag = _split_tag(name)
@@ -122,13 +122,13 @@ class ImageReference:
         return cls(registry, check_repository(repository), reference)
 
     def __str__(self) -> str:
-        """The whole name, nothing left out."""
+        """The complete name, with registry and tag or digest."""
         separator = "@" if isinstance(self.reference, Digest) else ":"
         return f"{self.registry}/{self.repository}{separator}{self.reference}"
 
 
 def split_registry(name: str) -> tuple[str | None, str]:
-    """The registry at the beginning of a name, if there is one: a part with a dot or a colon, or `localhost`."""
+    """Split off the registry, if there is one: a first part with a dot or a colon, or `localhost`."""
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first, rest

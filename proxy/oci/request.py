@@ -1,4 +1,4 @@
-"""A node's request, parsed once: what is asked, of which repository."""
+"""A node's request, parsed once: the operation and the repository."""
 
 import re
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _PRINTABLE = re.compile(r"[ -~]*")
 
 
 class Operation(StrEnum):
-    """The parts of the API that a pull needs."""
+    """The operations of the API that a pull needs."""
 
     PING = "ping"
     MANIFEST = "manifest"
@@ -34,7 +34,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegistryRequest:
-    """One request under `/v2/`; `name` is the repository as asked for, before it is known which registry is meant."""
+    """One request under `/v2/`; `name` is the repository as requested, before the registry is known."""
 
     operation: Operation
     head: bool
@@ -45,7 +45,7 @@ class RegistryRequest:
 
     @property
     def digest(self) -> Digest:
-        """The digest asked for; raises TypeError where the request names none."""
+        """The requested digest; raises TypeError if the request names none."""
         if not isinstance(self.reference, Digest):
             raise TypeError("this request names no digest")
         return self.reference
@@ -53,16 +53,16 @@ class RegistryRequest:
     @property
     def suffix(self) -> str:
         """What follows the repository in the path."""
-        return "tags/list" if self.operation is Operation.TAGS else f"{_FOLDERS[self.operation]}/{self.reference}"
+        return "tags/list" if self.operation is Operation.TAGS else f"{_PATH_SEGMENTS[self.operation]}/{self.reference}"
 
 
-_FOLDERS = {Operation.MANIFEST: "manifests", Operation.BLOB: "blobs", Operation.REFERRERS: "referrers"}
+_PATH_SEGMENTS = {Operation.MANIFEST: "manifests", Operation.BLOB: "blobs", Operation.REFERRERS: "referrers"}
 
 
 def parse_request(method: str, raw_path: str, query: Iterable[tuple[str, str]]) -> RegistryRequest:
-    """Read a request; raises Unsupported for anything but a pull, NameInvalid and DigestInvalid for what is malformed.
+    """Parse a request; raises Unsupported if it is not a pull, NameInvalid or DigestInvalid if it is malformed.
 
-    `raw_path` is the path as sent: percent signs are decoded once, here.
+    `raw_path` is the path as sent; only this function decodes its percent-encoding, once.
     """
     if method not in ("GET", "HEAD"):
         raise Unsupported(f"{method} is not served: scope-proxy only pulls")
@@ -82,7 +82,7 @@ def _decode(raw_path: str) -> str:
         raise NameInvalid(f"the path is longer than {PATH_LIMIT} characters")
     path = unquote(raw_path, errors="strict") if "%" in raw_path and _valid_utf8(raw_path) else raw_path
     if not _PRINTABLE.fullmatch(path) or "%" in path:
-        raise NameInvalid("the path holds characters that no repository, tag or digest has")
+        raise NameInvalid("the path has characters that are not valid in a repository, tag or digest")
     return path
 
 
@@ -96,13 +96,13 @@ def _valid_utf8(raw_path: str) -> bool:
 
 def _split_path(path: str) -> tuple[Operation, str, Tag | Digest | None]:
     if path == _CATALOG:
-        raise Unsupported("the catalog is not served: scope-proxy only pulls what is named")
+        raise Unsupported("the catalog is not served: scope-proxy only serves pulls by name")
     if _UPLOADS.fullmatch(path):
         raise Unsupported("uploads are not served: scope-proxy only pulls")
     if match := _TAGS.fullmatch(path):
         return Operation.TAGS, match["name"], None
     if (match := _CONTENT.fullmatch(path)) is None:
-        raise NameInvalid("the path is none of the distribution API's")
+        raise NameInvalid("the path is not part of the distribution API")
     if match["kind"] == "manifests":
         return Operation.MANIFEST, match["name"], parse_tag_or_digest(match["reference"])
     operation = Operation.BLOB if match["kind"] == "blobs" else Operation.REFERRERS

@@ -1,8 +1,8 @@
-"""Scopes, and the two places in which they are normalized, to one for each repository and to `pull`.
+"""Scopes, and their normalization to one `pull` scope for each repository.
 
-Outward (`outward_scope`): whatever a challenge of an upstream names, one computed scope is asked for. Inward
-(`inward_scopes`): whatever a client asks of our own token endpoint, names are mapped to what stands upstream, those
-that come to the same are merged, and the rest is dropped. So no scope that a client writes reaches an upstream.
+Outward (`outward_scope`): scope-proxy requests one computed scope, whatever scopes the upstream's challenge names.
+Inward (`inward_scopes`): scopes that a client requests at `/token` are mapped to upstream repositories, duplicates are
+merged, all others are dropped. No scope that a client sends reaches an upstream.
 """
 
 import re
@@ -14,14 +14,14 @@ from typing import Generic, Self, TypeVar
 PULL = "pull"
 REPOSITORY = "repository"
 REPOSITORIES_LIMIT = 16
-"""Repositories that one token of ours is for; a pull needs one, an unpatched node asks for two."""
+"""Most repositories for which one issued token is valid; a pull needs one, an unpatched node requests two."""
 
 _ALL_ACTIONS = "*"
 _SCOPE_LIMIT = 4096
 _SCOPES_LIMIT = 64
 _SCOPE = re.compile(r"(?P<type>[a-z0-9]+(?:\([a-z0-9]+\))?):(?P<name>[!-~]+):(?P<actions>[a-z*]*(?:,[a-z*]*)*)")
 _RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]*")
-"""A name that a registry can have for one repository: never `*`, nor anything that is more than a name."""
+"""A valid name of one repository: never `*`, and nothing that could add another parameter or scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read one scope; None for what is none. The name may itself hold colons (`host:5000/app`)."""
+        """Parse one scope; None if it is malformed. The name may itself have colons (`host:5000/app`)."""
         match = _SCOPE.fullmatch(text) if len(text) <= _SCOPE_LIMIT else None
         if match is None:
             return None
@@ -48,7 +48,7 @@ class Scope:
 
     @classmethod
     def pull(cls, repository: str) -> Self:
-        """The scope of a pull of one repository."""
+        """The scope to pull one repository."""
         return cls(REPOSITORY, repository, frozenset({PULL}))
 
     def __str__(self) -> str:
@@ -57,35 +57,35 @@ class Scope:
 
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:
-    """The scopes of a space-separated list; what is none is left out, at most 64 are read."""
+    """Parse a space-separated list; malformed scopes are skipped, at most 64 are read."""
     parsed = (Scope.parse(part) for part in text.split(maxsplit=_SCOPES_LIMIT)[:_SCOPES_LIMIT])
     return tuple(scope for scope in parsed if scope is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class OutwardScope:
-    """The one scope to ask for, and what of the challenge was left out."""
+    """The one scope to request, and how it differs from the challenge."""
 
-    asked: Scope
+    requested: Scope
     kept: bool
-    """The challenge named this very scope, perhaps among others."""
+    """The challenge names the requested scope, possibly among others."""
     dropped: tuple[Scope, ...]
-    """Scopes of the challenge that are not asked for."""
+    """Scopes of the challenge that are not requested."""
 
 
 def outward_scope(repository: str, challenged: tuple[Scope, ...], *, from_challenge: bool = False) -> OutwardScope:
-    """The scope for a pull of `repository`, which is the name that the upstream sees.
+    """The scope to request to pull `repository`, the name that the upstream sees.
 
-    With `from_challenge` exactly one repository scope of the challenge gives the name instead (registries with
-    virtual paths); where the challenge names none, or several, the computed one stands.
+    With `from_challenge` (registries with virtual paths), the challenge's repository scope gives the name instead; if
+    the challenge names none or several repositories, the computed scope is requested.
     """
-    asked = Scope.pull(repository)
+    requested = Scope.pull(repository)
     if from_challenge:
         names = {scope.name for scope in challenged if scope.type == REPOSITORY}
         name = names.pop() if len(names) == 1 else ""
-        asked = Scope.pull(name) if _RESOURCE.fullmatch(name) else asked
-    dropped = tuple(scope for scope in challenged if scope != asked)
-    return OutwardScope(asked, kept=asked in challenged, dropped=dropped)
+        requested = Scope.pull(name) if _RESOURCE.fullmatch(name) else requested
+    dropped = tuple(scope for scope in challenged if scope != requested)
+    return OutwardScope(requested, kept=requested in challenged, dropped=dropped)
 
 
 Place = TypeVar("Place", bound=Hashable)
@@ -93,27 +93,27 @@ Place = TypeVar("Place", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class InwardScopes(Generic[Place]):
-    """What the scopes of a client's token request come to; the three numbers add up to the scopes that were read."""
+    """The normalized scopes of a client's token request; kept, merged and dropped add up to the scopes read."""
 
     kept: tuple[Place, ...]
-    """What the names were mapped to, each once, in the order in which they were asked for."""
+    """The resolved places without duplicates, in the requested order."""
     merged: int
-    """Scopes that came to what another one had come to before."""
+    """Scopes whose place an earlier scope already had."""
     dropped: int
-    """Scopes that are none, are not for pulling a repository, map to nothing, or are too many."""
+    """Scopes that are malformed, are not for pulling a repository, resolve to no place, or exceed the limit."""
 
 
 def inward_scopes(texts: Iterable[str], resolve: Callable[[str], Place | None]) -> InwardScopes[Place]:
-    """The places to pull from that a client's scopes mean; nothing it may write is an error.
+    """Resolve a client's scopes to the places to pull from; raises nothing, whatever the client sends.
 
     `texts` are the values of all `scope` parameters, each with any number of scopes; the first 64 scopes are read and
-    16 places kept. `*` asks for `pull` too, and every other action is left out. `resolve` maps a repository's name.
+    at most 16 places kept. The action `*` includes `pull`; other actions are ignored. `resolve` maps a repository name.
     """
     parts = islice((part for text in texts for part in text.split(maxsplit=_SCOPES_LIMIT)), _SCOPES_LIMIT)
     kept: dict[Place, None] = {}
     merged = dropped = 0
     for part in parts:
-        name = _pulled(part)
+        name = _repository_to_pull(part)
         place = None if name is None else resolve(name)
         if place is None or (place not in kept and len(kept) == REPOSITORIES_LIMIT):
             dropped += 1
@@ -124,8 +124,8 @@ def inward_scopes(texts: Iterable[str], resolve: Callable[[str], Place | None]) 
     return InwardScopes(tuple(kept), merged, dropped)
 
 
-def _pulled(text: str) -> str | None:
-    """The repository that a scope asks to pull; None where it asks for something else."""
+def _repository_to_pull(text: str) -> str | None:
+    """The repository of a pull scope; None for any other scope."""
     scope = Scope.parse(text)
     if scope is None or scope.type != REPOSITORY or scope.actions.isdisjoint((PULL, _ALL_ACTIONS)):
         return None

@@ -29,15 +29,15 @@ def _examine(content: bytes, algorithm: str) -> tuple[Digest, ParsedManifest]:
     return Digest.of(content, algorithm), parse_manifest(content)
 
 
-REMEMBERED = 50_000
+KNOWN_LIMIT = 50_000
 """Most digests whose kind is remembered."""
 
 
 class KnownManifests:
     """Remembers of digests whether their bytes, seen and verified, were a manifest."""
 
-    def __init__(self) -> None:
-        self._is_manifest: LRUCache[Digest, bool] = LRUCache(REMEMBERED)
+    def __init__(self, limit: int = KNOWN_LIMIT) -> None:
+        self._is_manifest: LRUCache[Digest, bool] = LRUCache(limit)
 
     def known(self, digest: Digest) -> bool | None:
         """Whether the digest is a manifest's; None where its bytes have not been seen."""

@@ -210,7 +210,7 @@ class RouteTable:
             raise self._unknown(namespace)
         stripped = name.removeprefix(f"{registry}/")
         why = "registry named by ns="
-        return _Addressed(registry, stripped, why if stripped == name else f"{why}, and taken off the path")
+        return _Addressed(registry, stripped, why if stripped == name else f"{why}, and removed from the path")
 
     def _unknown(self, registry: str) -> RegistryUnknown:
         """The error for a registry that is not configured; suggests lower case if that is configured."""

@@ -1,4 +1,4 @@
-"""Builds every object, once, from the configuration, in the order in which a pull passes through them."""
+"""Builds every object once from the configuration, in the order in which a pull passes through them."""
 
 import asyncio
 import os
@@ -29,6 +29,7 @@ from proxy.pull.rights import Rights
 from proxy.pull.uncached import UncachedBlobs, UncachedManifests
 from proxy.routing.access import AccessRules
 from proxy.routing.table import RouteTable
+from proxy.runtime.tuning import TUNING, Tuning
 from proxy.runtime.upkeep import watch_store
 from proxy.server.handlers import BlobSource, ManifestSource, Pulls
 from proxy.store.opened import OpenedStore, opened_store
@@ -44,7 +45,7 @@ from proxy.upstream.send import PlacedSender, RequestSender
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What pulls, by whichever routes: it goes on when only names and rules change."""
+    """The parts that pull, independent of routes: they stay when a reload changes only names and rules."""
 
     manifests: ManifestSource
     blobs: BlobSource
@@ -52,45 +53,54 @@ class Engine:
     rights: Rights
     endpoints: Endpoints
     background: Background
-    """What runs beside the requests and ends by itself: downloads, flights that others wait for."""
+    """Tasks that outlive a request and end by themselves: downloads, shared flights."""
 
 
 @asynccontextmanager
 async def engine(
-    config: Config, store: OpenedStore | None, environment: Mapping[str, str] | None = None
+    config: Config,
+    store: OpenedStore | None,
+    environment: Mapping[str, str] | None = None,
+    tuning: Tuning = TUNING,
 ) -> AsyncIterator[Engine]:
-    """All that pulls by a configuration; closed at the end.
+    """Build the parts that pull for a configuration, and close them at the end.
 
-    Raises ValueError for certificates and forward proxies that cannot be used.
+    Raises ValueError for unusable certificates and forward proxies.
     """
     environment = os.environ if environment is None else environment
-    background, watchers, endpoints = Background(), Background(), Endpoints()
+    background, watchers, endpoints = Background(), Background(), Endpoints(clock=tuning.clock)
     async with AsyncExitStack() as stack:
-        sender = await stack.enter_async_context(_sender(config, background, environment))
+        sender = await stack.enter_async_context(_sender(config, background, environment, tuning))
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
-        client = UpstreamClient(sender, endpoints)
-        manifests, blobs = _sources(config, client, store, background, watchers)
+        client = UpstreamClient(sender, endpoints, tuning.pause)
+        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
         listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
         yield Engine(manifests, blobs, listings, rights, endpoints, background)
 
 
 @asynccontextmanager
 async def _sender(
-    config: Config, background: Background, environment: Mapping[str, str]
+    config: Config, background: Background, environment: Mapping[str, str], tuning: Tuning
 ) -> AsyncIterator[RequestSender]:
     """What sends requests to upstreams; with `cache.offline` nothing does, and no session exists."""
     if config.cache is not None and config.cache.offline:
         yield OfflineSender()
         return
     tls = await asyncio.to_thread(load_tls, config)
-    async with Sessions(config, tls, ForwardProxies.from_environment(environment)) as sessions:
-        broker, credentials = Broker(sessions, background), _credentials(config, background, environment)
-        yield Authorizer(broker, credentials, PlacedSender(sessions))
+    proxies = ForwardProxies.from_environment(environment)
+    async with Sessions(config, tls, proxies, limits=tuning.session_limits) as sessions:
+        yield Authorizer(
+            Broker(sessions, background, tuning.clock),
+            _credentials(config, background, environment),
+            PlacedSender(sessions),
+            clock=tuning.clock,
+            fresh_grant_seconds=tuning.fresh_grant_seconds,
+        )
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
-    """What answers pulls: an engine, and the routes and rules of a configuration."""
+    """The handler of pulls: an engine with the routes and access rules of a configuration."""
     routes = RouteTable(loaded.config, loaded.positions)
     access = AccessRules(loaded.config, loaded.positions)
     return Pulls(routes, built.manifests, built.blobs, built.listings, built.rights, access)
@@ -98,7 +108,7 @@ def with_routes(built: Engine, loaded: Loaded) -> Pulls:
 
 @asynccontextmanager
 async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
-    """All that answers pulls by a configuration which never changes; raises as `engine` does."""
+    """Build the handler of pulls for a configuration that never changes; raises as `engine` does."""
     config = loaded.config
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config.cache)) if config.cache is not None else None
@@ -107,10 +117,16 @@ async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None
 
 
 def _sources(
-    config: Config, client: UpstreamClient, store: OpenedStore | None, background: Background, watchers: Background
+    config: Config,
+    client: UpstreamClient,
+    store: OpenedStore | None,
+    background: Background,
+    watchers: Background,
+    *,
+    tuning: Tuning,
 ) -> tuple[ManifestSource, BlobSource]:
-    """Where manifests and blobs come from: through the store, or past it where none is configured."""
-    known_manifests, verified = KnownManifests(), Verified()
+    """The sources of manifests and blobs; without a store if none is configured."""
+    known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
     is_offline = config.cache is not None and config.cache.offline
@@ -128,6 +144,7 @@ def _sources(
         evictor=store.evictor,
         cache=config.cache,
         timeouts=config.timeouts,
+        recheck_step=tuning.recheck_step,
     )
     stored = Stored(store.blobs, verified, background, config.cache.verify)
     kept = ManifestStore(
@@ -158,6 +175,7 @@ def _sources(
         mismatched=mismatched,
         cache=config.cache,
         timeouts=config.timeouts,
+        far_ahead=tuning.far_ahead,
     )
     return manifests, blobs
 

@@ -1,19 +1,19 @@
-"""The files by which clients are known: open once each, however many listeners and configurations name them."""
+"""The files that identify clients (htpasswd, token keys): each is opened once for all listeners and configurations."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from proxy.auth.inward.watched_file import FileKind, FileStatus, WatchedFile, read_now
+from proxy.auth.inward.watched_file import LOOK_TIMES, FileKind, FileStatus, LookTimes, WatchedFile, read_now
 from proxy.config.errors import Findings, KeyPath
 from proxy.config.load import Loaded
 
 
 def warn_of_lines(loaded: Loaded, findings: Findings) -> None:
-    """Find the lines that do not count in the files which a configuration names; reads them, so it blocks.
+    """Warn of invalid lines in the files that a configuration names; reads the files, so it blocks.
 
-    A file that cannot be used as a whole keeps the program from starting, which is told elsewhere.
+    Ignores a file that is unusable as a whole: `preflight` reports it.
     """
     for number, listener in enumerate(loaded.config.listeners):
         clients = listener.clients
@@ -25,7 +25,7 @@ def warn_of_lines(loaded: Loaded, findings: Findings) -> None:
 
 def _warn(findings: Findings, path: KeyPath, kind: FileKind[Any], file: str) -> None:
     for problem in read_now(Path(file), kind).problems:
-        findings.warning((*path, kind.setting), f"{kind.setting}: a line does not count: {problem}")
+        findings.warning((*path, kind.setting), f"{kind.setting}: ignored line: {problem}")
 
 
 def _users() -> FileKind[Any]:
@@ -41,40 +41,43 @@ def _keys() -> FileKind[Any]:
 
 
 class ClientFile(Protocol):
-    """Something that one of these files tells."""
+    """An object that reads one of these files."""
 
     @property
     def file(self) -> WatchedFile[Any]:
         """The file."""
 
 
-Opened = TypeVar("Opened", bound=ClientFile)
+Reader = TypeVar("Reader", bound=ClientFile)
 
 
 class ClientFiles:
-    """Those that one configuration uses; what another one before it has open goes on, with all that it remembers."""
+    """The files of one configuration; takes over open ones with their state from the previous configuration."""
 
-    def __init__(self, before: "ClientFiles | None" = None, *, is_trial: bool = False) -> None:
+    def __init__(
+        self, before: "ClientFiles | None" = None, *, is_trial: bool = False, times: LookTimes = LOOK_TIMES
+    ) -> None:
+        self.times = times
         self._is_trial = is_trial
         self._before = before.opened if before is not None else {}
         self.opened: dict[tuple[str, str], Any] = {}
         """By setting and path."""
 
-    def open(self, setting: str, path: str, opening: Callable[[str], Opened]) -> Opened:
-        """What the file of a setting tells; blocks where it is not open yet. Raises what `opening` raises."""
+    def open(self, setting: str, path: str, opening: Callable[[str], Reader]) -> Reader:
+        """The object that reads the file of a setting; blocks if it is not open yet. Raises what `opening` raises."""
         key = (setting, path)
         if key not in self.opened:
             self.opened[key] = self._before.get(key) or self._first(path, opening)
-        found: Opened = self.opened[key]
-        return found
+        opened: Reader = self.opened[key]
+        return opened
 
-    def _first(self, path: str, opening: Callable[[str], Opened]) -> Opened:
+    def _first(self, path: str, opening: Callable[[str], Reader]) -> Reader:
         opened = opening(path)
         if not self._is_trial:
-            opened.file.tell_problems()
+            opened.file.log_problems()
         return opened
 
     def statuses(self) -> Iterator[FileStatus]:
-        """How each of them is."""
+        """The status of each file."""
         for opened in self.opened.values():
             yield opened.file.status

@@ -1,4 +1,4 @@
-"""Builds what tells who pulls from a listener."""
+"""Builds the client authentication of a listener."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,23 +13,23 @@ from proxy.server.clients.checks import ClientCheck, Everybody
 
 @dataclass(frozen=True, slots=True)
 class ListenerClients:
-    """How clients of a listener are known, and what answers them besides, by the path that it is for."""
+    """How a listener identifies its clients, and its further handlers (`/token`) by path."""
 
     check: ClientCheck
     extra: Mapping[str, RawHandler] = field(default_factory=dict)
 
 
 def clients_path(number: int) -> KeyPath:
-    """Where the `clients` section of a listener stands."""
+    """The key path of the `clients` section of a listener."""
     return ("listeners", number, "clients")
 
 
 def build_clients(
     clients: Clients, routes: RouteTable, path: KeyPath, files: ClientFiles | None = None
 ) -> ListenerClients:
-    """What the `clients` section of a listener asks for; reads files, so it blocks. Raises SettingError.
+    """Build the authentication for the `clients` section of a listener; reads files, so it blocks. Raises SettingError.
 
-    Without `files` it is a trial: files are opened and nobody is served by them.
+    Without `files` it is a trial: the files are read once, and no client is served.
     """
     if clients.auth == ("none",):
         return ListenerClients(Everybody())

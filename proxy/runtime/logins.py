@@ -1,6 +1,6 @@
-"""Clients that tell who they are: users, certificates, credentials of their own.
+"""Client authentication with passwords, certificates or the clients' own upstream credentials.
 
-Imported where a listener asks for any: the libraries of passwords and tokens take several MiB.
+Imported only for listeners that need it: the libraries for passwords and tokens take several MiB.
 """
 
 from collections.abc import Callable
@@ -17,40 +17,43 @@ from proxy.server.clients.known_clients import Certificates, KnownClients, Login
 from proxy.server.clients.own_credentials import OwnPasswords, OwnTokens
 from proxy.server.clients.token_endpoint import TOKEN_PATH, TokenEndpoint, TokenHandler
 
-_Opened = TypeVar("_Opened")
+_Reader = TypeVar("_Reader")
 
 
 def known_clients(clients: Clients, path: KeyPath, files: ClientFiles) -> KnownClients:
-    """Users of a file, certificates, or either; reads files, so it blocks. Raises SettingError."""
-    ways: list[LoginMethod] = []
+    """Authentication by htpasswd file, certificate, or either; reads files, so it blocks. Raises SettingError."""
+    methods: list[LoginMethod] = []
     if "certificate" in clients.auth:
-        ways.append(Certificates(clients.subjects))
+        methods.append(Certificates(clients.subjects))
     if "basic" in clients.auth:
-        opening = partial(files.open, "htpasswdFile", opening=Htpasswd.open)
-        users = _opened(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
-        ways.append(Passwords(users))
-    return KnownClients(tuple(ways), takes_passwords="basic" in clients.auth)
+        opening = partial(files.open, "htpasswdFile", opening=partial(Htpasswd.open, times=files.times))
+        users = _open_file(clients.htpasswd_file, opening, (*path, "htpasswdFile"), "basic")
+        methods.append(Passwords(users))
+    return KnownClients(tuple(methods), accepts_passwords="basic" in clients.auth)
 
 
 def own_passwords(clients: Clients) -> OwnPasswords:
-    """Clients whose own password comes with each request."""
+    """Authentication by the client's own upstream password, sent with each request."""
     return OwnPasswords(clients)
 
 
 def own_tokens(
     clients: Clients, routes: RouteTable, path: KeyPath, files: ClientFiles
 ) -> tuple[OwnTokens, dict[str, TokenHandler]]:
-    """Clients with tokens of ours, and what hands these out, by its path; blocks. Raises SettingError."""
-    opening = partial(files.open, "tokenKeyFile", opening=KeyFile.open)
-    keys = _opened(clients.token_key_file, opening, (*path, "tokenKeyFile"), "challenge: bearer")
+    """Authentication by tokens that scope-proxy issues, and the handler that issues them, by path; blocks.
+
+    Raises SettingError.
+    """
+    opening = partial(files.open, "tokenKeyFile", opening=partial(KeyFile.open, times=files.times))
+    keys = _open_file(clients.token_key_file, opening, (*path, "tokenKeyFile"), "challenge: bearer")
     endpoint = TokenEndpoint(routes, keys, clients)
     return OwnTokens(clients, routes, keys, endpoint), {TOKEN_PATH: TokenHandler(endpoint)}
 
 
-def _opened(file: str | None, opening: Callable[[str], _Opened], path: KeyPath, needed_by: str) -> _Opened:
-    """What a setting's file holds; raises SettingError."""
+def _open_file(file: str | None, opening: Callable[[str], _Reader], path: KeyPath, needed_by: str) -> _Reader:
+    """The object that reads a setting's file; raises SettingError."""
     if file is None:
-        raise SettingError(path, f"it is missing, and {needed_by} needs it")
+        raise SettingError(path, f"missing: {needed_by} requires it")
     try:
         return opening(file)
     except ValueError as error:

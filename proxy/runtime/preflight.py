@@ -1,6 +1,6 @@
-"""Preflight checks: what keeps a configuration that is right in itself from being used on this machine.
+"""Preflight checks: reasons why this machine cannot use a valid configuration.
 
-`serve` refuses to start for these reasons, a reload keeps the configuration of before, and `check` reports them.
+With such a reason `serve` refuses to start, a reload keeps the previous configuration, and `check` reports it.
 """
 
 import os
@@ -21,9 +21,9 @@ from proxy.version import VERSION
 
 
 def preflight(loaded: Loaded, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Every reason not to start: `file:line:column: ...` for a setting, a sentence for an environment variable.
+    """All reasons not to start: `file:line:column: ...` for a setting, a sentence for an environment variable.
 
-    Reads the files that the configuration names, so it blocks; asks no registry, and leaves nothing behind.
+    Reads the files that the configuration names, so it blocks. Sends no request and leaves no file.
     """
     problems = []
     for check in _checks(loaded):
@@ -35,7 +35,7 @@ def preflight(loaded: Loaded, environment: Mapping[str, str] | None = None) -> t
 
 
 def _checks(loaded: Loaded) -> Iterator[Callable[[], object]]:
-    """What may raise SettingError, one after the other."""
+    """The checks, each of which may raise SettingError."""
     config, routes = loaded.config, RouteTable(loaded.config, loaded.positions)
     for name, host in config.hosts.items():
         yield partial(host_contexts, name, host.tls, {Tls()})
@@ -58,14 +58,14 @@ def _check_tracing(config: Config) -> None:
 
 
 def _check_workers(config: Config) -> None:
-    """Workers share their counts through files."""
+    """Check for a temporary directory: workers share their metrics through files."""
     if config.workers == 1:
         return
     try:
         tempfile.gettempdir()
     except OSError:
         raise SettingError(
-            ("workers",), "more than one needs a directory for temporary files: set TMPDIR to one"
+            ("workers",), "more than one worker requires a writable temporary directory: set TMPDIR"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Series that exist from the start and end with their subject: no gap in a graph, no alert from a stale one."""
+"""Creates metric series at the start and deletes stale ones: no gaps in graphs, no alerts from removed upstreams."""
 
 import math
 import time
@@ -19,13 +19,13 @@ from proxy.store.disk import REASONS
 _HOSTS = "hosts."
 
 
-def forget_the_gone(
+def forget_stale_series(
     config: Config, of_upstreams: Iterable[MetricWrapperBase], rules: AbstractSet[tuple[str, str]]
 ) -> None:
-    """Remove the series of upstreams, rules and client certificates that a configuration does not have.
+    """Delete the series of upstreams, rules and certificates that left the configuration.
 
-    `of_upstreams` are the metrics whose first label is the upstream. With several workers nothing can be removed:
-    what would raise an alert is set to what raises none.
+    `of_upstreams` are the metrics whose first label is the upstream. With several workers no series can be deleted:
+    series that could fire an alert then get a value that fires none.
     """
     if not metrics.can_forget():
         _quieten(config)
@@ -33,27 +33,27 @@ def forget_the_gone(
     for metric in of_upstreams:
         metrics.forget(metric, {values for values in metrics.known(metric) if values[0] not in config.registries})
     metrics.forget(metrics.REWRITES, metrics.known(metrics.REWRITES) - rules)
-    metrics.forget(metrics.TLS_NOT_AFTER, _gone_certificates(config))
+    metrics.forget(metrics.TLS_NOT_AFTER, _stale_certificates(config))
 
 
 def _quieten(config: Config) -> None:
-    """What was an upstream is not down: nobody asks for it any more; and a certificate that is not shown cannot end."""
+    """Set stale series so that no alert fires: a removed upstream is up, a removed certificate never expires."""
     for values in metrics.known(metrics.UPSTREAM_UP):
         if values[0] not in config.registries:
             metrics.UPSTREAM_UP.labels(*values).set(1)
-    for values in _gone_certificates(config):
+    for values in _stale_certificates(config):
         metrics.TLS_NOT_AFTER.labels(*values).set(math.inf)
 
 
-def _gone_certificates(config: Config) -> set[tuple[str, ...]]:
-    """Those of `hosts` that are gone; the listeners' stay in use until the next start."""
-    shown = {f"{_HOSTS}{name}.tls" for name, host in config.hosts.items() if host.tls.cert_file is not None}
-    named = metrics.known(metrics.TLS_NOT_AFTER)
-    return {values for values in named if values[0].startswith(_HOSTS) and values[0] not in shown}
+def _stale_certificates(config: Config) -> set[tuple[str, ...]]:
+    """Series of certificates under `hosts` that left the configuration; those of listeners stay until a restart."""
+    configured = {f"{_HOSTS}{name}.tls" for name, host in config.hosts.items() if host.tls.cert_file is not None}
+    series = metrics.known(metrics.TLS_NOT_AFTER)
+    return {values for values in series if values[0].startswith(_HOSTS) and values[0] not in configured}
 
 
 CONTENT = (Operation.MANIFEST, Operation.BLOB)
-"""What pulls consist of."""
+"""The operations of a pull."""
 LISTS = (Operation.TAGS, Operation.REFERRERS)
 OTHER_ROUTES = ("token", "other")
 TOKEN = "token"  # noqa: S105 - an operation
@@ -70,7 +70,7 @@ ERRORS = (
     "realm_blocked",
     "digest_mismatch",
 )
-"""Upstream trouble."""
+"""The kinds of upstream errors."""
 
 _CODES = {
     Operation.MANIFEST: (200, 403, 404, 499, 500, 502, 503, 504),
@@ -128,26 +128,26 @@ _PER_UPSTREAM: tuple[MetricWrapperBase, ...] = (
     metrics.TOKEN_DURATION,
 )
 _OF_UPSTREAMS = (*_BY_UPSTREAM, *_PER_UPSTREAM, metrics.UPSTREAM_REQUESTS, metrics.UPSTREAM_UP)
-"""All whose first label is the upstream, those of rules excepted."""
+"""All metrics whose first label is the upstream, except REWRITES."""
 
 
 def prepare_series(config: Config) -> None:
-    """Create the series of a configuration that is put in force now, and remove those of upstreams and rules before it.
+    """Create the series of the configuration that is now active, and delete stale ones.
 
-    Every upstream, rule and known value has its series; those that are there keep their values.
+    Every upstream, rule and known label value gets its series; existing series keep their values.
     """
     _prepare_requests()
     for metric, values in _VALUES.items():
         _touch(metric, ((value,) for value in values))
     rules = set(_rules(config))
-    forget_the_gone(config, _OF_UPSTREAMS, rules)
+    forget_stale_series(config, _OF_UPSTREAMS, rules)
     for upstream in config.registries:
         _prepare_upstream(upstream)
     _touch(metrics.REWRITES, rules)
 
 
 def note_config_success() -> None:
-    """The newest configuration is in force."""
+    """Set the metrics: the newest configuration is active."""
     metrics.CONFIG_SUCCESSFUL.set(1)
     metrics.CONFIG_SUCCESS_TIME.set(time.time())
 
@@ -157,8 +157,8 @@ def _prepare_requests() -> None:
         _touch(metrics.HTTP_REQUESTS, ((route, str(code)) for code in codes))
     _touch(metrics.HTTP_IN_FLIGHT, ((operation,) for operation in Operation))
     nothing = [(route, "") for route in (Operation.PING, *CONTENT, *LISTS, *OTHER_ROUTES)]
-    served = [(Operation.MANIFEST, way) for way in CacheResult]
-    served += [(Operation.BLOB, way) for way in CacheResult if way is not CacheResult.STALE]
+    served = [(Operation.MANIFEST, result) for result in CacheResult]
+    served += [(Operation.BLOB, result) for result in CacheResult if result is not CacheResult.STALE]
     _touch(metrics.HTTP_FIRST_BYTE, served)
     _touch(metrics.HTTP_DURATION, [*nothing, *served])
     _touch(metrics.HTTP_BYTES, [*nothing, *served])
@@ -172,7 +172,7 @@ def _prepare_upstream(upstream: str) -> None:
         _touch(metric, [(upstream,)])
     for operation, codes in _UPSTREAM_CODES.items():
         _touch(metrics.UPSTREAM_REQUESTS, ((upstream, operation, str(code)) for code in codes))
-    if (upstream,) not in metrics.known(metrics.UPSTREAM_UP):  # one that is down stays down in a reload
+    if (upstream,) not in metrics.known(metrics.UPSTREAM_UP):  # a reload keeps the value of an upstream that is down
         metrics.UPSTREAM_UP.labels(upstream).set(1)
 
 
@@ -184,6 +184,6 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _touch(metric: MetricWrapperBase, labels: Iterable[tuple[str, ...]]) -> None:
-    """Create the children with these values; their value is 0."""
+    """Create the series with these label values; a new one starts at 0."""
     for values in labels:
         metric.labels(*values)

@@ -1,4 +1,4 @@
-"""What the program needs of the system: sockets, descriptors, threads."""
+"""System resources: listening sockets, the limit of open files, threads."""
 
 import ctypes
 import errno
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from proxy.config.model import Config
 
 RESERVED = 512
-"""Descriptors for what are no connections of clients: files of the cache, connections to registries, the log."""
+"""Descriptors kept for other uses than client connections: cache files, connections to registries, the log."""
 
 _logger = logging.getLogger(__name__)
 
 
 def ensure_descriptors(connections: int) -> None:
-    """Raise the limit of open files as far as it goes, and warn where it is too low for so many connections."""
+    """Raise the limit of open files to the hard limit, and warn if that is too low for this many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         except (OSError, ValueError) as error:
-            _logger.warning("the limit of open files stays at %d: %s", soft, error)
+            _logger.warning("cannot raise the limit of open files, it stays at %d: %s", soft, error)
     if soft != resource.RLIM_INFINITY and soft < connections + RESERVED:
         _logger.warning(
             "only %d files may be open, and limits.connections (%d) needs %d: at most %d connections are accepted; "
@@ -40,7 +40,7 @@ def ensure_descriptors(connections: int) -> None:
 
 
 def connections_within(connections: int) -> int:
-    """How many connections are accepted at most: so many, or as many as leave descriptors for everything else."""
+    """Maximum number of accepted connections: `connections`, or fewer if the limit of open files is too low."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return connections
@@ -48,7 +48,7 @@ def connections_within(connections: int) -> int:
 
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 
 
 class StartError(Exception):
@@ -57,7 +57,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """One bound socket for each listener, in their order, and those for the operator."""
+    """One bound socket for each listener, in their order, and the admin sockets."""
 
     nodes: tuple[socket.socket, ...]
     admin: socket.socket | None
@@ -66,11 +66,11 @@ class Sockets:
 
     @property
     def addresses(self) -> Sequence[str]:
-        """Where nodes find us, with the ports that were got."""
+        """The bound addresses for nodes, with the actual ports."""
         return [address_of(item) for item in self.nodes]
 
     def close(self) -> None:
-        """Close them."""
+        """Close all sockets."""
         for item in (*self.nodes, self.admin, self.metrics):
             if item is not None:
                 item.close()
@@ -80,12 +80,12 @@ def bind(config: Config) -> Sockets:
     """Bind every address of a configuration; raises StartError."""
     with ExitStack() as opened:
 
-        def bound(address: str | None) -> socket.socket | None:
+        def optional(address: str | None) -> socket.socket | None:
             return opened.enter_context(_bind(address)) if address is not None else None
 
         nodes = tuple(opened.enter_context(_bind(listener.address)) for listener in config.listeners)
-        admin = bound(config.admin.address if config.admin is not None else None)
-        metrics = bound(config.admin.metrics_address if config.admin is not None else None)
+        admin = optional(config.admin.address if config.admin is not None else None)
+        metrics = optional(config.admin.metrics_address if config.admin is not None else None)
         opened.pop_all()
     return Sockets(nodes, admin, metrics)
 
@@ -112,14 +112,15 @@ def _bind(address: str) -> socket.socket:
 
 
 CLONE3 = 435
-"""Number of the system call (Linux): the same on every architecture but alpha and mips."""
+"""Number of the system call (Linux): the same on every architecture except alpha and mips."""
 
 ARENAS = 2
-"""Areas of memory that all threads share (glibc has eight for each processor, and each keeps what it has had)."""
+"""Memory arenas for all threads (the default of glibc is eight per processor, and each keeps freed memory)."""
 M_ARENA_MAX = -8
-"""Of `mallopt(3)`."""
+"""Parameter of `mallopt(3)`."""
 
-_PYTHON_SAYS = "can't start new thread"
+_THREAD_ERROR = "can't start new thread"
+"""Python's message of the RuntimeError."""
 _BY_CLONE3 = (
     "the seccomp profile answers clone3 with EPERM, and glibc falls back to clone only on ENOSYS. The default profile "
     "of containerd before 1.4.10 (1.5: before 1.5.6) and of docker before 20.10.10 does so. Update the container "
@@ -139,37 +140,37 @@ _BY_LIMIT = (
 
 @contextmanager
 def threads_needed() -> Iterator[None]:
-    """Start one thread before the block, which starts more; raises StartError where one of them cannot start."""
+    """Start a test thread before the block, which starts more; raises StartError if any of them cannot start."""
     error = _start_thread()
     if error:
         raise StartError(f"cannot start a thread: {why_refused(error)}")
     try:
         yield
     except RuntimeError as failure:
-        if _PYTHON_SAYS not in str(failure):
+        if _THREAD_ERROR not in str(failure):
             raise
-        # Python tells no error number. One thread could start, so it is not forbidden.
+        # Python gives no error number. The test thread started, so threads are not forbidden: it is a limit.
         raise StartError(f"cannot start another thread: {_BY_LIMIT}") from failure
 
 
 def bound_arenas() -> None:
-    """Have threads share memory: with many large manifests at a time the program is a fifth smaller (measured).
+    """Limit the memory arenas: with many concurrent large manifests the process takes a fifth less memory (measured).
 
-    To be called before other threads start; systems without glibc have no such setting.
+    Call it before other threads start; without glibc it does nothing.
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def why_refused(error: int) -> str:
-    """Why the system starts no thread or process, by its error number, and what to do."""
+    """Why the system refused to start a thread or process, by the error number, and what to do."""
     if error == errno.EPERM:
         return _BY_CLONE3 if _clone3_is_forbidden() else _BY_CLONE
     return _BY_LIMIT if error == errno.EAGAIN else os.strerror(error)
 
 
 def _start_thread() -> int:
-    """Start a thread and wait until it has ended; 0, or the error number that Python's RuntimeError leaves out."""
+    """Start a thread and wait for its end; returns 0, or the error number that Python's RuntimeError lacks."""
     system = ctypes.CDLL(None)
     thread = ctypes.c_ulong()
     error = int(system.pthread_create(ctypes.byref(thread), None, system.getpid, None))
@@ -179,7 +180,7 @@ def _start_thread() -> int:
 
 
 def _clone3_is_forbidden() -> bool:
-    """Whether clone3 fails with EPERM before the kernel has looked at its arguments: these start nothing."""
+    """Whether clone3 fails with EPERM; the arguments are invalid, so an allowed call starts nothing."""
     if sys.platform != "linux":
         return False
     system = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What a running proxy looks at now and then: how late its event loop is, and the store's size."""
+"""Periodic tasks: measure the lag of the event loop, and update the gauges of the store."""
 
 import asyncio
 import logging
@@ -10,15 +10,15 @@ from proxy.store.disk import LOOKUPS
 from proxy.store.opened import OpenedStore
 
 LAG_SECONDS = 0.5
-"""How often it is measured."""
+"""Interval of the measurement."""
 
 
-async def watch_lag() -> None:
-    """Measure it without end."""
+async def watch_lag(interval: float = LAG_SECONDS) -> None:
+    """Measure the lag of the event loop; runs forever."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LAG_SECONDS
-        await asyncio.sleep(LAG_SECONDS)
+        due = loop.time() + interval
+        await asyncio.sleep(interval)
         LOOP_LAG.observe(max(loop.time() - due, 0.0))
 
 
@@ -28,13 +28,13 @@ _logger = logging.getLogger(__name__)
 
 
 async def watch_store(store: OpenedStore, manifests: ManifestStore) -> None:
-    """Keep the gauges right, and forget what is remembered of files that `scope-proxy cache rm` has removed."""
+    """Update the gauges, and drop cached entries after `scope-proxy cache rm` has removed files; runs forever."""
     seen = await _last_change(store)
     while True:
         try:
             await store.index.totals()  # sets the gauges
         except StoreError as error:
-            _logger.debug("the store's size is not known: %s", error)
+            _logger.debug("cannot read the size of the store: %s", error)
         await asyncio.sleep(WATCH_SECONDS)
         changed = await _last_change(store)
         if changed is not None and changed != seen:
@@ -45,9 +45,9 @@ async def watch_store(store: OpenedStore, manifests: ManifestStore) -> None:
 
 
 async def _last_change(store: OpenedStore) -> float | None:
-    """When a command last changed the store; None where the disk does not answer."""
+    """When a command last changed the store; None if the disk does not respond."""
     try:
         return await LOOKUPS.in_time(store.layout.last_change)
     except StoreError as error:
-        _logger.debug("whether the store was changed is not known: %s", error)
+        _logger.debug("cannot read when the store was last changed: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""Several processes that share the listeners and the cache; their parent only watches over them."""
+"""Several worker processes that share the listeners and the cache; their parent only supervises them."""
 
 import asyncio
 import contextlib
@@ -22,16 +22,16 @@ from proxy.runtime.sockets import Sockets, StartError, bind, threads_needed, why
 PR_SET_PDEATHSIG = 1
 """Number of the prctl call (Linux)."""
 RESTART_PAUSE = 1.0
-"""Seconds before a worker that died is replaced: one that cannot start must not be started without end at once."""
+"""Seconds before a dead worker is replaced, so that one that cannot start does not cause a busy loop."""
 
 RETRY_LOOKS = 5
-"""Looks after which a configuration that could not be used is read again."""
+"""Number of checks of the files after which an unusable configuration is read again."""
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM})
 _logger = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Starts workers, replaces those that die, and passes SIGTERM on."""
+    """Starts workers, replaces those that die, and forwards signals to them."""
 
     def __init__(self, loaded: Loaded, sockets: Sockets, origin: ConfigSource) -> None:
         self._loaded = loaded
@@ -45,7 +45,7 @@ class Supervisor:
         self._stopping = False
 
     def run(self, count: int) -> None:
-        """Keep so many workers running until SIGTERM or SIGINT; ends when the last of them has ended."""
+        """Keep `count` workers running until SIGTERM or SIGINT; returns when the last of them has ended."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._reload)
@@ -54,25 +54,25 @@ class Supervisor:
         for _ in range(count):
             self._start()
         try:
-            self._watch_over()
+            self._supervise()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # its signal would end the program while it ends itself
+            signal.setitimer(signal.ITIMER_REAL, 0)  # a late SIGALRM would kill the process during its exit
 
-    def _watch_over(self) -> None:
+    def _supervise(self) -> None:
         while self._workers:
             pid, status = os.wait()
             self._workers.discard(pid)
             forget_process(pid)
             if not self._stopping:
-                _logger.error("worker %d ended with status %d, another takes its place", pid, status)
+                _logger.error("worker %d ended with status %d: starting another one", pid, status)
                 time.sleep(RESTART_PAUSE)
                 self._start()
 
     def _start(self) -> None:
-        # A signal between the fork and its handlers would be lost, or taken by handlers that are the parent's.
+        # Else a signal between the fork and the worker's own handlers would be lost, or run the parent's handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            if not self._stopping:  # only now: a worker that is forked after the stop would never hear of it
+            if not self._stopping:  # checked under the mask: a worker forked after the stop would not get the signal
                 parent = os.getpid()
                 pid = os.fork()
                 if pid == 0:
@@ -83,10 +83,10 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _work(self, parent: int) -> int:
-        """What a worker does; its exit status."""
+        """Run a worker; returns its exit status."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGHUP})  # that waits until there is a handler
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGHUP})  # held until its handler is set
         if not _end_with_parent(parent):
             return 1
         try:
@@ -106,46 +106,46 @@ class Supervisor:
         self._send(number)
 
     def _look(self, number: int, frame: FrameType | None) -> None:
-        """Have the configuration read again if its file has changed."""
+        """Reload if the files have changed, and at times to retry a failed reload."""
         seen = self._look_at_files()
         self._looks += 1
         if self._problems and self._looks % RETRY_LOOKS == 0:
-            seen = ()  # a file that the configuration names may have come
+            seen = ()  # a missing file that the configuration names may exist now
         if seen != self._seen and not self._stopping:
             self._reload(number, frame)
 
     def _look_at_files(self) -> Stamps:
-        """The state of the configuration and of the certificates that it names for upstreams."""
+        """The states of the configuration files and of the TLS files for upstreams."""
         return stamps((*self._origin.files, *tls_files(self._loaded.config)))
 
     def _reload(self, _: int, __: FrameType | None) -> None:
-        """Have all workers read the configuration again, and start further ones with it."""
-        seen = stamps(self._origin.files)  # before they are read: what changes meanwhile is seen later
+        """Make all workers reload, and start further ones with the new configuration."""
+        seen = stamps(self._origin.files)  # before the read, so that a change during it is noticed later
         try:
             loaded = self._origin.load()
             refuse_closed(self._bound, loaded.config)
-        except ConfigError as error:  # every worker says what is wrong
+        except ConfigError as error:  # every worker logs the problems
             self._problems = tuple(str(problem) for problem in error.problems)
         except ValueError as error:
             self._problems = (str(error),)
         else:
-            # A worker that cannot start by it would be started without end.
+            # Workers that cannot start with it would be restarted forever.
             self._problems = preflight(loaded)
             self._loaded = self._loaded if self._problems else loaded
         self._seen = (*seen, *tls_stamps(self._loaded.config))
         self._send(signal.SIGHUP)
 
     def _send(self, number: int) -> None:
-        """Send a signal to all workers, those aside that have just ended."""
+        """Send a signal to all workers; ignores those that have just ended."""
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
 
 def _end_with_parent(parent: int) -> bool:
-    """Have the kernel stop this worker when its parent is killed: nobody else would (Linux; elsewhere nothing).
+    """Make the kernel send SIGTERM to this worker when its parent dies (Linux; elsewhere does nothing).
 
-    False where the parent has ended already: of that the kernel tells nothing any more.
+    Returns False if the parent has ended already: then the kernel sends no signal.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -153,7 +153,7 @@ def _end_with_parent(parent: int) -> bool:
 
 
 def serve_with_workers(loaded: Loaded, origin: ConfigSource) -> None:
-    """Serve a configuration with all its workers; raises StartError."""
+    """Bind the sockets and serve with the configured number of workers; raises StartError."""
     sockets = bind(loaded.config)
     try:
         Supervisor(loaded, sockets, origin).run(loaded.config.workers)

@@ -1,1 +1,1 @@
-"""What containerd talks to."""
+"""The HTTP servers: the listeners for nodes, and the admin port."""

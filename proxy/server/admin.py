@@ -1,4 +1,4 @@
-"""The operator's ports: metrics and health, with the status page or without it; bounded as the listeners are."""
+"""The admin and metrics ports: metrics, health and, on the admin port, the status page. Limited as listeners are."""
 
 import asyncio
 import logging
@@ -11,22 +11,22 @@ from proxy.observe.metrics import ADMIN_CONNECTIONS_REFUSED, render
 from proxy.server.listener.connection import ConnectionBounds, NodeServer
 from proxy.server.listener.framing import Malformed, NodeRequest, check_framing, error_of
 from proxy.server.listener.held_bodies import Overloaded
-from proxy.server.listener.limits import ConnectionLimit, RequestLimit, UnansweredBytes
-from proxy.server.status.look import Look
+from proxy.server.listener.limits import ConnectionLimit, PendingBytes, RequestLimit
+from proxy.server.status.collector import StatusCollector
 from proxy.server.status.routes import Page, status_pages
 
 CONNECTIONS = 128
-"""Connections to each of the ports; from the half of it on none is kept after a response."""
+"""Connections to each port; above half of it, a connection is closed after its response."""
 WAITING = 64
-"""Further ones that wait for a place."""
+"""Further connections that wait until another one closes."""
 REQUESTS = 16
-"""Pages being made and sent by each of the ports, those of health aside."""
+"""Concurrent requests per port; health endpoints do not count."""
 HEAD_LIMIT = 32 * 1024
-"""Bytes of an incomplete head."""
-UNANSWERED_LIMIT = 4 * 1024 * 1024
-"""Bytes of memory for incomplete requests, on all connections of one port together."""
+"""Bytes of an incomplete request head."""
+PENDING_LIMIT = 4 * 1024 * 1024
+"""Bytes of memory for incomplete requests on all connections of one port."""
 READ_RATE = 16 * 1024
-"""Bytes a second that are read from a connection at least while others wait for one."""
+"""Minimum bytes per second that a client has to read while other connections wait."""
 STALL = 30.0
 """Seconds that a client may take to read a response."""
 
@@ -34,13 +34,13 @@ _METHODS = (hdrs.METH_GET, hdrs.METH_HEAD)
 _logger = logging.getLogger(__name__)
 
 
-def admin_server(is_ready: Callable[[], bool], look: Look, head_timeout: float) -> NodeServer:
-    """Serves what `metrics_server` serves, and the status page."""
-    return _server({**_metrics(), **status_pages(look)}, is_ready, head_timeout)
+def admin_server(is_ready: Callable[[], bool], collector: StatusCollector, head_timeout: float) -> NodeServer:
+    """Serves the paths of `metrics_server`, and the status page."""
+    return _server({**_metrics(), **status_pages(collector)}, is_ready, head_timeout)
 
 
 def metrics_server(is_ready: Callable[[], bool], head_timeout: float) -> NodeServer:
-    """Serves `/metrics`, `/healthz` (alive) and `/readyz` (serving; never an upstream's health), and nothing else."""
+    """Serves only `/metrics`, `/healthz` (alive) and `/readyz` (serving nodes; upstream health does not matter)."""
     return _server(_metrics(), is_ready, head_timeout)
 
 
@@ -48,7 +48,7 @@ def _server(pages: Mapping[str, Page], is_ready: Callable[[], bool], head_timeou
     connections = ConnectionLimit(CONNECTIONS, WAITING, READ_RATE)
     bounds = ConnectionBounds(
         connections=connections,
-        unanswered=UnansweredBytes(UNANSWERED_LIMIT),
+        pending=PendingBytes(PENDING_LIMIT),
         head_limit=HEAD_LIMIT,
         head_timeout=head_timeout,
         stall=STALL,
@@ -79,7 +79,7 @@ def _health(is_ready: Callable[[], bool]) -> Mapping[str, Page]:
 
 
 class AdminApp:
-    """Answers GET and HEAD of known paths; those of health also when pages get 503."""
+    """Serves GET and HEAD of known paths; health endpoints also while other pages get 503."""
 
     def __init__(
         self,
@@ -93,30 +93,30 @@ class AdminApp:
         self._requests = requests
         self._connections = connections
 
-    async def answer(self, request: NodeRequest) -> web.StreamResponse:
-        """The answer to a request."""
+    async def respond(self, request: NodeRequest) -> web.StreamResponse:
+        """The response to a request."""
         path = request.raw_path.partition("?")[0]
         health = self._health.get(path)
         if health is not None:
-            return await self._sent(request, health)
+            return await self._serve(request, health)
         try:
             self._requests.enter(request.client)
         except Overloaded as error:
             return await self._send(request, web.Response(status=error.status, text=f"{error.reason}\n"))
         try:
-            return await self._sent(request, self._pages.get(path, _nothing))
+            return await self._serve(request, self._pages.get(path, _not_found))
         finally:
             self._requests.leave(request.client)
 
     async def refuse(self, request: NodeRequest, error: BaseException) -> web.StreamResponse:
-        """The answer to what is no request."""
+        """The response to a malformed request."""
         return await self._send(request, _refusal(error_of(error)))
 
-    async def _sent(self, request: NodeRequest, page: Page) -> web.StreamResponse:
-        return await self._send(request, await _made(request, page))
+    async def _serve(self, request: NodeRequest, page: Page) -> web.StreamResponse:
+        return await self._send(request, await _page_response(request, page))
 
     async def _send(self, request: NodeRequest, response: web.StreamResponse) -> web.StreamResponse:
-        """Send a response, and cut a client that does not read it."""
+        """Send a response; abort the connection of a client that does not read it."""
         response.headers[hdrs.SERVER] = "scope-proxy"
         if request.has_body or self._connections.is_crowded:
             response.force_close()
@@ -128,29 +128,29 @@ class AdminApp:
             if request.transport is not None:
                 request.transport.abort()
         except ConnectionError:
-            pass  # the client is gone
+            pass  # the client has closed the connection
         return response
 
 
-async def _made(request: NodeRequest, page: Page) -> web.Response:
+async def _page_response(request: NodeRequest, page: Page) -> web.Response:
     try:
         check_framing(request)
     except Malformed as error:
         return _refusal(error)
-    if request.method not in _METHODS and page is not _nothing:
+    if request.method not in _METHODS and page is not _not_found:
         headers = {hdrs.ALLOW: ", ".join(_METHODS)}
         return web.Response(
-            status=HTTPStatus.METHOD_NOT_ALLOWED, text="only GET and HEAD are answered here\n", headers=headers
+            status=HTTPStatus.METHOD_NOT_ALLOWED, text="only GET and HEAD are supported\n", headers=headers
         )
     try:
         return await page(request)
     except Exception:
-        _logger.exception("a bug: the page %s", request.path)
+        _logger.exception("a bug: cannot render the page %s", request.path)
         return web.Response(status=HTTPStatus.INTERNAL_SERVER_ERROR, text="scope-proxy failed, see its log\n")
 
 
-async def _nothing(_: web.BaseRequest) -> web.Response:
-    return web.Response(status=HTTPStatus.NOT_FOUND, text="there is nothing here\n")
+async def _not_found(_: web.BaseRequest) -> web.Response:
+    return web.Response(status=HTTPStatus.NOT_FOUND, text="page not found\n")
 
 
 def _refusal(error: Malformed) -> web.Response:

@@ -1,4 +1,4 @@
-"""The handlers of `/v2/`: parse once, find the route, pull, answer."""
+"""The handler of `/v2/`: find the route, check the client's rights, pull, respond."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -28,7 +28,7 @@ _REWRITES = Bound(REWRITES)
 
 
 class ManifestSource(Protocol):
-    """Where manifests come from, with a store or without."""
+    """Source of manifests, with or without a store."""
 
     async def get(self, route: Route, reference: Tag | Digest, accept: str | None) -> Manifest:
         """The manifest with its bytes; raises RegistryError."""
@@ -38,7 +38,7 @@ class ManifestSource(Protocol):
 
 
 class BlobSource(Protocol):
-    """Where blobs come from, with a store or without."""
+    """Source of blobs, with or without a store."""
 
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it; raises RegistryError."""
@@ -49,7 +49,7 @@ class BlobSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pulls:
-    """All that answering needs, built once."""
+    """What the handlers need, built once per configuration."""
 
     routes: RouteTable
     manifests: ManifestSource
@@ -60,21 +60,21 @@ class Pulls:
 
 
 class Handler:
-    """Answers requests under `/v2/` of one listener."""
+    """Handles requests under `/v2/` of one listener."""
 
     def __init__(self, pulls: Pulls, clients: ClientCheck) -> None:
         self._pulls = pulls
         self._clients = clients
 
     async def __call__(
-        self, request: web.BaseRequest, asked: RegistryRequest, record: RequestRecord, responder: Responder
+        self, request: web.BaseRequest, pull: RegistryRequest, record: RequestRecord, responder: Responder
     ) -> web.StreamResponse:
-        """The answer to one request; raises RegistryError."""
-        caller = await self._clients.identify(request, asked)
+        """The response to one request; raises RegistryError."""
+        caller = await self._clients.identify(request, pull)
         record.user = caller.name
-        if asked.operation is Operation.PING:
+        if pull.operation is Operation.PING:
             return await responder.whole(b"{}", {"Content-Type": "application/json"})
-        route = self._pulls.routes.resolve(asked.name, namespace=asked.namespace, host=request.headers.get("Host"))
+        route = self._pulls.routes.resolve(pull.name, namespace=pull.namespace, host=request.headers.get("Host"))
         record.registry, record.repository, record.upstream = route.registry, route.repository, route.upstream
         record.decision = route
         _count_rewrites(route)
@@ -83,102 +83,103 @@ class Handler:
             if self._pulls.access.has_rules:
                 self._pulls.access.require(route, caller.name)
             if caller.bound is not None:
-                self._clients.permit(route, asked)
+                self._clients.permit(route, pull)
             if caller.login is None:
-                return await self._answer(request, asked, responder, route)
-            return await self._admitted(request, asked, responder, route)
+                return await self._respond(request, pull, responder, route)
+            return await self._respond_admitted(request, pull, responder, route)
         except RegistryError as error:
-            raise self._failed(request, asked, route, error) from None
+            raise self._error_for(request, pull, route, error) from None
 
-    def _failed(
-        self, request: web.BaseRequest, asked: RegistryRequest, route: Route, error: RegistryError
+    def _error_for(
+        self, request: web.BaseRequest, pull: RegistryRequest, route: Route, error: RegistryError
     ) -> RegistryError:
-        """The error as this client is told of it, after what it means for its rights.
+        """The error for this client; updates the client's rights first.
 
-        It may come of a request that several clients wait for, or be remembered: each is told what it asked for itself.
+        The error may come from a request that several clients share, or from a cache: its detail is set to what this
+        client requested.
         """
-        own = error.about(asked_detail(route, asked.suffix)) if ASKED in error.detail else error
+        own = error.about(asked_detail(route, pull.suffix)) if ASKED in error.detail else error
         if isinstance(own, Denied):
-            if not isinstance(own, AccessDenied):  # which the upstream knows nothing of
+            if not isinstance(own, AccessDenied):  # our rule, not a refusal of the upstream
                 self._pulls.rights.revoke(route)
-            return self._clients.refused(request, asked, own)
-        # A limit of ours says nothing of the endpoint.
+            return self._clients.client_error(request, pull, own)
+        # A limit of scope-proxy is no evidence about the endpoint.
         if isinstance(own, UpstreamUnavailable | TooManyRequests) and not isinstance(own, LocalLimit | Overloaded):
             self._pulls.rights.doubt(route)
         return own
 
-    async def _admitted(
-        self, request: web.BaseRequest, asked: RegistryRequest, responder: Responder, route: Route
+    async def _respond_admitted(
+        self, request: web.BaseRequest, pull: RegistryRequest, responder: Responder, route: Route
     ) -> web.StreamResponse:
-        """The answer; what one endpoint does not have, where a client has a right, another one may have."""
-        left = route
+        """The response; if content is missing at the admitted endpoint, the remaining endpoints are tried."""
+        remaining = route
         while True:
-            admitted = await self._pulls.rights.admit(left, asked)
+            admitted = await self._pulls.rights.admit(remaining, pull)
             try:
-                return await self._answer(request, asked, responder, admitted)
+                return await self._respond(request, pull, responder, admitted)
             except (ManifestUnknown, BlobUnknown):
-                others = tuple(target for target in left.targets if target not in admitted.targets)
+                others = tuple(target for target in remaining.targets if target not in admitted.targets)
                 if not others:
                     raise
-                left = replace(left, targets=others)
+                remaining = replace(remaining, targets=others)
 
-    async def _answer(
-        self, request: web.BaseRequest, asked: RegistryRequest, responder: Responder, route: Route
+    async def _respond(
+        self, request: web.BaseRequest, pull: RegistryRequest, responder: Responder, route: Route
     ) -> web.StreamResponse:
-        match asked.operation:
+        match pull.operation:
             case Operation.MANIFEST:
-                return await self._manifest(request, responder, asked, route)
+                return await self._manifest(request, responder, pull, route)
             case Operation.BLOB:
-                return await self._blob(request, responder, asked, route)
+                return await self._blob(request, responder, pull, route)
             case _:
-                return await self._listing(request, responder, asked, route)
+                return await self._listing(request, responder, pull, route)
 
     async def _manifest(
-        self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route
+        self, request: web.BaseRequest, responder: Responder, pull: RegistryRequest, route: Route
     ) -> web.StreamResponse:
-        if asked.reference is None:
-            raise ManifestUnknown("the request names no manifest")
-        # skopeo sends one Accept line for each type: all of them count.
+        if pull.reference is None:
+            raise ManifestUnknown("the request names no tag or digest")
+        # skopeo sends one Accept line per type.
         accept = ", ".join(request.headers.getall("Accept", [])) or None
-        fetch = self._pulls.manifests.head if asked.head else self._pulls.manifests.get
-        namespace = _namespace(asked, route)
-        manifest = await fetch(route, asked.reference, accept)
-        found = manifest.descriptor
+        fetch = self._pulls.manifests.head if pull.head else self._pulls.manifests.get
+        namespace = _namespace(pull, route)
+        manifest = await fetch(route, pull.reference, accept)
+        descriptor = manifest.descriptor
         headers = {**namespace, **manifest_headers(manifest)}
         return await responder.whole(
-            None if asked.head else manifest.content, headers, length=found.size, way=manifest.way
+            None if pull.head else manifest.content, headers, length=descriptor.size, result=manifest.way
         )
 
     async def _blob(
-        self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route
+        self, request: web.BaseRequest, responder: Responder, pull: RegistryRequest, route: Route
     ) -> web.StreamResponse:
-        digest, namespace = asked.digest, _namespace(asked, route)
-        if asked.head:
+        digest, namespace = pull.digest, _namespace(pull, route)
+        if pull.head:
             size = await self._pulls.blobs.head(route, digest)
             return await responder.whole(None, {**blob_headers(digest.text, None), **namespace}, length=size)
         wanted = ByteRange.parse(request.headers.get("Range"))
         if request.headers.get("If-Range") not in (None, f'"{digest.text}"'):
-            wanted = None  # the client has a part of something else
+            wanted = None  # the client has part of other content
         async with await self._pulls.blobs.get(route, digest, wanted) as blob:
             return await responder.stream(blob, {**blob_headers(digest.text, blob), **namespace})
 
     async def _listing(
-        self, request: web.BaseRequest, responder: Responder, asked: RegistryRequest, route: Route
+        self, request: web.BaseRequest, responder: Responder, pull: RegistryRequest, route: Route
     ) -> web.StreamResponse:
-        listing = await self._list(asked, route)
-        headers = {"Content-Type": listing.media_type, **listing.headers, **_namespace(asked, route)}
+        listing = await self._list(pull, route)
+        headers = {"Content-Type": listing.media_type, **listing.headers, **_namespace(pull, route)}
         if listing.next_query is not None:
-            headers["Link"] = link_header(request.path, listing.next_query, asked.namespace)
+            headers["Link"] = link_header(request.path, listing.next_query, pull.namespace)
         return await responder.whole(listing.content, headers)
 
-    async def _list(self, asked: RegistryRequest, route: Route) -> Listing:
-        if asked.operation is Operation.TAGS:
-            return await self._pulls.listings.tags(route, asked.name, asked.query)
-        return await self._pulls.listings.referrers(route, asked.digest, asked.query)
+    async def _list(self, pull: RegistryRequest, route: Route) -> Listing:
+        if pull.operation is Operation.TAGS:
+            return await self._pulls.listings.tags(route, pull.name, pull.query)
+        return await self._pulls.listings.referrers(route, pull.digest, pull.query)
 
 
 def _count_rewrites(route: Route) -> None:
-    """Count the rules that have rewritten the repository: one, unless endpoints have rules of their own."""
+    """Count the rules that rewrote the repository: one, unless endpoints have their own rules."""
     counted = None
     for target in route.targets:
         placed = target.rewriting.rule
@@ -187,6 +188,6 @@ def _count_rewrites(route: Route) -> None:
             counted = placed
 
 
-def _namespace(asked: RegistryRequest, route: Route) -> dict[str, str]:
-    """The specification's echo of `ns=`, where the node sent one."""
-    return {} if asked.namespace is None else {NAMESPACE_HEADER: route.registry}
+def _namespace(pull: RegistryRequest, route: Route) -> dict[str, str]:
+    """The OCI-Namespace header, if the node sent `ns=`."""
+    return {} if pull.namespace is None else {NAMESPACE_HEADER: route.registry}

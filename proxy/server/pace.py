@@ -1,4 +1,4 @@
-"""How fast a client reads what passes through: a slow one is cut while others wait for the upstream's place."""
+"""Read rate of clients of pass-through responses: a slow client is cut while others wait for the upstream."""
 
 import asyncio
 from collections import deque
@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from aiohttp import web
 
 TICKS = 12
-"""Samples in the period over which the rate is measured."""
+"""Samples per measuring period."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRate:
-    """The rate that a client has to read at: bytes a second, over so many seconds."""
+    """The minimum rate at which a client must read: bytes per second, measured over `seconds`."""
 
     rate: float
     seconds: float
 
 
 class Pace:
-    """The bytes that were read in the last period, from samples at equal intervals."""
+    """The bytes read in the last period, from samples at equal intervals."""
 
     def __init__(self, ticks: int = TICKS) -> None:
-        self._seen: deque[int] = deque(maxlen=ticks + 1)
+        self._totals: deque[int] = deque(maxlen=ticks + 1)
 
     def add(self, total: int) -> int | None:
-        """Add a sample of all bytes so far; returns those of the last period, None before the first one has ended."""
-        self._seen.append(total)
-        return total - self._seen[0] if len(self._seen) == self._seen.maxlen else None
+        """Add a sample of the total; returns the bytes of the last period, None until the first period ends."""
+        self._totals.append(total)
+        return total - self._totals[0] if len(self._totals) == self._totals.maxlen else None
 
 
 class SlowClientWatch:
-    """Watches the client of one response that passes through; bytes that are still buffered for it are not read yet."""
+    """Watches the client of one pass-through response; buffered bytes do not count as read."""
 
     def __init__(self, request: web.BaseRequest, least: ReadRate, reclaim: Callable[[], bool]) -> None:
         self.has_cut = False
@@ -44,13 +44,13 @@ class SlowClientWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, size: int) -> None:
-        """So many bytes are about to be written to the client."""
+        """Count bytes that are about to be written to the client."""
         self._written += size
         if self._timer is None:
             self._sample()
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -60,7 +60,7 @@ class SlowClientWatch:
             return
         read = self._pace.add(self._written - transport.get_write_buffer_size())
         is_slow = read is not None and read < self._least.rate * self._least.seconds
-        # While nothing is buffered for the client it waits for the upstream.
+        # A client with an empty buffer waits for the upstream and is not slow.
         if is_slow and self._request.protocol.writing_paused and self._reclaim():
             self.has_cut = True
             transport.abort()

@@ -1,4 +1,4 @@
-"""What is known of one request while it is answered: handlers fill it in, one place logs it and counts it."""
+"""Attributes of one request: handlers set them; `app` logs and counts the request."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,20 +9,20 @@ from proxy.routing.table import Route
 
 @dataclass(slots=True)
 class RequestRecord:
-    """The attributes of the one log line and of the metrics of a request."""
+    """The attributes of a request's log line and metrics."""
 
     method: str
     path: str
     client: str
     agent: str
     operation: Literal["token", "other"] | Operation = "other"
-    """What is requested, as a label."""
-    asked: RegistryRequest | None = None
-    """What was asked, once it is understood."""
+    """The operation, as a metric label."""
+    pull: RegistryRequest | None = None
+    """The request, once parsed."""
     decision: Route | None = None
-    """Where it is pulled from, once that is known."""
+    """The route, once resolved."""
     has_login: bool = False
-    """Whether the client has shown a credential, good or bad."""
+    """Whether the client sent a credential, valid or not."""
     user: str = ""
     registry: str = ""
     repository: str = ""
@@ -30,9 +30,9 @@ class RequestRecord:
     status: int = 0
     sent: int = 0
     cache: str = ""
-    """The way in which it was served, one of five; empty where nothing of a registry was served."""
+    """The cache result (hit, join, miss, stale, bypass); empty if no registry content was served."""
     first_byte: float = 0.0
-    """When the first byte of the answer was ready to be sent, on the clock of `perf_counter`."""
+    """Time at which the first byte of the response was ready, on the clock of `perf_counter`."""
     error: str = ""
     aborted: str = ""
-    """Why the request was cut: client_gone, slow_client, upstream, store, digest_mismatch, internal, shutdown."""
+    """Why the response was aborted: client_gone, slow_client, upstream, store, digest_mismatch, internal, shutdown."""

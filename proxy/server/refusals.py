@@ -1,4 +1,4 @@
-"""Requests that were refused: counted, and the last of them listed with advice, without any secret."""
+"""Refused requests: metrics, and a list of the last ones with advice, without secrets."""
 
 import time
 from collections import OrderedDict
@@ -35,64 +35,67 @@ from proxy.server.record import RequestRecord
 from proxy.upstream.errors import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
 from proxy.upstream.offline import CacheUnreadable, NotCached
 
-_MISSING = "Look whether it exists upstream under the name that the rules make of it: explain the image."
+_MISSING = "Run Explain and check that the image exists upstream under the rewritten name."
 
 ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
-    (AccessDenied, "If the client is to pull it, change the rules of access."),
+    (AccessDenied, "If the client may pull it, change the access rules."),
     (
         RealmUntrusted,
-        "If that token server is the right one, add the line that the reason tells; else ask the registry.",
+        "If the token server is correct, add the line that the reason quotes; else contact the registry's operator.",
     ),
     (
         Denied,
-        "Look at the credential and at the repository that the rules lead to: explain the image, run the doctor.",
+        "Check the credential and the rewritten repository: explain the image, run scope-proxy doctor.",
     ),
-    (RegistryUnknown, "Add the registry under registries, or take it off the nodes' mirrors."),
-    (Unauthorized, "The client's own credential is wrong here: look at it, and at clients of the listener."),
+    (RegistryUnknown, "Add the registry under registries, or remove it from the nodes' mirrors."),
+    (Unauthorized, "The client's credential is wrong: check it, and clients of the listener."),
     (NotCached, "Import a bundle that has the image: scope-proxy cache import."),
     (NameUnknown, _MISSING),
     (ManifestUnknown, _MISSING),
     (BlobUnknown, _MISSING),
-    (Overloaded, "Clients ask for more than limits allow: find out which, or raise the limits."),
-    (LocalLimit, "Clients ask for more than the host gets at one time: find out which, or raise its maxConnections."),
-    (TooManyRequests, "The registry limits us: wait, log in with a credential that may ask more, or keep tags longer."),
-    (UpstreamTimeout, "The registry, or its token server, is slow: look at its endpoints, run the doctor."),
+    (Overloaded, "Clients exceed the limits of scope-proxy: find out which clients, or raise limits."),
+    (
+        LocalLimit,
+        "A limit of scope-proxy or its machine is reached, such as maxConnections: raise it, or find the client.",
+    ),
+    (TooManyRequests, "The registry limits requests: wait, use a credential with a higher limit, or raise tagAge."),
+    (UpstreamTimeout, "The registry or its token server is slow: check its endpoints, run scope-proxy doctor."),
     (
         CredentialUnreadable,
-        "The registry was not asked: mend the credential that the reason names, and run scope-proxy check.",
+        "No request was sent: fix the credential that the reason names, then run scope-proxy check.",
     ),
-    (NoTokens, "Write a key into the listener's tokenKeyFile; it is read again within a second."),
-    (CacheUnreadable, "Look at the disk of the cache and at the log; run scope-proxy check."),
-    (TlsFailed, "Look at the registry's certificate and at tls of its host under hosts: run the doctor."),
+    (NoTokens, "Write a key to the listener's tokenKeyFile; it is loaded within a second."),
+    (CacheUnreadable, "Check the disk of the cache and the log; run scope-proxy check."),
+    (TlsFailed, "Check the registry's certificate and its tls settings under hosts: run scope-proxy doctor."),
     (
         UpstreamUnavailable,
-        "The registry, or its token server, fails: look at the reason and at its endpoints, run the doctor.",
+        "The registry or its token server fails: check the reason and the endpoints, run scope-proxy doctor.",
     ),
-    (UpstreamInvalid, "What answers at the endpoint sends something else, such as a login page or a broken file."),
-    (RangeInvalid, "Nothing: the client asked for bytes beyond the end, and starts anew."),
-    (Unsupported, "Nothing, if it was not you: only pulls are served."),
-    (NameInvalid, "The client sent something that is no pull: look at the address that it was given."),
-    (DigestInvalid, "The client sent something that is no digest: look at the image's name."),
-    (RegistryError, "A bug: the log has more under the request id."),
+    (UpstreamInvalid, "The endpoint sends something else, such as a login page or a corrupt file: check its URL."),
+    (RangeInvalid, "Nothing: the client requested bytes beyond the end of the blob and starts again."),
+    (Unsupported, "Usually nothing: scope-proxy serves only pulls, no push or delete."),
+    (NameInvalid, "The request is not a pull: check which address the client uses."),
+    (DigestInvalid, "The digest is malformed: check the image name."),
+    (RegistryError, "A bug in scope-proxy: search the log for the request id."),
 )
-"""Subclasses stand before their bases."""
-CUT_ADVICE = "The client tries again; if it goes on, look at the log under the request id, and at disk and upstream."
-"""What to do about a body that was cut."""
+"""Subclasses before their bases."""
+CUT_ADVICE = "The client retries. If it happens again, search the log for the request id; check disk and upstream."
+"""Advice for an aborted response."""
 
 
 def advice(error: RegistryError) -> str:
-    """What to do about an error."""
+    """Advice for an error."""
     return next(text for kind, text in ADVICE if isinstance(error, kind))
 
 
-SHOWN_LIMIT = 300
-"""Characters of one text."""
+TEXT_LIMIT = 300
+"""Maximum characters of one text."""
 
 _ELLIPSIS = "..."
 
 
-def shown(text: str, limit: int = SHOWN_LIMIT) -> str:
-    """The text on one line, without what is not printable (controls, marks that turn the writing direction)."""
+def sanitize(text: str, limit: int = TEXT_LIMIT) -> str:
+    """The text on one line, redacted and shortened; replaces unprintable characters (controls, bidi marks) by ?."""
     safe = "".join(character if character.isprintable() else "?" for character in text[: 4 * limit])
     safe = redact(safe)
     return safe if len(safe) <= limit else safe[: limit - len(_ELLIPSIS)] + _ELLIPSIS
@@ -111,33 +114,33 @@ _REASONS: tuple[tuple[type[RegistryError], str], ...] = (
     (AccessDenied, "access"),
     (Overloaded, "overload"),
 )
-"""Errors that are ours alone; subclasses stand before their bases."""
+"""Errors that scope-proxy itself raises; subclasses before their bases."""
 REJECTIONS = tuple(dict.fromkeys(reason for _, reason in _REASONS))
-"""Every reason."""
+"""All label values."""
 
 _REJECTED = Bound(HTTP_REJECTED)
 
 
 def count_rejection(error: RegistryError) -> None:
-    """Count an error, if it is one of these."""
+    """Count an error if it is one of `_REASONS`."""
     reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
     if reason is not None:
         _REJECTED[reason,].inc()
 
 
 KEPT = 50
-"""Refusals that are remembered; what came longest ago goes first."""
+"""Maximum refusals in memory; the oldest is dropped first."""
 
 CUT = "CUT"
-"""Stands for the code of a body that was cut in the middle, after a good status."""
+"""Code of a response that was aborted after a successful status."""
 _PROBED = (Operation.TAGS, Operation.REFERRERS)
-"""Lists that clients ask for to see whether there are any: 404 is a usual answer."""
+"""Lists that clients probe for: 404 is a normal response."""
 _NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error that a node got; the same one again counts up. Times are seconds since the epoch."""
+    """An error response to a node; repeated ones are counted. Times are seconds since the epoch."""
 
     at: float
     first_at: float
@@ -146,13 +149,13 @@ class Refusal:
     method: str
     operation: str
     image: str
-    """`registry/repository:tag` or `@digest` as asked; the path where it names no image, empty for no request."""
+    """Requested `registry/repository:tag` or `@digest`; the path if it names no image, empty if malformed."""
     explainable: bool
-    """Whether `image` can be explained."""
+    """Whether *Explain* accepts `image`."""
     upstream: str
-    """The entry of `registries` that was responsible."""
+    """The matching entry of `registries`."""
     url: str
-    """What was asked of the upstream."""
+    """The upstream URL of the request."""
     rule: str
     scope: str
     status: int
@@ -160,7 +163,7 @@ class Refusal:
     reason: str
     advice: str
     client: str
-    """The client's name, where the listener knows it."""
+    """The client's name, if the listener authenticates clients."""
     address: str
 
 
@@ -168,8 +171,8 @@ _Key = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What of an error comes from the error itself."""
+class _ErrorFields:
+    """The fields of a `Refusal` that come from the error itself."""
 
     status: int
     code: str
@@ -180,29 +183,29 @@ class _Answer:
 
 
 class Refusals:
-    """What one process remembers."""
+    """The last refusals of one process."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[_Key, Refusal] = OrderedDict()
 
     def note(self, error: RegistryError, record: RequestRecord) -> None:
-        """Remember an error as it is answered; not those that are a normal step of a pull."""
+        """Keep an error response, unless it is a normal step of a pull."""
         if _is_usual(error, record):
             return
         url, scope = error.detail.get("upstream", ""), error.detail.get("scope", "")
-        made = _refusal(record, _Answer(error.status, error.code, error.reason, advice(error), url, scope))
-        if _is_scanned(error, made):  # whatever was sent: one line for all of them
-            made = replace(made, image="", explainable=False)
-        self._keep(made)
+        refusal = _refusal(record, _ErrorFields(error.status, error.code, error.reason, advice(error), url, scope))
+        if _is_scan(error, refusal):  # one entry for all paths
+            refusal = replace(refusal, image="", explainable=False)
+        self._keep(refusal)
 
     def note_cut(self, record: RequestRecord) -> None:
-        """Remember a body that was cut, unless the client itself went away."""
+        """Keep an aborted response, unless the client closed the connection."""
         if record.aborted not in ("", "client_gone"):
-            reason = record.error or f"cut: {record.aborted}"
-            self._keep(_refusal(record, _Answer(record.status, CUT, reason, CUT_ADVICE)))
+            reason = record.error or f"response aborted: {record.aborted}"
+            self._keep(_refusal(record, _ErrorFields(record.status, CUT, reason, CUT_ADVICE)))
 
     def newest(self) -> tuple[Refusal, ...]:
-        """What is remembered, the newest first."""
+        """The kept refusals, newest first."""
         return tuple(reversed(self._kept.values()))
 
     def _keep(self, refusal: Refusal) -> None:
@@ -215,47 +218,47 @@ class Refusals:
             self._kept.popitem(last=False)
 
 
-def _is_scanned(error: RegistryError, made: Refusal) -> bool:
-    """Whether anybody can make any number of such errors, each with another path."""
-    names_none = isinstance(error, NameInvalid | DigestInvalid) and not made.explainable
+def _is_scan(error: RegistryError, refusal: Refusal) -> bool:
+    """Whether a client can cause any number of such errors, each with another path."""
+    names_none = isinstance(error, NameInvalid | DigestInvalid) and not refusal.explainable
     return names_none or isinstance(error, Malformed | Overloaded)
 
 
 def _is_usual(error: RegistryError, record: RequestRecord) -> bool:
-    """Whether every healthy client gets such an error: the first question who it is, a list that is not there."""
+    """Whether every healthy client gets such an error: the first challenge, a missing list."""
     if isinstance(error, Unauthorized):
         return not record.has_login
     return error.status == _NOT_FOUND and (record.operation in _PROBED or isinstance(error, NameUnknown))
 
 
-def _refusal(record: RequestRecord, answer: _Answer) -> Refusal:
+def _refusal(record: RequestRecord, error: _ErrorFields) -> Refusal:
     now = time.time()
     image, explainable = _image(record)
-    target = _target(record.decision, answer.url)
+    target = _target(record.decision, error.url)
     return Refusal(
         at=now,
         first_at=now,
         times=1,
         request_id=REQUEST_ID.get(),
-        method=shown(record.method),
+        method=sanitize(record.method),
         operation=record.operation,
-        image=shown(image),
+        image=sanitize(image),
         explainable=explainable,
-        upstream=shown(record.upstream),
-        url=shown(answer.url),
-        rule=shown(target.rewriting.note) if target is not None else "",
-        scope=shown(answer.scope or (str(Scope.pull(target.repository)) if target is not None else "")),
-        status=answer.status,
-        code=answer.code,
-        reason=shown(answer.reason),
-        advice=answer.advice,
-        client=shown(record.user),
-        address=shown(record.client),
+        upstream=sanitize(record.upstream),
+        url=sanitize(error.url),
+        rule=sanitize(target.rewriting.note) if target is not None else "",
+        scope=sanitize(error.scope or (str(Scope.pull(target.repository)) if target is not None else "")),
+        status=error.status,
+        code=error.code,
+        reason=sanitize(error.reason),
+        advice=error.advice,
+        client=sanitize(record.user),
+        address=sanitize(record.client),
     )
 
 
 def _target(route: Route | None, url: str) -> Target | None:
-    """The target of a route that a URL belongs to; the first one where it names none."""
+    """The target that a URL belongs to, else the first target of the route."""
     if route is None or not route.targets:
         return None
     fitting = (target for target in route.targets if url.startswith(target.url("")))
@@ -263,12 +266,12 @@ def _target(route: Route | None, url: str) -> Target | None:
 
 
 def _image(record: RequestRecord) -> tuple[str, bool]:
-    """What the client asked for, as people write it, and whether it is an image's name."""
-    asked = record.asked
-    if asked is None or not asked.name:
+    """The requested image as written on a command line, and whether it is an image name."""
+    pull = record.pull
+    if pull is None or not pull.name:
         return ("" if record.path == "-" else record.path), False
-    registry, repository = record.registry or asked.namespace or "", record.repository or asked.name
+    registry, repository = record.registry or pull.namespace or "", record.repository or pull.name
     name = f"{registry}/{repository}" if registry else repository
-    if asked.reference is not None:
-        name += f"@{asked.reference}" if isinstance(asked.reference, Digest) else f":{asked.reference}"
+    if pull.reference is not None:
+        name += f"@{pull.reference}" if isinstance(pull.reference, Digest) else f":{pull.reference}"
     return name, registry != ""

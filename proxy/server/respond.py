@@ -1,4 +1,4 @@
-"""Answers to nodes: exact headers, whole bodies, streams that are cut when they are not complete."""
+"""Responses to nodes: exact headers, whole bodies, streams that are aborted if incomplete."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from proxy.pull.blobs.live import Blob, CacheResult, ContentSpan, DigestMismatch
 from proxy.pull.manifests.fetch import Manifest
 from proxy.server.listener.framing import NodeRequest
 from proxy.server.listener.held_bodies import SMALL_BODY, HeldBodies
-from proxy.server.listener.limits import Activity
+from proxy.server.listener.limits import InFlight
 from proxy.server.pace import ReadRate, SlowClientWatch
 from proxy.server.record import RequestRecord
 from proxy.server.send import SpanSender
@@ -29,20 +29,20 @@ _RESET, _USUAL = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 def ends_with_connection(request: web.BaseRequest, length: int | None) -> bool:
-    """Whether a body of this length, if it has one, has no other end than that of the connection."""
+    """Whether only the end of the connection delimits a body of this length (None: unknown)."""
     return length is None and request.version < HttpVersion11
 
 
 def reset_on_close(transport: asyncio.Transport | None) -> None:
-    """Let the connection be reset by whatever closes it from now on."""
+    """Make every later close of the connection a reset."""
     _set_linger(transport, _RESET)
 
 
 async def end_properly(request: web.BaseRequest, stall: float) -> None:
-    """Let the connection end as usual, once the system has all of the body; raises TimeoutError after `stall` s."""
+    """Make a close normal again once the kernel has the whole body; raises TimeoutError after `stall` seconds."""
     transport = request.transport
     if transport is not None:
-        transport.set_write_buffer_limits(high=1, low=0)  # with 0 a connection with TLS is never through
+        transport.set_write_buffer_limits(high=1, low=0)  # with 0 a TLS connection never drains
         async with asyncio.timeout(stall):
             await request.writer.drain()
     _set_linger(transport, _USUAL)
@@ -51,29 +51,29 @@ async def end_properly(request: web.BaseRequest, stall: float) -> None:
 def _set_linger(transport: asyncio.Transport | None, value: bytes) -> None:
     connection: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
     if connection is not None:
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError):  # already closed
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
 
-def reason_of_end(request: NodeRequest, activity: Activity) -> str:
-    """Why a request is cancelled."""
-    return "slow_client" if request.cut_for == "unread" else activity.reason_of_cut
+def cut_reason(request: NodeRequest, in_flight: InFlight) -> str:
+    """Why the response to a cancelled request is aborted."""
+    return "slow_client" if request.cut_for == "unread" else in_flight.cut_reason
 
 
 ALWAYS = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "scope-proxy"}
-"""Docker and older clients take a server without the version for no registry; ours is nobody's business."""
+"""Docker and older clients require the API version header; `Server` hides the library and its version."""
 
 _logger = logging.getLogger(__name__)
 
 
 class _Whole(web.StreamResponse):
-    """An answer whose headers wait for its first bytes: they go out together."""
+    """A response whose headers are sent together with its first bytes."""
 
     _send_headers_immediately = False
 
 
 class Responder:
-    """Writes the answer to one request."""
+    """Writes the response to one request."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Responder:
         record: RequestRecord,
         client_stall: float,
         bodies: HeldBodies,
-        activity: Activity,
+        in_flight: InFlight,
         *,
         read_rate: ReadRate,
     ) -> None:
@@ -89,15 +89,15 @@ class Responder:
         self._record = record
         self._client_stall = client_stall
         self._bodies = bodies
-        self._activity = activity
+        self._in_flight = in_flight
         self._read_rate = read_rate
         self._begun: web.StreamResponse | None = None
         self.close_after = False
-        """Whether the connection ends with the answer."""
+        """Whether the connection closes after the response."""
 
     @property
     def has_begun(self) -> bool:
-        """Whether an answer was handed to the connection: then no other one may follow, whatever fails."""
+        """Whether a response was started: then no other response may follow, even on failure."""
         return self._begun is not None
 
     async def whole(
@@ -106,24 +106,24 @@ class Responder:
         headers: Mapping[str, str],
         *,
         length: int | None = None,
-        way: CacheResult | None = None,
+        result: CacheResult | None = None,
     ) -> web.StreamResponse:
-        """An answer of 200; without content it has the headers of a HEAD, `length` among them.
+        """Send a 200 response; without content only headers, for HEAD, with `length` as Content-Length.
 
-        `way` is that of a manifest: latencies and bytes are counted by it.
-        Raises TooManyRequests where too many clients do not read such answers.
+        `result` is the cache result of a manifest, a label of latencies and bytes.
+        Raises TooManyRequests if too many clients do not read large responses.
         """
-        if way is not None:
-            self._note_way(way)
+        if result is not None:
+            self._note_result(result)
             self._note_first_byte()
         if content is None:
             return await self._send(HTTPStatus.OK, None, None, headers, length)
         return await self._held(HTTPStatus.OK, content, headers)
 
     async def error(self, error: RegistryError, request_id: str) -> web.StreamResponse:
-        """The error as JSON, in short as the reason phrase. Never 408 or 429; 401 only with a challenge of our own.
+        """Send the error as JSON, shortened in the reason phrase. Never 408 or 429; 401 only with our own challenge.
 
-        Where an answer has begun the connection is cut instead.
+        If a response was started, abort the connection instead.
         """
         if self._begun is not None:
             self._cut("internal", error.reason)
@@ -143,9 +143,9 @@ class Responder:
         return await self._send(error.status, error.reason_phrase, body, headers, len(body))
 
     async def stream(self, blob: Blob, headers: Mapping[str, str]) -> web.StreamResponse:
-        """A blob, chunk by chunk; what breaks off is cut, so that nobody takes it for complete."""
+        """Send a blob, chunk by chunk; on failure, abort so that the client does not take the body for complete."""
         status = HTTPStatus.PARTIAL_CONTENT if blob.span else HTTPStatus.OK
-        self._note_way(blob.way)
+        self._note_result(blob.way)
         if blob.content is not None:
             self._note_first_byte()
             return await self._held(status, blob.content, headers)
@@ -159,13 +159,13 @@ class Responder:
         except StoreError as error:
             blob.distrust()
             self._cut("store", str(error))
-        except Exception as error:  # noqa: BLE001 - the answer has begun
+        except Exception as error:  # noqa: BLE001 - the response was started
             if watch.has_cut:
                 self._cut("slow_client", "")
             else:
                 self._cut_for(error)
-        except BaseException:  # CancelledError is how aiohttp tells that the connection was lost
-            self._cut("slow_client" if watch.has_cut else reason_of_end(self._request, self._activity), "")
+        except BaseException:  # aiohttp raises CancelledError when the connection is lost
+            self._cut("slow_client" if watch.has_cut else cut_reason(self._request, self._in_flight), "")
             raise
         return response
 
@@ -186,13 +186,13 @@ class Responder:
                     watch.write(len(piece))
                     await self._write(response, piece)
         if blob.length is not None and self._record.sent != blob.length:
-            raise BodyBroken(f"{self._record.sent} of {blob.length} bytes were sent")
+            raise BodyBroken(f"sent {self._record.sent} of {blob.length} bytes")
         await response.write_eof()
         if is_delimited_by_close:
             await end_properly(self._request, self._client_stall)
 
     async def _held(self, status: int, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
-        """Send what is in memory; what is not small counts until the client has taken it."""
+        """Send content from memory; large content counts towards the memory limit until the client has read it."""
         if len(content) <= SMALL_BODY:
             return await self._send(status, None, content, headers, len(content))
         with self._bodies.holding(content, self._request.client, self._cut_unread):
@@ -207,27 +207,27 @@ class Responder:
             await response.prepare(self._request)
             await self._send_body(sent)
             await response.write_eof()
-        except Exception as error:  # noqa: BLE001 - the answer has begun
+        except Exception as error:  # noqa: BLE001 - the response was started
             self._cut_for(error)
         except BaseException:
-            self._cut(reason_of_end(self._request, self._activity), "")
+            self._cut(cut_reason(self._request, self._in_flight), "")
             raise
         return response
 
     async def _send_body(self, content: bytes) -> None:
-        """Send headers and content; who does not take them is waited for piece by piece, and not for long."""
+        """Send headers and content piece by piece, each with a time limit for a client that does not read."""
         writer = self._request.writer
         if len(content) <= SMALL_BODY:
             pieces: Iterable[bytes | memoryview] = (content,)
         else:
             pieces = (memoryview(content)[start : start + SMALL_BODY] for start in range(0, len(content), SMALL_BODY))
         for piece in pieces:
-            await writer.write(piece, drain=False)  # type: ignore[call-arg] # waiting has its bound below
+            await writer.write(piece, drain=False)  # type: ignore[call-arg] # `_drain` limits the wait
             self._record.sent += len(piece)
-            await self._taken()
+            await self._drain()
 
-    def _note_way(self, way: CacheResult) -> None:
-        self._record.cache = way.value
+    def _note_result(self, result: CacheResult) -> None:
+        self._record.cache = result.value
 
     def _note_first_byte(self) -> None:
         if not self._record.first_byte:
@@ -245,20 +245,20 @@ class Responder:
         self._begun = response
         return response
 
-    async def _taken(self) -> None:
-        """Wait until little is left in memory: pipelined requests must not heap up answers that nobody reads."""
+    async def _drain(self) -> None:
+        """Wait until little is buffered: responses to pipelined requests must not pile up unread."""
         if self._request.protocol.writing_paused:
             async with asyncio.timeout(self._client_stall):
                 await self._request.writer.drain()
 
     async def _write(self, response: web.StreamResponse, chunk: bytes | memoryview) -> None:
-        """Send a chunk to a client that takes it; raises TimeoutError for one that makes no progress."""
+        """Send a chunk; raises TimeoutError if the client makes no progress."""
         async with asyncio.timeout(self._client_stall):
             await response.write(chunk)
         self._record.sent += len(chunk)
 
     def _cut_for(self, error: Exception) -> None:
-        """Break the connection, whatever has failed."""
+        """Abort the connection because of an error."""
         match error:
             case DigestMismatch():
                 self._cut("digest_mismatch", str(error))
@@ -277,9 +277,9 @@ class Responder:
         self._cut("slow_client", "")
 
     def _cut(self, reason: str, message: str) -> None:
-        """Break the connection: a length not reached, a chunked body not ended, or a reset shows that there is more."""
+        """Abort the connection: the client sees a short or unterminated body, or a reset."""
         if self._request.transport is not None:
-            self._request.transport.abort()  # first: nothing below may keep it open
+            self._request.transport.abort()  # first: nothing below may keep the connection open
         self._record.aborted = reason
         if message:
             self._record.error = message
@@ -287,12 +287,12 @@ class Responder:
 
 
 def manifest_headers(manifest: Manifest) -> dict[str, str]:
-    """The headers of a manifest; a stale one says so (RFC 9111, section 5.5, which warnings are taken from)."""
-    found = manifest.descriptor
+    """The headers of a manifest; a stale one has a Warning header (RFC 7234, section 5.5)."""
+    descriptor = manifest.descriptor
     headers = {
-        "Content-Type": found.media_type,
-        "Docker-Content-Digest": found.digest.text,
-        "ETag": f'"{found.digest.text}"',
+        "Content-Type": descriptor.media_type,
+        "Docker-Content-Digest": descriptor.digest.text,
+        "ETag": f'"{descriptor.digest.text}"',
         "X-Cache": manifest.way.value,
     }
     if manifest.age is not None:
@@ -303,7 +303,7 @@ def manifest_headers(manifest: Manifest) -> dict[str, str]:
 
 
 def blob_headers(digest: str, blob: Blob | None) -> dict[str, str]:
-    """The headers of a blob, or of a part of it."""
+    """The headers of a blob or of a range of it."""
     headers = {
         "Content-Type": BLOB,
         "Docker-Content-Digest": digest,

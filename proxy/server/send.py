@@ -1,4 +1,4 @@
-"""Sending stored bytes: by the kernel where the connection is plain, else through memory in large pieces."""
+"""Sends stored bytes: with sendfile on plain connections, else through memory in large pieces."""
 
 import asyncio
 import errno
@@ -11,90 +11,90 @@ from aiohttp import web
 
 from proxy.pull.blobs.live import ContentSpan
 from proxy.store.blobs import Content, StoreError
-from proxy.store.disk import in_thread, translated
+from proxy.store.disk import in_thread, store_errors
 
 PROBE_STEP = 1024 * 1024
-"""Bytes of which the first one tells whether the system holds them."""
+"""Step in bytes at which the page cache is probed."""
 
 
 class SpanReader:
     """Reads content for one client.
 
-    A thread costs more than the reading itself, and what is sent again and again lies in the page cache.
+    Reads in the event loop if the page cache has the data: a thread costs more than such a read.
     """
 
-    __slots__ = ("_may_ask",)
+    __slots__ = ("_can_probe",)
 
     def __init__(self) -> None:
-        self._may_ask = True
+        self._can_probe = True
 
     async def read(self, content: Content, offset: int, length: int) -> bytes | bytearray | memoryview:
-        """Up to `length` bytes, which nobody changes later; raises StoreError."""
-        return self._at_once(content.descriptor, offset, length) or await content.read(offset, length)
+        """Up to `length` bytes in a buffer that is not reused; raises StoreError."""
+        return self._read_cached(content.descriptor, offset, length) or await content.read(offset, length)
 
     async def fetch(self, descriptor: int, offset: int, length: int) -> bool:
-        """Have the system hold what it is to send by itself; False where that cannot be known. Raises StoreError.
+        """Load the bytes into the page cache for `sendfile`; False if that cannot be probed. Raises StoreError.
 
-        `sendfile` waits for the disk where it is called, which is the event loop: everybody would wait with it.
+        `sendfile` on bytes outside the page cache would block the event loop until the disk responds.
         """
         end = offset + length
-        places = (*range(offset, end, PROBE_STEP), end - 1)
-        missing = next((place for place in places if self._at_once(descriptor, place, 1) is None), end)
-        if not self._may_ask:  # as on network file systems, which may hang at any time
+        offsets = (*range(offset, end, PROBE_STEP), end - 1)
+        missing = next((at for at in offsets if self._read_cached(descriptor, at, 1) is None), end)
+        if not self._can_probe:  # such as network file systems, which may hang at any time
             return False
         if missing == end:
             return True
-        with translated("cannot read from the cache"):
-            return await in_thread(functools.partial(_bring, descriptor, missing, end))
+        with store_errors("cannot read from the cache"):
+            return await in_thread(functools.partial(_load, descriptor, missing, end))
 
-    def _at_once(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:
-        """What can be read without waiting for a disk; None where nothing can, or the file system cannot tell."""
-        if descriptor is None or not self._may_ask:
+    def _read_cached(self, descriptor: int | None, offset: int, length: int) -> bytearray | memoryview | None:
+        """The bytes in the page cache; None if there are none, or if the file system does not support the probe."""
+        if descriptor is None or not self._can_probe:
             return None
-        # Never one buffer for all of them: a transport may keep what it was given.
+        # A new buffer for each read: a transport may keep a reference to it.
         buffer = bytearray(length)
         try:
             count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return None
-        except OSError:  # a file system that cannot do this; a broken disk is found, and told of, by the thread
-            self._may_ask = False
+        except OSError:  # not supported by the file system; the thread reports errors of the disk
+            self._can_probe = False
             return None
         return buffer if count == length else memoryview(buffer)[:count]
 
 
-def _bring(descriptor: int, offset: int, end: int) -> bool:
-    """Have the system read what it does not hold; the end may come early. Blocks. Raises OSError.
+def _load(descriptor: int, offset: int, end: int) -> bool:
+    """Read bytes into the page cache; the file may end early. Blocks. Raises OSError.
 
-    False where no descriptor is left for it.
+    False if no file descriptor is left.
     """
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        # What goes there is never copied: a twentieth of the CPU time of reading it.
-        while offset < end and (count := os.sendfile(nowhere, descriptor, offset, end - offset)):
+        # sendfile to /dev/null copies nothing: a twentieth of the CPU time of a read.
+        while offset < end and (count := os.sendfile(null, descriptor, offset, end - offset)):
             offset += count
         return True
     finally:
-        os.close(nowhere)
+        os.close(null)
 
 
 SMALLEST = 256 * 1024
-"""Bytes that are sent in one go to a client of unknown or little speed: its progress is seen that often."""
+"""Bytes per piece for a slow or new client: progress is checked after each piece."""
 LARGEST = 16 * 1024 * 1024
-"""Bytes in one go to a fast client."""
+"""Maximum bytes per piece, for a fast client."""
 FAST_SECONDS = 0.5
-"""A client that takes a piece in less than this gets twice as much next time."""
+"""A client that reads a piece in less time gets a piece of twice the size."""
 TURN = 1024 * 1024
-"""Bytes that pass through memory for one client before others have their turn."""
+"""Bytes copied through memory for one client before the event loop serves others."""
 _DISK = frozenset({errno.EIO, errno.ESTALE})
-"""Errors of sendfile that are the file's; all others are the connection's."""
+"""sendfile errors of the file; all others are errors of the connection."""
 
 
 class SpanSender:
-    """Sends spans to one client, in pieces that grow with its speed."""
+    """Sends spans to one client in pieces that grow with its speed."""
 
     __slots__ = ("_piece", "_reader", "_request", "_response", "_since_turn", "_stall")
 
@@ -107,7 +107,7 @@ class SpanSender:
         self._since_turn = 0
 
     async def send(self, span: ContentSpan) -> None:
-        """Send it; raises ConnectionError, TimeoutError for a client that makes no progress, and StoreError."""
+        """Send a span; raises ConnectionError, TimeoutError (the client makes no progress) and StoreError."""
         offset, end = span.offset, span.offset + span.length
         while offset < end:
             length = min(self._piece, end - offset)
@@ -121,11 +121,11 @@ class SpanSender:
     async def _send(self, content: Content, offset: int, length: int) -> None:
         transport = self._open_transport()
         is_plain = transport.get_extra_info("sslcontext") is None
-        # Without a length the body goes in chunks, which the kernel cannot frame (`chunked` is not set then).
+        # A body without length is sent in chunks, which sendfile cannot frame (`chunked` is not set then).
         is_framed = self._response.content_length is None
         descriptor = content.descriptor
         if descriptor is None or not is_plain or is_framed:
-            # asyncio's own fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
+            # asyncio's fallback reads 16 KiB at a time: seven times the CPU on TLS (cpython 152074).
             await self._copy(content, offset, length)
             return
         if not await self._reader.fetch(descriptor, offset, length):
@@ -137,26 +137,26 @@ class SpanSender:
             await self._copy(content, offset, length)
             return
         if sent != length:
-            raise StoreError("the stored file is shorter than it was")
+            raise StoreError("the stored file is truncated")
 
     def _open_transport(self) -> asyncio.Transport:
-        """The client's connection; raises ConnectionResetError where it is closing, which `sendfile` calls a bug."""
+        """The client's connection; raises ConnectionResetError if it is closing (`sendfile` raises RuntimeError)."""
         transport = self._request.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError("the client has closed the connection")
         return transport
 
     async def _copy(self, content: Content, offset: int, length: int) -> None:
         while length > 0:
             data = await self._reader.read(content, offset, min(length, SMALLEST))
             if not data:
-                raise StoreError("the stored content is shorter than it was")
+                raise StoreError("the stored content is truncated")
             await self._response.write(data)
             offset, length = offset + len(data), length - len(data)
-            await self._let_others(len(data))
+            await self._yield_turn(len(data))
 
-    async def _let_others(self, written: int) -> None:
-        """A fast client whose bytes are at hand never waits for anything."""
+    async def _yield_turn(self, written: int) -> None:
+        """Let the event loop serve others: writes to a fast client never wait."""
         self._since_turn += written
         if self._since_turn >= TURN:
             self._since_turn = 0
@@ -165,7 +165,7 @@ class SpanSender:
 
 @dataclass(frozen=True, slots=True)
 class _OpenFile:
-    """All that the event loop asks of a file."""
+    """A file object with the only method that `loop.sendfile` uses."""
 
     descriptor: int | None
 
@@ -174,7 +174,7 @@ class _OpenFile:
 
 
 async def _sendfile(transport: asyncio.Transport, descriptor: int | None, offset: int, length: int) -> int:
-    """Send bytes of an open file."""
+    """Send bytes of an open file; raises StoreError for the file, ConnectionError for the connection."""
     loop, file = asyncio.get_running_loop(), _OpenFile(descriptor)
     try:
         return await loop.sendfile(transport, file, offset, length, fallback=False)  # type: ignore[arg-type]

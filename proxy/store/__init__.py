@@ -1,1 +1,1 @@
-"""Where blobs, manifests and tags are kept."""
+"""The store: blobs, manifests, tags and the index on disk."""

@@ -1,7 +1,7 @@
-"""The BlobStore protocol: content by digest, growing while it arrives, whole and right once it is committed.
+"""The BlobStore protocol: content by digest, readable while it is written, complete and verified once committed.
 
-One conformance suite (`tests/contract`) holds for every implementation. A store that fails raises StoreError, and
-whoever uses it goes on without it: a broken cache never fails a pull.
+One conformance suite (`tests/contract`) covers every implementation. A store that fails raises StoreError, and the
+caller continues without it: a broken cache never fails a pull.
 """
 
 from collections.abc import AsyncIterator
@@ -12,13 +12,13 @@ from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 
 Origins = frozenset[Origin]
-"""Endpoints whose deliveries count together: those of one route, or those that sent one body."""
+"""A set of endpoints: those of one route, or those that sent one body."""
 
 
 class StoreError(Exception):
-    """The store cannot do it: the disk is full or broken, or there are no file descriptors left.
+    """The store failed: the disk is full or broken, or no file descriptor is left.
 
-    `reason` is a word for the metrics: enospc, eio, erofs, edquot, emfile, timeout (the disk does not answer), other.
+    `reason` is the metric label: enospc, eio, erofs, edquot, emfile, timeout (the disk does not respond), other.
     """
 
     def __init__(self, message: str, reason: str = "other") -> None:
@@ -27,28 +27,28 @@ class StoreError(Exception):
 
 
 class Content(Protocol):
-    """Bytes that can be read at any offset; a blob that is committed, or one that still grows."""
+    """Bytes that can be read at any offset: a committed blob, or one that is still being written."""
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """Bytes that can be read."""
 
     @property
     def descriptor(self) -> int | None:
-        """A file descriptor to send from, where there is one; -1 once it is closed."""
+        """A file descriptor to send from; None if the store has none, -1 once it is closed."""
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
 
     def close(self) -> None:
-        """Let go of it; reading ends."""
+        """Release it; it cannot be read afterwards."""
 
 
 class Ingest(Content, Protocol):
-    """Content that arrives: appended to, read by followers meanwhile, then committed or dropped."""
+    """Content that is being written: appended to, read by followers meanwhile, then committed or aborted."""
 
     async def expect(self, total: int | None, origin: Origin) -> None:
-        """Tell readers in other processes how many bytes will come, as far as anybody knows, and from where.
+        """Report the total size (None: unknown) and the sending endpoint to readers in other processes.
 
         Raises StoreError.
         """
@@ -57,17 +57,17 @@ class Ingest(Content, Protocol):
         """Append the pieces in order; raises StoreError."""
 
     async def commit(self, origins: Origins | None = None) -> None:
-        """Make it findable under its digest, for good even if the power fails now, and note who delivered it.
+        """Store it durably under its digest, and record the endpoints that delivered it.
 
         Raises StoreError.
         """
 
     async def abort(self) -> None:
-        """Drop it. Whoever reads it goes on reading what is there."""
+        """Drop it. Open readers can still read the bytes written so far."""
 
 
 class Arrival(StrEnum):
-    """What becomes of content that somebody else writes."""
+    """The state of content that another process writes."""
 
     GROWING = "growing"
     COMMITTED = "committed"
@@ -79,39 +79,39 @@ class Arriving(Content, Protocol):
 
     @property
     def total(self) -> int | None:
-        """How many bytes it will have, once its writer knows; None while it does not, -1 where nobody ever will."""
+        """Its total size in bytes; None until its writer reports it, -1 if the writer does not know it."""
 
     @property
     def origin(self) -> Origin | None:
-        """The endpoint that sends it, once its writer knows."""
+        """The endpoint that sends it; None until its writer reports it."""
 
     async def poll(self) -> Arrival:
-        """Look again at `size`, `total` and what became of it; raises StoreError."""
+        """Update `size` and `total`, and return the state; raises StoreError."""
 
 
 class BlobStore(Protocol):
     """Content by digest."""
 
     async def find(self, digest: Digest) -> Content | None:
-        """The content of a digest, to be closed by whoever asked; None where there is none. Raises StoreError."""
+        """The content of a digest, which the caller closes; None if it is not stored. Raises StoreError."""
 
     async def small(self, digest: Digest) -> bytes | None:
-        """All bytes of a digest, if they are few (64 KiB); None where there are more, or none. Raises StoreError."""
+        """All bytes of a digest of at most 64 KiB; None if it is larger or not stored. Raises StoreError."""
 
     async def begin(self, digest: Digest, domain: Origins | None = None) -> Ingest | None:
-        """Start to store a digest; None where somebody else does so now. Raises StoreError.
+        """Start to store a digest; None if another writer holds it. Raises StoreError.
 
-        Each trust domain (the origins whose deliveries count; None: all) has a writer of its own. What an interrupted
-        writer of the same domain left behind may already be in it: `size` tells.
+        Each trust domain (the origins whose deliveries are accepted; None: all) has a writer of its own. The result
+        may start with `size` bytes of an interrupted writer of the same domain.
         """
 
     async def arriving(self, digest: Digest, domain: Origins | None = None) -> Arriving | None:
-        """The content that another process writes now for the domain; None where there is none. Raises StoreError."""
+        """The content that another process writes now for the domain; None if none does. Raises StoreError."""
 
     async def remove(self, digest: Digest, content: Content | None = None) -> bool:
-        """Drop a digest, and tell whether it was there; readers in flight go on. Raises StoreError.
+        """Remove a digest and return whether it was stored; open readers can still read it. Raises StoreError.
 
-        With `content`, which `find` gave, only if that is what is stored now.
+        With `content` (a result of `find`), only if that file is still the stored one.
         """
 
     def list(self) -> AsyncIterator[tuple[Digest, int]]:

@@ -30,10 +30,11 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An image of a bundle, and the repository that it goes to."""
+    """An image of a bundle, and the repository that it goes to; `keys` are those under which it is requested."""
 
     image: ImageReference
     route: Route
+    keys: Sequence[RepositoryKey]
     manifest: Descriptor
 
 
@@ -126,8 +127,7 @@ class BundleImporter:
             await self._require(digest)
         now = time.time()
         for placed, manifests in plan.images:
-            keys = placed.route.keys()
-            for key in keys:
+            for key in placed.keys:
                 await self._link(plan, placed, key, manifests, now)
         await asyncio.to_thread(self._store.layout.announce_change)
 

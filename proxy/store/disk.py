@@ -1,4 +1,4 @@
-"""Work on the disk: in threads of the store's own, so that a disk that hangs takes none from others; its errors."""
+"""Disk access in threads of the store's own, so that a hanging disk blocks no other work; maps errors to StoreError."""
 
 import asyncio
 import contextlib
@@ -32,12 +32,12 @@ _SQLITE_REASONS = {
     sqlite3.SQLITE_READONLY: "erofs",
 }
 _PRIMARY = 0xFF
-"""The bits of an SQLite error code that are not details."""
+"""Mask for the primary result code in an extended SQLite error code."""
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn an OSError or an error of SQLite inside into a StoreError that says what was tried."""
+def store_errors(what: str) -> Iterator[None]:
+    """Raise an OSError or SQLite error from the block as a StoreError; `what` says which action failed."""
     try:
         yield
     except sqlite3.Error as error:
@@ -48,62 +48,63 @@ def translated(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {error.strerror or error}", reason) from error
 
 
-def note_unkept(error: StoreError) -> None:
-    """Count something that could not be stored."""
+def count_write_error(error: StoreError) -> None:
+    """Count a failed write in the metrics."""
     CACHE_WRITE_ERRORS.labels(error.reason).inc()
     CACHE_WRITE_ERROR_AT.labels(error.reason).set(time.time())
 
 
-ANSWER_SECONDS = 2.0
-"""How long a client waits for an answer of the disk: to open, to look up, to read a manifest."""
+DISK_SECONDS = 2.0
+"""How long a client waits for the disk: to open a file, to look it up, to read a manifest."""
 LOOKUP_THREADS = 8
-"""Threads for what a client waits for."""
+"""Threads for lookups, which clients wait for."""
 LATE_LIMIT = 4
-"""Lookups without an answer in time after which no other one is tried until one of them has ended."""
+"""Number of late lookups at which further ones are refused until one of them has ended."""
 WORK_THREADS = 16
-"""Threads for writing, and for reading bodies."""
-HANGS = "the disk of the cache does not answer"
+"""Threads for writes and for reading bodies."""
+HANGS = "the disk of the cache does not respond"
 
 _Result = TypeVar("_Result")
 
 
 class TimedThreads:
-    """Runs calls in threads of an executor, and waits for none of them longer than 2 s."""
+    """Runs calls in threads of an executor, and waits at most `seconds` for each of them."""
 
-    def __init__(self, executor: Executor, late_limit: int) -> None:
+    def __init__(self, executor: Executor, late_limit: int, seconds: float = DISK_SECONDS) -> None:
         self.executor = executor
+        self.seconds = seconds
         self._late_limit = late_limit
         self._late: set[Future[Any]] = set()
 
     @property
     def is_late(self) -> bool:
-        """Whether so many calls are late that no other one is tried."""
+        """Whether the limit of late calls is reached; further calls are then refused."""
         return len(self._late) >= self._late_limit
 
     def check(self) -> None:
-        """Raise StoreError where no other call is tried."""
+        """Raise StoreError if further calls are refused."""
         if self.is_late:
             raise StoreError(HANGS, "timeout")
 
     def count_late(self, call: Future[Any]) -> None:
-        """Count a call as late until it has ended: whoever waited for it has had no answer in time."""
+        """Count a call, whose caller no longer waits, as late until it has ended."""
         if not call.done():
             self._late.add(call)
             call.add_done_callback(self._late.discard)
 
     async def in_time(self, work: Callable[[], _Result], undo: Callable[[_Result], None] | None = None) -> _Result:
-        """The result of `work`; raises StoreError where it does not come in time, and what `work` raises.
+        """The result of `work`; raises StoreError on a timeout, and what `work` raises.
 
-        Whoever is late or cancelled leaves at once. The thread goes on, and `undo` gets what it returns.
+        On a timeout or a cancellation this returns at once. The thread continues, and `undo` gets its result.
         """
         self.check()
         try:
             call = self.executor.submit(work)
-        except RuntimeError as error:  # the system has no further thread for us, or we stop
-            raise StoreError(f"the cache cannot be used: {error}") from error
+        except RuntimeError as error:  # the system starts no further thread, or the program is shutting down
+            raise StoreError(f"cannot use the cache: {error}") from error
         future = asyncio.wrap_future(call)
         try:
-            await asyncio.wait([future], timeout=ANSWER_SECONDS)
+            await asyncio.wait([future], timeout=self.seconds)
         except asyncio.CancelledError:
             _leave(call, future, undo)
             raise
@@ -115,12 +116,12 @@ class TimedThreads:
 
 
 LOOKUPS = TimedThreads(ThreadPoolExecutor(LOOKUP_THREADS, "store-lookup"), LATE_LIMIT)
-"""What looks things up in any store of this process."""
+"""The lookup threads, shared by all stores of this process."""
 _WORK = ThreadPoolExecutor(WORK_THREADS, "store-work")
 
 
 def _leave(call: Future[_Result], future: "asyncio.Future[_Result]", undo: Callable[[_Result], None] | None) -> bool:
-    """Take no result of a call; whether it was not even begun."""
+    """Abandon a call; returns whether it was cancelled before it started."""
     is_cancelled = call.cancel()
     future.cancel()
     if not is_cancelled and undo is not None:
@@ -130,29 +131,29 @@ def _leave(call: Future[_Result], future: "asyncio.Future[_Result]", undo: Calla
 
 def _undo(undo: Callable[[_Result], None], call: Future[_Result]) -> None:
     if not call.cancelled() and call.exception() is None:
-        with contextlib.suppress(RuntimeError):  # the program ends
+        with contextlib.suppress(RuntimeError):  # the program is shutting down
             _WORK.submit(undo, call.result())
 
 
-async def answered(work: Awaitable[_Result]) -> _Result:
-    """The result of something that can be cancelled at any time; raises StoreError where it does not come in time."""
+async def within_timeout(work: Awaitable[_Result], seconds: float = DISK_SECONDS) -> _Result:
+    """The result of an awaitable, which is cancelled on a timeout; then raises StoreError."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             return await work
     except TimeoutError:
         raise StoreError(HANGS, "timeout") from None
 
 
 def in_thread(work: Callable[[], _Result]) -> "asyncio.Future[_Result]":
-    """The result of `work`, which may take any time; whoever is cancelled leaves the thread behind."""
+    """The result of `work`, without a timeout; when cancelled, the thread continues."""
     return asyncio.get_running_loop().run_in_executor(_WORK, work)
 
 
 async def to_the_end(work: Callable[[], _Result], undo: Callable[[_Result], None] | None = None) -> _Result:
-    """The result of `work`, run in a thread; when cancelled, wait for it all the same and undo it.
+    """The result of `work`, run in a thread; when cancelled, first waits for it to end and undoes it.
 
-    A write that went on while its file is closed could hit another file that got the same descriptor, and an open
-    file that nobody gets would stay open for good.
+    A write that continues after its file is closed could hit another file with the same descriptor number, and the
+    descriptor of an abandoned open would leak.
     """
     future = in_thread(work)
     cancelled: asyncio.CancelledError | None = None
@@ -165,7 +166,7 @@ async def to_the_end(work: Callable[[], _Result], undo: Callable[[_Result], None
     while not future.done():
         try:
             await asyncio.wait([future])
-        except asyncio.CancelledError as error:  # it may come more than once
+        except asyncio.CancelledError as error:  # cancel() may be called more than once
             cancelled = error
     if future.exception() is None and undo is not None:
         await to_the_end(functools.partial(undo, future.result()))

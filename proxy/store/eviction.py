@@ -1,4 +1,4 @@
-"""Keeps the store within its bounds: the image used longest ago is evicted first, and readers do not notice."""
+"""Eviction: keeps the store within its bounds, by image, least recently used first; open readers are not affected."""
 
 import asyncio
 import fcntl
@@ -6,27 +6,29 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from proxy.observe.metrics import CACHE_EVICTIONS
-from proxy.store.disk import to_the_end, translated
+from proxy.rules.image_pattern import ImagePattern
+from proxy.store.disk import store_errors, to_the_end
 from proxy.store.eviction_order import Position, Stage
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
-from proxy.store.lease import told
+from proxy.store.lease import reported_size
 from proxy.store.maintenance import sweep
+from proxy.store.pins import Pinned, PinnedScan
 from proxy.store.shared_scan import SharedScan
 
 LOW_WATER = 0.95
 """Share of the bound that eviction goes down to, so that it does not run for every blob."""
 WAIT_SECONDS = 10.0
-"""How long another process that evicts is waited for."""
+"""How long to wait for another process that evicts."""
 
 _PAUSE = 0.05
 _logger = logging.getLogger(__name__)
@@ -34,65 +36,88 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes: the most that is stored, and what of the disk is left free."""
+    """Limits in bytes: the maximum size of the store, and the disk space to leave free."""
 
     max_size: int
     reserve_free: int
 
 
 class Obstacle(Enum):
-    """Why the store is not within its bounds after an eviction."""
+    """Why the store still exceeds its bounds after an eviction."""
 
     OTHER_PROCESS = auto()
-    """Another process evicts, and has not finished in time."""
+    """Another process evicts and did not finish in time."""
     DISK = auto()
-    """Less than `reserve_free` would be free even if nothing were stored."""
+    """Less than `reserve_free` would be free even with an empty store."""
     DOWNLOADS = auto()
-    """What is in flight, with the index, is larger than `max_size`."""
+    """The downloads in flight and the index together exceed `max_size`."""
+    PINNED = auto()
+    """The pinned images are too large."""
     NEW_OBJECTS = auto()
-    """Others store objects meanwhile, or some cannot be removed."""
+    """Other writers stored objects meanwhile, or some objects cannot be removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Excess:
-    """Bytes beyond each bound; negative where there is room."""
+    """Bytes above each bound; negative while there is room."""
 
     of_size: int
     of_disk: int
 
     @property
     def bytes(self) -> int:
-        """Bytes that have to go for both bounds."""
+        """Bytes to evict to satisfy both bounds."""
         return max(self.of_size, self.of_disk)
 
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """Bytes of all downloads in flight, of all processes: when they are complete, and what is there."""
+    """Bytes of all downloads in flight, of all processes: their expected total, and the bytes written so far."""
 
     expected: int
     written: int
 
 
 class Evictor:
-    """Evicts; one process at a time, and one task of it."""
+    """Evicts; one task of one process at a time."""
 
-    def __init__(self, layout: Layout, index: Index, store: FilesystemStore, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        index: Index,
+        store: FilesystemStore,
+        bounds: Bounds,
+        keep: Sequence[ImagePattern] = (),
+        *,
+        low_water: float = LOW_WATER,
+        wait_seconds: float = WAIT_SECONDS,
+        free: Callable[[Path], int] | None = None,
+    ) -> None:
         self._layout = layout
         self._index = index
         self._store = store
         self._bounds = bounds
+        self._low_water = low_water
+        self._wait_seconds = wait_seconds
         self._turn = asyncio.Lock()
-        self._room = SharedScan(functools.partial(_room, layout))
+        self._room = SharedScan(functools.partial(_room, layout, free or _free))
+        self._pinned = PinnedScan(layout, keep)
+
+    async def pinned(self) -> Pinned:
+        """What is stored of the pinned images, as of the last seconds; raises StoreError."""
+        return await self._pinned.result()
 
     async def make_room(self, size: int = 0) -> bool:
-        """Evict until `size` further bytes fit beside all that is in flight; whether they do. Raises StoreError."""
+        """Evict until `size` more bytes fit beside the downloads in flight, and return whether they do.
+
+        Raises StoreError.
+        """
         return await self._fit(size) is None
 
     async def prune(self, target: int | None = None) -> Obstacle | None:
-        """Evict until the store is within its bounds, or holds at most `target` bytes, however full the disk is.
+        """Evict until the store is within its bounds; with `target`, until it holds at most that many bytes.
 
-        Gives the reason where it does not get there. Raises StoreError.
+        With `target` the free disk space is ignored. Returns why it did not succeed, or None. Raises StoreError.
         """
         return await self._fit(0) if target is None else await self._shrink(target)
 
@@ -111,11 +136,13 @@ class Evictor:
                 surplus = (await self._index.totals()).bytes - target
             if surplus <= 0:
                 return None
+            if alone and (await self._pinned.result()).size > target:
+                return Obstacle.PINNED
             return Obstacle.NEW_OBJECTS if alone else Obstacle.OTHER_PROCESS
 
     @asynccontextmanager
     async def _exclusively(self) -> AsyncIterator[bool]:
-        """The right to evict; False where another process has it for long. Raises StoreError."""
+        """Hold the eviction lock in the block; False if another process keeps it too long. Raises StoreError."""
         async with self._turn:
             lock = await self._lock()
             try:
@@ -125,50 +152,58 @@ class Evictor:
                     os.close(lock)
 
     async def _make_room(self, size: int) -> Obstacle | None:
-        with translated("cannot clean the cache"):
+        with store_errors("cannot clean the cache"):
             await to_the_end(functools.partial(sweep, self._layout))
         excess = await self._excess(size)
         totals = await self._index.totals()
-        if excess.bytes > totals.bytes:  # all that is stored would go in vain
+        if excess.bytes > totals.bytes:  # evicting everything would not be enough
             return Obstacle.DISK if excess.of_disk >= excess.of_size else Obstacle.DOWNLOADS
-        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - LOW_WATER))
-        while excess.bytes > 0 and await self._evict(excess.bytes + spare):
+        if excess.bytes > totals.bytes - (await self._pinned.result()).size:
+            return Obstacle.PINNED
+        spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - self._low_water))
+        while excess.bytes > 0 and await self._evict(excess.bytes, spare):
             excess = await self._excess(size)
         return None if excess.bytes <= 0 else Obstacle.NEW_OBJECTS
 
     async def _excess(self, size: int) -> _Excess:
-        """Bytes that are too many, for either bound."""
+        """Bytes above each bound."""
         totals = await self._index.totals()
-        with translated("cannot see how full the disk is"):
+        with store_errors("cannot read the free space of the disk"):
             free, flight = await self._room.result()
         return _Excess(
             of_size=totals.bytes + totals.index + flight.expected + size - self._bounds.max_size,
             of_disk=flight.expected - flight.written + size + self._bounds.reserve_free - free,
         )
 
-    async def _evict(self, wanted: int) -> int:
-        """Remove objects of `wanted` bytes, as far as there are so many; the number of objects."""
-        removed, position = 0, Position()
-        while wanted > 0 and position.stage is not Stage.END:
+    async def _evict(self, wanted: int, spare: int = 0) -> int:
+        """Remove objects of `wanted` bytes, or all there are; returns the number of objects.
+
+        Up to `spare` further bytes are removed, but no further image becomes incomplete for them.
+        """
+        removed, position, image = 0, Position(), None
+        pinned = (await self._pinned.result()).digests
+        while wanted + spare > 0 and position.stage is not Stage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
-            for digest, size in objects:
-                if wanted <= 0:
-                    break
-                wanted -= size
-                if await self._store.remove(digest):
+            for item in objects:
+                if wanted + spare <= 0 or (wanted <= 0 and item.image not in (None, image)):
+                    return removed
+                if item.digest in pinned:
+                    continue
+                wanted, image = wanted - item.size, item.image
+                if await self._store.remove(item.digest):
                     removed += 1
                     CACHE_EVICTIONS.labels("size").inc()
-                    _logger.debug("evicted %s, %d bytes", digest, size)
+                    _logger.debug("evicted %s, %d bytes", item.digest, item.size)
         return removed
 
     async def _lock(self) -> int | None:
-        """The right to evict, to be closed; None where another process has it for long. Raises StoreError."""
-        with translated("cannot lock the cache"):
+        """The locked descriptor, which the caller closes; None if another process keeps it. Raises StoreError."""
+        with store_errors("cannot lock the cache"):
             descriptor = await to_the_end(functools.partial(open_lock, self._layout.root / "evict.lock"), os.close)
         locked = False
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                while not (locked := try_lock(descriptor, fcntl.LOCK_EX)):  # noqa: ASYNC110 - no process tells us
+            async with asyncio.timeout(self._wait_seconds):
+                while not (locked := try_lock(descriptor, fcntl.LOCK_EX)):  # noqa: ASYNC110 - a lock sends no event
                     await asyncio.sleep(_PAUSE)
         except TimeoutError:
             return None
@@ -178,13 +213,17 @@ class Evictor:
         return descriptor
 
 
-def _room(layout: Layout) -> tuple[int, _InFlight]:
-    """Bytes of the disk that are free, and what is in flight; raises OSError."""
+def _free(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def _room(layout: Layout, free: Callable[[Path], int]) -> tuple[int, _InFlight]:
+    """Free bytes of the disk, and the downloads in flight; raises OSError."""
     expected = written = 0
     for entry in children(layout.ingest):
         if entry.name.endswith(".lock"):
             path = Path(entry.path)
             size = regular_size(path.with_suffix(".part")) or 0
-            expected += max(told(path) or 0, size)
+            expected += max(reported_size(path) or 0, size)
             written += size
-    return shutil.disk_usage(layout.root).free, _InFlight(expected, written)
+    return free(layout.root), _InFlight(expected, written)

@@ -1,4 +1,4 @@
-"""Files that are read, written, and seen growing."""
+"""Open files of the store: committed blobs, part files being written, part files of other processes."""
 
 import functools
 import logging
@@ -10,8 +10,8 @@ from pathlib import Path
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Arrival, Origins, StoreError
-from proxy.store.disk import in_thread, to_the_end, translated
-from proxy.store.files import Writeback, make_folder, sync_folder, write_at
+from proxy.store.disk import in_thread, store_errors, to_the_end
+from proxy.store.files import Writeback, make_directory, sync_directory, write_at
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
@@ -21,17 +21,17 @@ _logger = logging.getLogger(__name__)
 
 
 class FileContent:
-    """An open file. Deleting the file changes nothing for who has it open."""
+    """An open file; it stays readable after the file is deleted."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         """The open file; -1 once it is closed."""
         self.size = os.fstat(descriptor).st_size
-        """Bytes that are there."""
+        """Bytes that can be read."""
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; raises StoreError."""
-        with translated("cannot read from the cache"):
+        with store_errors("cannot read from the cache"):
             return await in_thread(functools.partial(os.pread, self.descriptor, length, offset))
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class PartPlace:
-    """The digest that a part file is for, and the trust domain whose writer writes it (`domain_name`)."""
+    """The digest of a part file, and the trust domain of its writer (`domain_name`)."""
 
     layout: Layout
     digest: Digest
@@ -56,7 +56,7 @@ class PartPlace:
 
     @property
     def lock(self) -> Path:
-        """The file whose lock is the right to write it."""
+        """The lock file; the holder of its lock may write the part."""
         return self.layout.lock(self.digest, self.domain)
 
 
@@ -73,28 +73,28 @@ class FileIngest(FileContent):
         self._ended = False
 
     async def expect(self, total: int | None, origin: Origin) -> None:
-        """Leave the blob's size and its endpoint for followers in other processes; raises StoreError."""
-        with translated("cannot write to the cache"):
+        """Report the blob's size and its endpoint to followers in other processes; raises StoreError."""
+        with store_errors("cannot write to the cache"):
             await to_the_end(functools.partial(self._expect, -1 if total is None else total, origin))
 
     async def write(self, *pieces: bytes) -> None:
         """Append the pieces in order; raises StoreError."""
-        with translated("cannot write to the cache"):
+        with store_errors("cannot write to the cache"):
             await to_the_end(functools.partial(self._write, pieces))
 
     async def commit(self, origins: Origins | None = None) -> None:
-        """Make the bytes and their name durable, then note who delivered them, and them in the index.
+        """Make the bytes and their name durable, then record the delivery and add the blob to the index.
 
         Raises StoreError.
         """
         digest = self._place.digest
-        with translated("cannot commit to the cache"):
+        with store_errors("cannot commit to the cache"):
             await to_the_end(functools.partial(self._commit, origins))
         if origins is not None:
             self._provenance.remember(digest, origins)
         try:
             await self._index.add(digest)
-        except StoreError as error:  # it is stored all the same
+        except StoreError as error:  # the blob is stored nevertheless
             _logger.warning("%s is not in the index yet: %s", digest, error)
             self._index.touch(digest)
 
@@ -103,26 +103,26 @@ class FileIngest(FileContent):
         await to_the_end(self.drop)
 
     def drop(self) -> None:
-        """Remove the part file and give the lease up. Blocking; a disk that refuses is left as it is."""
+        """Remove the part file and release the lease. Blocking; logs what the disk refuses to remove."""
         if self._ended:
             return
         self._ended = True
         try:
             self._place.part.unlink(missing_ok=True)
         except OSError as error:
-            _logger.warning("a part file stays behind: %s", error.strerror)
+            _logger.warning("cannot remove the part file of a download: %s", error.strerror)
         self._release()
 
     def leave(self) -> None:
-        """Give the lease up and close the file, and leave the bytes to the next writer. Blocking."""
+        """Release the lease and close the file, but keep the bytes for the next writer. Blocking."""
         self._ended = True
         self._release()
         self.close()
 
     def _expect(self, total: int, origin: Origin) -> None:
         self._refuse_after_end()
-        self._lease.tell_origin(str(origin))
-        self._lease.tell(total)  # last: who sees it sees both
+        self._lease.report_origin(str(origin))
+        self._lease.report_size(total)  # last: a reader that sees the size also sees the origin
 
     def _write(self, pieces: Sequence[bytes]) -> None:
         self._refuse_after_end()
@@ -133,14 +133,14 @@ class FileIngest(FileContent):
         self._refuse_after_end()
         part, target = self._place.part, self._place.layout.blob(self._place.digest)
         if not is_at(self.descriptor, part):
-            raise StoreError("cannot commit to the cache: somebody has removed the part file")
+            raise StoreError("cannot commit to the cache: another process removed the part file")
         os.fsync(self.descriptor)
-        make_folder(target.parent)
+        make_directory(target.parent)
         part.rename(target)
-        sync_folder(target.parent)
+        sync_directory(target.parent)
         if origins is not None:
             append_delivery(self._place.layout, self._place.digest, origins)
-        self._lease.tell_committed(self.descriptor)
+        self._lease.report_committed(self.descriptor)
         self._ended = True
         self._release()
 
@@ -152,11 +152,11 @@ class FileIngest(FileContent):
         try:
             self._lease.release()
         except OSError as error:
-            _logger.warning("a lock file stays behind: %s", error.strerror)
+            _logger.warning("cannot remove the lock file of a download: %s", error.strerror)
 
 
 class FileArriving(FileContent):
-    """A part file that another process writes; renaming it keeps the file, so what is open stays the same bytes."""
+    """A part file that another process writes; the open file stays the same when the writer renames it."""
 
     def __init__(self, descriptor: int, lease: LeaseView) -> None:
         super().__init__(descriptor)
@@ -165,8 +165,8 @@ class FileArriving(FileContent):
         self.origin: Origin | None = None
 
     async def poll(self) -> Arrival:
-        """Look again; raises StoreError."""
-        with translated("cannot read from the cache"):
+        """Update size, total and origin, and return the state; raises StoreError."""
+        with store_errors("cannot read from the cache"):
             return await to_the_end(self._poll)
 
     def close(self) -> None:
@@ -177,9 +177,9 @@ class FileArriving(FileContent):
 
     def _poll(self) -> Arrival:
         if self.total is None:
-            self.total = self._lease.told()
+            self.total = self._lease.reported_size()
             self.origin = _origin(self._lease.origin()) if self.total is not None else None
-        # In this order: whoever has committed, or let go, writes no more, so the size that follows is the last one.
+        # In this order: a writer that committed or released its lease writes no more, so the size read last is final.
         held = self._lease.is_held()
         committed = self._lease.committed(self.descriptor)
         self.size = os.fstat(self.descriptor).st_size

@@ -1,4 +1,4 @@
-"""Files: blocking calls, to be made in a thread, that follow no symbolic link."""
+"""File operations that follow no symbolic link; they block, so call them in a thread."""
 
 import contextlib
 import ctypes
@@ -13,18 +13,18 @@ from pathlib import Path
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 PARENT_MODE = 0o755
-"""Of the folders above a store's: who may write there could exchange the store."""
+"""Mode of the directories above the store's: a user who can write there could replace the store."""
 PIECES_LIMIT = 64
-"""Pieces that are written by one call; the system takes 1024, a download comes with fewer than this."""
+"""Pieces per system call; the system accepts 1024, and a download passes fewer than this."""
 
 
 def open_regular(path: Path) -> int | None:
-    """A descriptor to read a regular file; None where there is none, or something else. Raises OSError."""
+    """A descriptor to read a regular file; None if there is no regular file. Raises OSError."""
     try:
-        # Without O_NONBLOCK a pipe in the place of a file would be waited for.
+        # Without O_NONBLOCK, opening a pipe in the place of a file would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
-        return None  # another process may make it at this very moment: then it was not there yet
+        return None  # another process may create it at this moment: then it did not exist yet
     except OSError:
         if regular_size(path) is None:
             return None
@@ -36,7 +36,7 @@ def open_regular(path: Path) -> int | None:
 
 
 def regular_size(path: Path) -> int | None:
-    """Bytes of a regular file; None where there is none, or something else. Raises OSError."""
+    """Bytes of a regular file; None if there is no regular file. Raises OSError."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -45,7 +45,7 @@ def regular_size(path: Path) -> int | None:
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
-    """A regular file up to `limit` bytes; None where there is none, or a longer one. Raises OSError."""
+    """The content of a regular file of at most `limit` bytes; None if there is none. Raises OSError."""
     descriptor = open_regular(path)
     if descriptor is None:
         return None
@@ -55,20 +55,20 @@ def read_small(path: Path, limit: int) -> bytes | None:
 
 
 def write_at(descriptor: int, offset: int, pieces: Sequence[bytes]) -> int:
-    """Write the pieces one behind the other, whole; the offset behind them. Raises OSError."""
+    """Write all pieces one after the other; returns the offset after them. Raises OSError."""
     waiting = [memoryview(piece) for piece in pieces if piece]
     while waiting:
         written = os.pwritev(descriptor, waiting[:PIECES_LIMIT], offset)
         offset += written
         while waiting and written >= len(waiting[0]):
             written -= len(waiting.pop(0))
-        if written:  # the disk took a part of it: the rest says why
+        if written:  # a short write: writing the rest gives the error
             waiting[0] = waiting[0][written:]
     return offset
 
 
 def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file in one step: readers see the old one or the new one. Raises OSError."""
+    """Write a file atomically: readers see the old or the new content. Raises OSError."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -82,22 +82,22 @@ def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
             Path(name).unlink()
         raise
     if durable:
-        sync_folder(path.parent)
+        sync_directory(path.parent)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder below one that exists, for good; raises OSError, for a symbolic link as well."""
+def make_directory(path: Path) -> None:
+    """Create a directory durably in an existing one; raises OSError, also for a symbolic link."""
     try:
         path.mkdir(mode=DIRECTORY_MODE)
     except FileExistsError:
         if path.is_symlink() or not path.is_dir():
             raise
     else:
-        sync_folder(path.parent)
+        sync_directory(path.parent)
 
 
 def make_root(path: Path, mode: int = DIRECTORY_MODE) -> None:
-    """Make a folder and those above it, which only the owner can change whatever the umask; raises OSError."""
+    """Create a directory and its parents, writable for the owner only, whatever the umask; raises OSError."""
     try:
         path.mkdir(mode, exist_ok=True)
     except FileNotFoundError:
@@ -107,8 +107,8 @@ def make_root(path: Path, mode: int = DIRECTORY_MODE) -> None:
         path.mkdir(mode, exist_ok=True)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable; raises OSError."""
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory durable; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -117,7 +117,7 @@ def sync_folder(path: Path) -> None:
 
 
 def children(path: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder now; nothing where there is none. Raises OSError."""
+    """The entries of a directory; empty if there is none. Raises OSError."""
     try:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -127,7 +127,7 @@ def children(path: Path) -> list[os.DirEntry[str]]:
 
 @contextlib.contextmanager
 def locked_file(path: Path, operation: int) -> Iterator[bool]:
-    """Whether the lock on a file could be had at once; it is held inside. The file stays. Raises OSError."""
+    """Try to lock a file for the block, without waiting; yields whether it is locked. Raises OSError."""
     descriptor = open_lock(path)
     try:
         yield try_lock(descriptor, operation)
@@ -136,12 +136,12 @@ def locked_file(path: Path, operation: int) -> Iterator[bool]:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of a file that is only there to be locked; raises OSError."""
+    """A descriptor of a lock file, created if missing; raises OSError."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
 
 def try_lock(descriptor: int, operation: int) -> bool:
-    """Lock it if that can be had at once; raises OSError."""
+    """Try to lock an open file without waiting; returns whether it is locked. Raises OSError."""
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -150,34 +150,35 @@ def try_lock(descriptor: int, operation: int) -> bool:
 
 
 STEP = 32 * 1024 * 1024
-"""Bytes between two requests; smaller files are written out at their end."""
+"""Bytes between two calls; the final fsync alone writes out smaller files."""
 _WRITE = 2
-"""SYNC_FILE_RANGE_WRITE: begin, and wait for nothing (Linux)."""
+"""SYNC_FILE_RANGE_WRITE: start the writeback without waiting (Linux)."""
 
 _SyncFileRange = Callable[[int, ctypes.c_longlong, ctypes.c_longlong, int], int]
 
 
-class Writeback:
-    """How far a file has been handed to the disk."""
-
-    def __init__(self, start: int) -> None:
-        self._begun = start
-
-    def follow(self, descriptor: int, size: int) -> None:
-        """Have what is whole steps begin its way to the disk. A hint: where it is not taken, the fsync does all."""
-        end = size - size % STEP
-        if end > self._begun:
-            begin = _system_call()
-            if begin is not None:
-                begin(descriptor, ctypes.c_longlong(self._begun), ctypes.c_longlong(end - self._begun), _WRITE)
-            self._begun = end
-
-
 @cache
-def _system_call() -> _SyncFileRange | None:
-    """The C library's function; None where there is none (it is Linux's own)."""
+def sync_file_range() -> _SyncFileRange | None:
+    """The C library's `sync_file_range`; None if it has none (only Linux has it)."""
     try:
         function: _SyncFileRange = ctypes.CDLL(None, use_errno=True).sync_file_range
     except (OSError, AttributeError):
         return None
     return function
+
+
+class Writeback:
+    """Starts the writeback of a growing file early, so that the final fsync has less to do."""
+
+    def __init__(self, start: int, system_call: Callable[[], _SyncFileRange | None] = sync_file_range) -> None:
+        self._begun = start
+        self._system_call = system_call
+
+    def follow(self, descriptor: int, size: int) -> None:
+        """Start the writeback of all complete steps. A hint: if the system ignores it, the fsync writes everything."""
+        end = size - size % STEP
+        if end > self._begun:
+            begin = self._system_call()
+            if begin is not None:
+                begin(descriptor, ctypes.c_longlong(self._begun), ctypes.c_longlong(end - self._begun), _WRITE)
+            self._begun = end

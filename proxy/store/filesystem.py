@@ -1,4 +1,4 @@
-"""Content-addressed files: written beside, checked, made durable, then renamed to their digest."""
+"""Content-addressed files: written as part files, verified, made durable, then renamed to their digest."""
 
 import contextlib
 import functools
@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Content, Origins
-from proxy.store.disk import LOOKUPS, to_the_end, translated
+from proxy.store.disk import LOOKUPS, store_errors, to_the_end
 from proxy.store.file_content import FileArriving, FileContent, FileIngest, PartPlace
 from proxy.store.files import FILE_MODE, open_regular, regular_size
-from proxy.store.format import open_folder
+from proxy.store.format import open_directory
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import Lease, LeaseView, is_at
@@ -22,7 +22,7 @@ _LIST_BATCH = 1000
 
 
 class FilesystemStore:
-    """Blobs in files."""
+    """A BlobStore that keeps blobs in files."""
 
     def __init__(self, layout: Layout, index: Index) -> None:
         self._layout = layout
@@ -31,8 +31,8 @@ class FilesystemStore:
         self.provenance = Provenance(layout)
 
     async def small(self, digest: Digest) -> bytes | None:
-        """The bytes of a digest's file, if they are few; raises StoreError."""
-        with translated("cannot read from the cache"):
+        """The bytes of a small stored blob; raises StoreError."""
+        with store_errors("cannot read from the cache"):
             content = await self._small.read(digest)
         if content is not None:
             self._index.touch(digest)
@@ -40,27 +40,27 @@ class FilesystemStore:
 
     async def find(self, digest: Digest) -> FileContent | None:
         """The file of a digest; raises StoreError."""
-        with translated("cannot open from the cache"):
+        with store_errors("cannot open from the cache"):
             content = await LOOKUPS.in_time(functools.partial(self._find, digest), _close)
         if content is not None:
             self._index.touch(digest)
         return content
 
     async def begin(self, digest: Digest, domain: Origins | None = None) -> FileIngest | None:
-        """Start to store a digest; None where somebody else does so now for the domain. Raises StoreError."""
+        """Start to store a digest; None if another writer of the domain holds it. Raises StoreError."""
         place = PartPlace(self._layout, digest, domain_name(domain))
-        with translated("cannot write to the cache"):
+        with store_errors("cannot write to the cache"):
             return await LOOKUPS.in_time(functools.partial(self._begin, place), _leave)
 
     async def arriving(self, digest: Digest, domain: Origins | None = None) -> FileArriving | None:
         """The part file that another process writes now for the domain; raises StoreError."""
         place = PartPlace(self._layout, digest, domain_name(domain))
-        with translated("cannot open from the cache"):
+        with store_errors("cannot open from the cache"):
             return await LOOKUPS.in_time(functools.partial(_arriving, place), _close)
 
     async def remove(self, digest: Digest, content: Content | None = None) -> bool:
-        """Drop a digest; with `content` only if that is what is stored now. Raises StoreError."""
-        with translated("cannot remove from the cache"):
+        """Remove a digest; with `content` only if that file is still the stored one. Raises StoreError."""
+        with store_errors("cannot remove from the cache"):
             removed = await to_the_end(functools.partial(_unlink, self._layout, digest, content))
         await self._index.remove([digest])
         return removed
@@ -69,17 +69,17 @@ class FilesystemStore:
         """Every digest and its size, from the files themselves; raises StoreError."""
         sizes = self._sizes()
         while True:
-            with translated("cannot list the cache"):
+            with store_errors("cannot list the cache"):
                 batch = await to_the_end(functools.partial(_take, sizes))
             if not batch:
                 return
-            for found in batch:
-                yield found
+            for item in batch:
+                yield item
 
     def _sizes(self) -> Iterator[tuple[Digest, int]]:
         for digest in self._layout.blobs():
             size = regular_size(self._layout.blob(digest))
-            if size is not None:  # removed since
+            if size is not None:  # else it was removed meanwhile
                 yield digest, size
 
     def _find(self, digest: Digest) -> FileContent | None:
@@ -89,8 +89,8 @@ class FilesystemStore:
     def _begin(self, place: PartPlace) -> FileIngest | None:
         try:
             lease = Lease.take(place.lock)
-        except FileNotFoundError:  # somebody has emptied the folder beside us
-            open_folder(self._layout)
+        except FileNotFoundError:  # another process emptied the directory
+            open_directory(self._layout)
             lease = Lease.take(place.lock)
         if lease is None:
             return None
@@ -116,7 +116,7 @@ def _arriving(place: PartPlace) -> FileArriving | None:
     finally:
         if arriving is None:
             lease.close()
-    # Held before and after the part was opened: it is the part of this lease, and not of a later one.
+    # The lease is held before and after the open: so the part belongs to this lease, not to a later one.
     if arriving is not None and not lease.is_held():
         arriving.close()
         return None
@@ -135,7 +135,7 @@ def _leave(ingest: FileIngest | None) -> None:
 
 def _unlink(layout: Layout, digest: Digest, content: Content | None) -> bool:
     descriptor = content.descriptor if content is not None else None
-    # It may have been evicted and stored again since it was opened: then what is there now is another file.
+    # It may have been evicted and stored again since it was opened: then the stored file is another one.
     if descriptor is not None and not is_at(descriptor, layout.blob(digest)):
         return False
     try:

@@ -1,7 +1,7 @@
-"""The file of the index: opened, checked, and built anew from the store's files where it cannot be used.
+"""The file of the index: opened, checked, and rebuilt from the store's files if it is unusable.
 
-SQLite removes a log by its name when it closes a database, so a database may only be replaced while nobody has it
-open: everybody who has holds a shared lock on a file beside it. Blocking calls, to be made in one thread.
+SQLite removes its log by name when it closes a database, so a database may be replaced only while no process has it
+open: each process that does holds a shared lock on `index.lock`. Blocking calls, to be made in one thread.
 """
 
 import contextlib
@@ -16,28 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from proxy.config.model import Cache
+from proxy.config.cache import Cache
 from proxy.oci.reference import Digest
 from proxy.store import eviction_order
 from proxy.store.files import FILE_MODE, open_lock, try_lock
 from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
 
-BUSY_SECONDS = 10.0
-"""How long a write waits for another process."""
 OPEN_SECONDS = 10.0
-"""How long opening waits for other processes: for one that builds the index, or for all to let go of a damaged one."""
+"""How long opening waits for other processes: for one that builds the index, or for all to close a damaged one."""
 VERSION = 3
-"""Version of the tables; an index of another version is built anew."""
+"""Version of the tables; an index of another version is rebuilt."""
 
 INSERT_LINK = "INSERT OR IGNORE INTO links (repository, digest, kind) VALUES (?, ?, ?)"
 
 PAGE_SIZE = 4096
 LOG_PAGES = 256
-"""Pages of changes after which SQLite takes its log into the index: the log stays at about 1 MiB."""
+"""Pages of changes after which SQLite checkpoints its log: the log stays at about 1 MiB."""
 INDEX_SHARE = 0.1
-"""What of the store's size the index may take."""
+"""Maximum share of the store's size for the index."""
 LINKS_STEP = 1000
-"""Links after which a rebuilt index is held to its bound."""
+"""Links between two size checks during a rebuild."""
 
 _SUFFIXES = ("-wal", "-shm", "-journal", "")
 _PAUSE = 0.05
@@ -56,7 +54,7 @@ _BESIDE = (
     """CREATE TRIGGER removed AFTER DELETE ON objects BEGIN
   UPDATE totals SET bytes = bytes - OLD.size, objects = objects - 1; END""",
 )
-"""What is made after the first rows: for each of them it would cost as much again."""
+"""Run after the first rows are inserted: maintained for each of them, it would double the cost."""
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR})
 _PRIMARY = 0xFF
 
@@ -64,32 +62,47 @@ _logger = logging.getLogger(__name__)
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is to blame, and not the disk or another process."""
+    """Whether the file is damaged; False for errors of the disk and of locking."""
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
 
 
 @dataclass(frozen=True, slots=True)
 class IndexBounds:
-    """What the links may take of an index (digests of one manifest, bytes of the whole file), and what is forgotten."""
+    """Limits of an index: the digests of one manifest, the bytes of the whole index, and the number of links."""
 
     manifest_digests: int = 2000
     size: int = 512 << 20
+    links: int = 1_000_000
+    """A link that was deleted costs one HEAD."""
     tags_expire: bool = True
-    """Whether a tag that the upstream has not confirmed for long is forgotten; not with `cache.offline`."""
+    """Whether a tag that the upstream has not confirmed for long is deleted; not with `cache.offline`."""
 
     @classmethod
     def of(cls, cache: Cache) -> Self:
-        """The bounds that a configuration gives: a share of the store's size."""
+        """The bounds for a configuration: a share of the store's size."""
         size = min(cls().size, int(cache.max_size * INDEX_SHARE))
-        return cls(cache.max_manifest_digests, size, not cache.offline)
+        return cls(cache.max_manifest_digests, size, tags_expire=not cache.offline)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTimes:
+    """Timeouts and intervals of an index, in seconds."""
+
+    busy: float = 10.0
+    """How long a write waits for another process."""
+    touch: float = 10.0
+    """Interval at which the times of use are written, all in one transaction."""
+    retry: float = 5.0
+    """Pause before another attempt to open an index that could not be opened."""
 
 
 class IndexFile:
     """An open index."""
 
-    def __init__(self, layout: Layout, bounds: IndexBounds) -> None:
+    def __init__(self, layout: Layout, bounds: IndexBounds, busy_seconds: float) -> None:
         self._layout = layout
         self._bounds = bounds
+        self._busy_seconds = busy_seconds
         self._lock = open_lock(layout.index.with_name("index.lock"))
         try:
             self.connection = self._open()
@@ -100,7 +113,7 @@ class IndexFile:
 
     @property
     def is_current(self) -> bool:
-        """Whether it still is the file of its name, and nobody has found it damaged; raises OSError."""
+        """Whether it is still the file with its name, and no process has marked it damaged; raises OSError."""
         try:
             status = self._layout.index.lstat()
         except FileNotFoundError:
@@ -115,7 +128,7 @@ class IndexFile:
             os.close(self._lock)
 
     def destroy(self) -> None:
-        """Close it, and have it built anew once all processes have seen that it is damaged."""
+        """Mark it damaged and close it; it is rebuilt once all processes have closed it."""
         if self.is_current:
             _damaged(self._layout).touch(mode=FILE_MODE)
         self.close()
@@ -124,24 +137,24 @@ class IndexFile:
         deadline = time.monotonic() + OPEN_SECONDS
         while time.monotonic() < deadline:
             if try_lock(self._lock, fcntl.LOCK_SH):
-                connection = _connect(self._layout)
+                connection = _connect(self._layout, self._busy_seconds)
                 if connection is not None:
                     return connection
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             if try_lock(self._lock, fcntl.LOCK_EX):
-                _rebuild(self._layout, self._bounds)
-                deadline = time.monotonic() + OPEN_SECONDS  # that was no waiting
+                _rebuild(self._layout, self._bounds, self._busy_seconds)
+                deadline = time.monotonic() + OPEN_SECONDS  # a rebuild does not count as waiting
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
             else:
                 time.sleep(_PAUSE)
-        raise sqlite3.OperationalError("it is damaged, and other processes still have it open")
+        raise sqlite3.OperationalError("it is damaged, and other processes have it open")
 
 
-def _connect(layout: Layout) -> sqlite3.Connection | None:
-    """A connection to a sound index; None where there is none. Raises sqlite3.Error and OSError."""
+def _connect(layout: Layout, busy_seconds: float) -> sqlite3.Connection | None:
+    """A connection to a usable index; None if there is none. Raises sqlite3.Error and OSError."""
     if not layout.index.exists() or _damaged(layout).exists():
         return None
-    connection = sqlite3.connect(layout.index, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(layout.index, timeout=busy_seconds, isolation_level=None)
     try:
         if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
             connection.execute("PRAGMA journal_mode = WAL")
@@ -164,7 +177,7 @@ def _damaged(layout: Layout) -> Path:
 
 
 def forget_oldest_links(connection: sqlite3.Connection, bounds: IndexBounds) -> None:
-    """Within a transaction: drop the oldest links and contents until the index takes no more bytes than it may."""
+    """Within a transaction: delete the oldest links and contents until the index is within its size limit."""
     while bytes_in_use(connection) > bounds.size:
         tables = [
             (table, *connection.execute(f"SELECT min(number), max(number) FROM {table}").fetchone())  # noqa: S608
@@ -178,16 +191,16 @@ def forget_oldest_links(connection: sqlite3.Connection, bounds: IndexBounds) -> 
 
 
 def bytes_in_use(connection: sqlite3.Connection) -> int:
-    """Bytes of the index that hold something; its log of at most 1 MiB comes on top."""
+    """Bytes of the used pages of the index; without its log, which has at most about 1 MiB."""
     [pages, free, size] = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * size)
 
 
-def _rebuild(layout: Layout, bounds: IndexBounds) -> None:
-    """Build the index anew, unless another process has just done so. Nobody else may have it open."""
-    connection = _connect(layout)
+def _rebuild(layout: Layout, bounds: IndexBounds, busy_seconds: float) -> None:
+    """Rebuild the index, unless another process has just done so. No other process may have it open."""
+    connection = _connect(layout, busy_seconds)
     if connection is not None:
         connection.close()
         return
@@ -212,7 +225,7 @@ def _rebuild(layout: Layout, bounds: IndexBounds) -> None:
             connection.execute(statement)
         for statement in eviction_order.COUNTS:
             connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")  # last: what was interrupted is no index
+        connection.execute(f"PRAGMA user_version = {VERSION}")  # last: so an interrupted rebuild is not a valid index
         connection.execute("COMMIT")
     finally:
         connection.close()
@@ -229,7 +242,7 @@ def _objects(layout: Layout) -> Iterator[tuple[str, int, float]]:
 
 
 def size_and_time(layout: Layout, digest: Digest) -> tuple[int, float] | None:
-    """The size of a stored blob, and when it was written; None where it is not stored. Raises OSError."""
+    """The size of a stored blob, and when it was written; None if it is not stored. Raises OSError."""
     try:
         status = layout.blob(digest).lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Where everything lies below the store's folder."""
+"""The paths of the store's files."""
 
 import hashlib
 import json
@@ -15,12 +15,12 @@ from proxy.store.files import FILE_MODE, children, read_small
 
 ALGORITHMS = ("sha256", "sha512")
 PREFIXES = tuple(f"{number:02x}" for number in range(256))
-"""The names of the folders between."""
+"""The names of the directories that divide the blobs and the repositories."""
 KEY_LIMIT = 64 * 1024
 
 
 class LinkKind(StrEnum):
-    """As what a repository holds a digest: what is known of its blobs says nothing of its manifests."""
+    """Whether a repository holds a digest as a blob or as a manifest; one does not imply the other."""
 
     BLOB = "blob"
     MANIFEST = "manifest"
@@ -28,14 +28,14 @@ class LinkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A digest that a repository holds, and as what."""
+    """A digest that a repository holds, and its kind."""
 
     digest: Digest
     kind: LinkKind
 
 
 def links_of(manifest: Digest, contents: Contents, limit: int) -> tuple[Link, ...]:
-    """What a repository holds that holds this manifest; only itself where it holds more than `limit` digests."""
+    """The links that a manifest gives its repository; only its own if it names more than `limit` digests."""
     if len(contents.blobs) + len(contents.manifests) > limit:
         contents = Contents()
     return (
@@ -51,15 +51,15 @@ class Layout:
     root: Path
 
     def blob(self, digest: Digest) -> Path:
-        """A committed blob; two levels of folders, so that none holds too many."""
+        """A committed blob; the directories are divided by prefix, so that none has too many entries."""
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
 
     def part(self, digest: Digest, domain: str = "") -> Path:
-        """A blob that arrives; each trust domain has a part of its own (`domain_name`)."""
+        """A blob that is being written; each trust domain has a part of its own (`domain_name`)."""
         return self.ingest / f"{digest.algorithm}-{digest.hex}{domain}.part"
 
     def lock(self, digest: Digest, domain: str = "") -> Path:
-        """The file whose lock is the right to write the part."""
+        """The lock file; the holder of its lock may write the part."""
         return self.ingest / f"{digest.algorithm}-{digest.hex}{domain}.lock"
 
     def provenance(self, digest: Digest) -> Path:
@@ -67,54 +67,59 @@ class Layout:
         return self.root / "provenance" / digest.algorithm / digest.hex[:2] / digest.hex
 
     def repository(self, key: str) -> Path:
-        """The folder of a repository; its name tells nothing, so no name can lead out of it."""
+        """The directory of a repository, named by a hash: no repository name can escape from the store."""
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.repositories / name[:2] / name
 
     @property
     def ingest(self) -> Path:
-        """The folder of all that arrives."""
+        """The directory of the part files and their locks."""
         return self.root / "ingest"
 
     @property
     def repositories(self) -> Path:
-        """The folder of tags and of the marks of manifests."""
+        """The directory of the tags and manifest markers of all repositories."""
         return self.root / "repositories"
 
     @property
+    def pins(self) -> Path:
+        """The directory of pins (`cache pin`)."""
+        return self.root / "pins"
+
+    @property
     def index(self) -> Path:
-        """The index of sizes, ages and links; it can be rebuilt from the files."""
+        """The index of sizes, times of use and links; it can be rebuilt from the files."""
         return self.root / "index.sqlite"
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        """The folders that are always there, outer ones first."""
+    def directories(self) -> tuple[Path, ...]:
+        """The directories that always exist, parents first."""
         blobs = self.root / "blobs"
         return (blobs, *(blobs / algorithm for algorithm in ALGORITHMS), self.ingest, self.repositories)
 
     def announce_change(self) -> None:
-        """Have running processes forget what they remember of tags and manifests; raises OSError."""
+        """Make running processes drop their cached tags and manifests; raises OSError."""
         (self.root / "changed").touch(mode=FILE_MODE)
 
     def last_change(self) -> float:
-        """When a command last changed the store beside the running processes; 0 for never."""
+        """When a command (`cache rm`) last changed the store, in seconds since the epoch; 0 for never."""
         try:
             return (self.root / "changed").stat().st_mtime
         except OSError:
             return 0.0
 
     def blobs(self) -> Iterator[Digest]:
-        """Every committed blob; links and what has no digest for a name are passed over. Raises OSError."""
+        """Every committed blob; skips symbolic links and names that are not digests. Raises OSError."""
         for algorithm in ALGORITHMS:
             for prefix in PREFIXES:
                 yield from self.blobs_in(algorithm, prefix)
 
     def blobs_in(self, algorithm: str, prefix: str) -> list[Digest]:
-        """The committed blobs of one folder; raises OSError."""
+        """The committed blobs of one directory; raises OSError."""
         return [digest for digest, _ in self.entries_in(algorithm, prefix)]
 
     def entries_in(self, algorithm: str, prefix: str) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
-        """The committed blobs of one folder with their entries in it; raises OSError."""
+        """The committed blobs of one directory with their directory entries; raises OSError."""
         for entry in children(self.root / "blobs" / algorithm / prefix):
             if entry.name.startswith(prefix) and entry.is_file(follow_symlinks=False):
                 digest = digest_of(f"{algorithm}:{entry.name}")
@@ -134,31 +139,31 @@ class Layout:
                     yield str(key), manifest, links_of(manifest, self.contents(manifest), limit)
 
     def marked(self, repository: Path) -> list[Digest]:
-        """The manifests that a repository's folder has a mark of; raises OSError."""
-        found = [digest_of(entry.name.replace("-", ":", 1)) for entry in children(repository / "manifests")]
-        return [digest for digest in found if digest is not None]
+        """The manifests that have a marker in a repository's directory; raises OSError."""
+        digests = [digest_of(entry.name.replace("-", ":", 1)) for entry in children(repository / "manifests")]
+        return [digest for digest in digests if digest is not None]
 
     def contents(self, manifest: Digest) -> Contents:
-        """What a stored manifest holds; raises OSError."""
+        """The blobs and manifests that a stored manifest names; raises OSError."""
         return parse_manifest(read_small(self.blob(manifest), MANIFEST_LIMIT) or b"").contents
 
     def named_by(self, manifest: Digest) -> tuple[Digest, ...]:
-        """The digests of all that a stored manifest holds; raises OSError."""
+        """The digests of all blobs and manifests that a stored manifest names; raises OSError."""
         contents = self.contents(manifest)
         return tuple(held.digest for held in (*contents.blobs, *contents.manifests))
 
 
-def repository_key_of(folder: Path) -> str | None:
-    """The key of the repository that a folder belongs to; None where that cannot be read. Raises OSError."""
+def repository_key_of(directory: Path) -> str | None:
+    """The key of the repository that a directory belongs to; None if its `key.json` is invalid. Raises OSError."""
     try:
-        key = json.loads(read_small(folder / "key.json", KEY_LIMIT) or b"")["key"]
+        key = json.loads(read_small(directory / "key.json", KEY_LIMIT) or b"")["key"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return key if isinstance(key, str) else None
 
 
 def digest_of(text: str) -> Digest | None:
-    """The digest that a name stands for, if it stands for one."""
+    """The digest in a text; None if it is not a digest."""
     try:
         return Digest.parse(text)
     except DigestInvalid:

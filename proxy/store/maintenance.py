@@ -1,4 +1,4 @@
-"""Maintenance: what interrupted processes left behind goes, what nobody needs goes, everything can be hashed again."""
+"""Maintenance: removes orphaned and expired files, compares the index with the files, verifies stored blobs."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,15 @@ from proxy.store.layout import ALGORITHMS, PREFIXES, Layout, digest_of
 from proxy.store.lease import Lease
 
 TEMPORARY_SECONDS = 3600.0
-"""A temporary file that is older was left by a process that has ended."""
+"""Age from which a temporary file counts as orphaned: its process has ended."""
 TAG_SECONDS = 90 * 86400.0
-"""A tag that nobody asked for in so long is forgotten."""
+"""Age from which a tag that was not confirmed again is removed."""
 
 
 def sweep(layout: Layout) -> int:
-    """Remove the parts and locks that nobody holds; the number of parts. Raises OSError.
+    """Remove the part and lock files that no writer holds; returns the number of parts. Raises OSError.
 
-    Under the lease of each: else a writer that begins at this moment would lose its part.
+    Takes the lease of each one first: otherwise a writer that begins at this moment would lose its part.
     """
     swept = 0
     paths = [Path(entry.path) for entry in children(layout.ingest)]
@@ -43,7 +43,7 @@ def sweep(layout: Layout) -> int:
 
 
 def tidy(layout: Layout, compare: Callable[[str, str], None], *, tags_expire: bool = True) -> Iterator[None]:
-    """Every directory in turn, one a step: older stores removed, blobs compared with the index, repositories cleaned.
+    """Remove older stores, compare blobs with the index, clean repositories; one directory per step.
 
     Raises what `compare` raises, and OSError.
     """
@@ -65,7 +65,7 @@ def _remove_older_stores(layout: Layout) -> Iterator[None]:
             for directory, names, files in os.walk(entry.path, topdown=False):
                 for name in (*names, *files):
                     path = Path(directory) / name
-                    with contextlib.suppress(OSError):  # another process may remove it too; what stays goes next time
+                    with contextlib.suppress(OSError):  # another process may remove it too; the next start retries
                         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
                 yield
             with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def _remove_older_stores(layout: Layout) -> Iterator[None]:
 
 
 def _clean_provenance(layout: Layout, algorithm: str, prefix: str) -> None:
-    """Remove the deliveries of blobs that are gone, unless they are so young that the blob may just come."""
+    """Remove old records of deliveries without a blob; the blob of a recent one may be about to be committed."""
     now = time.time()
     for entry in children(layout.root / "provenance" / algorithm / prefix):
         digest = digest_of(f"{algorithm}:{entry.name}")
@@ -83,8 +83,8 @@ def _clean_provenance(layout: Layout, algorithm: str, prefix: str) -> None:
 
 def _clean(layout: Layout, repository: Path, *, tags_expire: bool) -> None:
     now = time.time()
-    for folder in (repository, repository / "tags"):
-        for entry in children(folder):
+    for directory in (repository, repository / "tags"):
+        for entry in children(directory):
             if entry.name.startswith("."):
                 _remove_older(Path(entry.path), now - TEMPORARY_SECONDS)
     for entry in children(repository / "tags") if tags_expire else ():
@@ -102,20 +102,20 @@ def _remove_older(path: Path, than: float) -> None:
 
 
 BATCH = 1024 * 1024
-"""Bytes that are read and hashed in one go."""
+"""Bytes read and hashed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """One object, and whether its bytes have its digest."""
+class CheckedObject:
+    """One object, and whether its bytes match its digest."""
 
     digest: Digest
     size: int
     is_right: bool
 
 
-async def verify_all(store: BlobStore) -> AsyncIterator[Checked]:
-    """Check every object; what is wrong is removed. Raises StoreError."""
+async def verify_all(store: BlobStore) -> AsyncIterator[CheckedObject]:
+    """Hash every object and remove those with a digest mismatch. Raises StoreError."""
     async for digest, size in store.list():
         content = await store.find(digest)
         if content is None:
@@ -130,4 +130,4 @@ async def verify_all(store: BlobStore) -> AsyncIterator[Checked]:
                 await store.remove(digest, content)
         finally:
             content.close()
-        yield Checked(digest, size, is_right)
+        yield CheckedObject(digest, size, is_right)

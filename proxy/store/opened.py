@@ -1,32 +1,33 @@
-"""The store of one folder, opened: its files, its index, its tags, its bounds."""
+"""An open store: the files, index, tags and bounds of one directory."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.config.model import Cache
+from proxy.config.cache import Cache
 from proxy.observe.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS
 from proxy.store.blobs import StoreError
-from proxy.store.disk import translated
+from proxy.store.disk import store_errors
 from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
-from proxy.store.format import open_folder
-from proxy.store.index import Index
-from proxy.store.index_file import IndexBounds
+from proxy.store.format import open_directory
+from proxy.store.index import DEFAULT_TIMES, Index
+from proxy.store.index_file import IndexBounds, IndexTimes
 from proxy.store.layout import Layout
 from proxy.store.maintenance import sweep
-from proxy.store.tags import Tags
+from proxy.store.tags import Tags, read_tag
 
 _logger = logging.getLogger(__name__)
-_open: list[Layout] = []  # two while a reload goes from one to another
+_open: list[Layout] = []  # two while a reload changes the directory
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedStore:
-    """Everything about one store."""
+    """The parts of one open store."""
 
     layout: Layout
     index: Index
@@ -36,25 +37,26 @@ class OpenedStore:
 
 
 @asynccontextmanager
-async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
-    """Open the store, sweep what interrupted writers left, and close it at the end.
+async def opened_store(cache: Cache, times: IndexTimes = DEFAULT_TIMES) -> AsyncIterator[OpenedStore]:
+    """Open the store, remove orphaned downloads, and close the store at the end.
 
-    A folder that cannot be used is no reason not to start: then every pull passes through, and the log says why.
+    An unusable directory does not prevent the start: every pull then passes through, and the log says why.
     """
     layout = Layout(Path(cache.path))
-    index = Index(layout, IndexBounds.of(cache))
+    index = Index(layout, IndexBounds.of(cache), times)
     try:
-        replaced = await asyncio.to_thread(open_folder, layout)
+        replaced = await asyncio.to_thread(open_directory, layout)
         if replaced is not None and replaced.is_kept:
             _logger.warning(
-                "the cache had an unknown format: it was moved to %s; delete it when you like", replaced.path
+                "the cache has an unknown format: moved it to %s, which you can delete, and started an empty cache",
+                replaced.path,
             )
         elif replaced is not None:
-            _logger.warning("the cache had the format of an older version: it is emptied and fills again")
-        with translated("cannot clean the cache"):
+            _logger.warning("the cache has the format of an older version: emptied it")
+        with store_errors("cannot clean the cache"):
             swept = await asyncio.to_thread(sweep, layout)
         if swept:
-            _logger.info("removed %d unfinished downloads of processes that have ended", swept)
+            _logger.info("removed %d unfinished downloads of ended processes", swept)
         await index.open()
     except StoreError as error:
         _logger.error("nothing is cached: %s", error)  # noqa: TRY400 - an operator's matter, not a bug
@@ -63,15 +65,17 @@ async def opened_store(cache: Cache) -> AsyncIterator[OpenedStore]:
     blobs = FilesystemStore(layout, index)
     bounds = Bounds(cache.max_size, cache.reserve_free)
     try:
-        yield OpenedStore(layout, index, blobs, Tags(layout, index), Evictor(layout, index, blobs, bounds))
+        # A tag that never expires is served also while the clock is wrong, as on machines without a network.
+        tags = Tags(layout, index, functools.partial(read_tag, is_timed=not cache.offline))
+        yield OpenedStore(layout, index, blobs, tags, Evictor(layout, index, blobs, bounds, cache.keep))
     finally:
         _open.remove(layout)
         if not _open:
-            _show_no_store()
+            _clear_gauges()
         await index.close()
 
 
-def _show_no_store() -> None:
-    """A store that is gone from the configuration has no size."""
+def _clear_gauges() -> None:
+    """Set the gauges to 0: the configuration has no store any more."""
     for gauge in (CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS):
         gauge.set(0)

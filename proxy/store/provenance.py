@@ -1,8 +1,8 @@
-"""Which endpoints have delivered stored content: bytes that were verified against their digest, and who sent them.
+"""Provenance: which endpoints delivered stored content, whose bytes were verified against its digest.
 
-One small file beside each blob, with a line for each delivery: the origins that sent the bytes, several where a body
-was resumed at another endpoint. Lines are appended whole, so processes need no lock, and the file goes with its blob.
-Where clients have rights of their own, content counts only for routes that contain all origins of one delivery.
+One small file per blob, with one line per delivery: the origins that sent the bytes, several if a body was resumed at
+another endpoint. Each line is one append, so processes need no lock. The file is removed with its blob. For clients
+with rights of their own, a route may use content only if it has all origins of one delivery.
 """
 
 import functools
@@ -16,14 +16,14 @@ from cachetools import LRUCache
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
 from proxy.store.blobs import Origins
-from proxy.store.disk import LOOKUPS, translated
-from proxy.store.files import FILE_MODE, make_folder, read_small
+from proxy.store.disk import LOOKUPS, store_errors
+from proxy.store.files import FILE_MODE, make_directory, read_small
 from proxy.store.layout import Layout
 
 REMEMBERED = 200_000
-"""Deliveries that are remembered without their file."""
+"""Maximum number of deliveries cached in memory."""
 FILE_LIMIT = 64 * 1024
-"""Bytes of a file of deliveries; there are as many lines as sets of configured endpoints."""
+"""Maximum bytes of a file of deliveries; it has at most one line per set of configured endpoints."""
 
 
 class Provenance:
@@ -34,14 +34,14 @@ class Provenance:
         self._known: LRUCache[tuple[Digest, Origins], bool] = LRUCache(REMEMBERED)
 
     def knows(self, digest: Digest, origins: Origins) -> bool:
-        """Whether some of these origins are known to have delivered the digest, without a look at its file."""
+        """Whether memory has a delivery of the digest by some of these origins; does not read the file."""
         return (digest, origins) in self._known
 
     async def covers(self, digest: Digest, origins: Origins) -> bool:
-        """Whether the digest was delivered by some of these origins, and by no other one; raises StoreError."""
+        """Whether some delivery of the digest came from these origins only; raises StoreError."""
         if (digest, origins) in self._known:
             return True
-        with translated("cannot read from the cache where content came from"):
+        with store_errors("cannot read from the cache which endpoints delivered a blob"):
             deliveries = await LOOKUPS.in_time(functools.partial(read_deliveries, self._layout.provenance(digest)))
         is_covered = any(delivery <= origins for delivery in deliveries)
         if is_covered:
@@ -49,45 +49,45 @@ class Provenance:
         return is_covered
 
     async def record(self, digest: Digest, origins: Origins) -> None:
-        """Note a delivery; raises StoreError."""
+        """Record a delivery; raises StoreError."""
         if (digest, origins) not in self._known:
-            with translated("cannot write to the cache where content came from"):
+            with store_errors("cannot write to the cache which endpoints delivered a blob"):
                 await LOOKUPS.in_time(functools.partial(append_delivery, self._layout, digest, origins))
             self.remember(digest, origins)
 
     def remember(self, digest: Digest, origins: Origins) -> None:
-        """A delivery has been noted in its file."""
+        """Cache a delivery that the file already has."""
         self._known[digest, origins] = True
 
     def forget(self) -> None:
-        """Drop what is remembered of the files: somebody else has changed them."""
+        """Drop the cached deliveries: another process has changed the files."""
         self._known.clear()
 
 
 def domain_name(domain: Origins | None) -> str:
-    """What the names of a trust domain's part files end with; empty for the one that all share."""
+    """The suffix of the names of a trust domain's part files; empty for None, the domain of all origins."""
     if domain is None:
         return ""
     return "-" + hashlib.sha256(json.dumps(sorted(map(str, domain))).encode()).hexdigest()[:16]
 
 
 def read_deliveries(path: Path) -> list[Origins]:
-    """The deliveries of a file; lines that cannot be read count for nothing. Raises OSError."""
+    """The deliveries of a file; skips invalid lines. Raises OSError."""
     lines = (read_small(path, FILE_LIMIT) or b"").decode("utf-8", "replace").splitlines()
     return [delivery for line in lines if (delivery := _delivery(line))]
 
 
 def append_delivery(layout: Layout, digest: Digest, origins: Origins) -> None:
-    """Add a delivery to the file of a digest, unless it is there; raises OSError."""
+    """Append a delivery to the file of a digest, unless the file has it; raises OSError."""
     path = layout.provenance(digest)
     if origins in read_deliveries(path):
         return
     for directory in (path.parent.parent.parent, path.parent.parent, path.parent):
-        make_folder(directory)
+        make_directory(directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, FILE_MODE)
     try:
-        # The line break before it ends a line that a crash has cut short.
+        # The leading line break ends a line that a crash has truncated.
         os.write(descriptor, b"\n" + json.dumps(sorted(map(str, origins))).encode() + b"\n")
     finally:
         os.close(descriptor)

@@ -1,28 +1,28 @@
-"""A scan of the disk that takes longer the more is going on: one runs at a time, for all who asked before it began."""
+"""A disk scan that takes longer under load: one runs at a time, for all callers that came before it began."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from proxy.store.disk import LOOKUPS, answered
+from proxy.store.disk import LOOKUPS, within_timeout
 
 Found = TypeVar("Found")
 
 
 class SharedScan(Generic[Found]):
-    """Runs a blocking scan in a thread; whoever asks while one runs gets the result of the next one."""
+    """Runs a blocking scan in a thread; callers that come while one runs share the result of the next one."""
 
     def __init__(self, scan: Callable[[], Found]) -> None:
         self._scan = scan
         self._turn = asyncio.Lock()
         self._begun = 0
         self._latest: tuple[int, Found] | None = None
-        """The number of the latest scan that ended well, and its result."""
+        """The number of the latest successful scan, and its result."""
 
     async def result(self) -> Found:
         """The result of a scan that begins after this call; raises StoreError and what the scan raises."""
         before = self._begun
-        await answered(self._turn.acquire())
+        await within_timeout(self._turn.acquire())
         try:
             if self._latest is not None and self._latest[0] > before:
                 return self._latest[1]

@@ -1,6 +1,6 @@
-"""Reading small files whole, several of them in one turn of a thread: a turn costs more than reading a file does.
+"""Reads small files whole, several in one turn of a thread, because a thread switch costs more than a read.
 
-Every file is opened after it was asked for, as if each were read by itself: what was removed or written anew is seen.
+Every file is opened after its request, as if it were read alone: a removal or a new file is never missed.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from concurrent.futures import Future
 
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
-from proxy.store.disk import ANSWER_SECONDS, HANGS, LOOKUPS
+from proxy.store.disk import HANGS, LOOKUPS, TimedThreads
 from proxy.store.files import open_regular
 from proxy.store.layout import Layout
 
 SMALL_CONTENT = 64 * 1024
-"""Bytes of the largest content that is read whole."""
+"""Maximum size of content that is read whole."""
 AT_ONCE = 16
-"""Files that are read in one turn: so much memory it takes, and so long the last one waits for the first."""
+"""Maximum number of files per turn; bounds its memory, and how long its last reader waits."""
 TURNS_LIMIT = 4
-"""Turns at one time."""
+"""Maximum number of concurrent turns."""
 SLOW_SECONDS = 0.002
-"""After which a turn is slow (the disk is), and who waits behind it gets another thread."""
+"""Duration after which a turn is slow, and waiting readers get another thread."""
 
 _Read = bytes | OSError | None
 _Waiting = tuple[Digest, asyncio.Future[bytes | None]]
@@ -32,29 +32,31 @@ _Waiting = tuple[Digest, asyncio.Future[bytes | None]]
 class SmallReader:
     """Reads the small files of a store."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, threads: TimedThreads = LOOKUPS, slow_seconds: float = SLOW_SECONDS) -> None:
         self._layout = layout
+        self._threads = threads
+        self._slow_seconds = slow_seconds
         self._waiting: list[_Waiting] = []
         self._turns: set[_Turn] = set()
-        """Those under way, without those that are late."""
+        """The running turns, without the late ones."""
         self._stuck: dict[Digest, _Turn] = {}
-        """The late turns, by the file at which each one is."""
+        """The late turns, by the file that each one is reading."""
         self._is_due = False
         self._look: asyncio.TimerHandle | None = None
 
     async def read(self, digest: Digest) -> bytes | None:
-        """All bytes of a digest; None where nothing is stored, or more than is small. Raises OSError, StoreError.
+        """All bytes of a digest; None if it is not stored or not small. Raises OSError, StoreError.
 
-        A disk in trouble may give fewer: who asks knows how many there are.
+        A failing disk may return fewer bytes: the caller checks the size.
         """
-        LOOKUPS.check()
+        self._threads.check()
         if digest in self._stuck:
             raise StoreError(HANGS, "timeout")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting.append((digest, future))
         self._call(loop)
-        late = loop.call_later(ANSWER_SECONDS, self._expire, future)
+        late = loop.call_later(self._threads.seconds, self._expire, future)
         try:
             return await future
         except BaseException:
@@ -64,23 +66,23 @@ class SmallReader:
             late.cancel()
 
     def _call(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have those who wait read for: with others who ask now, or where a turn is under way, soon after it."""
+        """Schedule a turn for the waiting readers: at once if none runs, else beside it once it is slow."""
         if not self._waiting or self._is_due:
             return
         if not self._turns:
             self._is_due = True
             loop.call_soon(self._begin, loop)
         elif self._look is None and len(self._turns) < TURNS_LIMIT:
-            self._look = loop.call_later(SLOW_SECONDS, self._begin_beside, loop)
+            self._look = loop.call_later(self._slow_seconds, self._begin_beside, loop)
 
     def _begin_beside(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The turn under way is slow."""
+        """Begin another turn: the running one is slow."""
         self._look = None
         self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_due = False
-        reading = {turn.current for turn in self._turns}  # who wants one of them too does not hang beside it
+        reading = {turn.current for turn in self._turns}  # readers of these wait: they would block another thread
         free = [waiting for waiting in self._waiting if waiting[0] not in reading][:AT_ONCE]
         if free:
             begun = {future for _, future in free}
@@ -90,8 +92,8 @@ class SmallReader:
 
     def _start(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         try:
-            call = LOOKUPS.executor.submit(turn.read)
-        except RuntimeError:  # the system has no further thread for us, or we stop
+            call = self._threads.executor.submit(turn.read)
+        except RuntimeError:  # the system starts no further thread, or the program is shutting down
             turn.hand_out(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
             return
         turn.call = call
@@ -106,13 +108,13 @@ class SmallReader:
             self._begin(loop)
 
     def _expire(self, future: asyncio.Future[bytes | None]) -> None:
-        """Tell who waits that the disk hangs; the turn that would have read for it is late, and others begin."""
+        """Fail a reader with a timeout; the turn that would have read its file is late, and another one begins."""
         if future.done():
             return
         future.set_exception(StoreError(HANGS, "timeout"))
         for turn in self._turns:
             if turn.call is not None and any(waiting is future for _, waiting in turn.waiting):
-                LOOKUPS.count_late(turn.call)
+                self._threads.count_late(turn.call)
                 self._turns.discard(turn)
                 self._stuck[turn.current] = turn
                 self._refuse(turn.current)
@@ -126,29 +128,29 @@ class SmallReader:
 
 
 class _Turn:
-    """Files that one call reads, one after the other."""
+    """The files that one thread call reads, one after the other."""
 
     def __init__(self, layout: Layout, waiting: Sequence[_Waiting]) -> None:
         self.waiting = waiting
         self.call: Future[None] | None = None
         self.current = waiting[0][0]
-        """The file that is being read, or was last."""
+        """The file that is being read, or was read last."""
         self._layout = layout
-        self._found: dict[Digest, _Read] = {}
+        self._results: dict[Digest, _Read] = {}
 
     def read(self) -> None:
         """Read all files, in a thread."""
         for digest, future in self.waiting:
-            if digest not in self._found and not future.done():
+            if digest not in self._results and not future.done():
                 self.current = digest
-                self._found[digest] = _read(self._layout, digest)
+                self._results[digest] = _read(self._layout, digest)
 
     def hand_out(self, failure: BaseException | None) -> None:
-        """Give each who waits what was read for it; those who are gone get nothing."""
+        """Give each waiting reader its result; skips those that no longer wait."""
         for digest, future in self.waiting:
             if future.done():
                 continue
-            read = failure or self._found.get(digest)
+            read = failure or self._results.get(digest)
             if isinstance(read, asyncio.CancelledError):
                 future.cancel()
             elif isinstance(read, BaseException):

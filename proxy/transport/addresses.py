@@ -22,8 +22,9 @@ class TooManyLookups(OSError):
 class NameLookups(AbstractResolver):
     """The system's resolver; several that want the same name share its lookup."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUPS_LIMIT, "names")
+    def __init__(self, limit: int = LOOKUPS_LIMIT) -> None:
+        self._limit = limit
+        self._threads = ThreadPoolExecutor(limit, "names")
         self._running: dict[_Key, asyncio.Future[list[ResolveResult]]] = {}
 
     async def resolve(
@@ -33,7 +34,7 @@ class NameLookups(AbstractResolver):
         key = (host, port, family)
         lookup = self._running.get(key)
         if lookup is None:
-            if len(self._running) >= LOOKUPS_LIMIT:
+            if len(self._running) >= self._limit:
                 raise TooManyLookups("too many names are looked up")
             lookup = asyncio.get_running_loop().run_in_executor(self._threads, _addresses, *key)
             self._running[key] = lookup

@@ -201,12 +201,13 @@ class HostPlace:
 class HostLimit:
     """Admits at most `limit` requests, large ones to three quarters of it; waiting small ones go first."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, queue_limit: int = QUEUE_LIMIT) -> None:
+        self._queue_limit = queue_limit
         self._limits = {Size.SMALL: limit, Size.LARGE: max(limit * 3 // 4, 1)}
         self._held: dict[Size, Counter[str]] = {size: Counter() for size in Size}
         self._busy = {Size.SMALL: 0, Size.LARGE: 0}
         self._reclaimed = 0
-        self._waiting: dict[Size, FairQueue[_Turn]] = {size: FairQueue(QUEUE_LIMIT) for size in Size}
+        self._waiting: dict[Size, FairQueue[_Turn]] = {size: FairQueue(queue_limit) for size in Size}
 
     def __repr__(self) -> str:
         """What the status shows."""
@@ -224,7 +225,7 @@ class HostLimit:
         turn: _Turn = asyncio.get_running_loop().create_future()
         refused = queue.push(turn, requesters)
         if refused is not None and not refused.done():
-            refused.set_exception(QueueFull(f"{QUEUE_LIMIT} requests already wait for this host"))
+            refused.set_exception(QueueFull(f"{self._queue_limit} requests already wait for this host"))
 
         def join(client: str) -> None:
             if not turn.done():  # one that is admitted waits no more, though its task may not run yet

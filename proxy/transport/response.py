@@ -68,7 +68,8 @@ class HttpResponse:
         body = bytearray()
         async with aclosing(self.chunks()) as chunks:
             while len(body) <= min(limit, LARGE_BODY):
-                chunk = await anext(chunks, b"")
+                with at_upstream():  # and not below, while it waits for its place
+                    chunk = await anext(chunks, b"")
                 if not chunk:
                     return bytes(body)
                 body += chunk
@@ -86,8 +87,9 @@ class HttpResponse:
     async def _next(self, seconds: float) -> bytes | None:
         """The next bytes, none at the end; None where nothing comes for so many seconds."""
         try:
-            async with asyncio.timeout(seconds):
-                chunk = await self._response.content.readany()
+            with at_upstream():
+                async with asyncio.timeout(seconds):
+                    chunk = await self._response.content.readany()
         except TimeoutError:
             return None
         if chunk and self._received is not None:

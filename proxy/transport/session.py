@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from cachetools import LRUCache, TTLCache
 from yarl import URL
 
@@ -23,7 +24,7 @@ from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_DURATION, UPSTREAM_REQ
 from proxy.transport.addresses import JudgingResolver, NameLookups, Network, judge, literal_address, network_of
 from proxy.transport.clock import Attempt, at_upstream, connection_traces
 from proxy.transport.forward_proxy import ForwardProxies, ForwardProxy
-from proxy.transport.limits import HostLimit
+from proxy.transport.limits import QUEUE_LIMIT, HostLimit
 from proxy.transport.verification import client_context
 from proxy.version import USER_AGENT
 
@@ -37,7 +38,8 @@ IDLE_SECONDS = 30.0
 """How long an unused connection is kept."""
 DNS_SECONDS = 30
 """How long an address is remembered."""
-_FOREIGN_CONNECTIONS = 256
+NAMED_CONNECTIONS = 256
+"""Most connections to servers that one upstream names."""
 _HOST_LIMITS = 1024
 
 _REQUESTS, _DURATIONS = Bound(UPSTREAM_REQUESTS), Bound(UPSTREAM_DURATION)
@@ -78,18 +80,39 @@ class _Channel:
     forward: ForwardProxy | None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Limits of sessions that are no settings."""
+
+    dns_seconds: int = DNS_SECONDS
+    named_connections: int = NAMED_CONNECTIONS
+    queue: int = QUEUE_LIMIT
+
+
+SESSION_LIMITS = SessionLimits()
+
+
 class Sessions:
     """Opens requests to the outside; the only place where connections are made."""
 
-    def __init__(self, config: Config, tls: Mapping[Tls, ssl.SSLContext], proxies: ForwardProxies) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tls: Mapping[Tls, ssl.SSLContext],
+        proxies: ForwardProxies,
+        *,
+        limits: SessionLimits = SESSION_LIMITS,
+        lookups: AbstractResolver | None = None,
+    ) -> None:
         self._config = config
+        self._limits = limits
         self._tls = tls
         self._proxies = proxies
         self._own: dict[Origin, _Channel] = {}  # upstreams are configured, so there are few
         self._named: dict[_Pool, aiohttp.ClientSession] = {}  # servers that they name
         self._host_limits: LRUCache[Origin, HostLimit] = LRUCache(_HOST_LIMITS)
-        self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_HOST_LIMITS, DNS_SECONDS)
-        self._lookups = NameLookups()
+        self._networks: TTLCache[Origin, frozenset[Network]] = TTLCache(_HOST_LIMITS, limits.dns_seconds)
+        self._lookups = lookups or NameLookups()
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,7 +130,7 @@ class Sessions:
     def host_limit(self, origin: Origin) -> HostLimit:
         """How many requests the origin gets at once."""
         if origin not in self._host_limits:
-            self._host_limits[origin] = HostLimit(self._config.host(origin).max_connections)
+            self._host_limits[origin] = HostLimit(self._config.host(origin).max_connections, self._limits.queue)
         host_limit: HostLimit = self._host_limits[origin]
         return host_limit
 
@@ -179,18 +202,16 @@ class Sessions:
     def _begin_named(self, pool: _Pool) -> aiohttp.ClientSession:
         lookups = self._lookups
         resolver = lookups if pool.networks is None else JudgingResolver(pool.networks, lookups)
-        session = self._named[pool] = self._build(self._tls[pool.tls], resolver, _FOREIGN_CONNECTIONS)
+        session = self._named[pool] = self._build(self._tls[pool.tls], resolver, self._limits.named_connections)
         return session
 
-    def _build(
-        self, tls: ssl.SSLContext, resolver: aiohttp.abc.AbstractResolver, connections: int
-    ) -> aiohttp.ClientSession:
+    def _build(self, tls: ssl.SSLContext, resolver: AbstractResolver, connections: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             ssl=tls,
             resolver=resolver,
             limit=connections,
             keepalive_timeout=IDLE_SECONDS,
-            ttl_dns_cache=DNS_SECONDS,
+            ttl_dns_cache=self._limits.dns_seconds,
         )
         return aiohttp.ClientSession(
             connector=connector,

@@ -95,6 +95,8 @@ class SingleFlight(Generic[Key, Result]):
             self._waiters[task] -= 1
             if not self._waiters[task]:
                 del self._waiters[task]
+            # The task keeps its exception, and that the frames which it comes through: this one must not keep the task.
+            del flight, task
 
     def launch(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Awaitable[Result]:
         """Start the key's work if nobody has, without waiting for it."""

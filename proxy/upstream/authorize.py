@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -28,8 +29,8 @@ FAILED_SECONDS = 30.0
 """... within so many seconds, after which it is not tried there again until they are over."""
 TRUST_SECONDS = 600.0
 """How long a credential that has worked is tried whatever is refused to it."""
-REMEMBERED = 20_000
-"""Most credentials of clients that are remembered."""
+LOGINS_LIMIT = 20_000
+"""Most entries of each cache of login results."""
 
 _Key = tuple[Origin, str]
 
@@ -38,8 +39,8 @@ class FailedLogins:
     """Counts them, for each host and credential."""
 
     def __init__(self) -> None:
-        self._failed: TTLCache[_Key, tuple[int, str]] = TTLCache(REMEMBERED, FAILED_SECONDS)
-        self._worked: TTLCache[_Key, bool] = TTLCache(REMEMBERED, TRUST_SECONDS)
+        self._failed: TTLCache[_Key, tuple[int, str]] = TTLCache(LOGINS_LIMIT, FAILED_SECONDS)
+        self._worked: TTLCache[_Key, bool] = TTLCache(LOGINS_LIMIT, TRUST_SECONDS)
 
     def refusal(self, requester: Requester) -> str | None:
         """Why the credential was refused, where it is not tried now; it names nothing that was requested."""
@@ -71,8 +72,8 @@ def _key(requester: Requester) -> _Key:
 
 REFUSED_SECONDS = 10.0
 """How long a refusal of the registry stands: nodes that retry, or are hostile, must not lock an account."""
-SURELY_ALIVE = 60.0
-"""Seconds for which a grant is taken to be alive when a HEAD, whose answer has no body, is refused by 400 or 403."""
+FRESH_GRANT_SECONDS = 60.0
+"""Seconds for which a grant is considered valid although a HEAD, whose response has no body, fails with 400 or 403."""
 
 _INVALID_TOKEN = "invalid_token"  # noqa: S105 - what a challenge says of one
 _EXPIRED = ("expired", "reauthenticate", _INVALID_TOKEN, "token is invalid")
@@ -88,13 +89,23 @@ class _Refusal:
 class Authorizer:
     """Sends requests on with the right authorization; remembers which credential a repository took."""
 
-    def __init__(self, broker: Broker, credentials: CredentialChain, sender: RequestSender) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        credentials: CredentialChain,
+        sender: RequestSender,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        fresh_grant_seconds: float = FRESH_GRANT_SECONDS,
+    ) -> None:
         self._sender = sender
+        self._clock = clock
+        self._fresh_grant_seconds = fresh_grant_seconds
         self._broker = broker
         self._credentials = credentials
-        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(REMEMBERED)
+        self._worked: LRUCache[tuple[Origin, str], str] = LRUCache(LOGINS_LIMIT)
         self._failed_logins = FailedLogins()
-        self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(REMEMBERED, REFUSED_SECONDS)
+        self._refused: TTLCache[tuple[str, str, str], str] = TTLCache(LOGINS_LIMIT, REFUSED_SECONDS)
         """Why: without the names of what was requested, which are those of the current request."""
 
     async def send(self, request: EndpointRequest) -> UpstreamResponse:
@@ -167,13 +178,13 @@ class Authorizer:
 
         So is one that the registry calls dead at its first use, once: it was revoked on its way to us.
         """
-        used = await self._broker.remembered(requester)
+        used = await self._broker.known_authorization(requester)
         response = await self._send_with(used, request)
         refusal = await _refusal(response)
         if refusal is None:
             return response
         if used is not None:
-            if not _may_be_dead(used, refusal, response):
+            if not self._may_be_dead(used, refusal, response):
                 return refusal
             # Without Authorization, for a fresh challenge: Harbor answers an unfit Bearer with a Basic one.
             self._broker.drop(used)
@@ -195,6 +206,15 @@ class Authorizer:
         response = await self._send_with(authorization, request)
         return await _refusal(response) or response
 
+    def _may_be_dead(self, used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:
+        if refusal.status == HTTPStatus.UNAUTHORIZED:
+            return True
+        if used.key is None:  # a password does not expire
+            return False
+        if response.method == "HEAD":
+            return self._clock() - used.fetched_at > self._fresh_grant_seconds
+        return _says_expired(refusal.text)
+
     async def _send_with(self, authorization: Authorization | None, request: EndpointRequest) -> UpstreamResponse:
         request.authorization = authorization.header if authorization else None
         response = await self._sender.send(request)
@@ -205,8 +225,8 @@ class Authorizer:
         """An authorization for a refused request; None where the endpoint does not say what it wants."""
         challenge = choose_challenge(parse_challenges(response.headers.getall("WWW-Authenticate", [])))
         if challenge is None:
-            return await self._broker.remembered(requester)
-        return await self._broker.answer(requester, challenge)
+            return await self._broker.known_authorization(requester)
+        return await self._broker.authorization_for(requester, challenge)
 
 
 def _requester(target: Target, route: Route, login: Login, identity: str) -> Requester:
@@ -231,16 +251,6 @@ async def _refusal(response: UpstreamResponse) -> _Refusal | None:
     if response.status == HTTPStatus.BAD_REQUEST and response.method != "HEAD" and not _says_expired(text):
         return None
     return _Refusal(response.status, text)
-
-
-def _may_be_dead(used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:
-    if refusal.status == HTTPStatus.UNAUTHORIZED:
-        return True
-    if used.key is None:  # a password does not expire
-        return False
-    if response.method == "HEAD":
-        return time.monotonic() - used.fetched_at > SURELY_ALIVE
-    return _says_expired(refusal.text)
 
 
 def _is_called_dead(used: Authorization, refusal: _Refusal, response: UpstreamResponse) -> bool:

@@ -81,6 +81,7 @@ class ResumingBody:
                     self._offset,
                     type(error).__name__,
                 )
+                error.__traceback__ = None  # a broken stream keeps its error, whose frames would keep the stream
             else:
                 if self._last is None or self._offset > self._last:
                     self.close()  # a client that reads the last bytes slowly holds up nobody

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from types import TracebackType
@@ -22,7 +22,7 @@ from proxy.observe.tracing import span
 from proxy.oci.errors import RangeInvalid, RegistryError
 from proxy.oci.request import Operation
 from proxy.routing.table import Route, Target
-from proxy.transport.clock import Deadline, UpstreamTime, at_upstream, measured
+from proxy.transport.clock import Deadline, UpstreamTime, measured
 from proxy.transport.retry import ROUNDS, parse_retry_after, pause_before
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.errors import (
@@ -58,9 +58,13 @@ _logger = logging.getLogger(__name__)
 class UpstreamClient:
     """Sends requests to the endpoints of a route."""
 
-    def __init__(self, sender: RequestSender, endpoints: Endpoints) -> None:
+    def __init__(
+        self, sender: RequestSender, endpoints: Endpoints, pause: Callable[[int], float] = pause_before
+    ) -> None:
         self._sender = sender
         self._endpoints = endpoints
+        self.pause = pause
+        """Seconds before a further round of attempts."""
         self._client_endpoints: LRUCache[str, Endpoints] = LRUCache(CLIENTS_LIMIT)
 
     def responses(
@@ -78,9 +82,9 @@ class UpstreamClient:
         """
         return Responses(self, route, wanted, deadline, patience)
 
-    def order(self, targets: Sequence[Target]) -> list[Target]:
-        """The targets in the order in which they are tried: those that work first."""
-        return self._endpoints.order(targets)
+    def order(self, route: Route) -> list[Target]:
+        """The targets in the order in which they are tried: those that work, and work for this client, first."""
+        return self._endpoints.order(self._book(route).order(route.targets))
 
     @asynccontextmanager
     async def attempt(self, request: EndpointRequest, share: Deadline) -> AsyncIterator[UpstreamResponse]:
@@ -103,8 +107,7 @@ class UpstreamClient:
                         response = await self._send(request)
                         request.waits_for = Waiting.BODY
                         try:
-                            with at_upstream():
-                                yield response
+                            yield response
                         except BaseException:
                             response.close()
                             raise
@@ -112,15 +115,18 @@ class UpstreamClient:
                 spent = _spent(request, time, seconds) if scope.expired() else None
                 failure, reason = translate(error, target, spent=spent)
                 UPSTREAM_ERRORS.labels(route.upstream, reason).inc()
-                if reason != "overload":  # that is our own limit, no fault of the endpoint
+                if request.waits_for is Waiting.TOKEN:  # which may be late for this account alone
+                    self._note_account_failure(route, target, failure)
+                elif reason != "overload":  # that is our own limit, no fault of the endpoint
                     self._note_failure(route, target, failure)
-                raise failure from error
+                # A broken stream keeps its error, whose frames would keep the response, what was read, and the stream.
+                raise failure from error.with_traceback(None)
             except NotThere:
                 self._endpoints.succeeded(target)
                 _note_answer(route)
                 raise
             except EndpointFailure as failure:
-                self._note_answer(route, target, failure)
+                self._note_account_failure(route, target, failure)
                 raise
         for book in books:
             book.succeeded(target)
@@ -142,15 +148,15 @@ class UpstreamClient:
             return self._endpoints
         book: Endpoints | None = self._client_endpoints.get(route.caller.identity)
         if book is None:
-            book = self._client_endpoints[route.caller.identity] = Endpoints(logs=False)
+            book = self._client_endpoints[route.caller.identity] = self._endpoints.for_client()
         return book
 
     def _books(self, route: Route) -> set[Endpoints]:
         """Those that tell whether an endpoint is tried for this client."""
         return {self._endpoints, self._book(route)}
 
-    def _note_answer(self, route: Route, target: Target, failure: EndpointFailure) -> None:
-        """An endpoint, or its token server, did not answer as it should, or got no request."""
+    def _note_account_failure(self, route: Route, target: Target, failure: EndpointFailure) -> None:
+        """An endpoint, or its token server, has failed for the account of the request, or got no request."""
         if isinstance(failure, Unavailable) and failure.local:
             return
         if route.caller.login is None:
@@ -180,7 +186,7 @@ class Responses:
         self._patience = patience
         self._waiting = deadline if patience is None else Deadline.after(min(deadline.remaining, patience))
         self._round = 1
-        self._pending = client.order(route.targets)
+        self._pending = client.order(route)
         self._failed: list[Failed] = []
         self._settled: list[Failed] = []
 
@@ -216,7 +222,7 @@ class Responses:
         """Wait until the unavailable endpoints are tried again; raises RegistryError where nothing would change."""
         self._settled += [item for item in self._failed if not isinstance(item.failure, Unavailable)]
         unavailable = [item for item in self._failed if isinstance(item.failure, Unavailable)]
-        pause = _pause(unavailable, self._round)
+        pause = _pause(unavailable, self._client.pause(self._round))
         if self._round == ROUNDS or pause is None or pause >= self._waiting.remaining:
             raise verdict(self._route, self._wanted.operation, self._wanted.suffix, [*unavailable, *self._settled])
         await asyncio.sleep(pause + _REST_SLACK)
@@ -225,7 +231,7 @@ class Responses:
 
 
 class ResponseAttempt:
-    """A response in use: what fails in the block is noted, and so that the next endpoint is tried."""
+    """A response in use: a failure in its block is noted, and the block ends without an error."""
 
     __slots__ = ("_attempt", "_response", "_responses")
 
@@ -281,10 +287,10 @@ def _is_refused_head(wanted: UpstreamRequest, response: UpstreamResponse) -> boo
     return wanted.method == "HEAD" and (status in _NO_HEAD or (response.elsewhere and status in REFUSED_HEAD))
 
 
-def _pause(unavailable: list[Failed], round_number: int) -> float | None:
+def _pause(unavailable: list[Failed], usual: float) -> float | None:
     """Seconds until a new attempt is worthwhile; None where nothing would change."""
     pauses = [
-        pause_before(round_number) if item.failure.retry_after is None else item.failure.retry_after
+        usual if item.failure.retry_after is None else item.failure.retry_after
         for item in unavailable
         if isinstance(item.failure, Unavailable) and not (item.failure.timeout or item.failure.lasting)
     ]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -85,24 +85,36 @@ class Endpoints:
     What one client finds out for itself is not logged: it says nothing of the host.
     """
 
-    def __init__(self, *, logs: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        logs: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._logs = logs
+        self._clock = clock
+        self._wall_clock = wall_clock
         self._health: dict[Origin, _Health] = {}  # endpoints stand in the configuration, so there are few
         self._origins: dict[str, set[Origin]] = {}  # by upstream; a route of a client's own may hold one of them only
 
+    def for_client(self) -> "Endpoints":
+        """An empty one for a client with a credential of its own."""
+        return Endpoints(logs=False, clock=self._clock, wall_clock=self._wall_clock)
+
     def order(self, targets: Sequence[Target]) -> list[Target]:
         """The targets as configured, those that failed lately at the end."""
-        now = time.monotonic()
+        now = self._clock()
         return sorted(targets, key=lambda target: self._of(target).cool_until > now)
 
     def rest(self, target: Target) -> float:
         """Seconds that are left of the endpoint's Retry-After."""
-        return max(self._of(target).rest_until - time.monotonic(), 0.0)
+        return max(self._of(target).rest_until - self._clock(), 0.0)
 
     def succeeded(self, target: Target) -> None:
         """The endpoint answered as it should; a Retry-After of another response stays."""
         health = self._of(target)
-        health.success_at = time.time()
+        health.success_at = self._wall_clock()
         health.refusals = 0
         if not self.rest(target):
             if health.is_told:
@@ -119,7 +131,7 @@ class Endpoints:
         """The endpoint was unavailable, or sent a Retry-After of `retry_after` seconds."""
         self._note(target, error)
         health = self._of(target)
-        now = time.monotonic()
+        now = self._clock()
         health.failures += 1
         if self._logs and not health.is_told and now >= health.quiet_until:
             health.is_told, health.quiet_until = True, now + QUIET_SECONDS
@@ -139,17 +151,17 @@ class Endpoints:
         known = self._health.get(origin)
         if known is None:
             return EndpointHealth(EndpointState.UNASKED)
-        now = time.monotonic()
+        now = self._clock()
         state = known.state(now)
         ends = {EndpointState.RESTING: known.rest_until, EndpointState.COOLING: known.cool_until}
-        until = time.time() + ends[state] - now if state in ends else None
+        until = self._wall_clock() + ends[state] - now if state in ends else None
         return EndpointHealth(
             state, until, known.failures, known.error, known.error_at, known.success_at, known.refusals
         )
 
     def _note(self, target: Target, error: str) -> None:
         health = self._of(target)
-        health.error, health.error_at = error[:ERROR_LIMIT], time.time()
+        health.error, health.error_at = error[:ERROR_LIMIT], self._wall_clock()
 
     def _of(self, target: Target) -> _Health:
         return self._health.setdefault(target.endpoint.origin, _Health())

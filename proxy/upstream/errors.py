@@ -203,6 +203,7 @@ _TIMED_OUT = {
     Waiting.BODY: "{host} did not send its whole answer in time",
 }
 _NOT_ASKED = "{host}: the request, or that for its token, waited too long for its turn in scope-proxy (maxConnections)"
+_NOT_READ = "{host}: the request waited too long for its turn in scope-proxy, or its large answer for that to be read"
 
 
 def translate(error: BaseException, target: Target, *, spent: Spent | None) -> tuple[EndpointFailure, str]:
@@ -229,8 +230,8 @@ def translate(error: BaseException, target: Target, *, spent: Spent | None) -> t
 
 def _timeout_error(spent: Spent, host: str) -> tuple[EndpointFailure, str]:
     if spent.is_local:
-        text = _TIMED_OUT[Waiting.PLACE] if spent.waits_for is Waiting.PLACE else _NOT_ASKED
-        return _local(text.format(host=host)), "overload"
+        own = {Waiting.PLACE: _TIMED_OUT[Waiting.PLACE], Waiting.BODY: _NOT_READ}
+        return _local(own.get(spent.waits_for, _NOT_ASKED).format(host=host)), "overload"
     return Unavailable(_TIMED_OUT[spent.waits_for].format(host=host), timeout=True), "timeout"
 
 

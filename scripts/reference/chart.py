@@ -24,21 +24,21 @@ _PATTERNS: dict[Any, str] = {
     parse_size: r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti)$",
     parse_rate: r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti)/s$",
 }
-"""What is written with a unit, by what reads it."""
+"""Pattern of each kind of value with a unit, by its parser."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value as values.yaml documents it."""
+    """A value and its documentation in values.yaml."""
 
     path: str
     description: str
     is_section: bool
-    """Whether it has values of its own, described one by one."""
+    """Whether it contains values with their own documentation."""
 
 
 def documented(text: str) -> Iterator[Value]:
-    """The values of values.yaml in their order; one without a comment has an empty description."""
+    """The values of values.yaml in order; a value without a comment has an empty description."""
     lines = text.splitlines()
     path: list[str] = []
     comment: list[str] = []
@@ -64,7 +64,7 @@ def default_of(values: Any, path: str) -> Any:
 
 
 def table(text: str) -> str:
-    """The values as Markdown, a table for each section of the first level."""
+    """The values as a Markdown table."""
     values = YAML(typ="safe", pure=True).load(text)
     rows = ["| value | default | meaning |", "| --- | --- | --- |"]
     for value in documented(text):
@@ -74,13 +74,13 @@ def table(text: str) -> str:
 
 
 def readme(current: str, values: str) -> str:
-    """The chart's README with the values as they are."""
+    """The chart's README with the current values."""
     before, _, rest = current.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{table(values)}\n\n{END}{rest.partition(END)[2]}"
 
 
 def schema(current: str) -> str:
-    """The chart's schema, with the configuration as the models have it."""
+    """The chart's schema, with the models of the configuration."""
     document = json.loads(current)
     kept = {name: value for name, value in document["definitions"].items() if name[0].islower()}
     document["definitions"] = {**kept, **definitions()}
@@ -102,7 +102,7 @@ def definitions() -> dict[str, Any]:
     for model in _models(Config):
         if model.__name__ in made:
             made[model.__name__] = _plain(made[model.__name__], model)
-    del made["Cache"]["required"]  # the chart sets its path
+    del made["Cache"]["required"]  # the chart sets the path of the cache
     made["Registry"]["properties"]["endpoints"]["items"] = {
         "anyOf": [{"type": "string"}, {"$ref": "#/definitions/Endpoint"}]
     }
@@ -110,22 +110,22 @@ def definitions() -> dict[str, Any]:
 
 
 def _models(start: type[BaseModel]) -> list[type[BaseModel]]:
-    """A model and all that its fields lead to."""
-    found: list[type[BaseModel]] = []
-    open_ends: list[Any] = [start]
-    while open_ends:
-        kind = open_ends.pop()
+    """A model and all models in its fields."""
+    models: list[type[BaseModel]] = []
+    pending: list[Any] = [start]
+    while pending:
+        kind = pending.pop()
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if kind in found:
+            if kind in models:
                 continue
-            found.append(kind)
-            open_ends += [field.annotation for field in kind.model_fields.values()]
-        open_ends += get_args(kind)
-    return found
+            models.append(kind)
+            pending += [field.annotation for field in kind.model_fields.values()]
+        pending += get_args(kind)
+    return models
 
 
 def _plain(made: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """A model as an operator writes it: one value for a list of one, no defaults, required only what has none."""
+    """The schema of what an operator writes: a single value may replace a list, and defaults are not required."""
     made.pop("title", None)
     made["required"] = [str(field.alias) for field in model.model_fields.values() if field.is_required()]
     if not made["required"]:
@@ -144,26 +144,26 @@ def _plain(made: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _written(shape: Any) -> Any:
-    """A part of a schema without what only readers of Python need."""
+    """A part of a schema without keywords that do not apply to the file."""
     if isinstance(shape, list):
         return [_written(item) for item in shape]
     if not isinstance(shape, dict):
         return shape
     some = [other for other in shape.get("anyOf", []) if other != {"type": "null"}]
-    if len(some) == 1:  # null stands for nothing written, and Helm takes such a key away
+    if len(some) == 1:  # null means that the key is missing: Helm removes such keys
         shape = {**{key: value for key, value in shape.items() if key != "anyOf"}, **some[0]}
     left_out = {"title", "default", "writeOnly", "format", "gt", "le", "minLength"}
     return {key: _written(value) for key, value in shape.items() if key not in left_out}
 
 
 def chart_yaml(current: str, icon: bytes) -> str:
-    """Chart.yaml with the icon in it, so that every chart listing displays it."""
+    """Chart.yaml with the icon embedded, so that chart listings display it."""
     data = base64.b64encode(icon).decode()
     return re.sub(r"^icon:.*$", f"icon: data:image/svg+xml;base64,{data} # icon.svg", current, flags=re.MULTILINE)
 
 
 def chart_files() -> dict[Path, str]:
-    """Every generated file of the chart with its content."""
+    """The generated files of the chart with their content."""
     values = (CHART / "values.yaml").read_text(encoding="utf-8")
     return {
         CHART / "README.md": readme((CHART / "README.md").read_text(encoding="utf-8"), values),

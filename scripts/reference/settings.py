@@ -29,25 +29,25 @@ _UNITS: Mapping[str, tuple[Callable[[object], float], Callable[[Any], str]]] = {
     "size": (parse_size, format_size),
     "rate": (parse_rate, format_rate),
 }
-"""What is written with a unit: what reads it, and what writes it."""
+"""Parser and formatter of each kind of value with a unit."""
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 MARKER = "<!-- All that follows is made by `make reference`: change the models, not this text. -->"
-"""Separates what is written by hand from what is generated."""
+"""Separates the hand-written part from the generated part."""
 RESTART = (
-    "A running proxy reads a changed file without a restart. Settings with `yes` in the column `restart` keep their\n"
-    "old value until it restarts: the log and the status page name them, and the Helm chart replaces its pods. Where\n"
-    "a setting names a file, this is about the name: a changed file is read again."
+    "A running proxy reloads a changed configuration without a restart. Settings with `yes` in the column `restart`\n"
+    "take effect only after a restart: the log and the status page name them, and the Helm chart replaces its pods.\n"
+    "If a setting is the path of a file, this applies to the path; a file with changed content is read again."
 )
 
 
 def render_reference() -> str:
-    """Every section with its settings, as Markdown."""
+    """The generated part: every section with its settings, as Markdown."""
     return "\n".join([MARKER, "", "## Settings", "", RESTART, "", *_sections()])
 
 
 def page() -> str:
-    """The page with its generated part up to date."""
+    """The whole page: the hand-written part of the file, and the generated part."""
     return PAGE.read_text(encoding="utf-8").partition(MARKER)[0] + render_reference()
 
 
@@ -130,13 +130,13 @@ def _kind(annotation: Any) -> str:
 
 
 def _unit(field: FieldInfo) -> str | None:
-    """What a number is written in, if it has a unit."""
+    """The kind of unit of a setting; None if it has no unit."""
     parsers = {getattr(item, "func", None) for item in field.metadata}
     return next((unit for unit, (parser, _) in _UNITS.items() if parser in parsers), None)
 
 
 def default_of(field: FieldInfo) -> Any:
-    """The default of a setting as the file writes it; PydanticUndefined where it is required."""
+    """The default of a setting as written in a file; PydanticUndefined if it is required."""
     unit = _unit(field)
     if unit is None or field.default is PydanticUndefined:
         return field.default

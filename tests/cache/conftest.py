@@ -15,12 +15,6 @@ from tests.fakes.registry import ScriptedRegistry
 __all__ = ["image", "logs", "never", "plain", "second"]
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting between two rounds where no upstream asks for it: the faults here do not pass by themselves."""
-    monkeypatch.setattr("proxy.upstream.client.pause_before", lambda _round: 0.0)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where the cache is."""

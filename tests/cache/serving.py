@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from proxy.runtime.tuning import Tuning
 from proxy.testbed.answer import BodyContent
 from tests.fakes.client import WITHIN, Got, NodeClient, read_answer, read_head
 from tests.fakes.matching import on
-from tests.fakes.proxy import settings, started
+from tests.fakes.proxy import AT_ONCE, settings, started
 
 BLOB = on("GET", "blob")
 POLL = 0.01
@@ -25,11 +26,12 @@ async def cached(
     *,
     cache: Mapping[str, Any] | None = None,
     timeouts: Mapping[str, str] | None = None,
+    tuning: Tuning = AT_ONCE,
     **more: Any,
 ) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy whose cache lies in a folder."""
     section = {"path": str(folder), "reserveFree": "1Mi", **(cache or {})}
-    async with started(settings(urls, timeouts=timeouts, cache=section, **more)) as proxy:
+    async with started(settings(urls, timeouts=timeouts, cache=section, **more), tuning) as proxy:
         yield proxy.node
 
 
@@ -52,6 +54,12 @@ def stored_file(folder: Path, digest: str) -> Path:
 def unfinished(folder: Path) -> list[str]:
     """Files of downloads that have not ended."""
     return sorted(path.name for path in (folder / "ingest").iterdir())
+
+
+def block_index(folder: Path) -> None:
+    """Put a directory in the place of the index, which SQLite then cannot open."""
+    (folder / "index.sqlite").unlink()
+    (folder / "index.sqlite").mkdir()
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -100,6 +108,7 @@ def descriptors() -> int:
 __all__ = [
     "BLOB",
     "HELD_BACK",
+    "block_index",
     "cached",
     "descriptors",
     "eventually",

@@ -2,13 +2,13 @@
 
 import asyncio
 import errno
-import sqlite3
+import os
 from pathlib import Path
 
 import pytest
 
 from proxy.testbed.images import Image
-from tests.cache.serving import BLOB, cached, eventually, way
+from tests.cache.serving import BLOB, block_index, cached, eventually, way
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient
@@ -69,8 +69,8 @@ async def test_a_fetch_that_never_begins_ends_after_its_time(
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB.times(2), never)
-    times = {"timeouts": {"blob": "200ms"}, "cache": {"fetchTimeout": "500ms"}}
-    async with cached([plain.url], folder, **times) as node:
+    cache = {"fetchTimeout": "500ms"}
+    async with cached([plain.url], folder, timeouts={"blob": "200ms"}, cache=cache) as node:
         assert (await node.get(blob(digest))).status == 504
         await eventually(lambda: metric("scope_proxy_downloads_in_flight") == 0)
         got = await node.get(blob(digest), keep_body=False)
@@ -103,7 +103,7 @@ async def test_what_passes_through_after_trouble_of_the_store_has_what_is_left_o
     plain.script(on(kind="manifest"), never)
 
     def refuse(*_: object) -> None:
-        raise sqlite3.OperationalError("disk I/O error") if method == "HEAD" else OSError(errno.EIO, "disk I/O error")
+        raise OSError(errno.EIO, "disk I/O error")
 
     ended: list[str] = []
 
@@ -113,7 +113,10 @@ async def test_what_passes_through_after_trouble_of_the_store_has_what_is_left_o
 
     times = {"blob": "3s", "manifest": "1s"}
     async with cached([plain.url], folder, timeouts=times) as node, asyncio.TaskGroup() as tasks:
-        monkeypatch.setattr("proxy.store.index.Index._mended" if method == "HEAD" else "os.pwritev", refuse)
+        if method == "HEAD":
+            await asyncio.to_thread(block_index, folder)
+        else:
+            monkeypatch.setattr(os, "pwritev", refuse)
         tasks.create_task(pull(node, digest))
         await reached.wait()
         assert (await node.get(manifest())).status == 504  # a second has passed

@@ -4,19 +4,19 @@ import asyncio
 import errno
 import os
 import random
-import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.testbed.images import Image
-from tests.cache.serving import BLOB, cached, eventually, stored_file, unfinished, way, whole
+from tests.cache.serving import BLOB, block_index, cached, eventually, stored_file, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader
 from tests.fakes.client import NodeClient
-from tests.fakes.proxy import UPSTREAM, blob, manifest, metric
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, blob, manifest, metric
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(10 * MIB + 17, seed=91)
@@ -106,21 +106,19 @@ async def test_whatever_call_fails_the_pull_does_not(
     assert not [name for name in unfinished(folder) if name.endswith(".part")]
 
 
-async def test_an_index_that_fails_fails_no_pull(
-    node: NodeClient, plain: ScriptedRegistry, image: Image, monkeypatch: pytest.MonkeyPatch
+async def test_an_index_that_cannot_be_opened_fails_no_pull(
+    plain: ScriptedRegistry, folder: Path, image: Image
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-
-    def refuse(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("proxy.store.index.Index._mended", refuse)
+    async with cached([plain.url], folder) as node:
+        await asyncio.to_thread(block_index, folder)
         await assert_pulls(node, digest)
         assert (await node.get(manifest())).body == image.manifest
         assert (await node.head(blob(digest))).header("Content-Length") == str(LARGE.size)
-    await node.get(blob(digest), keep_body=False)
-    assert way(await node.get(blob(digest), keep_body=False)) == "hit"
+    await asyncio.to_thread((folder / "index.sqlite").rmdir)
+    async with cached([plain.url], folder) as node:
+        await node.get(blob(digest), keep_body=False)
+        assert way(await node.get(blob(digest), keep_body=False)) == "hit"
 
 
 @pytest.mark.parametrize("verify", ["ingest", "firstRead", "always"])
@@ -183,13 +181,13 @@ async def test_a_disk_without_room_costs_no_second_request(plain: ScriptedRegist
 
 
 async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
-    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry, folder: Path
 ) -> None:
-    monkeypatch.setattr("proxy.pull.blobs.downloads.RECHECK_STEP", MIB)
+    tuning = replace(AT_ONCE, recheck_step=MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB, DropHeader("Content-Length"))
     before = writes()
-    async with cached([plain.url], folder, cache={"maxSize": "4Mi"}) as node:
+    async with cached([plain.url], folder, cache={"maxSize": "4Mi"}, tuning=tuning) as node:
         async with asyncio.TaskGroup() as tasks:
             pulls = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(3)]
         assert {(pull.result().status, pull.result().sha256) for pull in pulls} == {(200, digest)}

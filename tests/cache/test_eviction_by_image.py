@@ -12,7 +12,7 @@ from tests.fakes.blobs import MIB
 from tests.fakes.changes import Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.matching import on
-from tests.fakes.proxy import UPSTREAM, blob, manifest
+from tests.fakes.proxy import NAME, REG, UPSTREAM, blob, manifest
 from tests.fakes.registry import ScriptedRegistry
 
 AWAY = Reply(503)
@@ -49,6 +49,24 @@ async def test_image_in_use_stays_whole_though_its_layers_are_not_requested(
     assert await pull(node, new)
     plain.script(on(), AWAY)
     assert [await pull(node, image) for image in (used, unused, new)] == [True, False, True]
+
+
+async def test_pinned_image_is_never_evicted(plain: ScriptedRegistry, folder: Path) -> None:
+    pinned, *others = (held(plain, tag, 2 * MIB) for tag in ("pinned", "second", "third", "fourth"))
+    keep = [f"{REG}/{NAME}:pinned"]
+    async with cached([plain.url], folder, cache={**FULL, "keep": keep}) as node:
+        for image in (pinned, *others):
+            assert await pull(node, image)
+        plain.script(on(), AWAY)
+        assert [await pull(node, image) for image in (pinned, *others)] == [True, False, False, True]
+
+
+async def test_pins_that_fill_the_cache_fail_no_pull(plain: ScriptedRegistry, folder: Path) -> None:
+    images = [held(plain, tag, 2 * MIB) for tag in ("first", "second", "third", "fourth")]
+    async with cached([plain.url], folder, cache={**FULL, "keep": [f"{REG}/**"]}) as node:
+        assert [await pull(node, image) for image in images] == [True] * 4
+        plain.script(on(), AWAY)
+        assert [await pull(node, image) for image in images[:2]] == [True] * 2
 
 
 async def test_evicted_image_is_pulled_again_without_a_counted_request(plain: ScriptedRegistry, folder: Path) -> None:

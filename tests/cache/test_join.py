@@ -112,7 +112,8 @@ async def test_an_upstream_that_breaks_is_gone_on_with_under_followers(
     until, reached = asyncio.Event(), asyncio.Event()
     fault = Stall(3 * MIB, never.until) if how == "stall" else Cut(3 * MIB, reset=how == "reset")
     plain.script(BLOB.nth(1), Stall(MIB, until, reached), fault)
-    async with cached([plain.url], folder, timeouts={"stall": "500ms"}) as node, asyncio.TaskGroup() as tasks:
+    times = {"stall": "500ms" if how == "stall" else "30s"}
+    async with cached([plain.url], folder, timeouts=times) as node, asyncio.TaskGroup() as tasks:
         requests = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(CLIENTS)]
         await reached.wait()
         until.set()

@@ -1,15 +1,17 @@
 """Ranges of what is stored, what is on its way, and what nobody has asked for yet."""
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.cache.serving import BLOB, reading, way, whole
+from tests.cache.serving import BLOB, cached, reading, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall
-from tests.fakes.proxy import UPSTREAM, blob
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, blob
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(8 * MIB + 3, seed=41)
@@ -71,14 +73,15 @@ async def test_parallel_open_ended_ranges_of_a_cold_blob_cost_one_download(
     assert [entry.headers.get("range") for entry in plain.record.of("blob")] == [None]
 
 
-async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(
-    node: NodeClient, plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.pull.blobs.service.FAR_AHEAD", 2 * MIB)
+async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(plain: ScriptedRegistry, folder: Path) -> None:
+    tuning = replace(AT_ONCE, far_ahead=2 * MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(MIB, until))
-    async with reading(node, blob(digest), MIB) as (beginning, reader, _):
+    async with (
+        cached([plain.url], folder, tuning=tuning) as node,
+        reading(node, blob(digest), MIB) as (beginning, reader, _),
+    ):
         got = await node.get(blob(digest), ("Range", f"bytes={6 * MIB}-{6 * MIB + 999}"))
         assert (got.status, way(got)) == (206, "bypass")
         assert got.body == whole(LARGE)[6 * MIB : 6 * MIB + 1000]

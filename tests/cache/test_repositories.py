@@ -101,7 +101,7 @@ async def test_the_trouble_of_one_registry_holds_up_no_other(
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     second.add_blob(UPSTREAM, LARGE)
     plain.script(BLOB, never)
-    configuration = settings([plain.url], timeouts={"blob": "3s"}, cache={"path": str(folder), "reserveFree": "1Mi"})
+    configuration = settings([plain.url], timeouts={"blob": "10s"}, cache={"path": str(folder), "reserveFree": "1Mi"})
     configuration["registries"]["other.example"] = {**configuration["registries"][REG], "endpoints": [second.url]}
     async with started(configuration) as proxy, asyncio.TaskGroup() as tasks:
         hanging = tasks.create_task(proxy.node.get(blob(digest)))

@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server.listener import accept as buffers
-from proxy.server.listener.accept import LOCAL_BUFFER
-from proxy.server.send import SpanReader, SpanSender
+from proxy.runtime.tuning import Tuning
 from tests.cache.serving import cached, eventually, read_answer, reading, rest_of, stored_file
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.client import WITHIN, NodeClient, read_head
-from tests.fakes.proxy import UPSTREAM, blob, metric, settings, started
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, blob, metric, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(24 * MIB + 12_345, seed=97)
@@ -40,12 +38,18 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
 
 
 @pytest.fixture
+def tuning() -> Tuning:
+    return AT_ONCE
+
+
+@pytest.fixture
 async def near(
     request: pytest.FixtureRequest,
     listener: tuple[dict[str, Any], ssl.SSLContext | None],
     plain: ScriptedRegistry,
     folder: Path,
     digest: str,
+    tuning: Tuning,
 ) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy that has the blob stored; with `short_budgets` it waits for no client long."""
     settled, nodes = listener
@@ -54,7 +58,7 @@ async def near(
     cache = {"path": str(folder), "reserveFree": "1Mi"}
     times = {"clientStall": "400ms"} if request.node.get_closest_marker("short_budgets") else None
     configuration = settings([plain.url], timeouts=times, cache=cache)
-    async with started(configuration | {"listeners": [settled]}) as proxy:
+    async with started(configuration | {"listeners": [settled]}, tuning=tuning) as proxy:
         yield proxy.node if nodes is None else proxy.node.over(nodes)
     assert len(plain.record.of("blob")) == 1
 
@@ -100,15 +104,13 @@ async def test_who_leaves_in_the_middle_is_noticed(near: NodeClient, target: str
     before = metric("scope_proxy_http_aborted_total", reason="client_gone")
     async with reading(near, target, MIB) as (_, _, writer):
         writer.transport.abort()
-        await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route="blob") == 0)
+    assert metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("buffer", [LOCAL_BUFFER, 4 * MIB])
-async def test_slow_and_fast_clients_get_the_same(
-    near: NodeClient, target: str, digest: str, monkeypatch: pytest.MonkeyPatch, buffer: int
-) -> None:
-    monkeypatch.setattr(buffers, "LOCAL_BUFFER", buffer)
+@pytest.mark.parametrize("tuning", [AT_ONCE, server_tuning(local_buffer=4 * MIB)], ids=["small", "large"])
+async def test_slow_and_fast_clients_get_the_same(near: NodeClient, target: str, digest: str) -> None:
     async with asyncio.timeout(WITHIN), near.opened("GET", target, receive_buffer=65536) as (reader, _):
         status, _, _ = await read_head(reader)
         first = await reader.readexactly(FEW_BYTES)
@@ -141,34 +143,6 @@ def breaking(call: Callable[..., int]) -> Callable[..., int]:
         return call(*given)
 
     return limited
-
-
-async def test_who_leaves_just_when_the_disk_has_answered_is_no_bug(
-    plain: ScriptedRegistry, folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The connection closes between two steps of the event loop; `logs` sees to it that nothing is called a bug."""
-    fetch, send = SpanReader.fetch, SpanSender._send
-    senders: dict[SpanReader, SpanSender] = {}
-
-    async def remember(self: SpanSender, *piece: Any) -> None:
-        senders[self._reader] = self
-        await send(self, *piece)
-
-    async def leave(self: SpanReader, *piece: Any) -> bool:
-        is_held = await fetch(self, *piece)
-        transport = senders[self]._request.transport
-        assert transport is not None
-        transport.abort()
-        return is_held
-
-    async with cached([plain.url], folder) as node:
-        assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
-        before = metric("scope_proxy_http_aborted_total", reason="client_gone")
-        monkeypatch.setattr(SpanSender, "_send", remember)
-        monkeypatch.setattr(SpanReader, "fetch", leave)
-        async with node.opened("GET", blob(digest)) as (reader, _):
-            assert len(await rest_of(reader)) < LARGE.size
-        await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
 
 
 async def test_the_event_loop_waits_for_no_disk(

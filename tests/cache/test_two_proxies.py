@@ -1,18 +1,23 @@
 """Two proxies on one folder, as two workers have it: one of them downloads, the other one reads behind it."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cache.serving import BLOB, cached, reading, rest_of, unfinished, way, whole
+from proxy.oci.reference import Digest
+from proxy.store.layout import Layout
+from proxy.store.lease import Lease
+from tests.cache.serving import BLOB, cached, eventually, reading, rest_of, unfinished, way, whole
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall
-from tests.fakes.proxy import UPSTREAM, blob
+from tests.fakes.proxy import UPSTREAM, blob, metric
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(8 * MIB + 9, seed=101)
@@ -35,7 +40,7 @@ async def test_one_download_serves_the_clients_of_both(
         pulls = [tasks.create_task(one.get(blob(digest), keep_body=False))]
         await reached.wait()
         pulls += [tasks.create_task(node.get(blob(digest), keep_body=False)) for node in (one, other) * 4]
-        await asyncio.sleep(0.1)
+        await eventually(lambda: metric("scope_proxy_http_requests_in_flight", route="blob") == len(pulls))
         until.set()
     assert {(pull.result().status, pull.result().whole, pull.result().sha256) for pull in pulls} == {
         (200, True, digest)
@@ -85,23 +90,39 @@ async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegi
     assert not unfinished(folder)
 
 
-def busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever it is tried another process has the lease, and its download has just ended when it is looked for."""
+def take_next(folder: Path, digest: str, is_over: threading.Event) -> Lease | None:
+    """Take the lease of a digest as soon as it is free, and remove the part; None once `is_over` is set.
 
-    async def taken(*_: object) -> None:
-        return None
+    Others then can neither write the digest nor follow its download, as if each of these had just ended.
+    """
+    layout, parsed = Layout(folder), Digest.parse(digest)
+    while not is_over.is_set():
+        lease = Lease.take(layout.lock(parsed))
+        if lease is not None:
+            layout.part(parsed).unlink(missing_ok=True)
+            return lease
+        time.sleep(0.001)
+    return None
 
-    monkeypatch.setattr("proxy.store.filesystem.FilesystemStore.begin", taken)
-    monkeypatch.setattr("proxy.store.filesystem.FilesystemStore.arriving", taken)
+
+@asynccontextmanager
+async def busy(folder: Path, digest: str) -> AsyncIterator[asyncio.Future[Lease | None]]:
+    """Another process has the lease of a digest from its next release on; gives the lease."""
+    is_over = threading.Event()
+    lease = asyncio.get_running_loop().run_in_executor(None, take_next, folder, digest, is_over)
+    try:
+        yield lease
+    finally:
+        is_over.set()
+        if (taken := await lease) is not None:
+            await asyncio.to_thread(taken.release)
 
 
-async def test_downloads_of_others_that_keep_ending_hold_up_nobody(
-    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_downloads_of_others_that_keep_ending_hold_up_nobody(plain: ScriptedRegistry, folder: Path) -> None:
     """Seen with two workers whose cache was ten times too small: one pull of 16,000 got a 503."""
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    busy(monkeypatch)
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], folder) as node, busy(folder, digest) as lease:
+        assert await lease is not None
         got = await node.get(blob(digest), keep_body=False)
         assert (got.status, got.sha256, way(got)) == (200, digest, "bypass")
         part = await node.get(blob(digest), ("Range", f"bytes={MIB}-"))
@@ -109,16 +130,15 @@ async def test_downloads_of_others_that_keep_ending_hold_up_nobody(
         assert (await node.head(blob(digest))).header("Content-Length") == str(LARGE.size)
 
 
-async def test_a_writer_that_stops_is_not_waited_for_again_and_again(
-    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_writer_that_stops_is_not_waited_for_again_and_again(plain: ScriptedRegistry, folder: Path) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     async with (
         stopping_writer(plain, folder, digest) as (other, stop),
         reading(other, blob(digest), 2 * MIB) as (beginning, reader, _),
+        busy(folder, digest) as lease,
     ):
-        busy(monkeypatch)
         await stop()
+        assert await lease is not None
         assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
 
 

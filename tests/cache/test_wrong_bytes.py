@@ -1,6 +1,7 @@
 """An upstream that sends wrong bytes: they are never stored and never completed to a client."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import DropHeader, FlipByte, Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Stall
-from tests.fakes.proxy import UPSTREAM, blob, manifest, metric
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, blob, manifest, metric
 from tests.fakes.registry import ScriptedRegistry
 
 LARGE = Generated(6 * MIB + 3, seed=51)
@@ -149,12 +150,11 @@ async def test_the_digest_of_a_manifest_is_no_blob(
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_the_digest_of_a_manifest_is_no_blob_though_its_kind_was_forgotten(
-    plain: ScriptedRegistry, folder: Path, image: Image, monkeypatch: pytest.MonkeyPatch, method: str
+    plain: ScriptedRegistry, folder: Path, image: Image, method: str
 ) -> None:
-    monkeypatch.setattr("proxy.pull.known_manifests.REMEMBERED", 1)
     plain.library.repository(UPSTREAM).blobs[image.digest] = Bytes(image.manifest)  # as Artifactory does
     others = [plain.add_blob(UPSTREAM, Generated(size, seed=53)).digest for size in (100, 101)]
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], folder, tuning=replace(AT_ONCE, known_manifests=1)) as node:
         for _ in range(4):
             got = await node.send(method, blob(image.digest))
             assert got.status == 404

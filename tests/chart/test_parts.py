@@ -21,6 +21,7 @@ from tests.chart.helm import (
     values_of,
 )
 from tests.chart.schemas import problems
+from tests.docs.releases import RELEASES, SETTING
 
 every_file = pytest.mark.parametrize("values", [None, *VALUES], ids=lambda path: path.stem if path else "defaults")
 
@@ -208,7 +209,5 @@ def test_notes_tell_the_next_step_of_this_release() -> None:
 def test_notes_name_the_setting_that_ends_the_fallback_only_with_the_releases_that_know_it() -> None:
     told = notes(values_of(case("01-node")))
     sentence = " ".join(told.partition("On k3s and RKE2")[2].partition("\n4.")[0].split())
-    assert (
-        "disable-default-registry-endpoint: true in their config.yaml, if they run v1.26.13 or a later 1.26, "
-        "v1.27.10 or a later 1.27, v1.28.6 or a later 1.28, or v1.29.1 or any later release" in sentence
-    )
+    assert f"{SETTING}: true" in sentence
+    assert RELEASES in sentence

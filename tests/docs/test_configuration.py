@@ -1,8 +1,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from proxy.config.base import Model
 from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
@@ -25,11 +23,11 @@ def test_the_generated_part_is_what_the_models_say() -> None:
     assert render_reference() == MARKER + GENERATED
 
 
-@pytest.mark.parametrize("section", sorted(sections(Config), key=str))
-def test_every_setting_is_described(section: type[Model]) -> None:
-    for name, field in section.model_fields.items():
-        assert f"| `{field.alias or name}` |" in GENERATED
-        assert field.description
+def test_every_setting_is_described() -> None:
+    fields = [
+        (field.alias or name, field) for section in sections(Config) for name, field in section.model_fields.items()
+    ]
+    assert [name for name, field in fields if f"| `{name}` |" not in GENERATED or not field.description] == []
 
 
 def restart_cells() -> dict[str, str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-START_TIMEOUT = 10.0
-STOP_TIMEOUT = 10.0
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
 
 
 @contextlib.contextmanager

@@ -10,7 +10,11 @@ from typing import Any
 
 from click.testing import CliRunner
 
+from proxy.cli.doctor import EXIT_FAILED
 from proxy.cli.main import main
+from proxy.config.load import parse_config
+from proxy.doctor.run import TimeLimits, examine_all
+from proxy.doctor.subject import choose
 from tests.fakes.canaries import assert_no_secret
 
 
@@ -69,6 +73,14 @@ def run_and_read(configuration: Mapping[str, Any], *arguments: str, env: Mapping
     """What the command finds out."""
     status, output = run(configuration, *arguments, "--json", env=env)
     return Diagnosis(status, json.loads(output))
+
+
+async def diagnosed_within(limits: TimeLimits, configuration: Mapping[str, Any], image: str) -> Diagnosis:
+    """The same without the command, with other time limits."""
+    loaded = await asyncio.to_thread(parse_config, json.dumps(configuration), "test.yaml")
+    report = await examine_all(loaded.config, choose(loaded, image), {}, limits)
+    data = json.loads(json.dumps(report.as_dict()))
+    return Diagnosis(EXIT_FAILED if report.failed else 0, data)
 
 
 async def diagnosed(

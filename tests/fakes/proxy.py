@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from prometheus_client import REGISTRY
 
 from proxy.config.load import parse_config
 from proxy.runtime.run import running
+from proxy.runtime.tuning import Tuning
+from proxy.server.tuning import ServerTuning
 from proxy.testbed.images import Image
 from proxy.testbed.tokens import Account
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD
@@ -90,12 +93,35 @@ def settings(
     }
 
 
+AT_ONCE = Tuning(pause=lambda _round: 0.0)
+"""No pause between two rounds of attempts: the faults of tests do not pass by themselves."""
+
+
+def server_tuning(**values: Any) -> Tuning:
+    """The tuning of tests with other values of the server."""
+    return replace(AT_ONCE, server=ServerTuning(**values))
+
+
+class MovedClock:
+    """A monotonic clock that can be moved ahead."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def move(self, seconds: float) -> None:
+        """Move it ahead."""
+        self._ahead += seconds
+
+
 @asynccontextmanager
-async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderTest]:
+async def started(configuration: Mapping[str, Any], tuning: Tuning = AT_ONCE) -> AsyncIterator[ProxyUnderTest]:
     """Serve a configuration until the end of the block; where it says nothing of a cache, `CACHE_SWITCH` does."""
     if os.environ.get(CACHE_SWITCH) and "cache" not in configuration:
         with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as folder:
-            async with started({**configuration, "cache": {"path": folder}}) as proxy:
+            async with started({**configuration, "cache": {"path": folder}}, tuning) as proxy:
                 yield proxy
         return
     cache = configuration.get("cache")
@@ -104,7 +130,7 @@ async def started(configuration: Mapping[str, Any]) -> AsyncIterator[ProxyUnderT
     times = loaded.config.timeouts
     budgets = Budgets(times.manifest, times.blob + BODY_STALLS * times.stall)
     asks = loaded.config.listeners[0].clients.auth != ("none",)
-    async with running(loaded) as state:
+    async with running(loaded, tuning=tuning) as state:
         assert state.admin_address is not None
         node = NodeClient(state.addresses[0], budgets, may_be_asked=asks)
         metrics = NodeClient(state.metrics_address) if state.metrics_address is not None else None

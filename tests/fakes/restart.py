@@ -46,6 +46,7 @@ RELOAD: Document = {
     "dockerConfigFiles": ["/etc/scope-proxy/secrets/users/config.json"],
     "cache.path": "/var/other",
     "cache.maxSize": "1Gi",
+    "cache.keep": ["docker.io/library/nginx:1.27"],
     "cache.reserveFree": "2Gi",
     "cache.tagAge": "9s",
     "cache.staleIfError": "9s",

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.server.listener import tls as reloading
 from tests.fakes.client import NodeClient
-from tests.fakes.proxy import LOGIN, settings, started
+from tests.fakes.proxy import LOGIN, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 HOST = "127.0.0.1"
@@ -53,8 +52,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setattr(reloading, "RELOAD_SECONDS", POLL)
+def site(tmp_path: Path) -> Site:
     made = Site(tmp_path, trustme.CA())
     made.write(made.authority.issue_cert(HOST))
     return made
@@ -65,5 +63,5 @@ async def serving(
     site: Site, registry: ScriptedRegistry, listener: Mapping[str, Any] | None = None, **more: Any
 ) -> AsyncIterator[NodeClient]:
     configuration = settings([registry.url], login=LOGIN, **more) | {"listeners": [listener or site.listener()]}
-    async with started(configuration) as proxy:
+    async with started(configuration, tuning=server_tuning(tls_reload=POLL)) as proxy:
         yield proxy.node.over(site.trusting())

@@ -32,12 +32,6 @@ __all__ = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting between two rounds where no upstream asks for it: the faults here do not pass by themselves."""
-    monkeypatch.setattr("proxy.upstream.client.pause_before", lambda _round: 0.0)
-
-
 @pytest.fixture
 async def node(registry: ScriptedRegistry, budgets: Mapping[str, str]) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of the strict registry."""

@@ -1,6 +1,7 @@
 """Tokens that die in the middle of a pull: the node sees nothing of it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.fakes.changes import Challenge, Reply
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import LOGIN, SCOPE, blob, manifest, settings, started
+from tests.fakes.proxy import AT_ONCE, LOGIN, SCOPE, blob, manifest, settings, started
 from tests.fakes.registry import DeadToken, ScriptedRegistry
 
 SHOWN: tuple[DeadToken, ...] = ("error", "no error", "400", "403", "basic", "no challenge")
@@ -43,12 +44,13 @@ async def test_a_revoked_token_is_replaced_on_head(
 
 @pytest.mark.parametrize("shown_as", ["400", "403"])
 async def test_a_refused_head_tells_not_why_so_an_old_token_is_replaced(
-    node: NodeClient, registry: ScriptedRegistry, shown_as: DeadToken, monkeypatch: pytest.MonkeyPatch
+    registry: ScriptedRegistry, shown_as: DeadToken
 ) -> None:
-    assert (await node.head(manifest())).status == 200
-    registry.revoke_tokens(shown_as)
-    monkeypatch.setattr("proxy.upstream.authorize.SURELY_ALIVE", 0.0)
-    assert (await node.head(manifest())).status == 200
+    tuning = replace(AT_ONCE, fresh_grant_seconds=0.0)
+    async with started(settings([registry.url], login=LOGIN), tuning) as proxy:
+        assert (await proxy.node.head(manifest())).status == 200
+        registry.revoke_tokens(shown_as)
+        assert (await proxy.node.head(manifest())).status == 200
     assert len(registry.record.tokens) == 2
 
 

@@ -194,7 +194,6 @@ async def test_headers_that_never_come_are_504(
     plain.script(MANIFEST, never)
     got = await near_plain.send(method, manifest())
     assert got.status == 504
-    assert "did not answer in time" in got.reason
     assert len(plain.record.of("manifest")) == 1
 
 
@@ -202,8 +201,7 @@ async def test_headers_that_never_come_are_504(
 async def test_a_body_that_stalls_is_504(near_plain: NodeClient, plain: ScriptedRegistry, never: Stall) -> None:
     plain.script(MANIFEST, Stall(50, never.until))
     got = await near_plain.get(manifest())
-    assert got.status == 504
-    assert "did not send its whole answer in time" in got.reason
+    assert (got.status, got.code) == (504, "UNAVAILABLE")
 
 
 async def test_what_follows_an_answer_is_not_taken_for_the_next_one(

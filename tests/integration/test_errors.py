@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.oci import errors
+from proxy.runtime.tuning import Tuning
 from proxy.testbed.images import Image
 from tests.fakes.canaries import Written
 from tests.fakes.changes import FlipByte, Reply
@@ -109,13 +110,14 @@ def test_the_table_above_has_every_error() -> None:
 
 
 async def test_a_bug_of_ours_is_500_with_the_request_id_that_the_log_has(
-    node: NodeClient, monkeypatch: pytest.MonkeyPatch, logs: Written
+    registry: ScriptedRegistry, logs: Written
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(_round: int) -> float:
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr("proxy.pull.known_manifests.parse_manifest", broken)
-    got = await node.get(manifest())
+    registry.script(on(kind="manifest"), Reply(503))
+    async with started(settings([registry.url], login=LOGIN), Tuning(pause=broken)) as proxy:
+        got = await proxy.node.get(manifest())
     assert (got.status, got.code) == (500, "UNKNOWN")
     assert "unforeseen" not in got.reason + got.body.decode()
     assert any("a bug" in line and "unforeseen" in line for line in logs.lines)

@@ -59,7 +59,7 @@ async def test_a_push_with_a_body_is_405(node: NodeClient, registry: ScriptedReg
 async def test_a_pull_with_a_body_is_refused(node: NodeClient, registry: ScriptedRegistry, method: str) -> None:
     got = await node.send(method, manifest(), body=b"{}")
     assert got.status == 400
-    assert got.reason == "a pull has no body"
+    assert got.reason == "a pull must not have a body"
     assert registry.record.all() == ()
 
 

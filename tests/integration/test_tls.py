@@ -146,7 +146,7 @@ async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
         match broken:
             case "half-written":
                 site.put("tls.crt", renewed.cert_chain_pems[0].bytes()[:200])
-                complaint = f"listeners[0].tls.certFile: {site.folder}/tls.crt holds no certificate"
+                complaint = f"listeners[0].tls.certFile: {site.folder}/tls.crt contains no valid PEM certificate"
             case "another key":
                 site.put("tls.crt", renewed.cert_chain_pems[0].bytes())
                 complaint = f"listeners[0].tls.keyFile: {site.folder}/tls.key is not the key of the first certificate"
@@ -156,7 +156,7 @@ async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
         await until_told(logs, complaint)
         for _ in range(CONNECTIONS):
             assert await shown_to(node) == der_of(old)
-        assert sum("stays in use" in line for line in logs.lines) == 1
+        assert sum("stay in use" in line for line in logs.lines) == 1
         site.write(renewed)
         await until_shown(node, renewed)
     assert not [line for line in logs.lines if "PRIVATE KEY" in line]

@@ -1,8 +1,8 @@
 """Tokens: one scope, one request for each repository and life, whoever asks and however many."""
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.fakes.changes import Reply
 from tests.fakes.client import WITHIN, NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, SCOPE, blob, manifest, settings, started
+from tests.fakes.proxy import ACCOUNT, AT_ONCE, LOGIN, NAME, REG, SCOPE, MovedClock, blob, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 
@@ -83,60 +83,54 @@ async def test_what_a_node_sends_as_authorization_goes_nowhere(
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the clock by which grants live, without waiting."""
-    real, passed = time.monotonic, [0.0]
+def clock() -> MovedClock:
+    """The clock by which grants expire."""
+    return MovedClock()
 
-    class Shifted:
-        @staticmethod
-        def monotonic() -> float:
-            return real() + passed[0]
 
-    for module in ("exchange", "broker"):
-        monkeypatch.setattr(f"proxy.auth.outward.{module}.time", Shifted)
-
-    def move(seconds: float) -> None:
-        passed[0] += seconds
-
-    return move
+@pytest.fixture
+async def aging(clock: MovedClock, registry: ScriptedRegistry) -> AsyncIterator[NodeClient]:
+    """A node in front of a proxy with that clock."""
+    async with started(settings([registry.url], login=LOGIN), replace(AT_ONCE, clock=clock)) as proxy:
+        yield proxy.node
 
 
 async def test_a_token_is_renewed_once_in_the_background_before_it_expires(
-    clock: Callable[[float], None], node: NodeClient, registry: ScriptedRegistry, image: Image
+    clock: MovedClock, aging: NodeClient, registry: ScriptedRegistry, image: Image
 ) -> None:
-    await pull(node, image)
-    clock(275.0)  # of 300
+    await pull(aging, image)
+    clock.move(275.0)  # of 300
     until, reached = asyncio.Event(), asyncio.Event()
     registry.script(on(kind="token"), Stall(BEFORE_HEADERS, until, reached))
     for _ in range(20):  # nobody waits for the new token
-        assert (await node.head(manifest())).status == 200
+        assert (await aging.head(manifest())).status == 200
     await reached.wait()
     assert {entry.credential for entry in registry.record.of("manifest") if entry.status == 200} == {"bearer 1"}
     until.set()
     async with asyncio.timeout(WITHIN):
         while registry.record.of("manifest")[-1].credential != "bearer 2":
-            assert (await node.head(manifest())).status == 200
+            assert (await aging.head(manifest())).status == 200
     assert len(registry.record.tokens) == 2
 
 
 async def test_an_expired_token_is_not_sent(
-    clock: Callable[[float], None], node: NodeClient, registry: ScriptedRegistry, image: Image
+    clock: MovedClock, aging: NodeClient, registry: ScriptedRegistry, image: Image
 ) -> None:
-    await pull(node, image)
-    clock(301.0)
-    assert (await node.head(manifest())).status == 200
+    await pull(aging, image)
+    clock.move(301.0)
+    assert (await aging.head(manifest())).status == 200
     assert [entry.credential for entry in registry.record.of("manifest")][-1] == "bearer 2"
     assert [entry.status for entry in registry.record.of("manifest")].count(401) == 1
 
 
 async def test_a_failed_renewal_leaves_the_old_token_in_use(
-    clock: Callable[[float], None], node: NodeClient, registry: ScriptedRegistry, image: Image
+    clock: MovedClock, aging: NodeClient, registry: ScriptedRegistry, image: Image
 ) -> None:
-    await pull(node, image)
-    clock(275.0)
+    await pull(aging, image)
+    clock.move(275.0)
     registry.script(on(kind="token"), Reply(500))
     for _ in range(10):
-        assert (await node.head(manifest())).status == 200
+        assert (await aging.head(manifest())).status == 200
     await registry.record.wait(2, "token")
     assert len(registry.record.tokens) == 2  # once in a while, however many pulls there are meanwhile
     assert registry.record.of("manifest")[-1].credential == "bearer 1"

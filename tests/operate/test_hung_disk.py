@@ -91,7 +91,7 @@ async def answers(node: NodeClient, target: str, *headers: tuple[str, str], clie
 
     async def get() -> Got | None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN / 2):
+            async with asyncio.timeout(WITHIN):
                 return await node.get(target, *headers)
         return None
 

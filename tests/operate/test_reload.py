@@ -138,6 +138,7 @@ async def test_what_changes_while_the_program_starts_is_taken(program: Program, 
     del program.document["access"]
     await program.start(workers, [sys.executable, "-m", "tests.operate.changing", str(program.config), str(fresh)])
     await program.until(lambda: _answers(program, manifest(), 403))
+    assert (await program.node.get(manifest())).code == "DENIED"
 
 
 async def test_taken_away_is_taken_away_at_once(program: Program) -> None:

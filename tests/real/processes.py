@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 START_TIMEOUT = 60.0  # seconds; a cold start takes about one
-STOP_TIMEOUT = 10.0  # seconds between SIGTERM and SIGKILL
-PROBE_TIMEOUT = 2.0
+STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL
+PROBE_TIMEOUT = 10.0
 PROBE_PAUSE = 0.02
 LOG_TAIL = 4000  # characters of a program's output that a failure shows
 RUN_TIMEOUT = 100.0  # below that of a test, so that a failure shows the output

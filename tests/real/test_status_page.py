@@ -14,7 +14,7 @@ import pytest_asyncio
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient, read_answer
-from tests.fakes.proxy import ACCOUNT, LOGIN, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
+from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.chromium import PROGRAM, Browser, Screen, Tab, browser
 from tests.real.processes import free_port, scratch
@@ -112,6 +112,19 @@ def checker() -> str:
 
 
 @on_every_screen
+async def test_cached_images_fit_the_screen_and_are_accessible(
+    site: Site, tab: Tab, screen: Screen, checker: str
+) -> None:
+    await tab.show_on(screen)
+    await tab.goto(f"{site.url}/images")
+    assert f"{REG}/{NAME}:1" in await tab.text("main")
+    assert await tab.evaluate(TOO_WIDE) == []
+    await tab.evaluate(checker)
+    assert await tab.evaluate(FAULTS) == []
+    await tab.screenshot(PICTURES / f"images-{screen.name}.png")
+
+
+@on_every_screen
 async def test_says_what_a_person_wants_to_know_first(site: Site, tab: Tab, screen: Screen) -> None:
     await tab.show_on(screen)
     await tab.goto(site.url)
@@ -121,10 +134,10 @@ async def test_says_what_a_person_wants_to_know_first(site: Site, tab: Tab, scre
     assert "Connection refused" in verdict
     assert f"scope-proxy doctor {DEAD}" in verdict
     errors = await tab.text("#refusals")
-    assert "registry unknown.example is not configured: add it under registries" in errors
+    assert "registry unknown.example " in errors
     assert f"{REG}/library/app:missing" in errors
     figures = await tab.text("#figures")
-    assert "6 pulls needed no upstream" in figures
+    assert "6 pulls without upstream transfer" in figures
     assert await tab.evaluate("document.title") == "Some pulls fail - scope-proxy"
     await tab.screenshot(PICTURES / f"status-{screen.name}.png")
 
@@ -210,8 +223,8 @@ async def test_refreshes_itself_and_leaves_alone_what_somebody_does(site: Site, 
 async def test_says_when_what_it_shows_is_old(site: Site, tab: Tab) -> None:
     await tab.goto(site.url)
     await tab.evaluate("window.fetch = () => Promise.reject(new TypeError('gone'))")
-    await tab.until("document.getElementById('stale').textContent.includes('No answer since')")
-    assert "what you see is old" in await tab.text("#stale")
+    await tab.until("document.getElementById('stale').textContent.includes('No response since')")
+    assert "this page is out of date" in await tab.text("#stale")
 
 
 async def test_with_several_workers_the_figures_are_those_of_all() -> None:

@@ -196,9 +196,9 @@ def test_a_check_as_the_services_user_finds_what_the_service_cannot_read_or_writ
             f"chown root:scope-proxy {PASSWORD_FILE}; chmod 0640 {PASSWORD_FILE}"
         ).checked()
     assert check.status == EXIT_CONFIG
-    assert f"htpasswdFile: {CONFIG}.users cannot be read: Permission denied" in check.errors
+    assert f"htpasswdFile: cannot read {CONFIG}.users: Permission denied" in check.errors
     assert f"warning: passwordFile: {PASSWORD_FILE}: permission denied" in check.errors
-    assert f"warning: nothing would be cached: this process cannot look into {CACHE}: " in check.errors
+    assert re.search(rf"warning: .* {CACHE}: ", check.errors)
     assert "ok, 0 warning(s)" in box.machine.run(user).checked()
 
 

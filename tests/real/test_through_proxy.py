@@ -159,7 +159,7 @@ def test_registry_that_is_not_configured_is_named_in_the_error(
 ) -> None:
     proxy = start_proxy(registries(registry.url), hosts(registry, tokens))
     write_mirror(node.certs_d, "quay.io", [proxy.url], server=proxy.url)
-    with pytest.raises(CriError, match=r"registry quay\.io is not configured: add it under registries"):
+    with pytest.raises(CriError, match=r"registry quay\.io "):
         node.cri.pull("quay.io/some/image:1")
     assert tokens.requests == []
 

@@ -34,7 +34,7 @@ class TokenRequest:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Every scope asked for, in the order sent."""
+        """Every requested scope, in the order sent."""
         return tuple(scope for parameter in self.scope_parameters for scope in parameter.split())
 
 

@@ -41,12 +41,6 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting between two rounds: what is attacked here does not get better by waiting."""
-    monkeypatch.setattr("proxy.upstream.client.pause_before", lambda _round: 0.0)
-
-
-@pytest.fixture(autouse=True)
 def no_public_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading all of the system's certificates takes longer than a whole test, and no server here has one."""
     monkeypatch.setattr("ssl.SSLContext.load_default_certs", lambda *_: None)

@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 import bcrypt
 import pytest
 
+from proxy.runtime.tuning import Tuning
 from proxy.testbed.node_auth import NodeChallenge, read_challenges
 from tests.fakes.canaries import OTHER_PASSWORD, PASSWORD, basic
 from tests.fakes.client import WITHIN, Got, NodeClient
-from tests.fakes.proxy import LOGIN, REG, blob, layer_of, manifest, settings, started
+from tests.fakes.proxy import AT_ONCE, LOGIN, REG, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import GUEST, OWNER, PRIVATE, PUBLIC, Header, Scene, login, scene
 
@@ -34,10 +35,10 @@ def write_users(file: Path, **users: str) -> None:
 
 
 @asynccontextmanager
-async def guarded(registry: ScriptedRegistry, file: Path) -> AsyncIterator[NodeClient]:
+async def guarded(registry: ScriptedRegistry, file: Path, tuning: Tuning = AT_ONCE) -> AsyncIterator[NodeClient]:
     """A proxy that asks for the users of a file and pulls with a credential of its own."""
     listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(file)}}
-    async with started(settings([registry.url], login=LOGIN, listeners=[listener])) as proxy:
+    async with started(settings([registry.url], login=LOGIN, listeners=[listener]), tuning) as proxy:
         yield proxy.node
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import trustme
 
+from proxy.runtime.tuning import Tuning
 from proxy.testbed.images import make_image
 from tests.cache.serving import eventually, read_answer
 from tests.fakes.canaries import Written
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
-from tests.fakes.proxy import UPSTREAM, manifest, metric, settings, started
+from tests.fakes.proxy import AT_ONCE, UPSTREAM, manifest, metric, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.raw import Connection, connected, sent_raw, until_end
 from tests.security.smuggling import request
@@ -36,10 +37,11 @@ OPEN = "scope_proxy_http_connections"
 
 
 @asynccontextmanager
-async def serving(plain: ScriptedRegistry, **more: Any) -> AsyncIterator[NodeClient]:
+async def serving(plain: ScriptedRegistry, *, tuning: Tuning = AT_ONCE, **more: Any) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy with the lowest limits that wait for requests 200 ms."""
     limits = {"connections": CONNECTIONS, "requests": REQUESTS}
-    async with started(settings([plain.url], **{"limits": limits, "timeouts": {"request": "200ms"}, **more})) as proxy:
+    configuration = settings([plain.url], **{"limits": limits, "timeouts": {"request": "200ms"}, **more})
+    async with started(configuration, tuning=tuning) as proxy:
         yield proxy.node
 
 
@@ -190,12 +192,11 @@ async def test_pipelined_requests_are_answered_in_turn_to_who_reads(plain: Scrip
 
 
 async def test_without_descriptors_the_log_stays_short_and_service_goes_on(
-    plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch, logs: Written
+    plain: ScriptedRegistry, logs: Written
 ) -> None:
-    monkeypatch.setattr("proxy.server.listener.accept.PAUSE", 0.1)
     before = metric(REFUSED, reason="system")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with serving(plain, timeouts={}) as node:
+    async with serving(plain, timeouts={}, tuning=server_tuning(accept_pause=0.1)) as node:
         clients = [socket.socket() for _ in range(10)]
         try:
             os.close(lowest := os.dup(clients[0].fileno()))  # the first that is free
@@ -209,7 +210,7 @@ async def test_without_descriptors_the_log_stays_short_and_service_goes_on(
             for client in clients:
                 client.close()
         assert (await node.get("/v2/")).status == 200
-    lines = [line for line in logs.lines if "no connection can be accepted" in line]
+    lines = [line for line in logs.lines if "cannot accept connections" in line]
     assert len(lines) == metric(REFUSED, reason="system") - before
     assert not [line for line in logs.lines if "out of system resource" in line]
 

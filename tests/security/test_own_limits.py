@@ -13,12 +13,13 @@ import pytest
 
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Rules
+from proxy.transport.session import SESSION_LIMITS, SessionLimits
 from tests.cache.serving import cached, eventually, read_answer
 from tests.fakes.changes import Challenge, Reply
 from tests.fakes.client import WITHIN, Got
 from tests.fakes.interrupts import AFTER_END, BEFORE_HEADERS, Cut, Stall
 from tests.fakes.matching import Match, on
-from tests.fakes.proxy import REG, blob, layer_of, manifest, metric
+from tests.fakes.proxy import AT_ONCE, REG, blob, layer_of, manifest, metric
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import ACCOUNTS, GUEST, OWNER, PRIVATE, PUBLIC, SECOND, Scene, login, revoke, warm
 from tests.security.raw import connected
@@ -69,7 +70,14 @@ class Owned(Scene):
 
 
 @asynccontextmanager
-async def owned(folder: Path, rules: Rules, policy: str = "lastProof", *, named: bool = False) -> AsyncIterator[Owned]:
+async def owned(
+    folder: Path,
+    rules: Rules,
+    policy: str = "lastProof",
+    *,
+    named: bool = False,
+    limits: SessionLimits = SESSION_LIMITS,
+) -> AsyncIterator[Owned]:
     """A warm cache whose owner has just pulled; what the upstream last allowed counts while it cannot be asked.
 
     Its last proof is too old to count otherwise. With `named` the registry is known by a name.
@@ -85,6 +93,7 @@ async def owned(folder: Path, rules: Rules, policy: str = "lastProof", *, named:
             listeners=[{"address": "127.0.0.1:0", "clients": clients}],
             host={"maxConnections": PLACES, "realms": [tokens.url]},
             timeouts=TIMEOUTS,
+            tuning=replace(AT_ONCE, session_limits=limits),
         ) as node,
     ):
         if rules is BASIC:  # where everybody may pull, credentials are not used
@@ -136,24 +145,20 @@ async def busy_token_server(played: Owned) -> AsyncIterator[None]:
 
 Limit = Callable[[Owned], AbstractAsyncContextManager[None]]
 
-LIMITS: Mapping[str, tuple[Rules, Limit, Mapping[str, int]]] = {
-    "places": (BASIC, busy_places, {}),
-    "queue": (BASIC, full_queue, {"proxy.transport.limits.QUEUE_LIMIT": 1}),
-    "token-places": (BEARER, busy_places, {}),
-    "token-queue": (BEARER, full_queue, {"proxy.transport.limits.QUEUE_LIMIT": 1}),
-    "token-connections": (BEARER, busy_token_server, {"proxy.transport.session._FOREIGN_CONNECTIONS": 1}),
+LIMITS: Mapping[str, tuple[Rules, Limit, SessionLimits]] = {
+    "places": (BASIC, busy_places, SESSION_LIMITS),
+    "queue": (BASIC, full_queue, SessionLimits(queue=1)),
+    "token-places": (BEARER, busy_places, SESSION_LIMITS),
+    "token-queue": (BEARER, full_queue, SessionLimits(queue=1)),
+    "token-connections": (BEARER, busy_token_server, SessionLimits(named_connections=1)),
 }
 """What of ours can be used up, by whom, and how little of it there is."""
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-async def test_who_waits_for_a_limit_of_ours_is_not_served_by_the_last_proof(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
-) -> None:
-    rules, reached, least = LIMITS[limit]
-    for name, value in least.items():
-        monkeypatch.setattr(name, value)
-    async with owned(tmp_path / "cache", rules) as played:
+async def test_who_waits_for_a_limit_of_ours_is_not_served_by_the_last_proof(tmp_path: Path, limit: str) -> None:
+    rules, reached, limits = LIMITS[limit]
+    async with owned(tmp_path / "cache", rules, limits=limits) as played:
         if "connections" in limit:
             played.registry.rules = replace(rules, realm=f"{played.tokens.url}/token")
         await warm(played)
@@ -207,11 +212,8 @@ def busy_threads() -> Iterator[None]:
         end.set()
 
 
-async def test_no_last_proof_counts_because_a_name_is_not_looked_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.transport.session.DNS_SECONDS", 0)
-    async with owned(tmp_path / "cache", BASIC, named=True) as played:
+async def test_no_last_proof_counts_because_a_name_is_not_looked_up(tmp_path: Path) -> None:
+    async with owned(tmp_path / "cache", BASIC, named=True, limits=SessionLimits(dns_seconds=0)) as played:
         await warm(played)
         played.registry.script(Match(), Cut(AFTER_END))
         assert (await played.owner()).status == 200

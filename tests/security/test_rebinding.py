@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
+from proxy.runtime.tuning import Tuning
 from proxy.testbed.images import Image
 from proxy.testbed.tokens import Rules
+from proxy.transport.session import SessionLimits
 from tests.fakes.changes import Redirect
 from tests.fakes.client import NodeClient
 from tests.fakes.interrupts import Cut
 from tests.fakes.matching import on
 from tests.fakes.objectstore import ObjectStore
-from tests.fakes.proxy import ACCOUNT, LOGIN, UPSTREAM, blob, layer_of, settings, started
+from tests.fakes.proxy import ACCOUNT, AT_ONCE, LOGIN, UPSTREAM, blob, layer_of, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.world import ELSEWHERE, PUBLIC, World
 from tests.security.tls import server_tls
@@ -46,13 +49,19 @@ async def cdn(store: ObjectStore, world: World, public: ScriptedRegistry) -> Obj
     return store
 
 
-@pytest.fixture
-async def near(public: ScriptedRegistry, world: World) -> AsyncIterator[NodeClient]:
+@asynccontextmanager
+async def in_front(public: ScriptedRegistry, world: World, tuning: Tuning = AT_ONCE) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy in front of that registry."""
     assert public.url
-    async with started(settings(["http://plain.example"])) as proxy:
+    async with started(settings(["http://plain.example"]), tuning) as proxy:
         world.knows(f"{proxy.node.host}:{proxy.node.port}")
         yield proxy.node
+
+
+@pytest.fixture
+async def near(public: ScriptedRegistry, world: World) -> AsyncIterator[NodeClient]:
+    async with in_front(public, world) as node:
+        yield node
 
 
 async def test_what_was_judged_is_what_is_connected_to(
@@ -69,14 +78,15 @@ async def test_what_was_judged_is_what_is_connected_to(
 
 @pytest.mark.parametrize("inner", INNER)
 async def test_a_name_that_was_public_and_is_not_any_more_is_refused(
-    near: NodeClient, cdn: ObjectStore, world: World, image: Image, monkeypatch: pytest.MonkeyPatch, inner: str
+    public: ScriptedRegistry, cdn: ObjectStore, world: World, image: Image, inner: str
 ) -> None:
-    monkeypatch.setattr("aiohttp.connector._DNSCacheTable.expired", lambda *_: True)
+    forgetful = replace(AT_ONCE, session_limits=SessionLimits(dns_seconds=0))
     world.resolves(CDN, (ELSEWHERE,), (inner,))
     cdn.script(on(), Cut())  # every connection is closed after its answer, so the name is looked up again
     digest, data = layer_of(image)
-    assert (await near.get(blob(digest))).body == data
-    got = await near.get(blob(digest))
+    async with in_front(public, world, forgetful) as node:
+        assert (await node.get(blob(digest))).body == data
+        got = await node.get(blob(digest))
     assert (got.status, got.code) == (403, "DENIED")
     assert world.lookups.count(CDN) >= 2
     assert world.strangers == [f"{ELSEWHERE}:80"]

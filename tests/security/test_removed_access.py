@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import bcrypt
 import pytest
 
-from proxy.auth.inward import watched_file
+from proxy.auth.inward.watched_file import LookTimes
 from proxy.transport.clock import Deadline
 from tests.fakes.canaries import OTHER_PASSWORD, PASSWORD, Written, basic
 from tests.fakes.client import WITHIN, Got, NodeClient
-from tests.fakes.proxy import manifest
+from tests.fakes.proxy import AT_ONCE, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import OWNER, PRIVATE, Header, login, scene
 from tests.security.test_clients import SCOPES, bearing, guarded, token_of, with_token
@@ -83,11 +84,8 @@ def users(tmp_path: Path) -> Path:
     return tmp_path / "htpasswd"
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have files looked at more often than once a second."""
-    monkeypatch.setattr(watched_file, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(watched_file, "SETTLE_SECONDS", 0.02)
+OFTEN = replace(AT_ONCE, look_times=LookTimes(interval=0.02, settle=0.02))
+"""Files are checked more often than once a second."""
 
 
 async def becomes(status: int, ask: Callable[[], Awaitable[Got]]) -> None:
@@ -102,7 +100,7 @@ async def becomes(status: int, ask: Callable[[], Awaitable[Got]]) -> None:
 async def test_a_user_who_was_removed_is_refused_whatever_another_line_is(
     registry: ScriptedRegistry, users: Path, bad: str, logs: Written
 ) -> None:
-    async with guarded(registry, users) as node:
+    async with guarded(registry, users, tuning=OFTEN) as node:
         for user in (ALICE, BOB):
             assert (await node.get("/v2/", user)).status == 200
         put(users, SECOND + BAD_LINES[bad])
@@ -110,14 +108,14 @@ async def test_a_user_who_was_removed_is_refused_whatever_another_line_is(
         assert (await node.get("/v2/", BOB)).status == 200
         put(users, FIRST + SECOND)
         await becomes(200, lambda: node.get("/v2/", ALICE))
-    told = [line for line in logs.lines if "a line does not count" in line]
+    told = [line for line in logs.lines if "ignored line" in line]
     assert len(told) == 1
     assert f"{users}:2: " in told[0]
 
 
 @pytest.mark.parametrize("emptied", EMPTIED)
 async def test_a_file_that_names_nobody_lets_nobody_in(registry: ScriptedRegistry, users: Path, emptied: str) -> None:
-    async with guarded(registry, users) as node:
+    async with guarded(registry, users, tuning=OFTEN) as node:
         assert (await node.get("/v2/", ALICE)).status == 200
         await asyncio.to_thread(EMPTIED[emptied], users)
         await becomes(401, lambda: node.get("/v2/", ALICE))
@@ -127,7 +125,7 @@ async def test_a_file_that_names_nobody_lets_nobody_in(registry: ScriptedRegistr
 @asynccontextmanager
 async def with_keys(folder: Path, keys: Path) -> AsyncIterator[tuple[NodeClient, Header]]:
     """A proxy that gives out tokens, and a token that is good."""
-    async with scene(folder, clients=bearing(keys)) as played:
+    async with scene(folder, clients=bearing(keys), tuning=OFTEN) as played:
         token = with_token(await token_of(played.node, login(OWNER), *SCOPES))
         assert (await played.node.get(manifest(name=PRIVATE), token)).status == 200
         yield played.node, token

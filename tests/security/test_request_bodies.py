@@ -9,9 +9,9 @@ from aiohttp import web
 
 from proxy.config.model import Limits
 from proxy.oci.request import RegistryRequest
-from proxy.server.app import Door, NodeSettings, node_server
+from proxy.server.app import ListenerApp, NodeSettings, node_server
 from proxy.server.listener.accept import DescriptorReserve, NodeSite
-from proxy.server.listener.limits import Activity, Gates
+from proxy.server.listener.limits import InFlight, ProcessLimits
 from proxy.server.pace import ReadRate
 from proxy.server.record import RequestRecord
 from proxy.server.respond import Responder
@@ -38,9 +38,9 @@ async def ping(_: web.BaseRequest, __: RegistryRequest, ___: RequestRecord, resp
 @asynccontextmanager
 async def served() -> AsyncIterator[NodeClient]:
     """A server that takes forms on one path and waits 200 ms for them."""
-    door = Door(ping, {"/form": echo})
-    gates, reserve = Gates.of(Limits(), 100), DescriptorReserve(0)
-    settings = NodeSettings(lambda: nullcontext(door), gates, Activity(), 10.0, 0.2, ReadRate(1.0, 60.0))
+    app = ListenerApp(ping, {"/form": echo})
+    limits, reserve = ProcessLimits.of(Limits(), 100), DescriptorReserve(0)
+    settings = NodeSettings(lambda: nullcontext(app), limits, InFlight(), 10.0, 0.2, ReadRate(1.0, 60.0), linger=0.1)
     server = node_server(settings)
     listening = socket.create_server(("127.0.0.1", 0))
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
@@ -53,8 +53,7 @@ async def served() -> AsyncIterator[NodeClient]:
 
 
 @pytest.fixture
-async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeClient]:
-    monkeypatch.setattr("proxy.server.listener.connection.LINGER", 0.1)
+async def node() -> AsyncIterator[NodeClient]:
     async with served() as client:
         yield client
 

@@ -157,8 +157,11 @@ async def test_taking_the_right_away_ends_access_within_the_age_of_a_proof(tmp_p
     async with scene(tmp_path / "cache", clients=AT_ONCE) as played:
         await warm(played)
         revoke(played.registry, GUEST)  # tokens given before stay good, as with real token servers
-        for method, target, headers in played.attempts().values():
+        attempts = played.attempts().values()
+        for method, target, headers in attempts:
             await refused(played.node, method, target, *headers, login(OWNER))
+        again = [await played.node.send(method, target, *headers, login(OWNER)) for method, target, headers in attempts]
+        assert {got.status for got in again} <= {403, 404}
 
 
 def unreachable(played: Scene) -> None:

@@ -8,7 +8,7 @@ import pytest
 from proxy.testbed.images import Image
 from tests.fakes.canaries import Written
 from tests.fakes.client import NodeClient
-from tests.fakes.proxy import manifest, metric, settings, started
+from tests.fakes.proxy import manifest, metric, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.raw import RawAnswer, sent_raw
 from tests.security.smuggling import ATTACKS, MARK, Attack, request
@@ -20,10 +20,10 @@ CLOSE = request("Connection: close", start="GET /v2/ HTTP/1.1")
 
 
 @pytest.fixture
-async def node(plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeClient]:
+async def node(plain: ScriptedRegistry) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy that does not wait long for the rest of a request."""
-    monkeypatch.setattr("proxy.server.listener.connection.LINGER", 0.1)
-    async with started(settings([plain.url], timeouts={"request": "200ms"})) as proxy:
+    configuration = settings([plain.url], timeouts={"request": "200ms"})
+    async with started(configuration, tuning=server_tuning(linger=0.1)) as proxy:
         yield proxy.node
 
 

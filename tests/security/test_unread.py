@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from proxy.testbed.images import make_image
+from proxy.testbed.record import Kind
 from tests.cache.serving import cached, eventually, rest_of
 from tests.cache.test_memory import resident
 from tests.fakes.blobs import MIB
 from tests.fakes.changes import Change, FlipByte, Reply
 from tests.fakes.client import NodeClient, read_answer, read_head
+from tests.fakes.interrupts import BEFORE_HEADERS, Cut, Interrupt
 from tests.fakes.matching import on
-from tests.fakes.proxy import UPSTREAM, manifest, metric, settings, started
+from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest, metric, server_tuning, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
 pytestmark = pytest.mark.security
@@ -32,33 +34,51 @@ def held(registry: ScriptedRegistry, tag: str) -> str:
     return image.digest
 
 
-FRAMES = {"frame", "traceback", "NodeConnection", "NodeRequest", "Responder", "RequestRecord", "Responses"}
-FAULTS: dict[str, Change | None] = {
+FRAMES = {
+    *("frame", "traceback", "NodeConnection", "NodeRequest", "Responder", "RequestRecord"),
+    *("Responses", "EndpointRequest", "UpstreamResponse", "ResumingBody", "Progress"),
+}
+FAULTS: dict[str, Change | Interrupt | None] = {
     "a response": None,
     "not found": Reply(404),
     "refused": Reply(403),
     "failed": Reply(500),
     "another digest": FlipByte("middle"),
+    "no response": Cut(BEFORE_HEADERS),
+    "cut": Cut(10),
 }
+REPEATED = 4
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("kind", ["manifest", "blob"])
+@pytest.mark.parametrize("has_cache", [False, True], ids=["uncached", "cached"])
 async def test_nothing_is_left_of_a_request_for_the_garbage_collector(
-    plain: ScriptedRegistry, caplog: pytest.LogCaptureFixture, fault: Change | None
+    plain: ScriptedRegistry,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_cache: bool,
+    kind: Kind,
+    fault: Change | Interrupt | None,
 ) -> None:
     """It comes rarely: what waits for it is as good as lost, and 40 errors about manifests held 160 MiB."""
+    monkeypatch.setattr("proxy.upstream.client.pause_before", lambda _round: 0.0)
     caplog.set_level(logging.ERROR)  # pytest keeps the records, and they what they name
-    images = [make_image(UPSTREAM, str(number)) for number in range(10)]
+    images = [make_image(UPSTREAM, str(number)) for number in range(REPEATED + 1)]
     for held_image in images:
         plain.library.add(held_image)
     if fault is not None:
-        plain.script(on("GET", kind="manifest"), fault)
-    async with started(settings([plain.url])) as proxy:
-        await proxy.node.get(manifest())
+        plain.script(on("GET", kind=kind), fault)
+    first, *others = [manifest(each.digest) if kind == "manifest" else blob(layer_of(each)[0]) for each in images]
+    section = {"cache": {"path": str(tmp_path)}} if has_cache else {}
+    async with started(settings([plain.url], **section)) as proxy:
+        await proxy.node.get(first)
         gc.collect()
         gc.disable()
-        for requested in images:
-            assert ((await proxy.node.get(manifest(requested.digest))).status == 200) == (fault is None)
+        for target in others:
+            assert ((await proxy.node.get(target)).status == 200) == (fault is None)
         gc.set_debug(gc.DEBUG_SAVEALL)
         try:
             gc.collect()
@@ -104,11 +124,10 @@ async def test_who_does_not_read_is_cut_in_the_end(plain: ScriptedRegistry) -> N
 
 
 async def test_when_too_much_is_held_large_answers_are_503_and_small_ones_go_on(
-    plain: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry,
 ) -> None:
-    monkeypatch.setattr("proxy.server.listener.limits.BODIES_LIMIT", 6 * MIB)
     first, second = manifest(held(plain, "2")), manifest(held(plain, "3"))
-    async with started(settings([plain.url])) as proxy:
+    async with started(settings([plain.url]), tuning=server_tuning(held_bodies=6 * MIB)) as proxy:
         async with not_reading(proxy.node, first):
             got = await proxy.node.get(second)
             assert (got.status, got.code, got.header("Retry-After")) == (503, "TOOMANYREQUESTS", "2")

@@ -1,6 +1,6 @@
-{{/* The proxy's configuration: the value `config`, and what the chart knows better. */}}
+{{/* The proxy's configuration: the value `config`, and the settings that the chart sets. */}}
 
-{{/* Seconds of a duration such as 1h30m; argument: the text. Days are the proxy's own unit, and Go has none. */}}
+{{/* Seconds of a duration such as 1h30m; argument: the text. The proxy also accepts days (1d); Go does not. */}}
 {{- define "scope-proxy.seconds" -}}
 {{- $days := regexFind "^[0-9]+d" . | trimSuffix "d" | default "0" | int64 -}}
 {{- $rest := regexReplaceAll "^[0-9]+d" . "" | default "0s" -}}
@@ -20,7 +20,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* "true" where the configuration has credentials, which whoever reaches a listener without authentication uses. */}}
+{{/* "true" if the configuration has credentials: every client of a listener without authentication uses them. */}}
 {{- define "scope-proxy.hasCredentials" -}}
 {{- if or .Values.dockerConfigSecrets .Values.config.dockerConfigFiles -}}true{{- end -}}
 {{- range .Values.config.hosts }}{{ if .credentials }}true{{ end }}{{ end -}}
@@ -32,7 +32,7 @@ address: {{ printf "127.0.0.1:%d" (int .Values.node.port) | quote }}
 clients: {auth: none}
 {{- else -}}
 address: {{ printf "0.0.0.0:%d" (int .Values.node.port) | quote }}
-clients: {auth: none, allowAnonymous: true} # the NetworkPolicy lets in the node alone
+clients: {auth: none, allowAnonymous: true} # the NetworkPolicy allows only the node
 {{- end -}}
 {{- end -}}
 
@@ -50,13 +50,13 @@ tls:
 {{- end }}
 {{- end -}}
 
-{{/* "true" where Prometheus is told of the proxies. */}}
+{{/* "true" if a monitor makes Prometheus collect the metrics of the proxies. */}}
 {{- define "scope-proxy.isMonitored" -}}
 {{- if or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}true{{ end -}}
 {{- end -}}
 
-{{/* Where a node's proxy serves metrics and health without the status page, empty for nowhere. A pod in the network of its
-     node learns the address from Kubernetes; in brackets it may be of either kind. */}}
+{{/* Address of a node's proxy for metrics and health without the status page; empty for none. A pod in its node's network
+     gets the node's address from Kubernetes; in brackets it may be IPv4 or IPv6. */}}
 {{- define "scope-proxy.nodeMetrics" -}}
 {{- $node := .Values.node -}}
 {{- if ne $node.exposure "hostNetwork" -}}
@@ -66,7 +66,7 @@ tls:
 {{- end -}}
 {{- end -}}
 
-{{/* A whole configuration; arguments: root, listener (text), adminPort, size (of the cache; empty for none). */}}
+{{/* A complete configuration; arguments: root, listener (text), adminPort, size (of the cache; empty for none). */}}
 {{- define "scope-proxy.config" -}}
 {{- $config := deepCopy .root.Values.config -}}
 {{- $_ := set $config "listeners" (list (fromYaml .listener)) -}}
@@ -84,7 +84,7 @@ tls:
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* The configurations of the pods of each kind. */}}
+{{/* The configuration of node pods, and that of central pods. */}}
 {{- define "scope-proxy.nodeConfig" -}}
 {{- $size := ternary "" .Values.node.cache.maxSize (eq .Values.node.cache.type "none") -}}
 {{- include "scope-proxy.config" (dict "root" . "listener" (include "scope-proxy.nodeListener" .) "adminPort" .Values.node.adminPort "size" $size) -}}
@@ -94,7 +94,7 @@ tls:
 {{- include "scope-proxy.config" (dict "root" . "listener" (include "scope-proxy.centralListener" .) "adminPort" .Values.central.adminPort "size" .Values.central.cacheSize) -}}
 {{- end -}}
 
-{{/* The hash of what running pods do not take over; argument: their configuration as text. */}}
+{{/* Hash of the settings that take effect only after a restart; argument: a configuration as text. */}}
 {{- define "scope-proxy.restartHash" -}}
 {{- include "scope-proxy.restartSettings" (fromYaml .) | sha256sum | trunc 16 | quote -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/* The DaemonSet that writes hosts.toml files; arguments: root, action (apply or remove), annotations. */}}
 
-{{/* Where nodes find the proxy, one URL a line: their own one first. */}}
+{{/* URLs at which nodes reach the proxy, one per line: the node's own proxy first. */}}
 {{- define "scope-proxy.endpoints" -}}
 {{- $service := .Values.central.service -}}
 {{- $scheme := ternary "https" "http" .Values.tls.enabled -}}
@@ -16,7 +16,7 @@ http://127.0.0.1:{{ int .Values.node.port }}
 {{- end }}
 {{- end -}}
 
-{{/* "true" where nodes have to be told which authority signs the central instances. */}}
+{{/* "true" if nodes need the CA certificate of the central instances. */}}
 {{- define "scope-proxy.nodesNeedAuthority" -}}
 {{- if and (include "scope-proxy.hasCentral" .) .Values.tls.enabled .Values.tls.caKey }}true{{ end -}}
 {{- end -}}
@@ -40,7 +40,7 @@ http://127.0.0.1:{{ int .Values.node.port }}
 {{- end }}
 {{- end -}}
 
-{{/* A container of it; arguments: root, name, and arguments or command (text). */}}
+{{/* A container of the configurator; arguments: root, name, and args (text) or command (list). */}}
 {{- define "scope-proxy.configuratorContainer" -}}
 name: {{ .name }}
 image: {{ include "scope-proxy.image" .root | quote }}
@@ -61,7 +61,7 @@ resources:
   {{- toYaml .root.Values.nodeConfigurator.resources | nindent 2 }}
 {{- if .args }}
 volumeMounts:
-  # At the same places as on the node: what is beside the folder tells whether containerd reads it.
+  # The same paths as on the node: containerd's configuration beside the directory shows whether containerd reads it.
   - {name: containerd, mountPath: {{ dir .root.Values.nodeConfigurator.certsDir | quote }}, readOnly: true}
   - {name: certs, mountPath: {{ .root.Values.nodeConfigurator.certsDir | quote }}}
   - {name: config, mountPath: /etc/scope-proxy/config, readOnly: true}
@@ -93,17 +93,17 @@ spec:
         {{- include "scope-proxy.labels" $component | nindent 8 }}
     spec:
       {{- include "scope-proxy.podBase" .root | nindent 6 }}
-      hostNetwork: true # the proxy of the node answers on the node's loopback
+      hostNetwork: true # the proxy of the node listens on the node's loopback
       terminationGracePeriodSeconds: 5
       securityContext:
-        # The folder belongs to root; no capability is needed to write into it.
+        # The directory belongs to root; writing into it needs no capability.
         runAsUser: 0
         runAsGroup: 0
         {{- include "scope-proxy.confinement" (.root.Values.nodeConfigurator.podSecurityContext | default dict) | nindent 8 }}
       {{- include "scope-proxy.placement" (pick .root.Values.node "tolerations" "nodeSelector" "priorityClassName") | trim | nindent 6 }}
       {{- if eq .action "remove" }}
       initContainers:
-        # Whoever wrote the files before has ended after this time.
+        # After this time the pod that wrote the files has terminated.
         - {{- include "scope-proxy.configuratorContainer" (dict "root" .root "name" "settle" "command" (list $python "-c" "import time; time.sleep(10)")) | nindent 10 }}
         - {{- include "scope-proxy.configuratorContainer" (dict "root" .root "name" "remove" "args" $arguments) | nindent 10 }}
       containers:

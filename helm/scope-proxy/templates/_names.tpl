@@ -23,7 +23,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the pods of one component; argument: dict "root" . "component" NAME. */}}
+{{/* Labels that select the pods of one component; argument: dict "root" . "component" NAME. */}}
 {{- define "scope-proxy.selector" -}}
 app.kubernetes.io/name: {{ include "scope-proxy.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -65,11 +65,11 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{/* "true" where nodes, or central instances, are part of the release. */}}
+{{/* "true" if the release has node pods, or central instances. */}}
 {{- define "scope-proxy.hasNode" -}}{{ if ne .Values.mode "central" }}true{{ end }}{{- end -}}
 {{- define "scope-proxy.hasCentral" -}}{{ if ne .Values.mode "node" }}true{{ end }}{{- end -}}
 
-{{/* "true" where the cluster is at least of a version; arguments: root and version. */}}
+{{/* "true" if the cluster has at least a version of Kubernetes; arguments: root and version. */}}
 {{- define "scope-proxy.atLeast" -}}
 {{- $version := .root.Values.kubeVersion | default .root.Capabilities.KubeVersion.Version -}}
 {{- if semverCompare (printf ">=%s-0" .version) $version }}true{{ end -}}

@@ -1,4 +1,4 @@
-{{/* What the pods of nodes and central instances share. */}}
+{{/* Parts that node pods and central pods share. */}}
 
 {{- define "scope-proxy.securityContext" -}}
 allowPrivilegeEscalation: false
@@ -11,7 +11,7 @@ capabilities: {drop: [ALL]}
 {{ include "scope-proxy.confinement" .Values.podSecurityContext }}
 {{- end -}}
 
-{{/* Seccomp profile and SELinux labels; argument: a value podSecurityContext, which older releases have without them. */}}
+{{/* Seccomp profile and SELinux labels; argument: a value podSecurityContext; values of older releases lack them. */}}
 {{- define "scope-proxy.confinement" -}}
 seccompProfile: {{ toJson (.seccompProfile | default (dict "type" "RuntimeDefault")) }}
 {{- with .seLinuxOptions }}
@@ -19,7 +19,7 @@ seLinuxOptions: {{ toJson . }}
 {{- end }}
 {{- end -}}
 
-{{/* Everything of a pod that the API server is not asked for: it gets no token. */}}
+{{/* Service account and pull secrets of every pod. No pod uses the API server, so none gets a token. */}}
 {{- define "scope-proxy.podBase" -}}
 serviceAccountName: {{ include "scope-proxy.serviceAccountName" . }}
 automountServiceAccountToken: false
@@ -32,8 +32,8 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* Probes; argument: whether the pod is in the network of its node, where the kubelet reaches the admin address: that of
-     a pod's own network is the pod's loopback. Readiness is about the proxy, never a registry. */}}
+{{/* Probes; argument: whether the pod is in its node's network. There the kubelet reaches the admin address; in a pod's
+     own network, that is the pod's loopback. Readiness depends on the proxy, never on a registry. */}}
 {{- define "scope-proxy.probes" -}}
 {{- $where := ternary "port: admin, host: 127.0.0.1" "port: metrics" . -}}
 startupProbe:
@@ -91,12 +91,12 @@ resources:
 volumeMounts:
   {{- include "scope-proxy.mounts" . | nindent 2 }}
   {{- if .cached }}
-  {{- /* The volume belongs to root and may be open to others: the proxy makes its own directory below it. */}}
+  {{- /* The volume may belong to root and be writable by others: the proxy creates its own directory in it. */}}
   - {name: cache, mountPath: /var/cache/scope-proxy}
   {{- end }}
 {{- end -}}
 
-{{/* Where the volumes are mounted; arguments: root, tls. */}}
+{{/* Mounts of the volumes; arguments: root, tls. */}}
 {{- define "scope-proxy.mounts" -}}
 - {name: config, mountPath: /etc/scope-proxy/config, readOnly: true}
 - {name: tmp, mountPath: /tmp}
@@ -117,7 +117,7 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* The volumes besides the cache; arguments: root, component, tls. Secrets are files, readable for the group alone. */}}
+{{/* All volumes except the cache; arguments: root, component, tls. Only owner and group can read files of Secrets. */}}
 {{- define "scope-proxy.volumes" -}}
 - name: config
   configMap: {name: {{ include "scope-proxy.fullname" .root }}-{{ .component }}}
@@ -149,7 +149,7 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* Where pods go; argument: the value `node` or `central`. */}}
+{{/* Scheduling of pods; argument: the value `node` or `central`. */}}
 {{- define "scope-proxy.placement" -}}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
@@ -168,7 +168,8 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* How the proxy of a node, and the central instances, are asked whether they serve: as their clients ask them. */}}
+{{/* Options of `scope-proxy healthcheck` for a node's proxy and the central instances: it connects as clients do, or
+     to the metrics port if clients need a certificate. */}}
 {{- define "scope-proxy.nodeHealthcheck" -}}
 --proxy=http://127.0.0.1:{{ int .Values.node.port }}
 {{- end -}}
@@ -182,14 +183,14 @@ affinity:
 {{- end -}}
 {{- end -}}
 
-{{/* "true" where nobody without a certificate gets an answer of the central instances, a test pod neither. */}}
+{{/* "true" if the central instances respond only to clients with a certificate, so not to a test pod. */}}
 {{- define "scope-proxy.wantsCertificate" -}}
 {{- $auth := .Values.central.clients.auth | default "none" -}}
 {{- if eq (toJson (ternary (list $auth) $auth (kindIs "string" $auth))) (toJson (list "certificate")) }}true{{ end -}}
 {{- end -}}
 
-{{/* The container of `helm test`; arguments: root, healthcheck (its option), tls. Its steps run one after the other: the
-     proxy, the configuration with the secrets that it names, and the registries over the connections of a pull. */}}
+{{/* The container of `helm test`; arguments: root, healthcheck (its option), tls. Its steps, in order: check the proxy,
+     check the configuration with its secrets, and log in to the registries over the connections of a pull. */}}
 {{- define "scope-proxy.testContainer" -}}
 {{- $steps := list (printf "healthcheck %s" .healthcheck) "check" -}}
 {{- if and .root.Values.tests.doctor .root.Values.config.registries -}}
@@ -219,7 +220,7 @@ securityContext:
   {{- include "scope-proxy.securityContext" . | nindent 2 }}
 resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 256Mi}}
 volumeMounts:
-  {{- /* `check` looks whether the cache could be written. */}}
+  {{- /* `check` verifies that the cache is writable. */}}
   - {name: cache, mountPath: /var/cache/scope-proxy}
   {{- include "scope-proxy.mounts" (dict "root" .root "tls" .tls) | nindent 2 }}
 {{- end -}}

@@ -1,1 +1,1 @@
-"""Authentication of clients: users, and tokens that we issue ourselves."""
+"""Authentication of clients: htpasswd users, and tokens that scope-proxy issues."""

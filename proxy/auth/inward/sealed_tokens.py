@@ -1,4 +1,4 @@
-"""Sealed tokens: encrypted and signed with keys from a file, which only replicas of this proxy have."""
+"""Sealed tokens: encrypted and authenticated with keys from a file that only the replicas of scope-proxy have."""
 
 import base64
 import json
@@ -12,13 +12,13 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from proxy.auth.inward.watched_file import FileKind, Parsed, WatchedFile
+from proxy.auth.inward.watched_file import LOOK_TIMES, FileKind, LookTimes, Parsed, WatchedFile
 from proxy.oci.login import ANONYMOUS, ANONYMOUS_NAME, Login, LoginKind
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One repository that a token is for: the registry that the client names, and what stands upstream."""
+    """A repository that a token is valid for: the registry that the client names, and the upstream repository."""
 
     registry: str
     repository: str
@@ -26,7 +26,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A token's content; the login is in it so that any worker or replica can go on with it. Times are Unix seconds."""
+    """A token's content, including the login so that any worker or replica can use it. Times are Unix seconds."""
 
     login: Login
     bindings: tuple[Binding, ...]
@@ -51,14 +51,14 @@ def encode(payload: Sealed) -> bytes:
 
 
 def decode(content: bytes) -> Sealed:
-    """The payload of some JSON; raises ValueError, whose message holds nothing of it."""
+    """Parse the JSON of a payload; raises ValueError, whose message holds none of the content."""
     try:
         value = json.loads(content)
         issued_at, expires_at = value["times"]
         bindings = tuple(Binding(_text(registry), _text(repository)) for registry, repository in value["for"])
         return Sealed(_login(value["login"]), bindings, _whole(issued_at), _whole(expires_at))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError("the content is not that of a token") from None
+        raise ValueError("the content is not a token payload") from None
 
 
 def _login(value: list[object]) -> Login:
@@ -70,27 +70,27 @@ def _login(value: list[object]) -> Login:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     return value
 
 
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("no whole number")
+        raise TypeError("not a whole number")
     return value
 
 
 KEY_MIN_LENGTH = 32
-"""Characters of a key; `openssl rand -hex 32` gives 64."""
+"""Fewest characters of a key; `openssl rand -hex 32` prints 64."""
 KEYS_LIMIT = 16
-"""Keys of a file that count: each of them is tried on a token that is not ours."""
+"""Most keys of a file: each of them is tried on an invalid token."""
 SEALED_LIMIT = 8000
-"""Characters of a token that is handed out: with `Authorization: Bearer` before it, it stays below the 8,190 bytes that
-aiohttp takes for one header field."""
+"""Longest issued token in characters: with `Authorization: Bearer` it fits into the 8,190 bytes that aiohttp accepts
+for one header field."""
 OPENED_LIMIT = 16 * 1024
-"""Characters of a token that is looked at."""
+"""Longest token in characters that is decrypted."""
 LEEWAY_SECONDS = 300
-"""By how much the clocks of replicas may differ."""
+"""Largest tolerated difference between the clocks of replicas."""
 
 _PLAIN_LIMIT = 64 * 1024
 _VERSION = b"\x01"
@@ -100,11 +100,11 @@ _SHAPE = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 
 class TokenForged(Exception):
-    """The token was not made with any of our keys, or not by this version, or was changed."""
+    """The token was not sealed with any of the keys or not by this version, or it was modified."""
 
 
 class TokenExpired(Exception):
-    """The token was good once."""
+    """The token was valid and has expired."""
 
 
 class LoginTooLong(Exception):
@@ -112,11 +112,11 @@ class LoginTooLong(Exception):
 
 
 class NoSealingKey(Exception):
-    """There is no key to seal a token with."""
+    """The key file holds no key to seal a token with."""
 
 
 class SealingKeys:
-    """The keys that seal tokens: the first one seals, all of them open; without any, none is sealed or opened."""
+    """The keys that seal tokens: the first one seals, all of them open; without keys, both fail."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._cipher = MultiFernet(_fernet(key) for key in keys) if keys else None
@@ -125,8 +125,8 @@ class SealingKeys:
     def seal(self, payload: Sealed) -> str:
         """The token; raises LoginTooLong and NoSealingKey.
 
-        Its length tells the length of what it carries. Only what would not fit otherwise is compressed: how well a
-        secret compresses beside repository names that others choose would tell something of the secret.
+        The token's length reveals the length of its content. The content is compressed only if it would not fit
+        otherwise: the compression ratio of a secret beside repository names that others choose reveals part of it.
         """
         content = encode(payload)
         token = self._encrypt(_AS_IS + content, payload.issued_at)
@@ -139,7 +139,7 @@ class SealingKeys:
         return token
 
     def open(self, text: str, now: float) -> Sealed:
-        """The content of a token that is good at `now` (Unix seconds); raises TokenForged and TokenExpired."""
+        """The content of a token that is valid at `now` (Unix seconds); raises TokenForged and TokenExpired."""
         content = self._decrypt(text)
         if content[:1] != _VERSION:
             raise TokenForged("the token is of another version of scope-proxy")
@@ -148,7 +148,7 @@ class SealingKeys:
         except ValueError as error:
             raise TokenForged(f"the token cannot be read: {error}") from None
         if payload.issued_at > now + LEEWAY_SECONDS:
-            raise TokenForged("the token comes from the future: the clocks of the replicas do not agree")
+            raise TokenForged("the token was issued in the future: the clocks of the replicas differ")
         if payload.expires_at <= now:
             raise TokenExpired("the token has expired")
         return payload
@@ -160,13 +160,13 @@ class SealingKeys:
 
     def _decrypt(self, text: str) -> bytes:
         if len(text) > OPENED_LIMIT or not _SHAPE.fullmatch(text) or not _canonical(text):
-            raise TokenForged("the token is none of ours")
+            raise TokenForged("scope-proxy did not issue the token")
         try:
             if self._cipher is not None:
                 return self._cipher.decrypt(text)
         except InvalidToken:
             pass
-        raise TokenForged("the token was not sealed with any of the keys in use, or was changed")
+        raise TokenForged("the token was not sealed with any of the keys in use, or was modified")
 
 
 def _fernet(key: str) -> Fernet:
@@ -175,37 +175,37 @@ def _fernet(key: str) -> Fernet:
 
 
 def _canonical(text: str) -> bool:
-    """Whether there is no other text for these bytes; the decoder would overlook what does not belong there."""
+    """Whether the text is the only encoding of its bytes: the decoder ignores characters outside the alphabet."""
     try:
         return base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)).decode() == text
     except ValueError:
         return False
 
 
-def _inflated(how: bytes, content: bytes) -> bytes:
-    if how == _AS_IS:
+def _inflated(packing: bytes, content: bytes) -> bytes:
+    if packing == _AS_IS:
         return content
-    if how != _DEFLATED:
-        raise ValueError("it is packed in an unknown way")
+    if packing != _DEFLATED:
+        raise ValueError("unknown compression")
     inflater = zlib.decompressobj()
     try:
         plain = inflater.decompress(content, _PLAIN_LIMIT)
     except zlib.error:
-        raise ValueError("it does not unpack") from None
+        raise ValueError("corrupt compressed content") from None
     if not inflater.eof:
-        raise ValueError("it does not end")
+        raise ValueError("truncated or too long compressed content")
     return plain
 
 
 FILE_LIMIT = 64 * 1024
-"""Bytes of the file that count."""
+"""Bytes of the file that are read."""
 _MAKE_ONE = "write one that `openssl rand -hex 32` prints"
 
 
 def parse_keys(content: bytes, file: str) -> Parsed[SealingKeys]:
-    """The keys of a file, one a line; blank lines and those that begin with `#` do not count.
+    """Parse the keys of a file, one per line; blank lines and lines that begin with `#` are ignored.
 
-    Problems tell the line and what to do, and hold nothing of a key.
+    Problems name the line and what to do, and hold no part of a key.
     """
     keys: dict[str, None] = {}
     problems = []
@@ -229,21 +229,21 @@ KEYS = FileKind(
     parse_keys,
     SealingKeys(()),
     f"holds no key: {_MAKE_ONE}",
-    "no token is good, and none is given out",
+    "no token is accepted, and none is issued",
 )
-"""How such a file is read."""
+"""How a `tokenKeyFile` is parsed and reported."""
 
 
 class KeyFile:
-    """The keys of a `tokenKeyFile` as they are now."""
+    """The current keys of a `tokenKeyFile`."""
 
     def __init__(self, file: WatchedFile[SealingKeys]) -> None:
         self.file = file
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, times: LookTimes = LOOK_TIMES) -> Self:
         """Read the file for the first time; blocks. Raises ValueError, which says what is wrong and what to do."""
-        return cls(WatchedFile.open(Path(path), KEYS))
+        return cls(WatchedFile.open(Path(path), KEYS, times=times))
 
     async def current(self) -> SealingKeys:
         """The keys in use."""
@@ -251,11 +251,11 @@ class KeyFile:
 
 
 def _key(line: bytes, place: str) -> str:
-    """The key of a line; empty where there is none. Raises ValueError."""
+    """The key of a line; empty for a comment or a blank line. Raises ValueError."""
     try:
         key = line.decode().strip()
     except UnicodeDecodeError:
-        raise ValueError(f"{place}: this is not UTF-8 text: {_MAKE_ONE}") from None
+        raise ValueError(f"{place}: the line is not UTF-8 text: {_MAKE_ONE}") from None
     if key.startswith("#"):
         return ""
     if key and len(key) < KEY_MIN_LENGTH:

@@ -1,8 +1,8 @@
-"""Turns for password checks, of which only a few may run at one time: fair between the addresses of clients that wait.
+"""Turns for password checks: only a few run at one time, and client addresses share the turns fairly.
 
-An address is limited only while others wait: then each gets one turn after the other. Among the checks of one address
-the user name goes first that has had the fewest failed logins from there of late, so that guesses at one name do not
-hold up another one behind the same address.
+While several addresses wait, they take turns (round robin). Among the checks of one address, the user name with the
+fewest recent failed logins from there goes first, so that password guesses for one name do not delay other users behind
+the same address.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from cachetools import TTLCache
 from proxy.transport.limits import client_of
 
 MAX_WAITING = 1024
-"""Checks that wait for their turn; a further one takes the place of the newest of the address with the most."""
+"""Most waiting checks; beyond it, the newest check of the address with the most waiting checks is refused."""
 FAILED_SECONDS = 60.0
-"""How long failed logins of an address and user name are counted after the last one."""
+"""How long the failed logins of an address and user name are counted after the last one."""
 FAILED_REMEMBERED = 4096
 """Most pairs of address and user name whose failed logins are counted."""
 
@@ -26,28 +26,29 @@ _Turn = asyncio.Future[None]
 
 
 class TooManyWaiting(Exception):
-    """There is no place to wait for a turn."""
+    """Too many checks wait for a turn."""
 
 
 @dataclass(slots=True)
 class _Line:
-    """The checks of one address that wait, by user name, in the order in which the names have their turns."""
+    """The waiting checks of one address, by user name, in the order in which the names get their turns."""
 
     names: dict[str, deque[_Turn]] = field(default_factory=dict)
     count: int = 0
 
 
 class Turns:
-    """Gives turns; the failed logins that it is told of decide their order."""
+    """Assigns turns; counted failed logins determine the order."""
 
-    def __init__(self, at_once: int, clock: Callable[[], float]) -> None:
+    def __init__(self, at_once: int, clock: Callable[[], float], waiting_limit: int = MAX_WAITING) -> None:
         self._free = at_once
+        self._waiting_limit = waiting_limit
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._waiting = 0
         self._failed: TTLCache[tuple[str, str], int] = TTLCache(FAILED_REMEMBERED, FAILED_SECONDS, clock)
 
     async def take(self, address: str, name: str) -> None:
-        """Wait for a turn; raises TooManyWaiting. Whoever gets one has to give it back."""
+        """Wait for a turn; raises TooManyWaiting. The caller must give the turn back."""
         if self._free and not self._lines:
             self._free -= 1
             return
@@ -56,38 +57,38 @@ class Turns:
         line.names.setdefault(name, deque()).append(turn)
         line.count += 1
         self._waiting += 1
-        if self._waiting > MAX_WAITING:
+        if self._waiting > self._waiting_limit:
             self._refuse_one()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.give_back()  # it came in the same turn of the loop
+                self.give_back()  # the turn arrived in the same iteration of the loop
             else:
                 self._leave(client, name, turn)
             raise
 
     def give_back(self) -> None:
-        """The check is done: the next one has its turn."""
+        """End a turn and give it to the next check."""
         while (turn := self._next()) is not None:
-            if not turn.done():  # else its client is leaving at this moment
+            if not turn.done():  # else its client is just disconnecting
                 turn.set_result(None)
                 return
         self._free += 1
 
     def count_failed(self, address: str, name: str) -> None:
-        """A login has failed."""
+        """Count a failed login."""
         key = client_of(address), name
         self._failed[key] = self._failed.get(key, 0) + 1
 
     def _next(self) -> _Turn | None:
-        """Whose turn it is: the addresses take turns, and the user names of each."""
+        """The next check: addresses take turns, and so do the user names of each."""
         if not self._lines:
             return None
         client, line = next(iter(self._lines.items()))
         name = min(line.names, key=lambda name: self._failed.get((client, name), 0))
         turn = line.names[name].popleft()
-        self._taken(client, name)
+        self._remove_one(client, name)
         if name in line.names:
             line.names[name] = line.names.pop(name)
         if client in self._lines:
@@ -95,23 +96,23 @@ class Turns:
         return turn
 
     def _refuse_one(self) -> None:
-        """Refuse the newest check of the address, and there of the user name, with the most that wait."""
+        """Refuse the newest check of the address, and there of the user name, with the most waiting checks."""
         client, line = max(self._lines.items(), key=lambda item: item[1].count)
         name = max(line.names, key=lambda name: len(line.names[name]))
         turn = line.names[name].pop()
-        self._taken(client, name)
-        turn.set_exception(TooManyWaiting("too many passwords wait to be checked"))
+        self._remove_one(client, name)
+        turn.set_exception(TooManyWaiting("too many password checks are waiting"))
 
     def _leave(self, client: str, name: str, turn: _Turn) -> None:
-        """Whoever waited is gone."""
+        """Remove the check of a client that disconnected."""
         line = self._lines.get(client)
         if line is not None and name in line.names:
             with suppress(ValueError):
                 line.names[name].remove(turn)
-                self._taken(client, name)
+                self._remove_one(client, name)
 
-    def _taken(self, client: str, name: str) -> None:
-        """One of the checks does not wait any more; what is empty goes."""
+    def _remove_one(self, client: str, name: str) -> None:
+        """Count one waiting check less, and delete empty entries."""
         line = self._lines[client]
         line.count -= 1
         self._waiting -= 1

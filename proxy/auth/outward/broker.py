@@ -1,8 +1,9 @@
-"""The token broker: one grant per (host, realm, service, credential, scope), asked for once however many wait."""
+"""The token broker: one grant per (host, realm, service, credential, scope), shared by concurrent requests."""
 
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,18 +34,18 @@ from proxy.transport.session import Sessions
 from proxy.transport.singleflight import Background, SingleFlight
 
 GRANTS_LIMIT = 20_000
-"""Most grants that are kept."""
+"""Most grants that are cached."""
 RENEWAL_SECONDS = 5.0
-"""How long after one attempt to renew a grant ahead of its end the next one comes, if it failed."""
+"""Shortest time between two attempts to renew a grant before it expires."""
 CHALLENGES_LIMIT = 20_000
-"""Most (host, repository) pairs whose challenge is remembered."""
+"""Most (host, repository) pairs whose challenge is cached."""
 
 _TOKENS, _DURATIONS = Bound(TOKEN_REQUESTS), Bound(TOKEN_DURATION)
 _logger = logging.getLogger(__name__)
 
 
 class NoLogin(Exception):
-    """The upstream asks for a password, and none is configured; the message says where to put one."""
+    """The upstream requires a password and none is configured; the message names the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +57,32 @@ class Requester:
     repository: str
     """The upstream repository, as the upstream's scope names it."""
     settings: Host
-    """How to talk to the endpoint's host."""
+    """The settings of the endpoint's host."""
     upstream: str
     login: Login
     identity: str
-    """By which its grants are kept apart."""
+    """Keeps its grants separate from those of other credentials."""
     scope: Literal["computed", "challenge"] = "computed"
     longest_use: float = math.inf
-    """Seconds for which a grant is used at the most, whatever its server says."""
+    """Longest time in seconds that a grant is used, even if it expires later."""
     is_client: bool = False
     """The credential is the client's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """A value for the Authorization header; `key` tells which grant it is, None for Basic."""
+    """A value for the Authorization header; `key` identifies its grant, None for Basic."""
 
     header: str = field(repr=False)
     key: GrantKey | None
     fetched_at: float
     expires_at: float = math.inf
-    """On the monotonic clock; never for Basic."""
+    """On the monotonic clock; infinite for Basic."""
 
 
 @dataclass(frozen=True, slots=True)
 class _TokenSource:
-    """A token server that has been judged, and what is requested there."""
+    """A trusted token server, and the service and scope to request there."""
 
     url: URL
     realm_origin: Origin
@@ -90,8 +91,8 @@ class _TokenSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """A challenge that has been answered; without a source by Basic."""
+class _KnownChallenge:
+    """A challenge with its token source; the source is None for Basic."""
 
     challenge: Challenge
     scope: Literal["computed", "challenge"]
@@ -99,63 +100,64 @@ class _Answered:
 
 
 class Broker:
-    """Gives Authorization headers, from memory where it can."""
+    """Provides Authorization headers, from cached challenges and grants if possible."""
 
-    def __init__(self, sessions: Sessions, background: Background) -> None:
+    def __init__(self, sessions: Sessions, background: Background, clock: Callable[[], float] = time.monotonic) -> None:
         self._sessions = sessions
+        self._clock = clock
         self._grants: TLRUCache[GrantKey, Grant] = TLRUCache(
-            GRANTS_LIMIT, ttu=lambda _key, grant, _now: grant.expires_at, timer=time.monotonic
+            GRANTS_LIMIT, ttu=lambda _key, grant, _now: grant.expires_at, timer=clock
         )
-        self._challenges: LRUCache[tuple[Origin, str], _Answered] = LRUCache(CHALLENGES_LIMIT)
+        self._challenges: LRUCache[tuple[Origin, str], _KnownChallenge] = LRUCache(CHALLENGES_LIMIT)
         """By repository: the realm may depend on it (Artifactory)."""
-        self._methods: dict[Origin, Method] = {}  # by realm; realms are judged, so there are few
+        self._methods: dict[Origin, Method] = {}  # by realm; only trusted realms, so there are few
         self._flights: SingleFlight[GrantKey, Grant] = SingleFlight(background)
-        self._failures = Failures()
-        self._renewals: TTLCache[GrantKey, bool] = TTLCache(GRANTS_LIMIT, RENEWAL_SECONDS)
+        self._failures = Failures(clock)
+        self._renewals: TTLCache[GrantKey, bool] = TTLCache(GRANTS_LIMIT, RENEWAL_SECONDS, clock)
 
-    async def remembered(self, asker: Requester) -> Authorization | None:
-        """What the host is known to want; None where it has not been asked yet and may want nothing.
+    async def known_authorization(self, requester: Requester) -> Authorization | None:
+        """The Authorization for a known challenge; None if the host has not sent one for this repository.
 
-        Raises as `answer` does.
+        Raises as `authorization_for` does.
         """
-        basic_only = asker.settings.token_method == "basic"  # noqa: S105 - a method, not a secret
-        if basic_only and asker.login.kind is LoginKind.PASSWORD:
-            return _basic(asker)
-        known = self._challenges.get((asker.origin, asker.repository))
+        basic_only = requester.settings.token_method == "basic"  # noqa: S105 - a method, not a secret
+        if basic_only and requester.login.kind is LoginKind.PASSWORD:
+            return _basic(requester)
+        known = self._challenges.get((requester.origin, requester.repository))
         if known is None:
             return None
-        source = known.source if known.scope == asker.scope else self._judge(asker, known.challenge)
-        return await self._authorize(asker, source)
+        source = known.source if known.scope == requester.scope else self._token_source(requester, known.challenge)
+        return await self._authorize(requester, source)
 
-    async def answer(self, asker: Requester, challenge: Challenge) -> Authorization:
-        """Answer a challenge, and remember it.
+    async def authorization_for(self, requester: Requester, challenge: Challenge) -> Authorization:
+        """The Authorization for a challenge, which is cached.
 
         Raises RealmRefused, TokenRefused, TokenUnavailable and NoLogin.
         """
-        source = self._judge(asker, challenge, count=True)
-        authorization = await self._authorize(asker, source)
-        self._challenges[asker.origin, asker.repository] = _Answered(challenge, asker.scope, source)
+        source = self._token_source(requester, challenge, count=True)
+        authorization = await self._authorize(requester, source)
+        self._challenges[requester.origin, requester.repository] = _KnownChallenge(challenge, requester.scope, source)
         return authorization
 
     def drop(self, authorization: Authorization) -> None:
-        """Forget a grant that the upstream no longer takes."""
+        """Drop a grant that the upstream no longer accepts."""
         if authorization.key is not None:
             current = self._grants.get(authorization.key)
             if current is not None and current.fetched_at == authorization.fetched_at:
                 del self._grants[authorization.key]
 
-    async def _authorize(self, asker: Requester, source: _TokenSource | None) -> Authorization:
+    async def _authorize(self, requester: Requester, source: _TokenSource | None) -> Authorization:
         if source is None:
-            return _basic(asker)
-        key = GrantKey(asker.origin, str(source.url), source.service, asker.identity, source.scope)
-        grant = await self._grant(key, _request(asker, source), asker.longest_use)
+            return _basic(requester)
+        key = GrantKey(requester.origin, str(source.url), source.service, requester.identity, source.scope)
+        grant = await self._grant(key, _request(requester, source), requester.longest_use)
         return Authorization(f"Bearer {grant.token}", key, grant.fetched_at, grant.expires_at)
 
     async def _grant(self, key: GrantKey, request: TokenRequest, longest: float) -> Grant:
-        grant = self._grants.get(key)
-        if grant is not None and grant.is_valid:
+        grant, now = self._grants.get(key), self._clock()
+        if grant is not None and grant.is_valid(now):
             _TOKENS[request.upstream, "cached"].inc()
-            if grant.is_due and key not in self._renewals:
+            if grant.is_due(now) and key not in self._renewals:
                 self._renewals[key] = True
                 self._flights.launch(key, lambda: self._fetch(key, request, longest))
             return grant
@@ -171,7 +173,7 @@ class Broker:
         try:
             name = request.realm_origin.authority
             with _DURATIONS[request.upstream,].time(), span("token", upstream=request.upstream, server=name):
-                grant = (await self._exchange(request)).limited(longest)
+                grant = (await self._exchange(request)).with_max_ttl(longest)
         except (TokenRefused, TokenUnavailable) as error:
             _count_failure(request, error)
             self._failures.add(key, error)
@@ -182,23 +184,26 @@ class Broker:
         return grant
 
     async def _exchange(self, request: TokenRequest) -> Grant:
-        """Ask by the method that the realm is known for, else GET and, where that is refused, POST."""
+        """Request a token with the realm's known method, else with GET and, if that is refused, with POST."""
         method = self._known_method(request)
         if method is not None:
-            return await exchange(self._sessions, request, method)
+            return await self._request_once(request, method)
         try:
-            grant = await exchange(self._sessions, request, "get")
+            grant = await self._request_once(request, "get")
         except TokenRefused as refusal:
             if request.login.kind is not LoginKind.PASSWORD or not other_method_may_work(refusal):
                 raise
             try:
-                grant = await exchange(self._sessions, request, "post")
+                grant = await self._request_once(request, "post")
             except (TokenRefused, TokenUnavailable):
-                raise refusal from None  # GET is what most servers know: its status says more
+                raise refusal from None  # most servers support GET: its status is more useful
             self._methods[request.realm_origin] = "post"
         else:
             self._methods[request.realm_origin] = "get"
         return grant
+
+    async def _request_once(self, request: TokenRequest, method: Method) -> Grant:
+        return await exchange(self._sessions, request, method, clock=self._clock)
 
     def _known_method(self, request: TokenRequest) -> Method | None:
         if request.login.kind is LoginKind.IDENTITY_TOKEN:
@@ -209,41 +214,43 @@ class Broker:
             return request.method
         return self._methods.get(request.realm_origin)
 
-    def _judge(self, asker: Requester, challenge: Challenge, *, count: bool = False) -> _TokenSource | None:
-        """Where a challenge has tokens requested, and for what; None where it wants Basic. Raises RealmRefused."""
+    def _token_source(self, requester: Requester, challenge: Challenge, *, count: bool = False) -> _TokenSource | None:
+        """The token source that a challenge names; None for Basic. Raises RealmRefused."""
         if challenge.scheme == BASIC:
             return None
         try:
-            url, realm_origin = judge_realm(challenge.realm, asker.origin, asker.settings.realms)
+            url, realm_origin = judge_realm(challenge.realm, requester.origin, requester.settings.realms)
         except RealmRefused:
-            UPSTREAM_ERRORS.labels(asker.upstream, "realm_blocked").inc()
+            UPSTREAM_ERRORS.labels(requester.upstream, "realm_blocked").inc()
             raise
         outward = outward_scope(
-            asker.repository, parse_scopes(challenge.scope), from_challenge=asker.scope == "challenge"
+            requester.repository, parse_scopes(challenge.scope), from_challenge=requester.scope == "challenge"
         )
         if count:
             replaced = "replaced" if outward.dropped else "added"
-            SCOPES.labels(asker.upstream, "kept" if outward.kept else replaced).inc()
-            SCOPES.labels(asker.upstream, "dropped").inc(len(outward.dropped))
-            _logger.debug("scope of %s: challenged %r, asked for %s", asker.origin, challenge.scope, outward.asked)
-        return _TokenSource(url, realm_origin, challenge.service, outward.asked)
+            SCOPES.labels(requester.upstream, "kept" if outward.kept else replaced).inc()
+            SCOPES.labels(requester.upstream, "dropped").inc(len(outward.dropped))
+            _logger.debug(
+                "scope of %s: challenged %r, requested %s", requester.origin, challenge.scope, outward.requested
+            )
+        return _TokenSource(url, realm_origin, challenge.service, outward.requested)
 
 
-def _request(asker: Requester, source: _TokenSource) -> TokenRequest:
+def _request(requester: Requester, source: _TokenSource) -> TokenRequest:
     return TokenRequest(
         url=source.url,
         realm_origin=source.realm_origin,
-        host=asker.origin,
+        host=requester.origin,
         service=source.service,
         scope=source.scope,
-        login=asker.login,
-        upstream=asker.upstream,
-        method=_configured_method(asker.settings),
+        login=requester.login,
+        upstream=requester.upstream,
+        method=_configured_method(requester.settings),
     )
 
 
 def _configured_method(settings: Host) -> Method | None:
-    """The one way to request tokens that the configuration names; None where it is learned."""
+    """The configured method of token requests; None if the broker detects it."""
     match settings.token_method:
         case "get" | "post" as method:
             return method
@@ -252,14 +259,14 @@ def _configured_method(settings: Host) -> Method | None:
 
 
 def _count_failure(request: TokenRequest, error: TokenRefused | TokenUnavailable) -> None:
-    """A token is not to be had: just now, or for a while by what is remembered; both keep somebody from pulling."""
+    """Count a request without a token; a cached failure counts too, because it also fails a pull."""
     _TOKENS[request.upstream, "denied" if isinstance(error, TokenRefused) else "error"].inc()
 
 
-def _basic(asker: Requester) -> Authorization:
-    if asker.login.kind is not LoginKind.PASSWORD:
+def _basic(requester: Requester) -> Authorization:
+    if requester.login.kind is not LoginKind.PASSWORD:
         raise NoLogin(
-            f"{asker.origin.authority} asks for a user name and password and there is none: "
-            f'set hosts."{asker.origin.authority}".credentials'
+            f"{requester.origin.authority} asks for a user name and password and there is none: "
+            f'set hosts."{requester.origin.authority}".credentials'
         )
-    return Authorization(basic_authorization(asker.login), None, 0.0)
+    return Authorization(basic_authorization(requester.login), None, 0.0)

@@ -1,4 +1,4 @@
-"""All credential sources in order: the host's own list in the configuration, then the Docker config files."""
+"""All credential sources in order: the host's configured credentials, then the Docker config files."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from proxy.config.credentials import SecretError, SecretReader, credential_name,
 from proxy.config.model import Config, Credential
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
 
-REPOSITORIES_REMEMBERED = 4096
+REPOSITORIES_LIMIT = 4096
+"""Most (host, repository) pairs whose credentials are cached."""
 
 
-def _remembered() -> LRUCache[tuple[Origin, str], Sequence[Credential]]:
-    return LRUCache(REPOSITORIES_REMEMBERED)
+def _new_cache() -> LRUCache[tuple[Origin, str], Sequence[Credential]]:
+    return LRUCache(REPOSITORIES_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,11 @@ class StaticSource:
     secrets: SecretReader
     helpers: HelperSource
     docker_configs: dict[str, DockerConfigSource]
-    """By the path of the file, as the configuration names it."""
+    """By the path of the file, as written in the configuration."""
     _chosen: LRUCache[tuple[Origin, str], Sequence[Credential]] = field(
-        init=False, repr=False, compare=False, default_factory=_remembered
+        init=False, repr=False, compare=False, default_factory=_new_cache
     )
-    """The credentials for a repository: they depend on nothing but the configuration."""
+    """The credentials for a repository; they depend only on the configuration."""
 
     async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
         """The host's credentials for a repository, the longest `repositories` match first; raises CredentialError."""
@@ -48,7 +49,7 @@ class StaticSource:
 
     async def _logins(self, item: Credential, origin: Origin, repository: str) -> Sequence[Login]:
         if item.helper is not None:
-            return await self.helpers.ask(item.helper, origin)
+            return await self.helpers.logins(item.helper, origin)
         if item.docker_config_file is not None:
             return await self.docker_configs[item.docker_config_file].logins(origin, repository)
         return [await asyncio.to_thread(self._login, item, origin)]
@@ -70,14 +71,14 @@ LOGINS_LIMIT = 8
 
 @dataclass(frozen=True, slots=True)
 class CredentialChain:
-    """Asks each source in turn."""
+    """Collects the credentials of each source, in order."""
 
     sources: tuple[CredentialSource, ...]
 
     async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
-        """Every credential for an upstream repository; `ANONYMOUS` alone where there is none.
+        """All credentials for an upstream repository; only `ANONYMOUS` if there are none.
 
-        Where credentials are configured and refused, we do not go on without any: a wrong password must be seen.
+        If credentials are configured, there is no anonymous fallback: a wrong password must cause an error.
         Raises CredentialError.
         """
         found: dict[str, Login] = {}

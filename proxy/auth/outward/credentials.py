@@ -25,28 +25,29 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class CredentialError(Exception):
-    """A credential is configured and cannot be had: a file is missing, a helper fails. The message holds no secret."""
+    """A configured credential cannot be read: a file is missing, a helper fails. The message holds no secret."""
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a text that can be sent: JSON can hold halves of surrogate pairs, which cannot."""
+    """Whether it is a text that can be encoded: JSON can hold unpaired surrogates, which cannot."""
     return isinstance(value, str) and _SURROGATE.search(value) is None
 
 
 class CredentialSource(Protocol):
-    """A place where credentials come from."""
+    """A source of credentials."""
 
     async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
-        """The credentials for an upstream repository, the best first; raises CredentialError."""
+        """The credentials for an upstream repository, best match first; raises CredentialError."""
 
 
 TIMEOUT_SECONDS = 10.0
-"""For one answer of a helper."""
+"""Time limit of one run of a helper."""
 KILL_SECONDS = 2.0
-"""For a helper to be gone after it was killed."""
+"""How long to wait for a killed helper to exit."""
 OUTPUT_LIMIT = 64 * 1024
+"""Largest output of a helper in bytes."""
 REMEMBER_SECONDS = 60.0
-"""How long an answer is kept, so that not every token costs a program start."""
+"""How long a helper's output is cached, so that not every token request starts a program."""
 
 _TOKEN_USER = "<token>"  # noqa: S105 - the user name that marks an identity token
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
@@ -55,25 +56,26 @@ _HUB_URL = "https://index.docker.io/v1/"
 
 
 class HelperSource:
-    """Runs credential helpers, one at a time per question."""
+    """Runs credential helpers; concurrent requests for one host share a run."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._timeout = timeout
         self._flights: SingleFlight[tuple[str, str], tuple[Login, ...]] = SingleFlight(background)
-        self._answers: TTLCache[tuple[str, str], tuple[Login, ...]] = TTLCache(1024, REMEMBER_SECONDS)
+        self._known: TTLCache[tuple[str, str], tuple[Login, ...]] = TTLCache(1024, REMEMBER_SECONDS)
 
-    async def ask(self, helper: str, origin: Origin) -> Sequence[Login]:
-        """What a helper knows for a host; nothing where it has none. Raises CredentialError."""
+    async def logins(self, helper: str, origin: Origin) -> Sequence[Login]:
+        """A helper's credentials for a host; empty if it has none. Raises CredentialError."""
         server = _HUB_URL if origin.host == "registry-1.docker.io" else origin.authority
         key = (helper, server)
-        known: tuple[Login, ...] | None = self._answers.get(key)
+        known: tuple[Login, ...] | None = self._known.get(key)
         if known is None:
-            known = self._answers[key] = await self._flights.run(key, lambda: _run(helper, server))
+            known = self._known[key] = await self._flights.run(key, lambda: _run(helper, server, self._timeout))
         return known
 
 
-async def _run(helper: str, server: str) -> tuple[Login, ...]:
+async def _run(helper: str, server: str, seconds: float) -> tuple[Login, ...]:
     if not _NAME.fullmatch(helper):
-        raise CredentialError(f"{helper[:100]!r} is no name of a credential helper")
+        raise CredentialError(f"{helper[:100]!r} is not a valid name of a credential helper")
     program = f"docker-credential-{helper}"
     try:
         process = await asyncio.create_subprocess_exec(
@@ -81,31 +83,31 @@ async def _run(helper: str, server: str) -> tuple[Login, ...]:
             "get",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # it may show secrets
+            stderr=asyncio.subprocess.DEVNULL,  # it may contain secrets
             limit=OUTPUT_LIMIT,
-            start_new_session=True,  # so that it can be ended with all that it started
+            start_new_session=True,  # so that it can be killed with its child processes
         )
     except OSError as error:
         raise CredentialError(f"cannot run {program}: {error.strerror}") from None
     try:
-        with at_upstream():  # it asks somebody else, too
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+        with at_upstream():  # most helpers send requests to a remote service
+            async with asyncio.timeout(seconds):
                 output = await _exchange(process, server)
     except TimeoutError:
-        raise CredentialError(f"{program} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
+        raise CredentialError(f"{program} did not respond within {seconds:.0f} seconds") from None
     finally:
         if process.returncode is None or (process.stdout is not None and not process.stdout.at_eof()):
             await _kill(process)
-    return _parse_answer(program, server, output, process.returncode)
+    return _parse_output(program, server, output, process.returncode)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End a helper with all that it started: a child that keeps the pipe open would keep us waiting."""
+    """Kill a helper and its child processes: a child that keeps the pipe open would block the read."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(KILL_SECONDS):
-            await process.communicate()  # what is left in the pipe, up to its end
+            await process.communicate()  # reads the pipe to its end
 
 
 async def _exchange(process: asyncio.subprocess.Process, server: str) -> bytes:
@@ -122,14 +124,14 @@ async def _exchange(process: asyncio.subprocess.Process, server: str) -> bytes:
     return output
 
 
-def _parse_answer(program: str, server: str, output: bytes, status: int | None) -> tuple[Login, ...]:
+def _parse_output(program: str, server: str, output: bytes, status: int | None) -> tuple[Login, ...]:
     if status != 0:
         if _NOT_FOUND in output.decode(errors="replace").lower():
             return ()
         raise CredentialError(f"{program} failed for {server} with exit status {status}")
     try:
-        answer = json.loads(output)
-        username, secret = answer["Username"], answer["Secret"]
+        printed = json.loads(output)
+        username, secret = printed["Username"], printed["Secret"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CredentialError(f"{program} gave no Username and Secret for {server}") from None
     if not is_text(username) or not is_text(secret) or not secret:
@@ -151,7 +153,7 @@ class _Entry:
     login: Login
 
     def matches(self, origin: Origin, repository: str) -> bool:
-        """Whether it is for the host, and its path for the repository, by whole segments."""
+        """Whether its host matches, and its path is a prefix of the repository, by whole segments."""
         below = not self.path or repository == self.path or repository.startswith(f"{self.path}/")
         return below and _host_matches(self.host, origin)
 
@@ -166,32 +168,33 @@ class _Contents:
 
 @dataclass(slots=True)
 class DockerConfigSource:
-    """One file; read again when it changes (Kubernetes swaps a link below it)."""
+    """A Docker config file; read again when it changes (Kubernetes swaps a symbolic link in its path)."""
 
     path: Path
     helpers: HelperSource
+    size_limit: int = FILE_LIMIT
     _contents: _Contents | None = field(default=None, repr=False)
 
     async def logins(self, origin: Origin, repository: str) -> Sequence[Login]:
-        """The entries for a repository, longest path first, then what the file's helpers know."""
-        contents = self._contents = await asyncio.to_thread(_read, self.path, self._contents)
+        """The entries for a repository, longest path first, then the credentials of the file's helper."""
+        contents = self._contents = await asyncio.to_thread(_read, self.path, self._contents, self.size_limit)
         matching = [entry for entry in contents.entries if entry.matches(origin, repository)]
         found = [entry.login for entry in sorted(matching, key=lambda entry: -len(entry.path))]
         helper = next((name for host, name in contents.helpers.items() if _host_matches(host, origin)), contents.store)
-        return [*found, *(await self.helpers.ask(helper, origin))] if helper else found
+        return [*found, *(await self.helpers.logins(helper, origin))] if helper else found
 
 
-def _read(path: Path, known: _Contents | None) -> _Contents:
+def _read(path: Path, known: _Contents | None, limit: int) -> _Contents:
     try:
-        content, stamp = read_bounded(path, FILE_LIMIT, known.stamp if known else None)
+        content, stamp = read_bounded(path, limit, known.stamp if known else None)
     except OSError as error:
         raise CredentialError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:  # a zero byte in it
-        raise CredentialError(f"{str(path)!r} is no file name") from None
+    except ValueError:  # it holds a zero byte
+        raise CredentialError(f"{str(path)!r} is an invalid file name") from None
     if content is None and known is not None:
         return known
-    if content is None or len(content) > FILE_LIMIT:
-        raise CredentialError(f"{path} is larger than {FILE_LIMIT} bytes")
+    if content is None or len(content) > limit:
+        raise CredentialError(f"{path} is larger than {limit} bytes")
     return _parse(path, content, stamp)
 
 
@@ -220,7 +223,7 @@ def _split_key(key: str) -> tuple[str, str]:
 
 
 def _host_matches(host: str, origin: Origin) -> bool:
-    """Whether a key names the host; `*` stands for one label, as in the kubelet."""
+    """Whether a key matches the host; `*` matches one label, as in the kubelet."""
     authority = origin.authority
     if host in (authority, f"{origin.authority_host}:{origin.port}") or (host in HUB_HOSTS and authority in HUB_HOSTS):
         return True

@@ -1,4 +1,4 @@
-"""One token request: GET with Basic, or an OAuth2 POST, to a realm that has been judged; and its grant."""
+"""Token requests (GET with Basic, or OAuth2 POST) to trusted realms, and their grants."""
 
 import asyncio
 import base64
@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Literal, Self
@@ -25,25 +25,25 @@ from proxy.transport.response import HttpResponse
 from proxy.transport.retry import parse_retry_after
 from proxy.transport.session import Outgoing, Sessions
 
-DEFAULT_LIFE = 60.0
-"""Seconds that a token lives whose server does not say (the token specification)."""
-LONGEST_LIFE = 24 * 3600.0
-"""Seconds that a token is used at the most, whatever its server says."""
+DEFAULT_TTL = 60.0
+"""TTL in seconds of a token without a valid `expires_in` (token specification)."""
+MAX_TTL = 24 * 3600.0
+"""Longest TTL of a token in seconds, whatever its server reports."""
 REFRESH_SHARE = 0.2
-"""A grant is renewed in the background in this last part of its life ..."""
+"""A grant is renewed in the background in this last part of its TTL ..."""
 REFRESH_SECONDS = 30.0
-"""... or in its last so many seconds, whichever is shorter."""
+"""... or in its last seconds, whichever is shorter."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=:-]{1,16384}")
 
 
 class TokenInvalid(Exception):
-    """A token server answered with success and no usable token; the message never holds what it sent."""
+    """A token server sent a success without a usable token; the message holds nothing of the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantKey:
-    """What a grant is good for; grants are never shared between two different keys."""
+    """What a grant is valid for; a grant is never used for another key."""
 
     host: Origin
     realm: str
@@ -54,56 +54,54 @@ class GrantKey:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A token; times are of the monotonic clock, in seconds."""
+    """A token; times are seconds of the monotonic clock."""
 
     token: str = field(repr=False)
     fetched_at: float
     expires_at: float
 
     @classmethod
-    def parse(cls, answer: object, asked_at: float) -> Self:
-        """Read the JSON of a token server; raises TokenInvalid.
+    def parse(cls, document: object, requested_at: float) -> Self:
+        """Parse the JSON of a token server; raises TokenInvalid.
 
-        Life counts from when the token was asked for. `token` or `access_token` may hold it, the latter wins.
+        The TTL counts from `requested_at`. `access_token` takes precedence over `token`.
         """
-        if not isinstance(answer, Mapping):
-            raise TokenInvalid("the token server sent JSON that is no object")
-        token = answer.get("access_token") or answer.get("token")
+        if not isinstance(document, Mapping):
+            raise TokenInvalid("the token server sent JSON that is not an object")
+        token = document.get("access_token") or document.get("token")
         if not isinstance(token, str):
             raise TokenInvalid("the token server sent neither token nor access_token")
         if not _TOKEN.fullmatch(token):
-            raise TokenInvalid("the token server sent a token with characters that no token has, or too long a one")
-        return cls(token, asked_at, asked_at + _life(answer.get("expires_in")))
+            raise TokenInvalid("the token server sent a token that is too long or has invalid characters")
+        return cls(token, requested_at, requested_at + _ttl(document.get("expires_in")))
 
-    def limited(self, seconds: float) -> Self:
-        """The same, used for so many seconds at the most."""
+    def with_max_ttl(self, seconds: float) -> Self:
+        """The same grant, expiring at most `seconds` after its request."""
         return replace(self, expires_at=min(self.expires_at, self.fetched_at + seconds))
 
-    @property
-    def is_valid(self) -> bool:
+    def is_valid(self, now: float) -> bool:
         """Whether it has not expired."""
-        return time.monotonic() < self.expires_at
+        return now < self.expires_at
 
-    @property
-    def is_due(self) -> bool:
+    def is_due(self, now: float) -> bool:
         """Whether it is time to renew it in the background."""
         margin = min((self.expires_at - self.fetched_at) * REFRESH_SHARE, REFRESH_SECONDS)
-        return time.monotonic() >= self.expires_at - margin
+        return now >= self.expires_at - margin
 
 
-def _life(expires_in: Any) -> float:
-    """Seconds of `expires_in`, which some servers leave out, send as text, or as 0."""
+def _ttl(expires_in: Any) -> float:
+    """The TTL in seconds; some servers omit `expires_in` or send it as text or 0."""
     if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
         expires_in = int(expires_in[:10])
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not expires_in >= 1:
-        return DEFAULT_LIFE
-    return float(min(expires_in, LONGEST_LIFE))
+        return DEFAULT_TTL
+    return float(min(expires_in, MAX_TTL))
 
 
 TIMEOUT_SECONDS = 10.0
-"""For one token request."""
+"""Time limit of one token request."""
 BODY_LIMIT = 64 * 1024
-"""Largest answer of a token server in bytes."""
+"""Largest response of a token server in bytes."""
 CLIENT_ID = "scope-proxy"
 
 Method = Literal["get", "post"]
@@ -122,26 +120,26 @@ _REFUSALS = frozenset(
 )
 _OTHER_METHOD = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
-)  # not 401: a wrong password is sent once, not twice
+)  # not 401: a wrong password is sent only once
 
 
 class TokenRefused(Exception):
-    """The token server refuses: with this credential there is no token for this scope."""
+    """The token server denied a token for this credential and scope."""
 
     def __init__(self, status: int, server: str) -> None:
         super().__init__(f"token server {server} answered {status}")
         self.status = status
         self.server = server
 
-    def again(self) -> Self:
-        """The same error anew: one that is remembered and raised often would grow with each time it is raised."""
+    def copy(self) -> Self:
+        """A copy: an error that is cached and raised again would grow its traceback each time."""
         return type(self)(self.status, self.server)
 
 
 class TokenUnavailable(Exception):
-    """The token server cannot be asked, or sent no token.
+    """The token server is unavailable, or sent no usable token.
 
-    `retry_after` is in seconds; `local` tells that it was a limit of our own that kept the request from it.
+    `retry_after` is in seconds; `local` means that a limit of scope-proxy prevented the request.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None, *, local: bool = False) -> None:
@@ -150,14 +148,14 @@ class TokenUnavailable(Exception):
         self.retry_after = retry_after
         self.local = local
 
-    def again(self) -> Self:
-        """The same error anew."""
+    def copy(self) -> Self:
+        """A copy."""
         return type(self)(self.reason, self.retry_after, local=self.local)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """What is asked of which token server, for which upstream."""
+    """A request to a token server, on behalf of an upstream."""
 
     url: URL
     realm_origin: Origin
@@ -167,36 +165,43 @@ class TokenRequest:
     login: Login
     upstream: str
     method: Method | None = None
-    """The configured one; None where it is learned."""
+    """The configured method; None if the broker detects it."""
 
 
-async def exchange(sessions: Sessions, request: TokenRequest, method: Method) -> Grant:
-    """Ask once; raises TokenRefused and TokenUnavailable. Redirects are not followed."""
-    asked_at = time.monotonic()
-    gate = CountedHostLimit(sessions.host_limit(request.realm_origin), request.upstream)
+async def exchange(
+    sessions: Sessions,
+    request: TokenRequest,
+    method: Method,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    timeout: float = TIMEOUT_SECONDS,  # noqa: ASYNC109 - reported in the error
+) -> Grant:
+    """Send one token request; raises TokenRefused and TokenUnavailable. Redirects are not followed."""
+    requested_at = clock()
+    limit = CountedHostLimit(sessions.host_limit(request.realm_origin), request.upstream)
     with measured() as spent:
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), gate.admitted(Size.SMALL):
+            async with asyncio.timeout(timeout), limit.admitted(Size.SMALL):
                 status, body, retry_after = await _send(sessions, request, method)
         except TimeoutError:
-            raise _late(request, spent) from None
+            raise _timeout_error(request, spent, timeout) from None
         except QueueFull as error:
             raise TokenUnavailable(f"{_name(request)}: {error}", local=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(request, error) from error
     if status in _REFUSALS:
         raise TokenRefused(status, request.realm_origin.authority)
-    if status != HTTPStatus.OK:  # the one status that carries a token
+    if status != HTTPStatus.OK:  # the only status that carries a token
         raise TokenUnavailable(f"{_name(request)} answered {status}", parse_retry_after(retry_after))
-    return _parse(request, body, asked_at)
+    return _parse(request, body, requested_at)
 
 
-def _late(request: TokenRequest, spent: UpstreamTime) -> TokenUnavailable:
-    """Why there is no token in time, by the time that the token server has had for it."""
-    if spent.is_short_of(TIMEOUT_SECONDS):
+def _timeout_error(request: TokenRequest, spent: UpstreamTime, seconds: float) -> TokenUnavailable:
+    """The error of a timeout: local if the request waited in scope-proxy and not for the token server."""
+    if spent.is_short_of(seconds):
         reason = f"the request to {_name(request)} waited too long for its turn in scope-proxy (maxConnections)"
         return TokenUnavailable(reason, local=True)
-    return TokenUnavailable(f"{_name(request)} did not answer within {TIMEOUT_SECONDS:.0f} s")
+    return TokenUnavailable(f"{_name(request)} did not answer within {seconds:.0f} s")
 
 
 def _unreachable(request: TokenRequest, error: aiohttp.ClientError | OSError) -> TokenUnavailable:
@@ -206,12 +211,12 @@ def _unreachable(request: TokenRequest, error: aiohttp.ClientError | OSError) ->
 
 
 def other_method_may_work(refusal: TokenRefused) -> bool:
-    """Whether a refused GET is worth a POST: servers that know only one of them answer so (ACR, AAD)."""
+    """Whether to retry a refused GET with POST: servers that support only POST respond like this (ACR, AAD)."""
     return refusal.status in _OTHER_METHOD
 
 
 def basic_authorization(login: Login) -> str:
-    """The value of an Authorization header that logs in by Basic."""
+    """The value of an Authorization header for Basic authentication."""
     return "Basic " + base64.b64encode(f"{login.username}:{login.secret}".encode()).decode()
 
 
@@ -222,7 +227,7 @@ def _outgoing(request: TokenRequest, method: Method) -> Outgoing:
     headers: dict[str, str] = {"Accept": "application/json"}
     url, form = request.url, None
     if method == "get":
-        # Parts of the realm's own query stay; nothing is put together as text, so nothing can be smuggled in.
+        # Keeps the realm's own query; built from a mapping and not from text, so no value can add a parameter.
         url = url.update_query(parameters)
         if request.login.kind is LoginKind.PASSWORD:
             headers["Authorization"] = basic_authorization(request.login)
@@ -255,9 +260,9 @@ async def _send(sessions: Sessions, request: TokenRequest, method: Method) -> tu
     return response.status, body, response.headers.get("Retry-After")
 
 
-def _parse(request: TokenRequest, body: bytes, asked_at: float) -> Grant:
+def _parse(request: TokenRequest, body: bytes, requested_at: float) -> Grant:
     try:
-        return Grant.parse(json.loads(body), asked_at)
+        return Grant.parse(json.loads(body), requested_at)
     except (ValueError, RecursionError):
         raise TokenUnavailable(f"{_name(request)} answered 200 with something that is not JSON") from None
     except TokenInvalid as error:
@@ -269,10 +274,11 @@ def _name(request: TokenRequest) -> str:
 
 
 REFUSED_SECONDS = 30.0
-"""How long a refusal stands; another password is another key, so a corrected one is tried at once."""
+"""How long a refusal is cached; a corrected password has another key, so it is tried at once."""
 LONGEST_SECONDS = 60.0
-"""How long a token server that asks for it by Retry-After is left alone at the most."""
+"""Longest Retry-After of a token server that is honored."""
 FAILURES_LIMIT = 20_000
+"""Most failures that are cached."""
 
 _logger = logging.getLogger(__name__)
 
@@ -284,24 +290,25 @@ class _Failure:
 
 
 class Failures:
-    """Remembers failed token requests."""
+    """Caches failed token requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._failures: TLRUCache[GrantKey, _Failure] = TLRUCache(
-            FAILURES_LIMIT, ttu=lambda _key, failure, _now: failure.until, timer=time.monotonic
+            FAILURES_LIMIT, ttu=lambda _key, failure, _now: failure.until, timer=clock
         )
 
     def get(self, key: GrantKey) -> TokenRefused | TokenUnavailable | None:
-        """Why there was no token a moment ago."""
+        """The cached failure, if there is one."""
         failure = self._failures.get(key)
-        return None if failure is None else failure.error.again()
+        return None if failure is None else failure.error.copy()
 
     def add(self, key: GrantKey, error: TokenRefused | TokenUnavailable) -> None:
-        """There is no token for now; what may pass at any moment is not remembered."""
+        """Cache a failure; one that may end at any moment (unavailable without Retry-After) is not cached."""
         seconds = REFUSED_SECONDS
         if isinstance(error, TokenUnavailable):
             if not error.retry_after:
                 return
             seconds = min(error.retry_after, LONGEST_SECONDS)
-        self._failures[key] = _Failure(error.again(), time.monotonic() + seconds)
-        _logger.warning("no token for %s: %s; asked again in %.0f s at the earliest", key.scope, error, seconds)
+        self._failures[key] = _Failure(error.copy(), self._clock() + seconds)
+        _logger.warning("no token for %s: %s; next attempt in %.0f s at the earliest", key.scope, error, seconds)

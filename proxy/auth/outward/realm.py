@@ -1,4 +1,4 @@
-"""Which token servers get to see our credentials: a challenge may name any server it likes."""
+"""Decides which token servers receive credentials: a challenge can name any server."""
 
 from collections.abc import Collection
 
@@ -18,13 +18,13 @@ BUILT_IN_REALMS: dict[Origin, Origin] = {
         ("https://registry.gitlab.com", "https://gitlab.com"),
     )
 }
-"""Public registries whose token server is well known to have another name."""
+"""Public registries whose token server is known to have another host name."""
 
 
 class RealmRefused(Exception):
     """A challenge names a token server that is not trusted.
 
-    `line` is the setting that would trust it, where one can; it stands in the message as well.
+    `line` is the setting that trusts the server, if there is one; the message includes it.
     """
 
     def __init__(self, reason: str, line: str = "") -> None:
@@ -35,9 +35,9 @@ class RealmRefused(Exception):
 def judge_realm(realm: str, upstream: Origin, trusted: Collection[str]) -> tuple[URL, Origin]:
     """The URL and origin of the token server that a challenge of `upstream` names; raises RealmRefused.
 
-    It must have the upstream's own scheme, host and port, be listed in `hosts.<host>.realms`, or be built in.
-    The realm never gets a request before it has passed here (CVE-2026-33540 and its kin). A scope in its own query
-    is taken out: it would be asked for beside ours.
+    It must have the upstream's own scheme, host and port, be listed in `hosts.<host>.realms`, or be built in. No
+    request is sent to a realm before this check (CVE-2026-33540 and similar). A scope in its own query is removed: it
+    would be requested in addition to ours.
     """
     if len(realm) > _REALM_LIMIT:
         raise RealmRefused(f"{upstream.authority} names a token server with a URL of {len(realm)} characters")
@@ -51,12 +51,13 @@ def judge_realm(realm: str, upstream: Origin, trusted: Collection[str]) -> tuple
     if origin != upstream and origin.text not in trusted and BUILT_IN_REALMS.get(upstream) != origin:
         line = f'set hosts."{upstream.authority}".realms: [{origin}]'
         raise RealmRefused(_untrusted(origin, line), line)
-    # In any spelling: there are token servers that read names of parameters without regard to case.
+    # In any case: some token servers match names of parameters without regard to case.
     scopes = {name for name in url.query if name.lower() == _SCOPE}
     return (url.without_query_params(*scopes) if scopes else url), origin
 
 
 def _untrusted(origin: Origin, line: str) -> str:
-    """What is wrong and what to do; the line comes first where names are long, as nodes are shown no more."""
-    told = f"the registry sends us to the token server {origin}, which is not trusted; if it is right, {line}"
-    return told if len(told) <= REASON_LIMIT else f"{line}: the registry names this token server, which is not trusted"
+    """The problem and its fix; with long names the setting comes first, because nodes truncate the reason."""
+    reason = f"the registry sends us to the token server {origin}, which is not trusted; if it is right, {line}"
+    is_short = len(reason) <= REASON_LIMIT
+    return reason if is_short else f"{line}: the registry names this token server, which is not trusted"

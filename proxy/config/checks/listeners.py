@@ -119,8 +119,8 @@ def _check_exposure(listener: Listener, path: KeyPath, findings: Findings) -> No
     if "none" in listener.clients.auth and not listener.clients.allow_anonymous:
         findings.error(
             (*path, "address"),
-            f"{listener.address} can be reached from other machines, and everybody who can reach it pulls with the "
-            "configured credentials: listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
+            f"{listener.address} can be reached from other machines, and credentials are configured: everybody who can "
+            "reach it pulls with them. Listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
         )
 
 

@@ -69,13 +69,13 @@ def validate_servers(config: Config, findings: Findings) -> None:
 
 
 def _check_addresses(config: Config, findings: Findings) -> None:
-    taken: list[tuple[str, int, KeyPath]] = []
+    used: list[tuple[str, int, KeyPath]] = []
     for path, address in _addresses(config):
         host, port = split_address(address)
-        users = (user for known, other, user in taken if port == other and port != 0 and _overlap(host, known))
+        users = (user for known, other, user in used if port == other and port != 0 and _overlap(host, known))
         if (user := next(users, None)) is not None:
             findings.error(path, f"{address} is already used by {setting_name(user)}: use another port")
-        taken.append((host, port, path))
+        used.append((host, port, path))
 
 
 def _addresses(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -60,6 +60,8 @@ _PLAIN = {
     "literal_error": "the value must be {expected}",
     "bool_type": "write true or false, without quotes",
     "int_type": "the value must be a whole number",
+    "float_type": "the value must be a number",
+    "float_parsing": "the value must be a number",
     "too_short": "at least {min_length} is needed",
 }
 

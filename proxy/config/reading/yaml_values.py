@@ -1,5 +1,6 @@
-"""YAML text to plain values, bounded, with the place of every key and value, and errors that repeat no value."""
+"""From YAML text to plain values, with bounds and positions; an error never repeats a value."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,42 +15,42 @@ from ruamel.yaml.reader import ReaderError
 from proxy.config.errors import ConfigError, KeyPath, Place, Position, Positions, Problem, quoted_key
 
 MAX_DEPTH = 32
-"""Nesting of mappings and lists."""
+"""Maximum nesting of mappings and lists."""
 MAX_NODES = 50_000
-"""Keys and values of a file; an alias counts as all that it stands for."""
+"""Maximum number of keys and values in a file; an alias counts as everything that it refers to."""
 
 _ADVICE = (
-    ("'\\t' that cannot start", "a tab cannot indent in YAML: use spaces"),
+    ("'\\t' that cannot start", "YAML does not allow tabs as indentation: use spaces"),
     ("that cannot start any token", "a value cannot begin with this character: put the value in quotes"),
     ("another document", "a second document begins here: one file holds one document"),
     ("undefined alias", "a plain * refers to an anchor that does not exist: put the value in quotes"),
-    ("mapping values are not allowed", 'a second ": " on a line: put the value in quotes, or check the indentation'),
-    ("could not find expected ':'", "a key without a colon, or a line with the wrong indentation"),
+    ("mapping values are not allowed", 'a second ": " in one line: put the value in quotes, or check the indentation'),
+    ("could not find expected ':'", "a key without a colon, or a line with wrong indentation: check this line"),
     ("end of stream", "the quotes are never closed"),
     ("expected ',' or", "a comma or the closing bracket is missing"),
-    ("<block end>", "the indentation does not fit the lines above"),
+    ("<block end>", "the indentation does not match the lines above"),
     ("unknown escape", "an unknown escape in double quotes: use single quotes for regular expressions"),
 )
 
 
 def compose(text: str, file: str, version: Literal["1.1", "1.2"]) -> Node | None:
-    """The root node of a document, or None if it is empty; raises ConfigError."""
+    """The root node of a document; None if it is empty. Raises ConfigError."""
     try:
         _check_bounds(text, file, version)
         node: Node | None = _yaml(version).compose(text)
     except ReaderError:
-        raise _error(Position(file), "the file holds a control character, which YAML does not allow") from None
+        raise _error(Position(file), "the file contains a control character, which YAML does not allow") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _error(position(file, mark), _advice(error)) from None
-    # The parser's own slips on odd input (ValueError for \UFFFFFFFF, AttributeError for a broken directive, ...)
+    # Bugs of the parser on unusual input (ValueError for \UFFFFFFFF, AttributeError for a broken directive, ...)
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError):
         raise _error(Position(file), "this is not YAML") from None
     return node
 
 
 def position(file: str, mark: StreamMark | None) -> Position:
-    """The place of a mark of the parser, which counts from 0."""
+    """The position of a mark of the parser, which counts from 0."""
     return Position(file) if mark is None else Position(file, mark.line + 1, mark.column + 1)
 
 
@@ -60,7 +61,7 @@ def _yaml(version: str) -> YAML:
 
 
 def _check_bounds(text: str, file: str, version: str) -> None:
-    """Refuse what would be too deep or too much, before anything recursive sees it."""
+    """Reject a document that is too deep or too large, before recursive code reads it."""
     depth = nodes = documents = 0
     anchors: set[str] = set()
     for event in _yaml(version).parse(text):
@@ -70,7 +71,7 @@ def _check_bounds(text: str, file: str, version: str) -> None:
         where = position(file, event.start_mark)
         anchor = None if isinstance(event, AliasEvent) else getattr(event, "anchor", None)
         if anchor in anchors:  # allowed in YAML, but the parser would print the lines, secrets included, as a warning
-            raise _error(where, "an anchor (&) of this name exists already: give it another name")
+            raise _error(where, "an anchor (&) with this name exists already: use another name")
         if anchor is not None:
             anchors.add(anchor)
         if depth > MAX_DEPTH:
@@ -82,7 +83,7 @@ def _check_bounds(text: str, file: str, version: str) -> None:
 
 
 def _advice(error: MarkedYAMLError) -> str:
-    # The parser's own words may quote the file, and what it quotes may be a password.
+    # The parser's message may quote a part of the file, and with it a password.
     found = f"{error.problem} {error.context}"
     return next((advice for sign, advice in _ADVICE if sign in found), "this is not valid YAML")
 
@@ -98,11 +99,12 @@ _Pair = tuple[Node, Node]
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[-+]?[0-9]{1,18}(?:\.[0-9]{0,18})?(?:[eE][-+]?[0-9]{1,2})?")
 
 
 @dataclass(slots=True)
 class Document:
-    """What a file says, and where; `problems` and `duplicates` are what is wrong with its keys."""
+    """The value of a document and the positions in it; `problems` and `duplicates` are errors in its keys and tags."""
 
     file: str
     value: Value = None
@@ -112,14 +114,14 @@ class Document:
 
     @property
     def positions(self) -> Positions:
-        """Where each key and value stands."""
+        """The position of each key and value."""
         return Positions(self.file, self.places)
 
 
 def read_document(
     text: str, file: str, *, version: Literal["1.1", "1.2"] = "1.2", keep: Literal["first", "last"] = "first"
 ) -> Document:
-    """Read one YAML document; scalars of version 1.1 stay text (plain bool and null excepted); raises ConfigError."""
+    """Read one YAML document; raises ConfigError. Scalars of version 1.1 remain text, except null and booleans."""
     root = compose(text, file, version)
     document = Document(file)
     if root is not None:
@@ -137,13 +139,13 @@ class _Builder:
     open: set[int] = field(default_factory=set)
 
     def build(self, node: Node, path: KeyPath) -> Value:
-        """The value of a node; aliases are built anew each time, and counted."""
+        """The value of a node; an alias is built, and counted, each time."""
         where = position(self.document.file, node.start_mark)
         self._count(where)
         if isinstance(node, ScalarNode):
             return self._scalar(node, where)
         if id(node) in self.open or len(path) > MAX_DEPTH:
-            raise ConfigError([Problem(where, f"aliases stand inside of each other, or more than {MAX_DEPTH} deep")])
+            raise ConfigError([Problem(where, f"aliases contain each other, or are more than {MAX_DEPTH} deep")])
         self.open.add(id(node))
         value = self._mapping(node, path) if isinstance(node, MappingNode) else self._sequence(node, path)
         self.open.discard(id(node))
@@ -179,7 +181,7 @@ class _Builder:
         return values
 
     def _chosen(self, node: MappingNode) -> dict[str, _Pair]:
-        """The pairs of a mapping by key; of duplicates, which are reported, the first or the last."""
+        """The pairs of a mapping by key; of duplicates, which are reported, the first or the last one."""
         chosen: dict[str, _Pair] = {}
         for key_node, value_node in self._pairs(node):
             where = position(self.document.file, key_node.start_mark)
@@ -196,7 +198,7 @@ class _Builder:
         return chosen
 
     def _pairs(self, node: MappingNode) -> Iterator[_Pair]:
-        """The pairs as written; a merge key (`<<`) adds those keys that the mapping does not have itself."""
+        """The pairs in order; a merge key (`<<`) adds the keys that the mapping itself does not have."""
         own = [(key, value) for key, value in node.value if key.tag != _MERGE]
         yield from own
         known = {key.value for key, _ in own if isinstance(key, ScalarNode)}
@@ -208,7 +210,7 @@ class _Builder:
         for source in merge.value if isinstance(merge, SequenceNode) else [merge]:
             if not isinstance(source, MappingNode):
                 where = position(self.document.file, source.start_mark)
-                self.document.problems.append(Problem(where, "a merge key (<<) takes an alias of a mapping"))
+                self.document.problems.append(Problem(where, "a merge key (<<) needs an alias of a mapping"))
                 continue
             for key, value in source.value:
                 self._count(position(self.document.file, key.start_mark))
@@ -218,14 +220,14 @@ class _Builder:
 
 
 def _is_inline(node: Node) -> bool:
-    """Whether a value begins behind its key: an empty one and a block begin somewhere below."""
+    """Whether a value begins in the line of its key, unlike an empty value or a block."""
     if isinstance(node, ScalarNode):
         return node.value != "" or node.style is not None
     return bool(getattr(node, "flow_style", False))
 
 
 def scalar_1_2(node: ScalarNode) -> Value:
-    """A scalar of our own configuration; raises ValueError for a tag of a program's own."""
+    """A scalar of a configuration; raises ValueError for an application-specific tag."""
     kind = str(node.tag).removeprefix(_TAG)
     text = str(node.value)
     if kind == "null":
@@ -233,14 +235,16 @@ def scalar_1_2(node: ScalarNode) -> Value:
     if kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)  # a %YAML 1.1 line would make yes a boolean
     if kind in {"int", "float"}:
-        return int(text) if _INTEGER.fullmatch(text) else 0.5  # any number that is no integer is wrong everywhere
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        return float(text) if _DECIMAL.fullmatch(text) else math.nan  # NaN is invalid for every setting
     if kind in {"str", "timestamp"}:
         return text
-    raise ValueError("a tag (!...) has no meaning here: put the value in quotes")
+    raise ValueError("a tag (!...) is not supported: put the value in quotes")
 
 
 def scalar_1_1(node: ScalarNode) -> Value:
-    """A scalar as Go's yaml.v2 puts it into a text field: numbers and words stay what is written."""
+    """A scalar as Go's yaml.v2 reads it into a string field: numbers and words remain as written."""
     plain = node.style is None
     text = str(node.value)
     if plain and text in {"", "~", "null", "Null", "NULL"}:
@@ -254,7 +258,7 @@ _BOOLEANS = {"y": True, "yes": True, "on": True, "true": True, "n": False, "no":
 
 
 class PlainWord(str):
-    """Text that YAML 1.1 also reads as a boolean, when it stands without quotes."""
+    """Text without quotes that YAML 1.1 also reads as a boolean."""
 
     __slots__ = ()
 

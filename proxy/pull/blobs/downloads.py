@@ -9,7 +9,8 @@ from http import HTTPStatus
 from cachetools import TTLCache
 
 from proxy.config.address import Origin
-from proxy.config.model import Cache, Timeouts
+from proxy.config.cache import Cache
+from proxy.config.model import Timeouts
 from proxy.observe.metrics import CACHE_CORRUPTIONS, DOWNLOADS
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import RangeInvalid, RegistryError
@@ -20,7 +21,7 @@ from proxy.pull.blobs.live import Abandoned, ContentWrong, Progress, WriterStall
 from proxy.pull.blobs.stored import Verified
 from proxy.routing.table import Route, Target
 from proxy.store.blobs import Arrival, Arriving, BlobStore, Ingest, Origins, StoreError
-from proxy.store.disk import note_unkept
+from proxy.store.disk import count_write_error
 from proxy.store.eviction import Evictor
 from proxy.store.provenance import Provenance
 from proxy.transport.clock import Deadline
@@ -62,7 +63,9 @@ class Downloads:
         evictor: Evictor,
         cache: Cache,
         timeouts: Timeouts,
+        recheck_step: int = RECHECK_STEP,
     ) -> None:
+        self._recheck_step = recheck_step
         self._client = client
         self._store = store
         self._provenance = provenance
@@ -128,7 +131,7 @@ class Downloads:
             progress.fail(Abandoned("the proxy stops"))
             raise
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("%s is not kept: %s", digest, error)
             progress.fail(error)
         except ContentWrong as error:
@@ -265,7 +268,7 @@ class Downloads:
         async with aclosing(chunks):
             async for chunk in chunks:
                 unseen += len(chunk)
-                if unseen >= RECHECK_STEP:
+                if unseen >= self._recheck_step:
                     unseen = 0
                     await self._make_room()
                 yield chunk

@@ -93,7 +93,7 @@ class Progress:
 
     def fail(self, error: Exception) -> None:
         """Nothing more will come."""
-        self.failure = error
+        self.failure = error.with_traceback(None)  # whose frames hold this object
         self.started.set()
         self._publish()
 

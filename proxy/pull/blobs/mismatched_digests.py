@@ -28,16 +28,17 @@ SUSPECTS_LIMIT = 1024
 class MismatchedDigests:
     """Remembers them for a minute."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, limit: int = SUSPECTS_LIMIT) -> None:
         self._directory = directory
-        self._digests: TTLCache[tuple[str, Digest], bool] = TTLCache(SUSPECTS_LIMIT, SUSPECT_SECONDS)
+        self._limit = limit
+        self._digests: TTLCache[tuple[str, Digest], bool] = TTLCache(limit, SUSPECT_SECONDS)
 
     async def add(self, registry: str, digest: Digest) -> None:
         """Corrupt content of the digest was sent to a client that named this registry."""
         self._digests[registry, digest] = True
         if self._directory is not None:
             with contextlib.suppress(StoreError):  # a disk that hangs
-                await LOOKUPS.in_time(functools.partial(_note, self._directory, _name(registry, digest)))
+                await LOOKUPS.in_time(functools.partial(_note, self._directory, _name(registry, digest), self._limit))
 
     async def refuse_tail(self, registry: str, digest: Digest, wanted: ByteRange | None) -> None:
         """Refuse a range that begins later: joined to its bad beginning a good tail is of no use to the client."""
@@ -52,12 +53,12 @@ class MismatchedDigests:
             raise UpstreamUnavailable(reason, retry_after=SUSPECT_SECONDS)
 
 
-def _note(directory: Path, name: str) -> None:
+def _note(directory: Path, name: str, limit: int) -> None:
     """Leave a note for other processes; on a failing disk there is none, and none of theirs either."""
     with contextlib.suppress(OSError):
         directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         notes = sorted(directory.iterdir(), key=lambda note: note.stat().st_mtime)
-        surplus = len(notes) - SUSPECTS_LIMIT
+        surplus = len(notes) - limit
         for number, note in enumerate(notes):
             if number < surplus or not _is_young(note):
                 note.unlink(missing_ok=True)

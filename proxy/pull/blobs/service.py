@@ -3,7 +3,8 @@
 import logging
 from collections.abc import AsyncGenerator
 
-from proxy.config.model import Cache, Timeouts
+from proxy.config.cache import Cache
+from proxy.config.model import Timeouts
 from proxy.observe.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import UpstreamInvalid
@@ -39,7 +40,9 @@ class Blobs:
         mismatched: MismatchedDigests,
         cache: Cache,
         timeouts: Timeouts,
+        far_ahead: int = FAR_AHEAD,
     ) -> None:
+        self._far_ahead = far_ahead
         self._sources = sources
         self._stored = stored
         self._passthrough = passthrough
@@ -98,7 +101,7 @@ class Blobs:
         size = progress.size
         span = wanted.resolve(size) if wanted is not None and size is not None else None
         first, last = (span.first, span.last) if span else (0, None if size is None else size - 1)
-        if not (progress.verified or self._cache.offline) and first > progress.available + FAR_AHEAD:
+        if not (progress.verified or self._cache.offline) and first > progress.available + self._far_ahead:
             passed = await self._passthrough.get(route, digest, wanted, deadline)
             progress.release()
             return passed

@@ -19,7 +19,7 @@ from proxy.pull.blobs.stored import Stored
 from proxy.pull.known_manifests import KnownManifests, may_begin_manifest, parse, refuse_manifest
 from proxy.routing.table import Route
 from proxy.store.blobs import StoreError
-from proxy.store.disk import answered, note_unkept
+from proxy.store.disk import count_write_error, within_timeout
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
 from proxy.store.tags import Tags
@@ -190,7 +190,7 @@ class BlobSources:
         except DeadlineExceeded:
             return True
         content = progress.content
-        return content is None or may_begin_manifest(await answered(content.read(0, BEGINNING)))
+        return content is None or may_begin_manifest(await within_timeout(content.read(0, BEGINNING)))
 
     async def _wait_started(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> None:
         is_for_other = progress.is_for_other(route.starter)
@@ -256,7 +256,7 @@ class BlobSources:
         try:
             await self._tags.link_blob(route.key, digest)
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             raise
 
     async def _is_blob(self, route: Route, digest: Digest, progress: Progress, deadline: Deadline) -> bool:
@@ -276,7 +276,7 @@ class BlobSources:
         if progress.failure is not None:
             return False
         if self._known_manifests.known(digest) is None:
-            content = b"" if progress.content is None else await answered(progress.content.read(0, SMALL))
+            content = b"" if progress.content is None else await within_timeout(progress.content.read(0, SMALL))
             self._known_manifests.learn(digest, await parse(content))
         refuse_manifest(self._known_manifests, route, digest)
         return True
@@ -295,7 +295,9 @@ class BlobSources:
 
     def _as_client_error(self, route: Route, digest: Digest, failure: Exception) -> Exception:
         """The failure of a download as the node may see it."""
-        if isinstance(failure, RegistryError | StoreError):
+        if isinstance(failure, RegistryError):
+            return failure.copy()  # the download keeps its failure, which must not keep who waited for it
+        if isinstance(failure, StoreError):
             return failure
         if isinstance(failure, ContentWrong):
             return UpstreamDigestInvalid(str(failure), detail=_detail(route, digest))

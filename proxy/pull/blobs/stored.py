@@ -14,15 +14,17 @@ from proxy.store.blobs import BlobStore, Content, StoreError
 from proxy.store.small import SMALL_CONTENT
 from proxy.transport.singleflight import Background
 
-REMEMBERED = 200_000
+VERIFIED_LIMIT = 200_000
+"""Most digests whose verified size is cached."""
 SPOILED_LIMIT = 10_000
+"""Most digests whose stored content is corrupt and cannot be removed."""
 
 
 class Verified:
     """Digests whose stored bytes were hashed in this process, and how many bytes those were."""
 
     def __init__(self) -> None:
-        self._sizes: LRUCache[Digest, int] = LRUCache(REMEMBERED)
+        self._sizes: LRUCache[Digest, int] = LRUCache(VERIFIED_LIMIT)
         self._spoiled: LRUCache[Digest, bool] = LRUCache(SPOILED_LIMIT)
 
     def size(self, digest: Digest) -> int | None:
@@ -64,13 +66,14 @@ class Stored:
         verified: Verified,
         background: Background,
         verify: Literal["ingest", "firstRead", "always"],
+        distrusted_limit: int = DISTRUSTED_LIMIT,
     ) -> None:
         self._store = store
         self._verified = verified
         self._background = background
         self._verify = verify
         self._checks: dict[Digest, Progress] = {}
-        self._distrusted: LRUCache[Digest, bool] = LRUCache(DISTRUSTED_LIMIT)
+        self._distrusted: LRUCache[Digest, bool] = LRUCache(distrusted_limit)
         self._small: LRUCache[Digest, int] = LRUCache(SMALL_LIMIT)
 
     async def _find(self, digest: Digest) -> Content | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from cachetools import TTLCache
 
-from proxy.config.model import Cache, Timeouts
+from proxy.config.cache import Cache
+from proxy.config.model import Timeouts
 from proxy.observe.metrics import CACHE_REQUESTS, Bound
 from proxy.oci.descriptor import ACCEPT, Descriptor
 from proxy.oci.errors import (
@@ -29,7 +30,7 @@ from proxy.pull.manifests.fetch import Budget, Manifest, ManifestFetcher, accept
 from proxy.pull.manifests.store import ManifestStore
 from proxy.routing.table import RepositoryKey, Route, Starter
 from proxy.store.blobs import StoreError
-from proxy.store.disk import ANSWER_SECONDS, note_unkept
+from proxy.store.disk import DISK_SECONDS, count_write_error
 from proxy.store.tags import TagEntry, Tags
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
@@ -96,7 +97,7 @@ class Manifests:
         try:
             await self._tags.note_name(key, name)
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("the name %s is not kept: %s", name, error)
 
     def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
@@ -169,7 +170,7 @@ class Manifests:
         try:
             fetched = await self._fetcher.get(route, digest, ACCEPT, self._budget())
         except _UNKNOWN as error:
-            self._negatives[route.starter, digest] = error.again()
+            self._negatives[route.starter, digest] = error.copy()
             raise
         await self._keep(route.key, fetched)
         return fetched
@@ -223,7 +224,7 @@ class Manifests:
             fetched = await self._fetcher.head(route, tag, ACCEPT, self._budget(), known)
         except _UNKNOWN as error:
             if known is None or not self._cache.stale_if_denied:
-                self._negatives[route.starter, tag] = error.again()
+                self._negatives[route.starter, tag] = error.copy()
                 await self._meanwhile(self._forget(key, tag))
             raise
         except Denied:
@@ -240,7 +241,7 @@ class Manifests:
     async def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
         """Write to the store; one that hangs is not waited for, and gets what it is to have when it answers."""
         task = self._background.start(work)
-        _, late = await asyncio.wait([task], timeout=ANSWER_SECONDS)
+        _, late = await asyncio.wait([task], timeout=DISK_SECONDS)
         if late:
             _logger.warning("the disk of the cache does not answer: requests do not wait for the write")
 
@@ -251,7 +252,7 @@ class Manifests:
             if named is not None:
                 await self._tags.set(key, *named)
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
 
     async def _note_refusal(self, key: RepositoryKey, tag: Tag) -> None:
@@ -261,14 +262,14 @@ class Manifests:
             if known is not None and not known.refused:
                 await self._tags.set(key, tag, replace(known, refused=True))
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("tag %s is not marked as refused: %s", tag, error)
 
     async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
         try:
             await self._tags.remove(key, tag)
         except StoreError as error:
-            note_unkept(error)
+            count_write_error(error)
             _logger.warning("tag %s is not removed: %s", tag, error)
 
     async def _pass(
@@ -287,4 +288,4 @@ class Manifests:
     def _refuse_negative(self, starter: Starter, reference: Tag | Digest) -> None:
         error = self._negatives.get((starter, reference))
         if error is not None:
-            raise error.again()
+            raise error.copy()

@@ -11,7 +11,7 @@ from proxy.pull.known_manifests import KnownManifests, parse
 from proxy.pull.manifests.fetch import Manifest
 from proxy.routing.table import RepositoryKey, Route
 from proxy.store.blobs import BlobStore, StoreError
-from proxy.store.disk import answered
+from proxy.store.disk import within_timeout
 from proxy.store.eviction import Evictor
 from proxy.store.layout import Link, LinkKind
 from proxy.store.provenance import Provenance
@@ -117,7 +117,7 @@ class ManifestStore:
             if progress.failure is not None or progress.content is None:
                 return None
             async with large_place(progress.size):
-                content = await answered(progress.content.read(0, progress.size))
+                content = await within_timeout(progress.content.read(0, progress.size))
                 if len(content) != progress.size:
                     raise StoreError(f"the stored file of {digest} is shorter than it was")
                 parsed = await parse(content)

@@ -1,1 +1,1 @@
-"""Who pulls from a listener, and the token endpoint for clients."""
+"""Authentication of clients, and the token endpoint for them."""

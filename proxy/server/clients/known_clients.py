@@ -1,4 +1,4 @@
-"""Clients that the operator knows: users of an htpasswd file, client certificates, or either."""
+"""Clients configured by the operator: users of an htpasswd file, client certificates, or both."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from proxy.rules.patterns import covers
 from proxy.server.clients.checks import BASIC_CHALLENGE, CredentialInvalid, parse_basic
 
 ALTERNATIVE_KINDS = ("DNS", "URI", "email")
-"""Alternative names that count, as Python calls them and as `clients.subjects` writes them: `DNS:node1.example`."""
+"""Supported types of subject alternative names, as in `clients.subjects` and in Python: `DNS:node1.example`."""
 NAME_LIMIT = 255
-"""Characters of a name; longer ones do not count."""
+"""Maximum characters of a name; longer ones are ignored."""
 
 PeerCertificate = Mapping[str, Any]
-"""What `ssl.SSLSocket.getpeercert()` returns; empty for a certificate that nobody has verified."""
+"""The result of `ssl.SSLSocket.getpeercert()`; empty if the certificate was not verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +30,27 @@ class _Names:
 
 
 def subject_name(peercert: PeerCertificate | None) -> str | None:
-    """The client's name for logs and access rules: the common name, else the first alternative name with its kind.
+    """The client's name for logs and access rules: the common name, else the first alternative name with its type.
 
-    None where no name can be used: such a client is not to be taken for one without a certificate.
+    None if no name is usable; this is not the same as no certificate.
     """
     names = _names(peercert)
     return names.common or next(iter(names.alternative), None)
 
 
 def is_allowed(peercert: PeerCertificate | None, patterns: Iterable[str]) -> bool:
-    """Whether a verified certificate has a name that one of the patterns is for; without patterns all are let in.
+    """Whether a name of a verified certificate matches one of the patterns; without patterns all are allowed.
 
-    A bare pattern is for common names, one with `DNS:`, `URI:` or `email:` for alternative names of that kind only.
+    A pattern with `DNS:`, `URI:` or `email:` matches alternative names of that type, any other one common names.
     """
     listed = tuple(patterns)
     if not listed:
         return bool(peercert)
     names = _names(peercert)
-    return any(_fits(pattern, names) for pattern in listed)
+    return any(_matches(pattern, names) for pattern in listed)
 
 
-def _fits(pattern: str, names: _Names) -> bool:
+def _matches(pattern: str, names: _Names) -> bool:
     kind, colon, rest = pattern.partition(":")
     if colon and kind in ALTERNATIVE_KINDS:
         wanted = f"{kind}:{rest.lower()}" if kind == "DNS" else pattern
@@ -62,8 +62,8 @@ def _names(peercert: PeerCertificate | None) -> _Names:
     if not peercert:
         return _Names(None, ())
     common = [value for part in peercert.get("subject", ()) for key, value in part if key == "commonName"]
-    # Several common names would let each reader pick another one.
-    only = common[0] if len(common) == 1 and _is_plain(common[0]) and not _is_taken(common[0]) else None
+    # With several common names, each reader could choose a different one.
+    only = common[0] if len(common) == 1 and _is_plain(common[0]) and not _is_reserved(common[0]) else None
     return _Names(only, tuple(_alternative(peercert.get("subjectAltName", ()))))
 
 
@@ -74,31 +74,31 @@ def _alternative(entries: Iterable[tuple[str, object]]) -> Iterator[str]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is printable ASCII without spaces at its ends: all else has been used to look like another name."""
+    """Whether it is printable ASCII without surrounding spaces: other characters can imitate another name."""
     if not isinstance(value, str) or not 0 < len(value) <= NAME_LIMIT:
         return False
     return value.isascii() and value.isprintable() and value == value.strip()
 
 
-def _is_taken(common: str) -> bool:
-    """Whether a common name would be read as something else: a client without a name, or an alternative name."""
+def _is_reserved(common: str) -> bool:
+    """Whether a common name could be mistaken for an anonymous client or an alternative name."""
     return common == ANONYMOUS_NAME or common.partition(":")[0] in ALTERNATIVE_KINDS
 
 
 RETRY_AFTER = 1.0
-"""Seconds after which a client comes again whose password could not be checked."""
-_ASKED = "this listener serves the users that it knows: send user and password"
+"""Retry-After in seconds if a password could not be checked."""
+_LOGIN_REQUIRED = "this listener requires user and password"
 
 
 class LoginMethod(Protocol):
-    """One way in which a client can be known."""
+    """A method of client authentication."""
 
     async def name(self, request: web.BaseRequest) -> str | None:
-        """The client's name; None where it has not tried this way. Raises Unauthorized and Denied."""
+        """The client's name; None if it sent no credential of this kind. Raises Unauthorized and Denied."""
 
 
 class Passwords:
-    """`basic`: user and password of the htpasswd file."""
+    """`basic`: user and password from the htpasswd file."""
 
     def __init__(self, users: Htpasswd) -> None:
         self._users = users
@@ -112,11 +112,11 @@ class Passwords:
             login = parse_basic(lines)
         except CredentialInvalid as error:
             raise Unauthorized(str(error), challenge=BASIC_CHALLENGE) from None
-        if not await self._is_right(login, request.remote or ""):
-            raise Unauthorized("user or password is wrong", challenge=BASIC_CHALLENGE)
+        if not await self._is_valid(login, request.remote or ""):
+            raise Unauthorized("wrong user or password", challenge=BASIC_CHALLENGE)
         return login.username
 
-    async def _is_right(self, login: Login, address: str) -> bool:
+    async def _is_valid(self, login: Login, address: str) -> bool:
         if login.kind is not LoginKind.PASSWORD:
             return False
         try:
@@ -126,44 +126,46 @@ class Passwords:
 
 
 class Certificates:
-    """`certificate`: a certificate of the listener's CA, with one of the names that are allowed."""
+    """`certificate`: a certificate of the listener's CA with an allowed name."""
 
     def __init__(self, subjects: tuple[str, ...]) -> None:
         self._subjects = subjects
 
     async def name(self, request: web.BaseRequest) -> str | None:
         """The certificate's name; None without a certificate."""
-        found = _peer_certificate(request)
-        if not found:
+        certificate = _peer_certificate(request)
+        if not certificate:
             return None
-        name = subject_name(found)
-        if name is None or not is_allowed(found, self._subjects):
-            raise Denied(f"the certificate of {name or 'a client without a name'} is none of clients.subjects")
+        name = subject_name(certificate)
+        if name is None or not is_allowed(certificate, self._subjects):
+            raise Denied(
+                f"the certificate of {name or 'a client without a usable name'} matches none of clients.subjects"
+            )
         return name
 
 
 class KnownClients:
-    """Clients that are known in one of several ways."""
+    """Clients that authenticate with one of several methods."""
 
-    def __init__(self, ways: tuple[LoginMethod, ...], *, takes_passwords: bool) -> None:
-        self._ways = ways
-        self._takes_passwords = takes_passwords
+    def __init__(self, methods: tuple[LoginMethod, ...], *, accepts_passwords: bool) -> None:
+        self._methods = methods
+        self._accepts_passwords = accepts_passwords
 
-    async def identify(self, request: web.BaseRequest, asked: RegistryRequest) -> Caller:  # noqa: ARG002 - all alike
-        """The client; raises Unauthorized where it is not known, and Denied where it cannot become so."""
-        for way in self._ways:
-            name = await way.name(request)
+    async def identify(self, request: web.BaseRequest, pull: RegistryRequest) -> Caller:  # noqa: ARG002 - the same for all
+        """The client; raises Unauthorized if it must authenticate, Denied if it cannot."""
+        for method in self._methods:
+            name = await method.name(request)
             if name is not None:
                 return Caller(name)
-        if self._takes_passwords:
-            raise Unauthorized(_ASKED, challenge=BASIC_CHALLENGE)
-        raise Denied("this listener serves clients with a certificate, and none was shown")
+        if self._accepts_passwords:
+            raise Unauthorized(_LOGIN_REQUIRED, challenge=BASIC_CHALLENGE)
+        raise Denied("this listener requires a client certificate")
 
-    def permit(self, route: Route, asked: RegistryRequest) -> None:
-        """Known clients pull with the proxy's credentials."""
+    def permit(self, route: Route, pull: RegistryRequest) -> None:
+        """Permit every route: these clients pull with the credentials of scope-proxy."""
 
-    def refused(self, request: web.BaseRequest, asked: RegistryRequest, error: Denied) -> RegistryError:  # noqa: ARG002
-        """The refusal is of the proxy's credentials, or of a rule."""
+    def client_error(self, request: web.BaseRequest, pull: RegistryRequest, error: Denied) -> RegistryError:  # noqa: ARG002
+        """The error unchanged: it concerns the credentials of scope-proxy or an access rule."""
         return error
 
 

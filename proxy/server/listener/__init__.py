@@ -1,1 +1,1 @@
-"""Connections of clients: accepted, bounded, read as HTTP, with TLS."""
+"""Client connections: accepting them, their limits, HTTP parsing, TLS."""

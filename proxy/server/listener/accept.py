@@ -1,4 +1,4 @@
-"""Accepting connections: as many as there may be, fairly shared between addresses, with a reserve of descriptors."""
+"""Accepts connections up to the limit, shared fairly between addresses, with a reserve of file descriptors."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from typing import ClassVar
 from aiohttp import web
 
 from proxy.server.listener.connection import NodeConnection, NodeServer
-from proxy.server.listener.limits import UNREAD_LOOK_SECONDS
+from proxy.server.listener.limits import SAMPLE_SECONDS
 from proxy.transport.limits import client_of
 
 SIZE = 16
@@ -22,7 +22,7 @@ SIZE = 16
 
 
 class DescriptorReserve:
-    """Open descriptors that are closed one by one to make room; listeners for clients wait until it is full again."""
+    """Open descriptors that are closed one by one to make room; listeners for nodes pause until it is full again."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
@@ -30,14 +30,14 @@ class DescriptorReserve:
         self.refill()
 
     def lend(self) -> bool:
-        """Close one, so that something else can be opened; False if none is left."""
+        """Close one, so that another can be opened; False if none is left."""
         if not self._kept:
             return False
         os.close(self._kept.pop())
         return True
 
     def refill(self) -> bool:
-        """Open those that are missing, as far as the system allows; whether the reserve is full."""
+        """Open the missing ones, if the system allows; returns whether the reserve is full."""
         while len(self._kept) < self._size:
             try:
                 self._kept.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
@@ -53,42 +53,42 @@ class DescriptorReserve:
 
 
 LOCAL_BUFFER = 256 * 1024
-"""Bytes that the system holds for a client on the same machine (Linux doubles it for its own use, and has a limit too).
+"""Bytes of the send buffer for a client on the same machine (Linux doubles the value, and limits it).
 
-Left to itself Linux lets 4 MiB wait for each. The processor that sends them is the one that receives them: what fits
-into its caches costs a third less CPU time (1 to 4 clients on a blob of 64 MiB, measured). Many clients on one machine
-pay for it with more wake-ups; across a network the caches decide nothing, and a long way needs large buffers.
+By default Linux buffers up to 4 MiB. Sender and receiver share CPU caches: data that fits into them costs a third less
+CPU time (1 to 4 clients on a blob of 64 MiB, measured). Many local clients cause more wake-ups in return. Clients
+across a network keep the default: CPU caches do not matter there, and high latency needs large buffers.
 """
 AT_ONCE = 128
-"""Connections that are accepted before requests have their turn again ..."""
+"""Connections accepted per turn of the event loop ..."""
 SHARE_AT_ONCE = 16
-"""... but at most one for so many that are allowed: a new one has time to send its request before others replace it."""
+"""... but at most 1/16 of the limit: a new connection has time to send its request before others replace it."""
 PAUSE = 1.0
-"""Seconds without accepting where the system has no descriptor or memory left for a connection."""
+"""Seconds without accepting after the system ran out of descriptors or memory."""
 TLS_BUFFER = 16 * 1024
-"""Bytes of a TLS connection's buffer for what clients send: requests are small. asyncio's own is 256 KiB."""
+"""Bytes of the receive buffer of a TLS connection: requests are small. asyncio's default is 256 KiB."""
 
-_SPENT = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _logger = logging.getLogger(__name__)
 
 
-def bound_send_buffer(accepted: socket.socket, host: str) -> None:
-    """Let little wait for a client on this machine; all others keep what the system finds right."""
+def bound_send_buffer(accepted: socket.socket, host: str, size: int = LOCAL_BUFFER) -> None:
+    """Limit the send buffer for a client on this machine; other clients keep the system default."""
     address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     if (mapped or address).is_loopback:
-        with contextlib.suppress(OSError):  # it is gone already
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER)
+        with contextlib.suppress(OSError):  # already closed
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 class _ListenerTls(SSLProtocol):
-    """The TLS of a client's connection."""
+    """The TLS protocol of a client connection."""
 
     max_size: ClassVar[int] = TLS_BUFFER
 
 
 class _Accepted:
-    """An accepted connection that has no place yet; it waits for one as long as a request's head may take."""
+    """An accepted connection that is not open yet; it waits for room as long as a request head may take."""
 
     def __init__(self, site: "NodeSite", accepted: socket.socket, client: str) -> None:
         self.client = client
@@ -97,23 +97,23 @@ class _Accepted:
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Serve it."""
+        """Serve the connection."""
         self._end_wait()
         self._site.open(self._accepted, self.client)
 
     def wait(self) -> None:
-        """Wait for a place, and give up in the end."""
+        """Wait for room, with a timeout."""
         self._timer = self._site.loop.call_later(self._site.bounds.head_timeout, self.give_up)
         self._site.wait(self)
 
     def refuse(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._end_wait()
         self._site.bounds.refused.labels("limit").inc()
         self._accepted.close()
 
     def give_up(self) -> None:
-        """Stop waiting."""
+        """Stop waiting and close the connection."""
         self._site.bounds.connections.withdraw(self)
         self.refuse()
 
@@ -126,8 +126,8 @@ class _Accepted:
 class NodeSite(web.BaseSite):
     """Accepts the connections of one listener.
 
-    asyncio's own server has no bound on connections, counts none in their handshake, and without descriptors writes
-    hundreds of lines a second into the log. `is_privileged` means that it may use the reserve of descriptors.
+    Replaces asyncio's server, which has no limit on connections and handshakes, and which logs hundreds of lines per
+    second if no descriptors are left. A site with `is_privileged` may use the reserve of descriptors.
     """
 
     def __init__(
@@ -139,6 +139,8 @@ class NodeSite(web.BaseSite):
         tls: ssl.SSLContext | None = None,
         *,
         is_privileged: bool = False,
+        pause: float = PAUSE,
+        local_buffer: int = LOCAL_BUFFER,
     ) -> None:
         super().__init__(runner, ssl_context=tls)
         self._node_server = server
@@ -147,32 +149,34 @@ class NodeSite(web.BaseSite):
         self._listening = listening
         self._reserve = reserve
         self._is_privileged = is_privileged
+        self._pause_seconds = pause
+        self._local_buffer = local_buffer
         self._at_once = min(max(self.bounds.connections.limit // SHARE_AT_ONCE, 1), AT_ONCE)
         self._tls = tls
         self.loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._sampling: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
-        """What it listens on."""
+        """The address it listens on."""
         return str(self._listening.getsockname())
 
     async def start(self) -> None:
-        """Accept from now on."""
+        """Start accepting."""
         await super().start()
         self._listening.settimeout(0)
         self._resume()
 
     async def stop(self) -> None:
-        """Accept no more, and end the handshakes that are under way."""
+        """Stop accepting, and cancel handshakes in progress."""
         if self._pause is not None:
             self._pause.cancel()
         self.loop.remove_reader(self._listening)
         self._listening.close()
-        if self._look is not None:
-            self._look.cancel()
+        if self._sampling is not None:
+            self._sampling.cancel()
         for accepted in tuple(self.waiting):
             accepted.give_up()
         for opening in tuple(self._opening):
@@ -181,16 +185,16 @@ class NodeSite(web.BaseSite):
         await super().stop()
 
     def wait(self, accepted: _Accepted) -> None:
-        """Have a connection wait for a place; meanwhile it is looked at what clients read."""
+        """Add a waiting connection; while one waits, unread connections are cut."""
         self.waiting.add(accepted)
-        if self._look is None:
-            self._look = self.loop.call_later(0, self._cut_unread)
+        if self._sampling is None:
+            self._sampling = self.loop.call_later(0, self._cut_unread)
 
     def _cut_unread(self) -> None:
-        self._look = None
+        self._sampling = None
         self.bounds.connections.cut_unread(self.loop.time())
         if self.waiting:
-            self._look = self.loop.call_later(UNREAD_LOOK_SECONDS, self._cut_unread)
+            self._sampling = self.loop.call_later(SAMPLE_SECONDS, self._cut_unread)
 
     def _resume(self) -> None:
         self._pause = None
@@ -199,40 +203,42 @@ class NodeSite(web.BaseSite):
     def _accept(self) -> None:
         for _ in range(self._at_once):
             try:
-                accepted, address = self._accepted()
+                accepted, address = self._next()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._rest(error)
+                self._pause_accepting(error)
                 return
             if not self._reserve.refill() and not self._is_privileged:
                 accepted.close()
                 self._reserve.refill()
-                self._rest(OSError(errno.EMFILE, "the last descriptors are kept for the operator's ports"))
+                self._pause_accepting(
+                    OSError(errno.EMFILE, "the remaining file descriptors are reserved for the admin port")
+                )
                 return
             accepted.settimeout(0)
-            bound_send_buffer(accepted, str(address[0]))
+            bound_send_buffer(accepted, str(address[0]), self._local_buffer)
             self.bounds.connections.admit(_Accepted(self, accepted, client_of(str(address[0]))))
 
-    def _accepted(self) -> tuple[socket.socket, tuple[object, ...]]:
+    def _next(self) -> tuple[socket.socket, tuple[object, ...]]:
         """The next connection; raises OSError."""
         while True:
             try:
                 return self._listening.accept()
             except OSError as error:
-                # Another thread may take the descriptor that becomes free: then one more is lent.
-                if error.errno not in _SPENT or not self._is_privileged or not self._reserve.lend():
+                # Another thread may take the freed descriptor: then lend one more.
+                if error.errno not in _NO_DESCRIPTORS or not self._is_privileged or not self._reserve.lend():
                     raise
 
-    def _rest(self, error: OSError) -> None:
-        """Leave the others who wait to the system for a while."""
+    def _pause_accepting(self, error: OSError) -> None:
+        """Pause accepting; further clients wait in the backlog."""
         self.bounds.refused.labels("system").inc()
-        _logger.error("no connection can be accepted for %.0f s: %s", PAUSE, error.strerror)
+        _logger.error("cannot accept connections, retrying in %.0f s: %s", self._pause_seconds, error.strerror)
         self.loop.remove_reader(self._listening)
-        self._pause = self.loop.call_later(PAUSE, self._resume)
+        self._pause = self.loop.call_later(self._pause_seconds, self._resume)
 
     def open(self, accepted: socket.socket, client: str) -> None:
-        """Serve a connection that has a place."""
+        """Serve a connection."""
         opening = self.loop.create_task(self._open(accepted, self._node_server.connection(client)))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
@@ -245,14 +251,14 @@ class NodeSite(web.BaseSite):
                 await self._shake_hands(accepted, connection, self._tls)
         except OSError as error:  # ssl.SSLError is one
             self.bounds.refused.labels("handshake").inc()
-            _logger.debug("a handshake failed: %s", error)
+            _logger.debug("TLS handshake failed: %s", error)
             self._close(accepted, connection)
         except BaseException:
             self._close(accepted, connection)
             raise
 
     async def _shake_hands(self, accepted: socket.socket, connection: NodeConnection, tls: ssl.SSLContext) -> None:
-        """What `connect_accepted_socket` does for TLS, with smaller buffers and a transport to cut meanwhile."""
+        """Like `connect_accepted_socket` with TLS, with smaller buffers and a transport that can be cut meanwhile."""
         done: asyncio.Future[None] = self.loop.create_future()
         limit = self.bounds.head_timeout
         secured = _ListenerTls(
@@ -261,13 +267,13 @@ class NodeSite(web.BaseSite):
             tls,
             done,
             server_side=True,
-            ssl_handshake_timeout=limit,  # type: ignore[arg-type] # as the loop passes it, parts of seconds too
+            ssl_handshake_timeout=limit,  # type: ignore[arg-type] # the loop accepts fractions of seconds too
             ssl_shutdown_timeout=limit,
         )
         connection.raw_transport, _ = await self.loop.connect_accepted_socket(lambda: secured, accepted)
         connection.begin_handshake()
         await done
-        if connection.transport is None:  # it was cut during the handshake, or is lost already
+        if connection.transport is None:  # cut or lost during the handshake
             connection.leave()
 
     @staticmethod

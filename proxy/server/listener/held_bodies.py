@@ -1,4 +1,4 @@
-"""How much memory whole answers may take until clients have read them."""
+"""Limits the memory of large responses that clients have not read yet."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from proxy.oci.errors import TooManyRequests
 
 SMALL_BODY = 64 * 1024
-"""Bytes of an answer that are sent in one piece; such answers are bounded by the number of requests."""
+"""Bytes up to which a response is sent in one piece; the limit on requests bounds the memory of these."""
 BODIES_LIMIT = 32 * 1024 * 1024
-"""Bytes of larger whole answers that are held for clients which have not taken them yet."""
+"""Bytes of larger responses in memory that clients have not read yet."""
 RETRY_AFTER = 2.0
-"""Seconds after which a client that found no place may try again."""
+"""Retry-After in seconds when a limit is reached."""
 
 
 class Overloaded(TooManyRequests):
-    """The limit is our own."""
+    """A limit of scope-proxy is reached, not one of the upstream."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hold:
-    """The bytes of one answer that are held until its client has taken them."""
+    """The bytes of one response, in memory until its client has read them."""
 
     content: bytes
     client: str
@@ -29,26 +29,26 @@ class Hold:
 
 
 class HeldBodies:
-    """Bounds the memory of larger whole answers until they are sent; beyond it the client that has the most loses one.
+    """Bounds the memory of large responses; at the limit, the client with the most bytes loses its oldest response.
 
-    Bytes that several answers share count once; so do those that several answers to one client share, for that client.
+    Bytes that several responses share count once, in total and per client.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._total = 0
         self._shared: dict[int, int] = {}
-        """How many answers hold the same bytes; an identity is nobody else's as long as the bytes are held."""
+        """Responses by the `id` of their bytes, which is unique while the bytes are referenced."""
         self._held: dict[str, OrderedDict[Hold, None]] = {}
 
     @contextmanager
     def holding(self, content: bytes, client: str, cut: Callable[[], None]) -> Iterator[None]:
-        """Hold the bytes for a client in the block, or `cut` it; raises TooManyRequests."""
+        """Count the bytes for a client in the block; at the limit, cuts a response. Raises TooManyRequests."""
         hold = Hold(content, client, cut)
         while id(content) not in self._shared and self._total + len(content) > self._limit:
             most = max(self._held, key=self._bytes_of, default="")
             if not most or self._bytes_of(most) <= self._bytes_of(client) + len(content):
-                reason = "too many clients do not read what they asked for"
+                reason = "too many clients do not read their responses"
                 raise Overloaded(reason, retry_after=RETRY_AFTER)
             oldest = next(iter(self._held[most]))
             self._release(oldest)
@@ -71,7 +71,7 @@ class HeldBodies:
         self._held.setdefault(hold.client, OrderedDict())[hold] = None
 
     def _release(self, hold: Hold) -> None:
-        """Count no longer what is held; it may have been released before."""
+        """Stop counting a response; no effect if released before."""
         held, key = self._held.get(hold.client), id(hold.content)
         if held is None or hold not in held:
             return

@@ -1,7 +1,7 @@
-"""How much clients may have of this process at one time: connections, requests, memory.
+"""Limits for clients of this process: connections, requests, memory.
 
-A client is an address (`transport/limits.py`). One that is alone may have everything; when a limit is reached, the
-client that has the most loses to those that have less.
+A client is an address (`transport/limits.py`). A single client may use everything; at a limit, the client that uses
+the most loses to those that use less.
 """
 
 import asyncio
@@ -14,45 +14,45 @@ from typing import Protocol
 
 from proxy.config.model import Limits
 from proxy.server.listener.held_bodies import BODIES_LIMIT, RETRY_AFTER, HeldBodies, Overloaded
-from proxy.server.listener.unread import Taken
+from proxy.server.listener.unread import ClientProgress
 from proxy.transport.limits import FairQueue
 
-UNANSWERED_LIMIT = 32 * 1024 * 1024
-"""Bytes of memory for requests that are incomplete, or wait behind others, on all connections together."""
+PENDING_LIMIT = 32 * 1024 * 1024
+"""Bytes of memory for incomplete or queued requests on all connections."""
 WAITING_SHARE = 16
-"""One connection may wait for so many that are allowed."""
+"""Allowed connections per waiting connection."""
 IDLE_TRIED = 8
-"""Idle connections of one client that are tried for one that can be closed."""
-UNREAD_LOOK_SECONDS = 2.0
-"""Between two looks at how much clients read, while a connection waits for a place."""
-LOOKED_AT = 4096
-"""Connections of one client at one look, which takes some 2 us for each."""
-QUIET_LOOK_SECONDS = 0.05
-"""How often a stop looks whether it is quiet."""
+"""Idle connections of one client that are checked for one that can be closed."""
+SAMPLE_SECONDS = 2.0
+"""Seconds between two samples of how much clients read, while a connection waits."""
+CONNECTIONS_SAMPLED = 4096
+"""Connections of one client per sample; each takes about 2 us."""
+QUIET_POLL_SECONDS = 0.05
+"""Seconds between two checks of `InFlight.quiet`."""
 
 
 class Connection(Protocol):
-    """A connection of a client that holds a place."""
+    """An open connection of a client; it counts towards the limit until `leave`."""
 
     client: str
 
     def close_if_idle(self) -> bool:
-        """Give the place back and close, unless part of a response is still to be sent; whether it did."""
+        """Leave and close, unless part of a response is still unsent; returns whether it closed."""
 
     def cut(self, reason: str) -> None:
         """Close at once."""
 
-    def taken(self) -> Taken | None:
-        """What the client has taken so far; None where nothing waits for it."""
+    def progress(self) -> ClientProgress | None:
+        """How much the client has received; None if nothing is unsent or unacknowledged."""
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Stop counting."""
 
 
 class RequestLimit:
-    """Bounds the requests being answered; beyond it come only those of clients that have fewer than their share.
+    """Bounds concurrent requests; at the limit, only clients below their fair share may start one.
 
-    There are never more requests than connections, as each connection is answered one request at a time.
+    There are never more requests than connections, because each connection handles one request at a time.
     """
 
     def __init__(self, limit: int) -> None:
@@ -61,15 +61,17 @@ class RequestLimit:
         self._held: dict[str, int] = {}
 
     def enter(self, client: str) -> None:
-        """Take a place, which has to be given back; raises TooManyRequests."""
+        """Count a request, until `leave`; raises TooManyRequests."""
         held = self._held.get(client, 0)
         if self._inside >= self._limit and held >= self._share(client):
-            raise Overloaded("scope-proxy answers as many requests as it may at one time", retry_after=RETRY_AFTER)
+            raise Overloaded(
+                "limits.requests is reached: scope-proxy handles no further requests now", retry_after=RETRY_AFTER
+            )
         self._inside += 1
         self._held[client] = held + 1
 
     def leave(self, client: str) -> None:
-        """Give the place back."""
+        """Stop counting a request."""
         self._inside -= 1
         if self._held[client] > 1:
             self._held[client] -= 1
@@ -80,76 +82,76 @@ class RequestLimit:
         return max(self._limit // (len(self._held) + (client not in self._held)), 1)
 
 
-class Activity:
-    """Requests of nodes in flight, and when the last one came or ended, on the monotonic clock."""
+class InFlight:
+    """Requests of nodes in flight, and when the last one started or ended."""
 
     def __init__(self) -> None:
         self.is_ending = False
-        """Whether requests that are still in flight are being cut, as the stop has waited long enough."""
-        self._in_flight = 0
-        self._last = time.monotonic()
+        """Whether remaining requests are being aborted, because the shutdown grace period is over."""
+        self._count = 0
+        self._changed_at = time.monotonic()
 
     def __enter__(self) -> None:
-        """Note a request, for the length of the block."""
-        self._in_flight += 1
-        self._last = time.monotonic()
+        """Count a request for the length of the block."""
+        self._count += 1
+        self._changed_at = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        self._in_flight -= 1
-        self._last = time.monotonic()
+        self._count -= 1
+        self._changed_at = time.monotonic()
 
     @property
-    def reason_of_cut(self) -> str:
-        """Why a request is cancelled."""
+    def cut_reason(self) -> str:
+        """Why a cancelled request is aborted."""
         return "shutdown" if self.is_ending else "client_gone"
 
     @property
-    def in_flight(self) -> int:
-        """Requests that are being answered."""
-        return self._in_flight
+    def count(self) -> int:
+        """Requests in flight."""
+        return self._count
 
     async def quiet(self, seconds: float) -> None:
-        """Wait until nothing is in flight, and nothing comes for so many seconds: a pull is many requests."""
-        asked = time.monotonic()
-        while self._in_flight or time.monotonic() - max(self._last, asked) < seconds:  # noqa: ASYNC110 - time has no event
-            await asyncio.sleep(QUIET_LOOK_SECONDS)
+        """Wait until no request has been in flight for `seconds`: a pull consists of many requests."""
+        started = time.monotonic()
+        while self._count or time.monotonic() - max(self._changed_at, started) < seconds:  # noqa: ASYNC110 - time has no event
+            await asyncio.sleep(QUIET_POLL_SECONDS)
 
 
 class Admission(Protocol):
-    """An accepted connection that has no place yet."""
+    """An accepted connection that is not open yet."""
 
     client: str
 
     def open(self) -> None:
-        """Take a place at once: there is one."""
+        """Open: there is room."""
 
     def wait(self) -> None:
-        """Wait for a place, and withdraw when that takes too long."""
+        """Wait for room; withdraw after a timeout."""
 
     def refuse(self) -> None:
-        """Close: there is none."""
+        """Close: there is no room."""
 
 
 class ConnectionLimit:
-    """Bounds connections: beyond it a new one replaces an idle one, of the client that has the most.
+    """Bounds connections: at the limit, a new one replaces an idle one of the client that has the most.
 
-    While there is none that it can replace, it waits in a queue, where those of clients that have fewer come first.
-    Meanwhile clients that have more lose those on which they read less than `read_rate`, in bytes a second.
+    Without an idle one it waits in a queue, in which clients with fewer connections come first. Meanwhile clients with
+    more lose connections on which they read less than `read_rate` bytes per second.
     """
 
-    def __init__(self, limit: int, waiting: int, read_rate: float) -> None:
+    def __init__(self, limit: int, waiting: int, read_rate: float, *, sampled: int = CONNECTIONS_SAMPLED) -> None:
         self.limit = limit
+        self._sampled = sampled
         self._read_rate = read_rate
-        self._taken: dict[Connection, Taken] = {}
-        """What clients had taken at the last look."""
-        self._looked = -math.inf
-        """When that was."""
+        self._samples: dict[Connection, ClientProgress] = {}
+        """Progress at the last sample."""
+        self._sampled_at = -math.inf
         self._count = 0
         self._held: dict[str, int] = {}
         self._busy: dict[str, OrderedDict[Connection, None]] = {}
-        """The connections of each client on which something is being answered."""
+        """The connections of each client that handle a request."""
         self._idle: dict[str, OrderedDict[Connection, None]] = {}
-        """The connections of each client on which nothing is being answered, least recently used first."""
+        """The connections of each client without a request, least recently used first."""
         self._waiting: FairQueue[Admission] = FairQueue(waiting)
         self._is_replacing = False
 
@@ -166,93 +168,93 @@ class ConnectionLimit:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of the places are taken."""
+        """Whether more than half of the limit is used."""
         return self._count > self.limit // 2
 
     def withdraw(self, arrival: Admission) -> None:
-        """Take a waiting connection out of the queue."""
+        """Remove a waiting connection from the queue."""
         self._waiting.remove(arrival)
 
     def enter(self, connection: Connection) -> None:
-        """Take a place; it must be given back."""
+        """Count a connection, until `leave`."""
         self._count += 1
         self._held[connection.client] = self._held.get(connection.client, 0) + 1
         self._busy.setdefault(connection.client, OrderedDict())
         self._idle.setdefault(connection.client, OrderedDict())[connection] = None
 
     def leave(self, connection: Connection) -> None:
-        """Give the place back."""
+        """Stop counting a connection; opens waiting ones."""
         client = connection.client
         self._count -= 1
         self._held[client] -= 1
         self._idle[client].pop(connection, None)
         self._busy[client].pop(connection, None)
-        self._taken.pop(connection, None)
+        self._samples.pop(connection, None)
         if not self._held[client]:
             del self._held[client], self._idle[client], self._busy[client]
         self._serve()
 
     def set_busy(self, connection: Connection) -> None:
-        """A request is being answered."""
+        """The connection handles a request."""
         self._idle[connection.client].pop(connection, None)
         self._busy[connection.client][connection] = None
 
     def set_idle(self, connection: Connection) -> None:
-        """The request has been answered."""
+        """The connection has no request."""
         self._busy[connection.client].pop(connection, None)
         self._idle[connection.client][connection] = None
         self._serve()
 
     def cut_unread(self, now: float) -> None:
-        """Cut a connection for each that waits, of the client that has the most, where it has hardly read since before.
+        """Cut unread connections of the client that has the most, one per waiting connection, the most stalled first.
 
-        The longer nothing could be sent to it, the sooner. To be called every 2 s while connections wait, and at the
-        beginning; `now` is in seconds. Listeners share the limit: a look that comes too early is none.
+        Unread: it read less than `read_rate` since the last sample. Call it when a connection starts to wait, then
+        every `SAMPLE_SECONDS`; `now` is in seconds. Listeners share the limit: a call that is too early does nothing.
         """
-        passed = now - self._looked
-        if passed < UNREAD_LOOK_SECONDS / 2:
+        passed = now - self._sampled_at
+        if passed < SAMPLE_SECONDS / 2:
             return
-        before = self._taken if passed < UNREAD_LOOK_SECONDS * 2 else {}
-        self._taken, self._looked = {}, now
+        before = self._samples if passed < SAMPLE_SECONDS * 2 else {}
+        self._samples, self._sampled_at = {}, now
         most = self._most(self._waiting.next_client(self._held))
         if most is None:
             return
         unread = []
-        for connection in tuple(islice(chain(self._busy[most], self._idle[most]), LOOKED_AT)):
-            taken = connection.taken()
-            if taken is not None:
-                self._taken[connection] = taken
+        for connection in tuple(islice(chain(self._busy[most], self._idle[most]), self._sampled)):
+            progress = connection.progress()
+            if progress is not None:
+                self._samples[connection] = progress
             known = before.get(connection)
-            if taken is not None and known is not None and taken.total - known.total < self._read_rate * passed:
-                unread.append((taken.quiet, connection))
-            elif (taken is None or known is not None) and connection in self._busy[most]:
-                self._busy[most].move_to_end(connection)  # where there are more, the others have their turn
-        for _, connection in sorted(unread, key=lambda found: -found[0]):
+            if progress is not None and known is not None and progress.total - known.total < self._read_rate * passed:
+                unread.append((progress.quiet, connection))
+            elif (progress is None or known is not None) and connection in self._busy[most]:
+                self._busy[most].move_to_end(connection)  # the next sample covers other connections first
+        for _, connection in sorted(unread, key=lambda entry: -entry[0]):
             if self._most(self._waiting.next_client(self._held)) != most:
                 return
             connection.leave()
             connection.cut("unread")
 
     def _most(self, client: str | None) -> str | None:
-        """The client that has the most, if it still has more than this one when each has lost and got a place."""
+        """The client that has the most, if it still has more than this one after one connection changes hands."""
         if client is None:
             return None
         most = max(self._held, key=self._held.__getitem__, default=None)
         return most if most is not None and self._held[most] > self._held.get(client, 0) + 1 else None
 
     def _serve(self) -> None:
-        """Open waiting connections, as far as there are places."""
+        """Open waiting connections while there is room."""
         if self._is_replacing or not self._waiting.size:
             return
         while (client := self._waiting.next_client(self._held)) is not None and self._has_room(client):
-            found = self._waiting.pop(self._held)
-            if found is not None:
-                found[0].open()
+            popped = self._waiting.pop(self._held)
+            if popped is not None:
+                popped[0].open()
 
     def _has_room(self, client: str) -> bool:
-        """Whether a client may have one more connection; closes an idle one for it if need be.
+        """Whether a client may have one more connection; closes an idle one for it if necessary.
 
-        That is one of the client that has the most, if it still has as many as this one then; else one of its own.
+        The idle one belongs to the client with the most connections if it keeps at least as many, else to this client.
         """
         if self._count < self.limit:
             return True
@@ -261,7 +263,7 @@ class ConnectionLimit:
         most = max((name for name in others if self._idle[name]), key=self._held.__getitem__, default=None)
         if most is None:
             return False
-        self._is_replacing = True  # the place is for this client, not for one that waits
+        self._is_replacing = True  # the room is for this client, not for a waiting one
         for connection in tuple(islice(self._idle[most], IDLE_TRIED)):
             if connection.close_if_idle():
                 break
@@ -270,8 +272,8 @@ class ConnectionLimit:
         return self._count < self.limit
 
 
-class UnansweredBytes:
-    """Bounds the memory of unanswered requests: beyond it the client that uses the most loses its oldest connection."""
+class PendingBytes:
+    """Bounds the memory of incomplete and queued requests: at the limit, the client that uses most loses its oldest."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -280,7 +282,7 @@ class UnansweredBytes:
         self._sums: dict[str, int] = {}
 
     def add(self, connection: Connection, size: int) -> None:
-        """Count bytes until they are forgotten; cuts connections while there are too many."""
+        """Count bytes of a connection until `forget`; cuts connections while the limit is exceeded."""
         held = self._held.setdefault(connection.client, OrderedDict())
         held[connection] = held.get(connection, 0) + size
         self._sums[connection.client] = self._sums.get(connection.client, 0) + size
@@ -303,24 +305,24 @@ class UnansweredBytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
-    """The bounds of one process, for all its listeners."""
+class ProcessLimits:
+    """The limits of one process, shared by its listeners."""
 
     connections: ConnectionLimit
     requests: RequestLimit
-    unanswered: UnansweredBytes
+    pending: PendingBytes
     bodies: HeldBodies
 
     @classmethod
-    def of(cls, limits: Limits, connections: int) -> "Gates":
-        """The bounds of a configuration, for so many connections.
+    def of(cls, limits: Limits, connections: int, *, bodies: int = BODIES_LIMIT) -> "ProcessLimits":
+        """The limits of a configuration, for a number of connections.
 
-        An eighth of them is never answered at one time, so that there are idle ones to replace.
+        At most 7/8 of the connections handle a request at one time, so that some are idle and can be replaced.
         """
         requests = min(limits.requests, connections * 7 // 8)
         return cls(
             ConnectionLimit(connections, max(connections // WAITING_SHARE, 1), limits.min_read_rate),
             RequestLimit(requests),
-            UnansweredBytes(UNANSWERED_LIMIT),
-            HeldBodies(BODIES_LIMIT),
+            PendingBytes(PENDING_LIMIT),
+            HeldBodies(bodies),
         )

@@ -1,4 +1,4 @@
-"""TLS of the listeners: their certificates are judged, and loaded again when their files change."""
+"""TLS of listeners: checks their certificates, and reloads them when the files change."""
 
 import asyncio
 import logging
@@ -16,67 +16,67 @@ from proxy.transport.singleflight import Background
 from proxy.transport.verification import verify_as_go
 
 PEM_LIMIT = 1024 * 1024
-"""Most bytes of a file of certificates or of a key."""
-EXPIRY_NOTICE = timedelta(days=30)
-"""How long before its end a certificate is spoken of."""
+"""Maximum bytes of a certificate or key file."""
+EXPIRY_WARNING = timedelta(days=30)
+"""How long before its expiry a certificate causes a warning."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A certificate that can be served with its key."""
+class ServerCertificate:
+    """A certificate that matches its key."""
 
     file: str
-    ends: datetime
+    expires: datetime
 
     @property
-    def has_ended(self) -> bool:
-        """Whether clients refuse it."""
-        return self.ends <= datetime.now(UTC)
+    def is_expired(self) -> bool:
+        """Whether the certificate has expired."""
+        return self.expires <= datetime.now(UTC)
 
     @property
-    def notice(self) -> str | None:
-        """What the operator should know of its end, if that is near or past."""
-        if self.has_ended:
-            return f"the certificate in {self.file} ended on {self.ends:%Y-%m-%d}: clients refuse it, renew it"
-        if self.ends - datetime.now(UTC) < EXPIRY_NOTICE:
-            return f"the certificate in {self.file} ends on {self.ends:%Y-%m-%d}: renew it"
+    def warning(self) -> str | None:
+        """A message for the operator if the certificate has expired or expires soon."""
+        if self.is_expired:
+            return f"the certificate in {self.file} expired on {self.expires:%Y-%m-%d}: clients refuse it, renew it"
+        if self.expires - datetime.now(UTC) < EXPIRY_WARNING:
+            return f"the certificate in {self.file} expires on {self.expires:%Y-%m-%d}: renew it"
         return None
 
 
-def judge(tls: ListenerTls, path: KeyPath) -> Judged:
-    """The certificate of a listener, whose key and authorities fit.
+def check_certificate(tls: ListenerTls, path: KeyPath) -> ServerCertificate:
+    """The certificate of a listener; checks that certificate, key and CA file can be used together.
 
-    Raises SettingError for a setting below `path`; it names the file, and repeats nothing of its content.
+    Raises SettingError for a setting below `path`; it names the file and quotes nothing of its content.
     """
-    from proxy.server.listener import pem  # noqa: PLC0415 - it loads a library that plain listeners do not need
+    from proxy.server.listener import pem  # noqa: PLC0415 - imports a library that plain listeners do not need
 
     where = (*path, "certFile")
     data = _read(tls.cert_file, where)
     try:
         certificate = pem.first_certificate(data)
     except ValueError:
-        raise SettingError(where, f"{tls.cert_file} holds no certificate in PEM that can be used") from None
+        raise SettingError(where, f"{tls.cert_file} contains no valid PEM certificate") from None
     where = (*path, "keyFile")
     data = _read(tls.key_file, where)
     try:
-        fits = pem.is_key_of(certificate, data)
+        matches = pem.is_key_of(certificate, data)
     except TypeError:
-        raise SettingError(where, f"{tls.key_file} is encrypted: write the key without a password") from None
+        raise SettingError(where, f"{tls.key_file} is encrypted: store the key without a password") from None
     except ValueError:
-        raise SettingError(where, f"{tls.key_file} holds no private key in PEM that can be used") from None
-    if not fits:
+        raise SettingError(where, f"{tls.key_file} contains no valid PEM private key") from None
+    if not matches:
         raise SettingError(where, f"{tls.key_file} is not the key of the first certificate in {tls.cert_file}")
     if tls.client_ca_file is not None:
-        _judge_authorities(tls.client_ca_file, (*path, "clientCaFile"))
-    return Judged(tls.cert_file, certificate.not_valid_after_utc)
+        _check_ca_file(tls.client_ca_file, (*path, "clientCaFile"))
+    return ServerCertificate(tls.cert_file, certificate.not_valid_after_utc)
 
 
-def _judge_authorities(file: str, path: KeyPath) -> None:
+def _check_ca_file(file: str, path: KeyPath) -> None:
     _read(file, path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=file)
     except OSError:
-        raise SettingError(path, f"{file} holds no certificates in PEM that can be used") from None
+        raise SettingError(path, f"{file} contains no valid PEM certificates") from None
 
 
 def _read(file: str, path: KeyPath) -> bytes:
@@ -85,44 +85,43 @@ def _read(file: str, path: KeyPath) -> bytes:
     except OSError as error:
         raise SettingError(path, f"cannot read {file}: {error.strerror}") from None
     if data is None or len(data) > PEM_LIMIT:
-        raise SettingError(path, f"{file} is larger than {PEM_LIMIT >> 20} MiB: this is no PEM file")
+        raise SettingError(path, f"{file} is larger than {PEM_LIMIT >> 20} MiB: not a PEM file")
     return data
 
 
 RELOAD_SECONDS = 5.0
-"""How often the files are looked at."""
+"""Seconds between two checks of the files for changes."""
 
-_Seen = tuple[FileState | None, ...]
-"""What tells one state of the files from another."""
+_FileStates = tuple[FileState | None, ...]
 
 _logger = logging.getLogger(__name__)
 
 
 class _NewestContext(ssl.SSLContext):
-    """What a listener is started with: each new connection is made by the context that was loaded last.
+    """The context that a listener starts with: each new connection uses the context that was loaded last.
 
-    A context in use cannot be changed as a whole: authorities can be added to it and never removed, and a session that
-    it once began goes on for clients whose authority is gone (`sni_callback` changes neither that nor the verify mode).
+    A context in use cannot be replaced: CAs can be added to it but not removed, and it resumes sessions of clients
+    whose CA was removed (`sni_callback` changes neither that nor the verify mode).
     """
 
     newest: ssl.SSLContext
     problem: str = ""
-    """Why files that have changed are not in use; empty where all is well."""
+    """Why changed files are not in use; empty if they are."""
 
     def wrap_bio(
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT002 - the signature is Python's
+        server_side: bool = False,  # noqa: FBT002 - the signature of ssl.SSLContext
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """One connection, as asyncio makes them."""
+        """Called by asyncio for each connection."""
         return self.newest.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 class ReloadingTls:
-    """The TLS of one listener; connections that are open keep what they began with."""
+    """The TLS of one listener; open connections keep their certificate."""
 
     def __init__(self, tls: ListenerTls, auth: tuple[ClientAuth, ...], path: KeyPath) -> None:
         self._context = _NewestContext(ssl.PROTOCOL_TLS_SERVER)
@@ -130,56 +129,62 @@ class ReloadingTls:
         self._auth = auth
         self._path = path
         self._setting = setting_name(path)
-        self._seen: _Seen = ()
+        self._states: _FileStates = ()
 
     @property
     def context(self) -> ssl.SSLContext:
-        """What the listener is started with, once the files are loaded."""
+        """The context to start the listener with, after `load`."""
         return self._context
 
     async def load(self) -> None:
-        """Load the files; raises ValueError that says which of them is wrong, and keeps what was loaded before."""
-        self._seen = await asyncio.to_thread(self._look)  # before they are read: what changes meanwhile is seen later
-        newest, judged = await asyncio.to_thread(build_context, self._tls, self._auth, self._path)
+        """Load the files; if one is invalid, keeps the loaded ones and raises ValueError that names it."""
+        self._states = await asyncio.to_thread(
+            self._current_states
+        )  # before reading: a later change is detected next time
+        newest, certificate = await asyncio.to_thread(build_context, self._tls, self._auth, self._path)
         self._context.newest, self._context.problem = newest, ""
-        TLS_NOT_AFTER.labels(self._setting).set(judged.ends.timestamp())
-        if judged.notice is not None:
-            _logger.warning("%s.certFile: %s", self._setting, judged.notice)
+        TLS_NOT_AFTER.labels(self._setting).set(certificate.expires.timestamp())
+        if certificate.warning is not None:
+            _logger.warning("%s.certFile: %s", self._setting, certificate.warning)
 
-    async def watch(self) -> None:
-        """Load the files whenever they have changed; each change that cannot be used is told once."""
+    async def watch(self, interval: float) -> None:
+        """Load the files whenever they change, checked every `interval` seconds; logs each failure once."""
         while True:
-            await asyncio.sleep(RELOAD_SECONDS)
+            await asyncio.sleep(interval)
             try:
-                if await asyncio.to_thread(self._look) != self._seen:
+                if await asyncio.to_thread(self._current_states) != self._states:
                     await self.load()
-                    _logger.info("%s: changed files are loaded, new connections get them", self._setting)
+                    _logger.info("%s: changed files loaded, new connections use them", self._setting)
             except ValueError as error:
                 self._context.problem = str(error)
-                _logger.warning("%s. What was loaded before stays in use", error)
+                _logger.warning("%s; the previous files stay in use", error)
             except Exception:
-                _logger.exception("a bug: the files of %s are not loaded", self._setting)
+                _logger.exception("a bug: cannot load the files of %s", self._setting)
 
-    def _look(self) -> _Seen:
+    def _current_states(self) -> _FileStates:
         files = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
         return tuple(state_of(file) for file in files if file is not None)
 
 
-def build_context(tls: ListenerTls, auth: tuple[ClientAuth, ...], path: KeyPath) -> tuple[ssl.SSLContext, Judged]:
-    """The context of a listener whose files can be used, and its certificate; blocks. Raises SettingError."""
-    judged = judge(tls, path)
+def build_context(
+    tls: ListenerTls, auth: tuple[ClientAuth, ...], path: KeyPath
+) -> tuple[ssl.SSLContext, ServerCertificate]:
+    """The TLS context of a listener and its certificate; blocks. Raises SettingError."""
+    certificate = check_certificate(tls, path)
     try:
-        return _context(tls, verify_mode(auth)), judged
-    except OSError as error:  # ssl.SSLError among them
+        return _context(tls, verify_mode(auth)), certificate
+    except OSError as error:  # includes ssl.SSLError
         reason = getattr(error, "reason", None) or error.strerror
-        raise SettingError((*path, "certFile"), f"{tls.cert_file} cannot be used: {reason}") from None
+        raise SettingError((*path, "certFile"), f"cannot use {tls.cert_file}: {reason}") from None
 
 
 @asynccontextmanager
-async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list[ssl.SSLContext | None]]:
-    """The context of each listener, None where it is plain; changed files are loaded until the end of the block.
+async def listener_contexts(
+    listeners: Sequence[Listener], *, interval: float = RELOAD_SECONDS
+) -> AsyncIterator[list[ssl.SSLContext | None]]:
+    """The TLS context of each listener, None for plain HTTP; reloads changed files until the end of the block.
 
-    Raises SettingError, which names the listener's setting, the file, and what is wrong.
+    The files are checked every `interval` seconds. Raises SettingError that names setting, file and problem.
     """
     contexts: list[ssl.SSLContext | None] = []
     background = Background()
@@ -190,7 +195,7 @@ async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list
                 continue
             tls = ReloadingTls(listener.tls, listener.clients.auth, tls_path(number))
             await tls.load()
-            background.start(tls.watch())
+            background.start(tls.watch(interval))
             contexts.append(tls.context)
         yield contexts
     finally:
@@ -198,17 +203,17 @@ async def listener_contexts(listeners: Sequence[Listener]) -> AsyncIterator[list
 
 
 def tls_problems(contexts: Sequence[ssl.SSLContext | None]) -> tuple[str, ...]:
-    """Why changed files of listeners are not in use, by the contexts that these were started with."""
+    """Why changed files of listeners are not in use, from the contexts of `listener_contexts`."""
     return tuple(context.problem for context in contexts if isinstance(context, _NewestContext) and context.problem)
 
 
 def tls_path(number: int) -> KeyPath:
-    """Where the TLS settings of a listener stand."""
+    """The path of a listener's TLS settings in the configuration."""
     return ("listeners", number, "tls")
 
 
 def verify_mode(auth: tuple[ClientAuth, ...]) -> ssl.VerifyMode:
-    """Whether clients need a certificate, may show one, or are not asked."""
+    """Whether a client certificate is required, optional, or not requested."""
     if auth == ("certificate",):
         return ssl.CERT_REQUIRED
     return ssl.CERT_OPTIONAL if "certificate" in auth else ssl.CERT_NONE
@@ -219,12 +224,12 @@ def _context(tls: ListenerTls, verify: ssl.VerifyMode) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    # A key with a password would be asked for on the terminal.
+    # Without a callback, OpenSSL prompts for the password of a key on the terminal.
     context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
     if verify is not ssl.CERT_NONE:
         verify_as_go(context).load_verify_locations(cafile=tls.client_ca_file)
         context.verify_mode = verify
-        # Tickets renew themselves: they would let a client in long after its certificate has ended.
+        # Session tickets would admit a client after its certificate has expired.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context

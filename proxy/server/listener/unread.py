@@ -1,4 +1,4 @@
-"""What a client takes of that which was sent to it, as the system sees it."""
+"""How much of a response a client has received, as the kernel reports it."""
 
 import asyncio
 import socket
@@ -11,29 +11,29 @@ tcpi_notsent_bytes (since 4.6)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What a client has taken of that which was sent to it, while more of it waits."""
+class ClientProgress:
+    """How much a client has received, while more is unsent or unacknowledged."""
 
     total: int
-    """Bytes since it connected."""
+    """Acknowledged bytes since it connected."""
     quiet: float
-    """Seconds for which it has let nothing be sent."""
+    """Seconds since data was last sent to it."""
 
 
-def taken_by(raw: asyncio.Transport | None, transport: asyncio.Transport | None) -> Taken | None:
-    """What a client's system has taken; None where nothing waits for it, or nobody can tell.
+def progress_of(raw: asyncio.Transport | None, transport: asyncio.Transport | None) -> ClientProgress | None:
+    """The progress of a client; None if nothing is unsent or unacknowledged, or if the kernel does not report it.
 
-    `raw` is the transport of the socket, `transport` the one above it where there is TLS.
+    `raw` is the transport of the socket; `transport` is the one above it with TLS.
     """
     connection: socket.socket | None = raw.get_extra_info("socket") if raw is not None else None
     if raw is None or connection is None:
         return None
     try:
-        found = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-    except OSError:  # it is gone already
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    except OSError:  # already closed
         return None
-    if len(found) < _TCP_INFO.size:  # an older system
+    if len(info) < _TCP_INFO.size:  # an older kernel
         return None
-    unacked, quiet, total, unsent = _TCP_INFO.unpack(found)
+    unacked, quiet, total, unsent = _TCP_INFO.unpack(info)
     buffered = raw.get_write_buffer_size() or (transport is not None and transport.get_write_buffer_size())
-    return Taken(total, quiet / 1000) if unacked or unsent or buffered else None
+    return ClientProgress(total, quiet / 1000) if unacked or unsent or buffered else None

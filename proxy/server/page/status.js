@@ -1,23 +1,23 @@
 "use strict";
 (() => {
-  const EVERY = 5000; // milliseconds between two looks
-  const PATIENCE = 4000; // milliseconds until a look has failed
+  const INTERVAL = 5000; // milliseconds between two updates
+  const TIMEOUT = 4000; // timeout in milliseconds
   const stale = document.getElementById("stale");
   const pause = document.getElementById("pause");
   const form = document.getElementById("explain-form");
   const result = document.getElementById("explain-result");
-  let seen = new Date();
+  let updated = new Date();
   let paused = false;
 
   const page = async (url, statuses) => {
-    const answer = await fetch(url, {
-      headers: { Accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE),
+    const response = await fetch(url, {
+      headers: { Accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT),
     });
-    if (!statuses.includes(answer.status)) throw new Error(String(answer.status));
-    return new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!statuses.includes(response.status)) throw new Error(String(response.status));
+    return new DOMParser().parseFromString(await response.text(), "text/html");
   };
 
-  // Somebody who marks text to copy it must not lose it.
+  // Keep text that the user selects to copy it.
   const isSelected = (part) => {
     const selection = document.getSelection();
     return selection !== null && !selection.isCollapsed && selection.containsNode(part, true);
@@ -32,7 +32,7 @@
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   };
 
-  const take = (fresh) => {
+  const update = (fresh) => {
     for (const part of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(part.id);
       if (other && other.outerHTML !== part.outerHTML && !isSelected(part)) replace(part, other);
@@ -40,19 +40,19 @@
     document.title = fresh.title;
   };
 
-  const look = async () => {
+  const refresh = async () => {
     try {
-      take(await page(form.dataset.status, [200]));
-      seen = new Date();
+      update(await page(form.dataset.status, [200]));
+      updated = new Date();
       stale.textContent = "";
     } catch {
-      stale.textContent = `No answer since ${seen.toLocaleTimeString()}: what you see is old.`;
+      stale.textContent = `No response since ${updated.toLocaleTimeString()}: this page is out of date.`;
     }
   };
 
-  const again = async () => {
-    if (!paused && !document.hidden) await look();
-    setTimeout(again, EVERY);
+  const loop = async () => {
+    if (!paused && !document.hidden) await refresh();
+    setTimeout(loop, INTERVAL);
   };
 
   form.addEventListener("submit", async (event) => {
@@ -69,12 +69,12 @@
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
-    if (!paused) look();
+    if (!paused) refresh();
   });
 
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && !paused) look();
+    if (!document.hidden && !paused) refresh();
   });
   document.documentElement.classList.add("script");
-  setTimeout(again, EVERY);
+  setTimeout(loop, INTERVAL);
 })();

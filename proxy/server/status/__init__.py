@@ -1,1 +1,1 @@
-"""The status page: what a running proxy does, what is wrong, what to do."""
+"""The status page: what a running proxy does, what fails and how to fix it."""

@@ -1,4 +1,4 @@
-"""What a person wants to know first: is it working, what is wrong, what to do."""
+"""The findings at the top of the status page: what fails, and how to fix it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,37 +12,38 @@ from proxy.server.status.values import (
     Process,
     Reload,
     Status,
-    StoreFill,
+    StoreUsage,
     UpstreamStatus,
 )
 from proxy.store.format import EXPOSURE_ADVICE
+from proxy.store.pins import PIN_ADVICE
 from proxy.upstream.endpoints import EndpointState
 
-SOON_SECONDS = 14 * 86400.0
-"""A certificate that ends within so many seconds is told of."""
-UNKEPT_SECONDS = 600.0
-"""Content that could not be stored is told of for so long."""
+EXPIRES_SOON_SECONDS = 14 * 86400.0
+"""Certificates that expire within this time are reported."""
+WRITE_ERROR_SECONDS = 600.0
+"""How long a failure to store content is reported."""
 REFUSALS = 3
-"""So many answers in a row that are no use are more than one wrong name of an image: pulls fail."""
+"""Refusals in a row from which pulls count as failing; fewer may be a wrong image name."""
 BY_LEVEL = (Level.BAD, Level.WARNING, Level.OK)
-"""The worst first."""
+"""Worst first."""
 
 _DOWN = frozenset({EndpointState.FAILING, EndpointState.COOLING, EndpointState.RESTING})
-_UNKEPT = {
-    "enospc": ("no space left on the disk, or within maxSize and reserveFree", "make room, or lower maxSize"),
-    "edquot": ("the disk quota is used up", "make room, or have the quota raised"),
-    "erofs": ("the disk is read-only", "look at its mount and at the kernel's log"),
-    "eio": ("the disk answers errors", "look at the kernel's log, and replace the disk"),
-    "timeout": ("the disk does not answer", "look at the disk, or at the network that it is behind"),
-    "emfile": ("there are no file descriptors left", "raise the limit (ulimit -n, LimitNOFILE)"),
+_WRITE_ERRORS = {
+    "enospc": ("no space left on the disk, or maxSize or reserveFree is reached", "free disk space, or lower maxSize"),
+    "edquot": ("the disk quota is exceeded", "free disk space, or raise the quota"),
+    "erofs": ("the disk is read-only", "check the mount and the kernel log"),
+    "eio": ("the disk reports I/O errors", "check the kernel log, and replace the disk"),
+    "timeout": ("the disk does not respond", "check the disk, or the network of a network file system"),
+    "emfile": ("no file descriptors are left", "raise the limit (ulimit -n, LimitNOFILE)"),
 }
-"""What the reasons mean, and what to do."""
-_UNKEPT_OTHER = ("the log says why", "look at its rights, and at the log")
-_DOCTOR = "Run scope-proxy doctor {name} on this machine: it says which step fails."
+"""Meaning and advice, by reason."""
+_WRITE_ERROR_OTHER = ("see the log", "check its permissions, and the log")
+_DOCTOR = "Run scope-proxy doctor {name} on this machine: it reports which step fails."
 
 
 def level_of(endpoints: Iterable[EndpointStatus]) -> Level:
-    """How bad it is for a registry that its endpoints are as they are."""
+    """The level of a registry with these endpoints."""
     fail = [_is_down(endpoint) or _refuses(endpoint) for endpoint in endpoints]
     if fail and all(fail):
         return Level.BAD
@@ -57,100 +58,110 @@ def _refuses(endpoint: EndpointStatus) -> bool:
     return endpoint.health.state is EndpointState.REFUSING and endpoint.health.refusals >= REFUSALS
 
 
-def judged(status: Status) -> Status:
-    """The status with what is found in it, the worst first."""
-    found = (
+def with_findings(status: Status) -> Status:
+    """The status with its findings, worst first."""
+    findings = (
         *_of_process(status.process),
         *_of_upstreams(status.upstreams),
         *_of_store(status.store),
-        *_of_unkept(status),
+        *_of_write_error(status),
         *_of_reload(status.reload),
         *_of_waiting(status.waiting),
         *_of_tls(status.tls_problems),
         *_of_client_files(status.client_files),
         *_of_certificates(status.certificates, status.at),
     )
-    ordered = tuple(sorted(found, key=lambda finding: BY_LEVEL.index(finding.level)))
+    ordered = tuple(sorted(findings, key=lambda finding: BY_LEVEL.index(finding.level)))
     return replace(status, findings=ordered, level=ordered[0].level if ordered else Level.OK)
 
 
 def _of_process(process: Process) -> Iterator[Notice]:
     if process.draining:
-        yield Notice(Level.WARNING, "It is stopping: pulls in flight are finished.", "Nothing, if you stopped it.")
+        text = "scope-proxy is shutting down and completes pulls in flight."
+        yield Notice(Level.WARNING, text, "Nothing, if you stopped it.")
     elif not process.ready:
-        yield Notice(Level.BAD, "It does not serve nodes yet.", "Wait a moment; if it stays so, look at its log.")
+        yield Notice(Level.BAD, "scope-proxy does not serve nodes yet.", "Wait a moment, then check its log.")
 
 
 def _of_upstreams(upstreams: Iterable[UpstreamStatus]) -> Iterator[Notice]:
     for upstream in upstreams:
         advice = _DOCTOR.format(name=upstream.name if upstream.name != "*" else "HOST")
         for endpoint in filter(_refuses, upstream.endpoints):
-            times = f"{endpoint.health.refusals} times in a row"
-            yield Notice(upstream.level, f"{upstream.name} answers, but {times} not as asked: {_why(endpoint)}", advice)
+            times = f"{endpoint.health.refusals} refusals or unusable responses in a row"
+            text = f"{upstream.name} sent {times}: {_why(endpoint)}"
+            yield Notice(upstream.level, text, advice)
         down = [endpoint for endpoint in upstream.endpoints if _is_down(endpoint)]
         if down and upstream.level is Level.BAD:
             yield Notice(Level.BAD, f"Pulls from {upstream.name} fail: {_why(down[0])}", advice)
         elif down:
-            yield Notice(Level.WARNING, f"{upstream.name}: others serve, one endpoint fails: {_why(down[0])}", advice)
+            yield Notice(Level.WARNING, f"{upstream.name}: one endpoint fails, others work: {_why(down[0])}", advice)
 
 
 def _why(endpoint: EndpointStatus) -> str:
     return endpoint.health.error or f"{endpoint.url} failed"
 
 
-def _of_store(store: StoreFill | None) -> Iterator[Notice]:
+def _of_store(store: StoreUsage | None) -> Iterator[Notice]:
     if store is not None and store.trouble:
-        text = f"The cache cannot be used, pulls pass through: {store.trouble}"
-        yield Notice(Level.WARNING, text, f"Look at the disk of {store.path}: room, rights, errors.")
+        text = f"The cache is unavailable, pulls are not cached: {store.trouble}"
+        yield Notice(Level.WARNING, text, f"Check the disk of {store.path}: free space, permissions, errors.")
     if store is not None and store.exposure:
         yield Notice(Level.WARNING, f"{store.exposure}.", f"{EXPOSURE_ADVICE[0].upper()}{EXPOSURE_ADVICE[1:]}.")
+    if store is not None and store.pins:
+        yield Notice(Level.WARNING, f"{store.pins[0].upper()}{store.pins[1:]}.", PIN_ADVICE)
 
 
-def _of_unkept(status: Status) -> Iterator[Notice]:
-    store, unkept = status.store, status.unkept
-    if store is None or store.trouble or unkept is None or status.at - unkept.at > UNKEPT_SECONDS:
+def _of_write_error(status: Status) -> Iterator[Notice]:
+    store, error = status.store, status.unkept
+    if store is None or store.trouble or error is None or status.at - error.at > WRITE_ERROR_SECONDS:
         return
-    why, advice = _UNKEPT.get(unkept.reason, _UNKEPT_OTHER)
-    text = f"Nothing is kept, pulls pass through: {why}"
-    yield Notice(Level.WARNING, text, f"The disk of {store.path}: {advice}. Storing begins again by itself.")
+    why, advice = _WRITE_ERRORS.get(error.reason, _WRITE_ERROR_OTHER)
+    text = f"Content could not be stored, pulls are not cached: {why}"
+    yield Notice(
+        Level.WARNING,
+        text,
+        f"The disk of {store.path}: {advice}. scope-proxy then stores content again without a restart.",
+    )
 
 
 def _of_reload(reload: Reload | None) -> Iterator[Notice]:
     if reload is not None and reload.problems:
-        text = f"The new configuration cannot be used, the old one stays in force: {reload.problems[0]}"
-        yield Notice(Level.WARNING, text, "Run scope-proxy check: it prints all errors.")
+        text = f"The changed configuration cannot be loaded, the previous one stays in use: {reload.problems[0]}"
+        yield Notice(Level.WARNING, text, "Run scope-proxy check: it reports all errors.")
 
 
 def _of_waiting(settings: Sequence[str]) -> Iterator[Notice]:
     if settings:
-        text = f"The configuration was read again, and of these settings the old values hold: {', '.join(settings)}"
-        yield Notice(Level.WARNING, text, "Restart scope-proxy: they take effect only after a restart.")
+        text = f"The configuration was reloaded; these settings keep their old values: {', '.join(settings)}"
+        yield Notice(Level.WARNING, text, "Restart scope-proxy to apply them.")
 
 
 def _of_tls(problems: Iterable[str]) -> Iterator[Notice]:
     for problem in problems:
-        text = f"Changed files of a listener cannot be used, what was loaded before stays in use: {problem}"
-        yield Notice(Level.WARNING, text, "Put files in place that fit each other: they are loaded without a restart.")
+        text = f"Changed TLS files of a listener cannot be loaded, the previous ones stay in use: {problem}"
+        yield Notice(
+            Level.WARNING, text, "Replace them with a matching certificate and key: they are loaded without a restart."
+        )
 
 
 def _of_client_files(files: Iterable[FileStatus]) -> Iterator[Notice]:
     for file in files:
         if file.trouble and not file.count:
-            text = f"Nobody can use what {file.setting} is for: {file.trouble}"
-            yield Notice(Level.BAD, text, "Put a good file in its place: it is read again within a second.")
+            text = f"{file.setting} is unusable, so clients cannot authenticate: {file.trouble}"
+            yield Notice(Level.BAD, text, "Replace it with a valid file: it is loaded within a second.")
         elif file.trouble:
-            text = f"{file.setting} is not read again, what it said before counts: {file.trouble}"
-            yield Notice(Level.WARNING, text, "Look at the disk, and at the limit of descriptors (ulimit -n).")
+            text = f"{file.setting} cannot be reloaded, its previous content stays in use: {file.trouble}"
+            yield Notice(Level.WARNING, text, "Check the disk, and the limit of file descriptors (ulimit -n).")
         for problem in file.problems:
-            text = f"A line of {file.setting} does not count, the others do: {problem}"
-            yield Notice(Level.WARNING, text, "Correct the line: the file is read again within a second.")
+            text = f"A line of {file.setting} is invalid and ignored: {problem}"
+            yield Notice(Level.WARNING, text, "Correct the line: the file is loaded within a second.")
 
 
 def _of_certificates(certificates: Iterable[Certificate], now: float) -> Iterator[Notice]:
     for certificate in certificates:
         left = certificate.ends_at - now
         if left <= 0:
-            yield Notice(Level.BAD, f"The certificate of {certificate.setting} has ended.", "Put a new one in place.")
-        elif left < SOON_SECONDS:
-            text = f"The certificate of {certificate.setting} ends in {left / 86400:.0f} days."
-            yield Notice(Level.WARNING, text, "Put a new one in place: it is loaded without a restart.")
+            yield Notice(Level.BAD, f"The certificate of {certificate.setting} has expired.", "Replace it.")
+        elif left < EXPIRES_SOON_SECONDS:
+            text = f"The certificate of {certificate.setting} expires in {left / 86400:.0f} days."
+            yield Notice(Level.WARNING, text, "Replace it: the new one is loaded without a restart.")

@@ -1,4 +1,4 @@
-"""The status page: HTML made of the status, with nothing that a browser would have to fetch elsewhere."""
+"""Renders the status page as self-contained HTML."""
 
 import base64
 import functools
@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from proxy.server.refusals import Refusal
-from proxy.server.status.look import CLIENT_LIMIT, IMAGE_LIMIT, Box
+from proxy.server.status.collector import CLIENT_LIMIT, IMAGE_LIMIT, ExplainForm
+from proxy.server.status.images import PATTERN_LIMIT, CachedImages
 from proxy.server.status.values import Level, Links, Status
 from proxy.upstream.endpoints import EndpointState
 
@@ -21,12 +22,12 @@ _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 def clock(at: float) -> str:
-    """A time in UTC, to the second."""
+    """A time in UTC, in seconds."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest unit."""
+    """A duration in its largest unit."""
     for length, unit in _SPANS:
         if seconds >= 2 * length:
             return f"{int(seconds / length)} {unit}"
@@ -40,33 +41,33 @@ def size(value: int) -> str:
         if amount < _STEP or unit == _UNITS[-1]:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= _STEP
-    raise AssertionError("the last unit takes all")
+    raise AssertionError("the last unit always fits")
 
 
 def count(value: int) -> str:
-    """A number with its thousands apart."""
+    """A number with separated thousands."""
     return f"{value:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def percent(ratio: float | None) -> str:
-    """A share; a dash where there is none yet."""
+    """A percentage; a dash if None."""
     return "\N{EN DASH}" if ratio is None else f"{100 * ratio:.1f} %"
 
 
 def query(parameters: dict[str, str]) -> str:
-    """The query of a URL, without what is empty."""
+    """The query of a URL, without empty values."""
     return urlencode({name: value for name, value in parameters.items() if value})
 
 
 def key(refusal: Refusal) -> str:
-    """What stays the same of a refusal that comes again, as an id of the page."""
-    same = f"{refusal.image} {refusal.status} {refusal.code}"
-    return f"error-{hashlib.blake2b(same.encode(), digest_size=6).hexdigest()}"
+    """An HTML id that stays the same if a refusal is repeated."""
+    identity = f"{refusal.image} {refusal.status} {refusal.code}"
+    return f"error-{hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()}"
 
 
-_FOLDER = "page"
+_DIRECTORY = "page"
 _PACKAGE = "proxy.server"
-_LEVEL_WORDS = {Level.OK: "Well", Level.WARNING: "Warning", Level.BAD: "Failing"}
+_LEVEL_WORDS = {Level.OK: "OK", Level.WARNING: "Warning", Level.BAD: "Failing"}
 _POLICY = (
     "default-src 'none'; style-src '{style}'; script-src '{script}'; connect-src 'self'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -74,49 +75,50 @@ _POLICY = (
 
 
 @dataclass(frozen=True, slots=True)
-class StateWord:
-    """How the page calls the state of an endpoint."""
+class StateText:
+    """The text for the state of an endpoint."""
 
-    word: str
+    text: str
     level: Level
 
 
 STATES = {
-    EndpointState.UNASKED: StateWord("not asked yet", Level.OK),
-    EndpointState.OK: StateWord("well", Level.OK),
-    EndpointState.REFUSING: StateWord("last answer not usable", Level.WARNING),
-    EndpointState.FAILING: StateWord("failed", Level.BAD),
-    EndpointState.COOLING: StateWord("failed, asked last", Level.BAD),
-    EndpointState.RESTING: StateWord("left alone as it asked", Level.BAD),
+    EndpointState.UNASKED: StateText("no request yet", Level.OK),
+    EndpointState.OK: StateText("ok", Level.OK),
+    EndpointState.REFUSING: StateText("last response unusable", Level.WARNING),
+    EndpointState.FAILING: StateText("failed", Level.BAD),
+    EndpointState.COOLING: StateText("failed, tried last", Level.BAD),
+    EndpointState.RESTING: StateText("paused by Retry-After", Level.BAD),
 }
 
 
 class Page:
-    """Renders the page; making one reads files, and rendering takes a few milliseconds: neither is for the loop."""
+    """Renders the page. Both the constructor (reads files) and `render` (takes milliseconds) block."""
 
     def __init__(self) -> None:
         environment = Environment(
-            loader=PackageLoader(_PACKAGE, _FOLDER),
+            loader=PackageLoader(_PACKAGE, _DIRECTORY),
             autoescape=True,
             undefined=StrictUndefined,
             auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        words = {"clock": clock, "count": count, "key": key, "percent": percent, "query": query}
-        environment.filters.update(words | {"size": size, "span": span, "word": _LEVEL_WORDS.__getitem__})
+        filters = {"clock": clock, "count": count, "key": key, "percent": percent, "query": query}
+        environment.filters.update(filters | {"size": size, "span": span, "word": _LEVEL_WORDS.__getitem__})
         self._template = environment.get_template("status.html")
+        self._images = environment.get_template("images.html")
         self._style, self._script = _part("status.css"), _part("status.js")
         self.policy = _POLICY.format(style=_hash(self._style), script=_hash(self._script))
-        """The Content-Security-Policy: this style and this script, and nothing else."""
+        """The Content-Security-Policy: allows only this style and this script."""
 
-    def render(self, status: Status, box: Box, links: Links) -> str:
+    def render(self, status: Status, form: ExplainForm, links: Links) -> str:
         """The page."""
         return self._template.render(
             status=status,
             headline=headline(status),
             states=STATES,
-            box=box,
+            form=form,
             links=links,
             image_limit=IMAGE_LIMIT,
             client_limit=CLIENT_LIMIT,
@@ -124,15 +126,19 @@ class Page:
             script=self._script,
         )
 
+    def render_images(self, listed: CachedImages, links: Links) -> str:
+        """The page of the cached images."""
+        return self._images.render(listed=listed, links=links, pattern_limit=PATTERN_LIMIT, css=self._style)
+
 
 @functools.cache
 def page() -> Page:
-    """The one page of this process; the first call reads files."""
+    """The page of this process; the first call reads files."""
     return Page()
 
 
 def headline(status: Status) -> str:
-    """Whether it is working, in a few words."""
+    """The overall state, in a few words."""
     bad = sum(finding.level is Level.BAD for finding in status.findings)
     if not bad:
         return "Working" if status.level is Level.OK else "Working, with warnings"
@@ -142,7 +148,7 @@ def headline(status: Status) -> str:
 
 
 def _part(name: str) -> str:
-    return files(_PACKAGE).joinpath(_FOLDER, name).read_text(encoding="utf-8")
+    return files(_PACKAGE).joinpath(_DIRECTORY, name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

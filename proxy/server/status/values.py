@@ -1,6 +1,6 @@
-"""What the status page tells, as frozen values; the page and the JSON are made of the same ones.
+"""The values of the status page and of its JSON.
 
-Times are seconds since the epoch, sizes are bytes. No secret stands in any of it.
+Times are seconds since the epoch, sizes are bytes. No value contains a secret.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from proxy.upstream.endpoints import EndpointHealth
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity."""
 
     OK = "ok"
     WARNING = "warning"
@@ -23,7 +23,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that a person should know first, and what to do about it."""
+    """A finding for the operator, with advice."""
 
     level: Level
     text: str
@@ -32,7 +32,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The process that answers."""
+    """The process that serves the status page."""
 
     version: str
     pid: int
@@ -41,12 +41,12 @@ class Process:
     ready: bool
     draining: bool
     in_flight: int
-    """Requests of nodes that this process answers now."""
+    """Requests of nodes in flight in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerStatus:
-    """An address that nodes talk to."""
+    """An address that nodes connect to."""
 
     address: str
     tls: bool
@@ -55,7 +55,7 @@ class ListenerStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An endpoint of a registry, and its health as this process knows it."""
+    """An endpoint of a registry, and its health in this process."""
 
     url: str
     health: EndpointHealth
@@ -63,7 +63,7 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamStatus:
-    """A registry that nodes name."""
+    """An entry of `registries`."""
 
     name: str
     level: Level
@@ -72,7 +72,7 @@ class UpstreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class TokenFigures:
-    """Tokens needed, by how they were got."""
+    """Required tokens, by how they were obtained."""
 
     cached: int
     fetched: int
@@ -83,78 +83,80 @@ class TokenFigures:
 
 @dataclass(frozen=True, slots=True)
 class ScopeFigures:
-    """Scopes, as challenged and as asked for."""
+    """Scopes in challenges and in token requests."""
 
     asked: int
-    """Scopes that were asked for: one for each token."""
+    """Requested scopes: one per token."""
     kept: int
-    """Asked for as challenged."""
+    """Requested as in the challenge."""
     replaced: int
-    """Another one was computed: it was rewritten."""
+    """The scope of the rewritten repository was requested instead."""
     added: int
-    """The challenge named none."""
+    """The challenge named no scope."""
     dropped: int
-    """Named by a challenge and left out."""
+    """Named in a challenge and not requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was counted since the start, by all workers together."""
+    """Counters since the start, summed over all workers."""
 
     requests: int
     refused: int
-    """Answered 4xx."""
+    """Responses with 4xx."""
     failed: int
-    """Answered 5xx."""
+    """Responses with 5xx."""
     served: dict[str, int]
-    """Pulls by how they were served: hit, join, miss, stale, bypass."""
+    """Pulls by cache result: hit, join, miss, stale, bypass."""
     bytes_sent: int
     request_ratio: float | None
-    """Share of the pulls that no upstream was asked for; None before the first one."""
+    """Share of pulls served without an upstream transfer; None before the first pull."""
     byte_ratio: float | None
     saved_requests: int
     saved_bytes: int
     tokens: TokenFigures
     scopes: ScopeFigures
     write_errors: int
-    """Content that could not be stored."""
+    """Failures to store content."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFill:
-    """How full the store is; None where nobody knows."""
+class StoreUsage:
+    """Usage of the cache; None if unknown."""
 
     path: str
     limit: int
     bytes: int | None
     objects: int | None
     trouble: str
-    """Why it cannot be used, in words; empty where it can."""
+    """Why the cache is unavailable; empty if it is available."""
     exposure: str = ""
-    """Why others could replace it, in words; empty where they could not."""
+    """Why other users could replace it; empty if they cannot."""
+    pins: str = ""
+    """Why pinned images do not fit; empty if they fit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unkept:
-    """The last time that content could not be stored."""
+class LastWriteError:
+    """The last failure to store content."""
 
     at: float
     reason: str
-    """A word, as the metrics have it: enospc, edquot, eio, erofs, emfile, other."""
+    """The label value of the metrics, such as enospc, edquot, eio, erofs, emfile, timeout, other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The last attempt to take another configuration."""
+    """The last configuration reload."""
 
     at: float
     problems: tuple[str, ...]
-    """Why the configuration stayed as it was, each with its place; none where the new one is in force."""
+    """Why the reload failed, with positions; empty if it succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate that is shown, by the setting that it comes from."""
+    """A certificate in use, by its setting."""
 
     setting: str
     ends_at: float
@@ -162,41 +164,42 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything."""
+    """All values of the status page."""
 
     at: float
     process: Process
     upstreams: tuple[UpstreamStatus, ...]
     refusals: tuple[Refusal, ...]
     figures: Figures
-    store: StoreFill | None
+    store: StoreUsage | None
     listeners: tuple[ListenerStatus, ...]
     certificates: tuple[Certificate, ...]
     reload: Reload | None
     warnings: tuple[str, ...]
-    """What the configuration in force was warned of, each with its place."""
+    """Warnings about the configuration in use, with positions."""
     configuration: str
-    """The configuration in force as YAML, without secrets."""
+    """The configuration in use as YAML, without secrets."""
     waiting: tuple[str, ...] = ()
-    """Settings of it that take effect only after a restart."""
-    unkept: Unkept | None = None
+    """Changed settings that take effect only after a restart."""
+    unkept: LastWriteError | None = None
     tls_problems: tuple[str, ...] = ()
-    """Why changed files of listeners are not in use."""
+    """Why changed TLS files of listeners are not in use."""
     client_files: tuple[FileStatus, ...] = ()
-    """The files by which clients are known (`htpasswdFile`, `tokenKeyFile`)."""
+    """The files for client authentication (`htpasswdFile`, `tokenKeyFile`)."""
     level: Level = Level.OK
-    """The worst of the findings."""
+    """The worst level of the findings."""
     findings: tuple[Notice, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """The values as JSON-serializable data."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where the page's links lead, relative to it: it may be served below a prefix, as by `kubectl proxy`."""
+    """The page's links. They are relative: it may be served below a prefix, for example by `kubectl proxy`."""
 
     status: str
     json: str
     explain: str
+    images: str

@@ -14,8 +14,9 @@ from proxy.auth.outward.exchange import (
     other_method_may_work,
 )
 from proxy.oci.login import ANONYMOUS, Login
-from proxy.transport.limits import QueueFull
-from tests.unit.auth.support import REFRESH, REPOSITORY, ROBOT, SCOPE, token_request
+from proxy.transport.limits import Size
+from proxy.transport.session import SessionLimits
+from tests.unit.auth.support import REFRESH, ROBOT, SCOPE, token_request
 from tests.unit.transport.support import Server, serving, sessions
 
 BASIC = "Basic cm9ib3Q6czNjcmV0"
@@ -130,8 +131,7 @@ async def test_an_endless_life_is_bounded() -> None:
         assert await answered(server) == "abc"
 
 
-async def test_a_token_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+async def test_a_token_server_that_does_not_answer_is_given_up() -> None:
     left = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,24 +145,28 @@ async def test_a_token_server_that_does_not_answer_is_given_up(monkeypatch: pyte
         async with sessions() as opened:
             request = token_request(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token", ROBOT)
             with pytest.raises(TokenUnavailable, match="did not answer within"):
-                await exchange(opened, request, "get")
+                await exchange(opened, request, "get", timeout=0.2)
         await left.wait()
 
 
-async def test_a_server_that_nobody_can_reach_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_nobody_can_reach_is_unavailable() -> None:
     async with serving() as server:
         url = server.url
     async with sessions() as opened:
         with pytest.raises(TokenUnavailable, match=r"^token server \S+ cannot be reached: Connection refused"):
             await exchange(opened, token_request(f"{url}/token", ROBOT), "get")
 
-        async def full(_size: object) -> None:
-            raise QueueFull("1 request already waits")
 
-        request = token_request(f"{url}/token", ROBOT, repository=REPOSITORY)
-        monkeypatch.setattr(opened.host_limit(request.realm_origin), "acquire", full)
-        with pytest.raises(TokenUnavailable, match=r"^token server 127\.0\.0\.1:\d+: 1 request already waits"):
-            await exchange(opened, request, "get")
+async def test_a_server_for_which_too_many_wait_is_unavailable() -> None:
+    async with serving() as server:
+        request = token_request(f"{server.url}/token", ROBOT)
+        hosts = f"hosts: {{'{server.origin.authority}': {{maxConnections: 2}}}}"
+        async with sessions(hosts, limits=SessionLimits(queue=0)) as opened:
+            for _ in range(2):
+                await opened.host_limit(request.realm_origin).acquire(Size.SMALL)
+            with pytest.raises(TokenUnavailable, match=r"^token server 127\.0\.0\.1:\d+: 0 requests already wait"):
+                await exchange(opened, request, "get")
+    assert server.requests == []
 
 
 async def test_trouble_with_tls_is_told_in_the_words_of_tls() -> None:

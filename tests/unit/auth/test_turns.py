@@ -3,10 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-import pytest
-
-from proxy.auth.inward import turns
-from proxy.auth.inward.turns import FAILED_SECONDS, TooManyWaiting, Turns
+from proxy.auth.inward.turns import FAILED_SECONDS, MAX_WAITING, TooManyWaiting, Turns
 from tests.unit.auth.support import Clock
 
 HERE, THERE, ELSEWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -17,13 +14,14 @@ class Queue:
     """Turns for one at a time, the first of which is taken; who had the others, in their order."""
 
     group: asyncio.TaskGroup
+    waiting_limit: int = MAX_WAITING
     clock: Clock = field(default_factory=Clock)
     had: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     turns: Turns = field(init=False)
 
     def __post_init__(self) -> None:
-        self.turns = Turns(1, self.clock)
+        self.turns = Turns(1, self.clock, self.waiting_limit)
 
     async def wait(self, *waiting: tuple[str, str]) -> list[asyncio.Task[None]]:
         """Let these wait, in this order."""
@@ -119,10 +117,9 @@ async def test_who_leaves_with_a_turn_gives_it_back() -> None:
         assert queue.had == ["2b"]
 
 
-async def test_the_newest_of_the_address_with_the_most_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "MAX_WAITING", 4)
+async def test_the_newest_of_the_address_with_the_most_is_refused() -> None:
     async with asyncio.TaskGroup() as group:
-        queue = Queue(group)
+        queue = Queue(group, waiting_limit=4)
         await queue.turns.take(HERE, "a")
         await queue.wait((HERE, "a"), (HERE, "b"), (HERE, "b"), (THERE, "c"))
         await queue.wait((HERE, "b"))

@@ -4,13 +4,22 @@ import asyncio
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from proxy.auth.inward.watched_file import LOOK_SECONDS, PROBLEMS_SHOWN, FileKind, Parsed, WatchedFile, read_now
+from proxy.auth.inward.watched_file import (
+    LOOK_SECONDS,
+    PROBLEMS_LIMIT,
+    FileKind,
+    LookTimes,
+    Parsed,
+    WatchedFile,
+    read_now,
+)
 from tests.unit.auth.support import Clock
 
 LIMIT = 100
@@ -41,11 +50,18 @@ class Watched:
         return set(await self.file.current())
 
 
-@pytest.fixture
-async def watched(tmp_path: Path) -> Watched:
-    path, clock = tmp_path / "words", Clock()
+AT_ONCE = LookTimes(settle=0.0)
+
+
+def watching(path: Path, kind: FileKind[frozenset[str]] = WORDS, times: LookTimes = AT_ONCE) -> Watched:
+    clock = Clock()
     path.write_text("one\ntwo\n")
-    return Watched(path, clock, await asyncio.to_thread(WatchedFile.open, path, WORDS, clock))
+    return Watched(path, clock, WatchedFile.open(path, kind, clock, times))
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return watching(tmp_path / "words")
 
 
 async def test_a_changed_file_counts(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
@@ -53,7 +69,7 @@ async def test_a_changed_file_counts(watched: Watched, caplog: pytest.LogCapture
     assert await watched.words() == {"one", "two"}
     watched.path.write_text("three\n")
     assert await watched.words() == {"three"}
-    assert f"wordFile {watched.path} was read again: words: 1" in caplog.text
+    assert f"wordFile {watched.path} changed and was read again: words: 1" in caplog.text
 
 
 async def test_it_is_looked_at_once_a_second_however_many_ask(watched: Watched) -> None:
@@ -76,9 +92,9 @@ async def test_good_lines_count_and_bad_ones_are_told_once(watched: Watched, cap
 
 
 async def test_so_many_bad_lines_are_told_and_no_more(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    watched.path.write_text("B\n" * (PROBLEMS_SHOWN + 5) + "two\n")
+    watched.path.write_text("B\n" * (PROBLEMS_LIMIT + 5) + "two\n")
     assert await watched.words() == {"two"}
-    assert len(watched.file.status.problems) == PROBLEMS_SHOWN + 1
+    assert len(watched.file.status.problems) == PROBLEMS_LIMIT + 1
     assert "and 5 more lines" in caplog.text
 
 
@@ -160,15 +176,38 @@ async def test_an_error_that_says_nothing_of_the_file_leaves_what_was_known(
 
 
 async def test_a_file_that_is_being_written_is_read_a_second_time(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    watched.path.write_text("")  # as a program leaves it that writes it anew, for a moment
-    monkeypatch.setattr(
-        "proxy.auth.inward.watched_file.time.sleep", lambda _seconds: watched.path.write_text("one\nthree\n")
-    )
+    path = tmp_path / "words"
+
+    def written_meanwhile(content: bytes, file: str) -> Parsed[frozenset[str]]:
+        if not content:
+            path.write_text("one\nthree\n")
+        return parse(content, file)
+
+    watched = await asyncio.to_thread(watching, path, replace(WORDS, parse=written_meanwhile))
+    path.write_text("")  # as a program leaves it that writes it anew, for a moment
     assert await watched.words() == {"one", "three"}
     assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+async def test_a_disk_that_hangs_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    begun, may_end = [], threading.Event()
+
+    def hanging(content: bytes, file: str) -> Parsed[frozenset[str]]:
+        if content == b"three\n":
+            begun.append(content)
+            assert may_end.wait(20)
+        return parse(content, file)
+
+    watched = await asyncio.to_thread(watching, tmp_path / "words", replace(WORDS, parse=hanging), LookTimes(wait=0.01))
+    watched.path.write_text("three\n")
+    for _ in range(2):
+        assert await watched.words() == {"one", "two"}
+    may_end.set()
+    assert len(begun) == 1
+    assert "the disk does not respond" in caplog.text
 
 
 def test_a_file_is_refused_at_the_start_if_it_names_nothing(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_forward_proxy_that_is_none_is_an_error_and_shows_no_password(monkeypatc
     monkeypatch.setenv("HTTPS_PROXY", "ftp://user:hunter2@proxy.example.com")
     result = check("--config", str(CONFIG / "default.yaml"))
     assert result.exit_code == 2
-    assert "environment variable HTTPS_PROXY" in result.output
+    assert "HTTPS_PROXY" in result.output
     assert "hunter2" not in result.output
 
 
@@ -119,7 +119,7 @@ def test_a_listener_certificate_that_ends_soon_is_a_warning_in_its_place(tmp_pat
     file = listening(tmp_path, days=20)
     result = check("--config", str(file))
     assert result.exit_code == 0
-    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt ends on " in result.output
+    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt expires on " in result.output
     assert check("--config", str(file), "--strict").exit_code == 1
     assert check("--config", str(listening(tmp_path, days=90)), "--strict").exit_code == 0
 
@@ -128,7 +128,7 @@ def test_an_expired_listener_certificate_is_a_warning_as_serve_and_a_reload_acce
     file = listening(tmp_path, days=-2)
     result = check("--config", str(file))
     assert result.exit_code == 0
-    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt ended on " in result.output
+    assert f"{file}:4:19: warning: the certificate in {tmp_path}/tls.crt expired on " in result.output
     assert check("--config", str(file), "--strict").exit_code == 1
 
 
@@ -165,7 +165,7 @@ def test_bad_lines_of_files_of_clients_are_warnings_with_their_lines(tmp_path: P
     )
     result = check("--config", str(file))
     assert result.exit_code == 0
-    assert re.search(rf"{file}:4:\d+: warning: htpasswdFile: a line does not count: {users}:2: ", result.output)
-    assert re.search(rf"{file}:5:\d+: warning: tokenKeyFile: a line does not count: {keys}:3: ", result.output)
+    assert re.search(rf"{file}:4:\d+: warning: htpasswdFile: ignored line: {users}:2: ", result.output)
+    assert re.search(rf"{file}:5:\d+: warning: tokenKeyFile: ignored line: {keys}:3: ", result.output)
     assert "canary" not in result.output
     assert check("--config", str(file), "--strict").exit_code == 1

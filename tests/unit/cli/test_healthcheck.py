@@ -155,7 +155,7 @@ def test_no_listener_is_status_1(refusing: int) -> None:
     ("arguments", "said"),
     [
         (("--proxy", "127.0.0.1:5000"), "--proxy"),
-        (("--proxy", "http://127.0.0.1:5000/v2/"), "only scheme, host and port count"),
+        (("--proxy", "http://127.0.0.1:5000/v2/"), "write http://127.0.0.1:5000"),
         (("--proxy", "http://127.0.0.1:5000", "--live"), "leave --live out"),
         (("--proxy", "http://127.0.0.1:5000", "--admin", "127.0.0.1:5007"), "leave --admin out"),
     ],

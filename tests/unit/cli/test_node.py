@@ -77,7 +77,7 @@ def test_old_k3s_is_told_what_to_do_and_can_still_be_cleaned(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--instance", "a b"], "an instance is a name"),
+        (["--instance", "a b"], "--instance"),
         (["--proxy", "127.0.0.1:5000"], "the scheme must be"),
         (["--ca-file", "config.yaml"], "no PEM certificate"),
         (["--watch", "0"], "0.0 is not in the range"),

@@ -52,15 +52,15 @@ CASES = {
     ),
     "users": (
         LISTENER + "clients: {auth: basic, htpasswdFile: DIR/missing}}]",
-        "listeners[0].clients.htpasswdFile: DIR/missing cannot be read: " + NO_FILE,
+        "listeners[0].clients.htpasswdFile: cannot read DIR/missing: " + NO_FILE,
     ),
     "users that are none": (
         LISTENER + "clients: {auth: basic, htpasswdFile: DIR/text}}]",
-        "listeners[0].clients.htpasswdFile: DIR/text:1: a line is USER:HASH",
+        "listeners[0].clients.htpasswdFile: DIR/text:1: the line is not USER:HASH",
     ),
     "keys of tokens": (
         LISTENER + f"clients: {{{BEARER}: DIR/missing}}}}]",
-        "listeners[0].clients.tokenKeyFile: DIR/missing cannot be read: " + NO_FILE,
+        "listeners[0].clients.tokenKeyFile: cannot read DIR/missing: " + NO_FILE,
     ),
     "a listener's certificate": (
         LISTENER + "tls: {certFile: DIR/missing, keyFile: DIR/tls.key}}]",
@@ -72,12 +72,12 @@ CASES = {
     ),
     "a listener's certificate that is too weak": (
         LISTENER + "tls: {certFile: DIR/weak.crt, keyFile: DIR/weak.key}}]",
-        "listeners[0].tls.certFile: DIR/weak.crt cannot be used: EE_KEY_TOO_SMALL",
+        "listeners[0].tls.certFile: cannot use DIR/weak.crt: EE_KEY_TOO_SMALL",
     ),
     "a listener's CA of clients": (
         LISTENER
         + "tls: {certFile: DIR/tls.crt, keyFile: DIR/tls.key, clientCaFile: DIR/text}, clients: {auth: certificate}}]",
-        "listeners[0].tls.clientCaFile: DIR/text holds no certificates in PEM that can be used",
+        "listeners[0].tls.clientCaFile: DIR/text contains no valid PEM certificates",
     ),
 }
 
@@ -164,7 +164,7 @@ def test_every_file_that_cannot_be_used_is_told_at_once(folder: Path) -> None:
 def test_tracing_without_the_extra_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     file = written(folder, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
-    needs = "tracing: needs OpenTelemetry: install scope-proxy[otel], or take tracing out"
+    needs = "tracing: needs OpenTelemetry: install scope-proxy[otel], or remove tracing"
     assert refused(file) == [f"{file}:4:10: {needs}"]
 
 
@@ -174,7 +174,7 @@ def test_tracing_with_a_variable_that_the_library_refuses_is_refused(
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
     file = written(folder, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
     [problem] = refused(file)
-    assert problem.startswith(f"{file}:4:10: tracing: OpenTelemetry cannot be set up: max_queue_size ")
+    assert problem.startswith(f"{file}:4:10: tracing: cannot set up OpenTelemetry: max_queue_size ")
 
 
 def test_a_forward_proxy_that_is_none_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_workers_without_a_directory_for_temporary_files_are_refused(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "missing")])
     assert refused(file) == [
-        f"{file}:4:10: workers: more than one needs a directory for temporary files: set TMPDIR to one"
+        f"{file}:4:10: workers: more than one worker requires a writable temporary directory: set TMPDIR"
     ]
 
 

@@ -6,7 +6,7 @@ from proxy.config.address import Origin
 
 
 @pytest.mark.parametrize("host", ["a", "a.b", "x" * 63 + ".example", "a_b.example", "[::1]", "10.0.0.1"])
-def test_what_can_be_asked_for_is_a_host(host: str) -> None:
+def test_what_can_be_requested_is_a_host(host: str) -> None:
     assert Origin.parse(f"https://{host}/path").authority_host == host
 
 

@@ -47,10 +47,10 @@ def test_metrics_may_have_a_second_address(address: str) -> None:
 def test_the_second_address_is_its_own(address: str, message: str) -> None:
     try:
         admin_of(f"admin: {{metricsAddress: '{address}'}}\n")
-        told = ""
+        reported = ""
     except ConfigError as error:
-        told = "; ".join(str(problem) for problem in error.problems)
-    assert told == message
+        reported = "; ".join(str(problem) for problem in error.problems)
+    assert reported == message
 
 
 def test_an_address_of_the_command_line_keeps_the_other_one() -> None:
@@ -68,7 +68,7 @@ def test_an_address_of_the_command_line_is_judged_as_well() -> None:
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:5000 is already used by listeners\[0\]\.address"):
         admin_of("", Addresses(metrics="127.0.0.1:5000"))
     for text in ("5008", ""):
-        with pytest.raises(ValueError, match="an address to listen on is host:port"):
+        with pytest.raises(ValueError, match="host:port"):
             admin_of("", Addresses(metrics=text))
 
 

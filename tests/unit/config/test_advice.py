@@ -64,7 +64,7 @@ def test_a_registries_yaml_in_place_of_a_configuration_names_the_option(text: st
 
 
 @pytest.mark.parametrize("key", ["rewrite", "rewrites"])
-def test_a_rewrite_map_is_shown_as_the_list_it_would_be(key: str) -> None:
+def test_a_rewrite_map_is_converted_to_the_list_it_would_be(key: str) -> None:
     (problem,) = problems(f"version: 1\nregistries:\n  icr.io:\n    {key}: {{'^a''/(.*)': 'b/$1', '^c$': d}}\n")
     assert problem.startswith("c:4:")
     first, *lines = problem.splitlines()

@@ -40,7 +40,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (
             3,
             14,
-            "0.0.0.0:5000 can be reached from other machines, and everybody who can reach it pulls with the configured credentials: listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
+            "0.0.0.0:5000 can be reached from other machines, and credentials are configured: everybody who can reach it pulls with them. Listen on 127.0.0.1, or allow it with clients: {allowAnonymous: true}",
         ),
     ],
     "k3s_names": [
@@ -102,7 +102,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (5, 46, "a plain * refers to an anchor that does not exist: put the value in quotes"),
     ],
     "tab": [
-        (3, 1, "a tab cannot indent in YAML: use spaces"),
+        (3, 1, "YAML does not allow tabs as indentation: use spaces"),
     ],
     "two_documents": [
         (2, 1, "a second document begins here: one file holds one document"),

@@ -53,12 +53,12 @@ def test_every_example_loads_without_a_warning_and_has_a_route(name: str) -> Non
     assert any(row[0] == name for row in ROUTES)
 
 
-@pytest.mark.parametrize(("name", "registry", "asked", "url", "repository"), ROUTES)
+@pytest.mark.parametrize(("name", "registry", "requested", "url", "repository"), ROUTES)
 def test_examples_ask_upstream_for_the_right_repository(
-    name: str, registry: str, asked: str, url: str, repository: str
+    name: str, registry: str, requested: str, url: str, repository: str
 ) -> None:
     loaded = load(name)
-    target = RouteTable(loaded.config, loaded.positions).resolve(asked, namespace=registry).targets[0]
+    target = RouteTable(loaded.config, loaded.positions).resolve(requested, namespace=registry).targets[0]
     assert target.url("manifests/1") == f"{url}/manifests/1"
     assert target.repository == repository
 

@@ -36,13 +36,13 @@ def test_the_registry_itself_is_the_last_resort() -> None:
     ],
     ids=["rewrites", "endpoint-rewrites", "access"],
 )
-def test_only_the_proxy_is_asked_where_names_differ_or_rules_decide(entry: str, more: str) -> None:
+def test_only_the_proxy_is_listed_where_names_differ_or_rules_decide(entry: str, more: str) -> None:
     hosts = planned(f"  docker.io: {entry}\n", more=more)["docker.io"]
     assert file(hosts) == {"server": NODE, "capabilities": ["pull", "resolve"], "host": {}}
     assert "\n[host]\n" in hosts.render(Mark("default"))  # containerd 1.6 needs the table
 
 
-def test_two_proxies_are_asked_once_each_in_their_order() -> None:
+def test_two_proxies_are_listed_once_each_in_their_order() -> None:
     found = planned(
         f"  a.example: {{}}\n  b.example: {{endpoints: ['https://m.example'], {REWRITES}}}\n", NODE, CENTRAL
     )
@@ -55,7 +55,7 @@ def test_two_proxies_are_asked_once_each_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("registry", "folder"),
+    ("registry", "directory"),
     [
         ('"*"', "_default"),
         ("quay.io", "quay.io"),
@@ -64,9 +64,9 @@ def test_two_proxies_are_asked_once_each_in_their_order() -> None:
         ('"[2001:db8::1]"', "[2001:db8::1]"),
     ],
 )
-def test_folders_are_named_as_containerd_looks_for_them(registry: str, folder: str) -> None:
+def test_directories_are_named_as_containerd_looks_for_them(registry: str, directory: str) -> None:
     found = planned(f"  {registry}: {{endpoints: ['https://m.example']}}\n")
-    assert [hosts.directory for hosts in found.values()] == [folder]
+    assert [hosts.directory for hosts in found.values()] == [directory]
 
 
 def test_the_fallback_is_the_registry_as_it_is_configured() -> None:
@@ -106,7 +106,7 @@ def test_other_files_have_no_mark(text: str) -> None:
 @pytest.mark.parametrize("instance", ["", "a b", "a\nb", "/a", "a" * 200])
 def test_an_instance_is_a_plain_name(instance: str) -> None:
     assert checked_instance("default/scope-proxy") == "default/scope-proxy"
-    with pytest.raises(ValueError, match="an instance is a name"):
+    with pytest.raises(ValueError, match="such as namespace/release"):
         checked_instance(instance)
 
 

@@ -106,14 +106,14 @@ def test_what_has_no_effect_is_a_warning(clients: str, setting: str) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", ":5000", "[::]:5000", "10.0.0.1:5000", "proxy.example:5000"])
 def test_everybody_may_use_our_credentials_only_if_that_is_written(address: str) -> None:
     (problem,) = problems(f"address: '{address}'", CREDENTIALS)
-    assert "everybody who can reach it pulls with the configured credentials" in problem
+    assert "everybody who can reach it pulls with them" in problem
     assert read(f"address: '{address}', clients: {{allowAnonymous: true}}", CREDENTIALS) == []
     assert read(f"address: '{address}'") == []
 
 
 def test_docker_config_files_are_credentials_too() -> None:
-    (problem,) = problems("address: '0.0.0.0:5000'", "dockerConfigFiles: [/d]\n")
-    assert "everybody who can reach it pulls with the configured credentials" in problem
+    address = "address: '0.0.0.0:5000'"
+    assert problems(address, "dockerConfigFiles: [/d]\n") == problems(address, CREDENTIALS)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:5000", "[::1]:5000", "localhost:5000", "127.9.9.9:5000"])

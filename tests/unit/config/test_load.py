@@ -61,18 +61,18 @@ def test_a_good_configuration_has_no_notes() -> None:
         ("", '1:1: the file is empty: write at least "version: 1"'),
         ("# nothing\n", '1:1: the file is empty: write at least "version: 1"'),
         (b"version: 1\nlog: {level: \xff}\n", "2:14: the file is not UTF-8 text from here on: save it as UTF-8"),
-        ("version: 1\n\tlog: {}\n", "2:1: a tab cannot indent in YAML: use spaces"),
+        ("version: 1\n\tlog: {}\n", "2:1: YAML does not allow tabs as indentation: use spaces"),
         ("version: 1\n---\nversion: 1\n", "2:1: a second document begins here: one file holds one document"),
         ("[" * 40 + "]" * 40, "1:33: nested more than 32 deep"),
-        ("a: &a [*a]\n", "1:4: aliases stand inside of each other, or more than 32 deep"),
+        ("a: &a [*a]\n", "1:4: aliases contain each other, or are more than 32 deep"),
         ("- version: 1\n", "1:1: expected keys with values, found a list"),
         ("version: 1\nlog: {level: 'info\n", "3:1: the quotes are never closed"),
-        ("version: 1\nlog: !secret hunter2\n", "2:6: a tag (!...) has no meaning here: put the value in quotes"),
+        ("version: 1\nlog: !secret hunter2\n", "2:6: a tag (!...) is not supported: put the value in quotes"),
         ("version: 1\n? [a]\n: b\n", "2:3: a key must be plain text"),
-        ("version: 1\nlog: {level: \x01}\n", "1:1: the file holds a control character, which YAML does not allow"),
+        ("version: 1\nlog: {level: \x01}\n", "1:1: the file contains a control character, which YAML does not allow"),
         ('version: 1\nlog: {level: "\\d"}\n', "2:16: an unknown escape in double quotes: use single quotes"),
-        ("a: &a hunter2\nb: &a hunter2\n", "2:4: an anchor (&) of this name exists already"),
-        ("version: 1\n<<: 5\n", "2:5: a merge key (<<) takes an alias of a mapping"),
+        ("a: &a hunter2\nb: &a hunter2\n", "2:4: an anchor (&) with this name exists already"),
+        ("version: 1\n<<: 5\n", "2:5: a merge key (<<) needs an alias of a mapping"),
         ("version: 1\n" + "#" * MAX_FILE_SIZE, "1:1: the file is larger than 1 MiB: is it a configuration?"),
     ],
 )
@@ -118,6 +118,20 @@ registries:
 def test_words_that_yaml_1_1_would_change_stay_text() -> None:
     text = GOOD.replace("username: robot", "username: yes")
     assert parse_config(text, "c.yaml").config.hosts["mirror.example.com"].credentials[0].username == "yes"
+
+
+@pytest.mark.parametrize(("written", "ratio"), [("0.1", 0.1), ("0.25", 0.25), ("1", 1.0), ("1e-3", 0.001)])
+def test_a_decimal_number_is_read_as_written(written: str, ratio: float) -> None:
+    text = f"version: 1\ntracing: {{endpoint: 'http://c.example', sampleRatio: {written}}}\n"
+    tracing = parse_config(text, "c.yaml").config.tracing
+    assert tracing is not None
+    assert tracing.sample_ratio == ratio
+
+
+@pytest.mark.parametrize("written", [".inf", ".nan", "0x1", "0o1", "-0.1", "1.1", "'0.1x'"])
+def test_a_number_in_another_form_or_out_of_bounds_is_an_error(written: str, tmp_path: Path) -> None:
+    text = f"version: 1\ntracing: {{endpoint: 'http://c.example', sampleRatio: {written}}}\nworkers: {written}\n"
+    assert [problem[:4] for problem in problems(text, tmp_path)] == ["2:54", "3:10"]
 
 
 def test_a_directive_does_not_turn_words_into_booleans(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_clients_that_nobody_asks_for_are_a_warning() -> None:
     assert notes(*rules, rest=USERS) == []
 
 
-def test_names_that_only_the_upstream_judges_are_told_of() -> None:
+def test_names_that_only_the_upstream_verifies_are_reported() -> None:
     found = notes("{action: allow, clients: alice}", rest=UPSTREAM)
     assert [note for note in found if "6:30: info: " in note and "do not rely on client names" in note]
 
@@ -155,7 +155,7 @@ def test_a_rule_behind_one_that_covers_it_is_a_warning(earlier: str, later: str,
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "is_reported"),
     [
         ("{action: deny, repositories: a/b/secret}", True),
         ("{action: deny, registries: quay.io, repositories: a/b/secret}", True),
@@ -164,11 +164,11 @@ def test_a_rule_behind_one_that_covers_it_is_a_warning(earlier: str, later: str,
         ("{action: allow, repositories: a/b/public}", False),
     ],
 )
-def test_a_rewrite_that_cannot_be_read_backwards_is_told_of_where_it_matters(rule: str, *, told: bool) -> None:
+def test_a_rewrite_that_cannot_be_inverted_is_reported_for_deny_rules(rule: str, *, is_reported: bool) -> None:
     line = "  quay.io: {endpoints: [https://q.example], rewrites: [{pattern: '^a/[bc]/(.+)$', replacement: 'q/$1'}]}"
     text = f"{REGISTRIES}{line}\naccess: [{rule}, {{action: allow}}]\n"
     message = f"the rewrite rule at f:5:{line.index('{pattern') + 1} cannot be inverted"
-    assert any(message in str(note) for note in parse_config(text, "f").notes) is told
+    assert any(message in str(note) for note in parse_config(text, "f").notes) is is_reported
 
 
 def test_more_patterns_than_can_be_compared_are_refused() -> None:

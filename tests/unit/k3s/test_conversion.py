@@ -10,6 +10,7 @@ from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
 from proxy.config.model import Host
 from proxy.k3s.result import SecretFile, Settings, render_config, render_secrets, render_values
+from tests.docs.releases import RELEASES, SETTING
 from tests.unit.k3s.support import converted, told
 
 ROOT = Path(__file__).parents[3]
@@ -98,7 +99,7 @@ def test_credentials_under_the_registrys_name_go_to_its_one_endpoint_and_the_ope
     made = converted(f"{REWRITING}configs:\n  cp.icr.io:\n{AUTH}")
     assert credentials(made.config.hosts) == {"m.example": "/etc/scope-proxy/secrets/m-example/password"}
     assert "r:6:3: question: it is used for m.example" in told(made, "question")
-    assert "r:7:5: changed: the password moved into the Secret scope-proxy-m-example" in told(made, "changed")
+    assert [secret.host for secret in made.secrets] == ["m.example"]
 
 
 def test_credentials_go_nowhere_where_several_endpoints_could_be_meant() -> None:
@@ -132,7 +133,7 @@ def test_keys_that_nothing_matches_are_repaired_once() -> None:
         "https://m.example/v2",
         "https://quay.io/v2",
     ]
-    assert "nothing ever matches the key 'Quay.io'" in told(both, "question")
+    assert "'Quay.io'" in told(both, "question")
 
 
 def test_what_k3s_needed_tricks_for_is_told() -> None:
@@ -145,10 +146,8 @@ def test_what_k3s_needed_tricks_for_is_told() -> None:
 
 def test_the_setting_that_ends_the_fallback_is_told_with_the_releases_that_know_it() -> None:
     [line] = [line for line in told(converted(REWRITING), "info").splitlines() if "cp.icr.io itself" in line]
-    assert "disable-default-registry-endpoint: true" in line
-    assert (
-        "v1.26.13 or a later 1.26, v1.27.10 or a later 1.27, v1.28.6 or a later 1.28, or v1.29.1 or any later" in line
-    )
+    assert f"{SETTING}: true" in line
+    assert RELEASES in line
     assert "other releases do not support it" in line
 
 
@@ -156,7 +155,8 @@ def test_overlapping_rules_are_a_question_and_rules_that_change_their_result_are
     text = "mirrors:\n  docker.io:\n    endpoint: [m.example]\n    rewrite: {'(.*)': 'a/$1'}\n"
     assert not converted(text).questions
     overlapping = converted(text.replace("'a/$1'", "'a/$1', '^x/(.*)': 'y/$1'"))
-    assert "k3s tries overlapping rules in random order" in told(overlapping, "question")
+    assert overlapping.questions == 1
+    assert "r:4:14: question: " in told(overlapping, "question")
 
 
 def test_token_servers_elsewhere_are_told_of_and_taken() -> None:
@@ -165,7 +165,7 @@ def test_token_servers_elsewhere_are_told_of_and_taken() -> None:
     made = converted(text, Settings(realms=(("m.example", "https://auth.example"),)))
     assert made.config.hosts["m.example"].realms == ("https://auth.example",)
     assert "realms" not in told(made, "info")
-    with pytest.raises(ConfigError, match=r"--realm other: no endpoint is on this host; there are m\.example"):
+    with pytest.raises(ConfigError, match=r"--realm other: .* m\.example"):
         converted(text, Settings(realms=(("other", "https://auth.example"),)))
 
 

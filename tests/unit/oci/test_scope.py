@@ -49,13 +49,13 @@ def test_at_most_64_scopes_are_read() -> None:
 @given(CHALLENGED, NAMES)
 def test_computed_mode_asks_for_exactly_the_upstream_repository(challenge: str, repository: str) -> None:
     outward = outward_scope(repository, parse_scopes(challenge))
-    assert str(outward.asked) == f"repository:{repository}:pull"
+    assert str(outward.requested) == f"repository:{repository}:pull"
 
 
 @given(CHALLENGED, NAMES)
 def test_challenge_mode_asks_for_one_repository_and_only_pull(challenge: str, repository: str) -> None:
     challenged = parse_scopes(challenge)
-    asked = outward_scope(repository, challenged, from_challenge=True).asked
+    asked = outward_scope(repository, challenged, from_challenge=True).requested
     assert (asked.type, asked.actions) == ("repository", frozenset({"pull"}))
     assert asked.name in {repository} | {scope.name for scope in challenged if scope.type == "repository"}
 
@@ -64,8 +64,8 @@ def test_challenge_mode_asks_for_one_repository_and_only_pull(challenge: str, re
 def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) -> None:
     challenged = parse_scopes(challenge)
     outward = outward_scope(repository, challenged, from_challenge=mode)
-    assert outward.kept == (outward.asked in challenged)
-    assert set(challenged) - {outward.asked} == set(outward.dropped)
+    assert outward.kept == (outward.requested in challenged)
+    assert set(challenged) - {outward.requested} == set(outward.dropped)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) 
     ],
 )
 def test_challenge_mode_takes_the_one_repository_that_is_named(challenge: str, asked: str) -> None:
-    assert outward_scope("mine", parse_scopes(challenge), from_challenge=True).asked == Scope.pull(asked)
+    assert outward_scope("mine", parse_scopes(challenge), from_challenge=True).requested == Scope.pull(asked)
 
 
 def test_a_fitting_challenge_leaves_nothing_out() -> None:

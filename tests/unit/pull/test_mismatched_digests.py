@@ -2,8 +2,6 @@ import os
 import time
 from pathlib import Path
 
-import pytest
-
 from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import UpstreamUnavailable
 from proxy.oci.reference import Digest
@@ -53,9 +51,8 @@ async def test_a_note_is_of_use_for_a_minute(tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 1  # the old one is gone
 
 
-async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.pull.blobs.mismatched_digests.SUSPECTS_LIMIT", 3)
-    known = MismatchedDigests(tmp_path / "suspects")
+async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path) -> None:
+    known = MismatchedDigests(tmp_path / "suspects", limit=3)
     for number in range(10):
         await known.add("a.example", Digest.of(bytes([number])))
     assert len(list((tmp_path / "suspects").iterdir())) <= 4

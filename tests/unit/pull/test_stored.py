@@ -50,7 +50,7 @@ class Hot:
 
     def __init__(self, background: Background) -> None:
         self.background, self.store, self.verified = background, HeldStore(), Verified()
-        self.stored = Stored(self.store, self.verified, background, "ingest")
+        self.stored = Stored(self.store, self.verified, background, "ingest", distrusted_limit=1)
 
     async def opened(self) -> None:
         progress = await self.stored.open(DIGEST)
@@ -68,8 +68,7 @@ class Hot:
 
 
 @pytest.fixture
-async def hot(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hot]:
-    monkeypatch.setattr("proxy.pull.blobs.stored.DISTRUSTED_LIMIT", 1)
+async def hot() -> AsyncIterator[Hot]:
     background = Background()
     made = Hot(background)
     await made.opened()

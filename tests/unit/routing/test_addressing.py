@@ -39,10 +39,10 @@ def catch_all() -> RouteTable:
     [
         ("a/b", "docker.io", None, "docker.io", "a/b", "ns="),
         ("alpine", "docker.io", None, "docker.io", "library/alpine", "ns="),
-        ("docker.io/alpine", "docker.io", None, "docker.io", "library/alpine", "taken off the path"),
+        ("docker.io/alpine", "docker.io", None, "docker.io", "library/alpine", "removed from the path"),
         ("icr.io/a", "docker.io", "icr.io", "docker.io", "icr.io/a", "ns="),
-        ("icr.io/a", "icr.io", None, "icr.io", "a", "taken off the path"),
-        ("icr.io/icr.io/a", "icr.io", None, "icr.io", "icr.io/a", "taken off the path"),
+        ("icr.io/a", "icr.io", None, "icr.io", "a", "removed from the path"),
+        ("icr.io/icr.io/a", "icr.io", None, "icr.io", "icr.io/a", "removed from the path"),
         ("docker.io/a", None, "icr.io", "icr.io", "docker.io/a", "Host"),
         ("a", None, "ICR.io", "icr.io", "a", "Host"),
         ("a", None, "reg.example:5000", "reg.example:5000", "a", "Host"),

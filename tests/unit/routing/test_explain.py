@@ -30,7 +30,7 @@ def explained(image: str) -> Explanation:
     return explain_image(source.config, source.positions, ImageReference.parse(image))
 
 
-def test_everything_about_an_image_is_told() -> None:
+def test_everything_about_an_image_is_explained() -> None:
     explanation = explained("cp.icr.io/cp/app/mini:1.2")
     assert (explanation.registry, explanation.repository) == ("cp.icr.io", "cp/app/mini")
     first, second = explanation.endpoints
@@ -62,7 +62,7 @@ def test_an_unknown_registry_is_the_error_that_a_pull_gets() -> None:
         explained("other.example/a")
 
 
-def test_what_the_access_rules_say_is_told_for_a_client() -> None:
+def test_what_the_access_rules_say_is_explained_for_a_client() -> None:
     source = loaded("r.example: {}", "access: [{action: deny, repositories: secret}, {action: allow, clients: alice}]")
     image = ImageReference.parse("r.example/secret")
     denied = explain_image(source.config, source.positions, image, "alice")

@@ -84,8 +84,8 @@ def test_node_rewrites_pass() -> None:
           nodeRewrites: true
           rewrites: [{pattern: '(.*)', replacement: 'hmirror/$1'}]
     """)
-    for asked in ("rancher/k3s", "hmirror/rancher/k3s"):
-        assert only_target(routes, asked, "docker.io").repository == "hmirror/rancher/k3s"
+    for name in ("rancher/k3s", "hmirror/rancher/k3s"):
+        assert only_target(routes, name, "docker.io").repository == "hmirror/rancher/k3s"
 
 
 NAMES = st.from_regex(r"[ab]{1,2}(/[ab]{1,2}){0,2}", fullmatch=True)
@@ -99,13 +99,13 @@ ROUTES = table("""
 
 @given(st.lists(st.tuples(st.sampled_from(["one", "two", "three"]), NAMES, REFERENCES), min_size=2, max_size=2))
 def test_two_urls_are_the_same_only_for_the_same_upstream_repository_and_reference(
-    asked: list[tuple[str, str, object]],
+    requests: list[tuple[str, str, object]],
 ) -> None:
     def key(target: Target, reference: object) -> tuple[object, ...]:
         return target.endpoint.origin, target.repository, reference
 
     (first, one), (second, two) = (
-        (only_target(ROUTES, name, f"{registry}.example"), reference) for registry, name, reference in asked
+        (only_target(ROUTES, name, f"{registry}.example"), reference) for registry, name, reference in requests
     )
     same_url = first.url(f"manifests/{one}") == second.url(f"manifests/{two}")
     assert same_url == (key(first, one) == key(second, two))
@@ -125,9 +125,14 @@ def test_the_scope_is_that_of_the_repository_in_the_url(rules: list[tuple[str, s
 
 def test_what_was_resolved_is_resolved_alike_again() -> None:
     routes = table("r.example: {}\nother.example: {}", "defaultRegistry: other.example")
-    asked = [("a/b", "r.example", None), ("a/b", None, None), ("a/b", None, "r.example"), ("r.example/a/b", None, None)]
-    first = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in asked]
-    again = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in asked]
+    requests = [
+        ("a/b", "r.example", None),
+        ("a/b", None, None),
+        ("a/b", None, "r.example"),
+        ("r.example/a/b", None, None),
+    ]
+    first = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in requests]
+    again = [routes.resolve(name, namespace=namespace, host=host) for name, namespace, host in requests]
     assert first == again
     assert [route.registry for route in again] == ["r.example", "other.example", "r.example", "r.example"]
 

@@ -79,7 +79,7 @@ async def test_another_address_is_refused(folder: Path) -> None:
     reloader = await reloaded(changed("listeners[].address", "127.0.0.1:5001", BOUND), folder)
     assert reloader.last is not None
     assert reloader.last.problems == (
-        "127.0.0.1:5000 is no longer among the listeners: addresses change with a restart only",
+        "127.0.0.1:5000 is no longer under listeners: restart scope-proxy to change addresses",
     )
 
 

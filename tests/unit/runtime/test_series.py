@@ -13,7 +13,7 @@ from proxy.config.load import parse_config
 from proxy.config.model import Config
 from proxy.observe.metrics import (
     CONFIG_SUCCESSFUL,
-    FOLDER_VARIABLE,
+    DIRECTORY_VARIABLE,
     REWRITES,
     TLS_NOT_AFTER,
     UPSTREAM_BYTES,
@@ -118,7 +118,7 @@ def test_of_several_workers_what_cannot_be_removed_raises_no_alert(tmp_path_fact
         prepare_series(config("stays.example"))
         print(render()[0].decode())
     """
-    environment = {**os.environ, FOLDER_VARIABLE: str(tmp_path_factory.mktemp("shared"))}
+    environment = {**os.environ, DIRECTORY_VARIABLE: str(tmp_path_factory.mktemp("shared"))}
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -10,7 +10,6 @@ import pytest
 import trustme
 
 from proxy.config.load import Loaded, parse_config
-from proxy.runtime import reload
 from proxy.runtime.generation import build_generation, stamps
 from proxy.runtime.reload import ConfigSource, Reloader
 from proxy.transport.singleflight import Background
@@ -70,17 +69,14 @@ class Watched:
 
 
 @pytest.fixture
-async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
-    monkeypatch.setattr(reload, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(reload, "SETTLE_SECONDS", 0.0)
+async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     made = Watched(tmp_path)
     await asyncio.to_thread(made.write)
     seen = await asyncio.to_thread(stamps, [made.file])
     loaded = await asyncio.to_thread(made.load)
     made.loads = 0
-    reloader = Reloader(
-        await build_generation(loaded, loaded.config), loaded.config, ConfigSource(made.load, made.files, seen)
-    )
+    source = ConfigSource(made.load, made.files, seen, look_seconds=0.01, settle_seconds=0.0)
+    reloader = Reloader(await build_generation(loaded, loaded.config), loaded.config, source)
     watchers = Background()
     watchers.start(reloader.watch())
     yield made

@@ -11,7 +11,7 @@ from proxy.server.status.values import (
     Process,
     ScopeFigures,
     Status,
-    StoreFill,
+    StoreUsage,
     TokenFigures,
     UpstreamStatus,
 )
@@ -65,7 +65,7 @@ def status(**changes: Any) -> Status:
         "upstreams": (upstream("reg.example", EndpointState.OK),),
         "refusals": (),
         "figures": figures(),
-        "store": StoreFill("/cache", 1 << 30, 1 << 20, 3, ""),
+        "store": StoreUsage("/cache", 1 << 30, 1 << 20, 3, ""),
         "listeners": (ListenerStatus("127.0.0.1:5000", tls=False, auth=("none",)),),
         "certificates": (),
         "reload": None,

@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from proxy.server.listener.connection import ConnectionBounds, NodeHandler, NodeServer
 from proxy.server.listener.framing import NodeRequest
-from proxy.server.listener.limits import ConnectionLimit, UnansweredBytes
+from proxy.server.listener.limits import ConnectionLimit, PendingBytes
 from tests.cache.serving import eventually
 
 BODY = bytes(8 * 1024 * 1024)
@@ -27,7 +27,7 @@ class ClosesEarly:
         self.has_written = asyncio.Event()
         self.has_ended = asyncio.Event()
 
-    async def answer(self, request: NodeRequest) -> web.StreamResponse:
+    async def respond(self, request: NodeRequest) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.write(BODY)
         request.transport.close()
@@ -48,7 +48,7 @@ class SendsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    async def answer(self, request: NodeRequest) -> web.StreamResponse:
+    async def respond(self, request: NodeRequest) -> web.StreamResponse:
         response = web.StreamResponse()
         response.content_length = 2 if request.path == "/small" else len(BODY)
         await response.prepare(request)
@@ -81,7 +81,7 @@ async def served(handler: NodeHandler, unanswered: int = 1 << 20) -> AsyncIterat
     """The address of a server, and what fails in its event loop."""
     loop, errors = asyncio.get_running_loop(), Errors()
     loop.set_exception_handler(lambda _, context: errors.append(context))
-    bounds = ConnectionBounds(ConnectionLimit(10, 1, 100), UnansweredBytes(unanswered), 65536, WITHIN, WITHIN, REFUSED)
+    bounds = ConnectionBounds(ConnectionLimit(10, 1, 100), PendingBytes(unanswered), 65536, WITHIN, WITHIN, REFUSED)
     server = NodeServer(handler, bounds)
     listening = await loop.create_server(lambda: server.connection("127.0.0.1"), "127.0.0.1", 0)
     async with listening, asyncio.timeout(WITHIN):

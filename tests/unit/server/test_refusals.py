@@ -16,7 +16,7 @@ from proxy.oci.request import parse_request
 from proxy.server.listener.framing import Malformed
 from proxy.server.listener.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
-from proxy.server.refusals import ADVICE, CUT, KEPT, SHOWN_LIMIT, Refusal, Refusals, advice
+from proxy.server.refusals import ADVICE, CUT, KEPT, TEXT_LIMIT, Refusal, Refusals, advice
 from proxy.upstream.errors import CredentialUnreadable, RealmUntrusted, TlsFailed
 from tests.unit.routing.support import table
 
@@ -30,10 +30,10 @@ reg.example:
 def record(path: str = "a/app/manifests/1", registry: str = "reg.example") -> RequestRecord:
     """A request that has got as far as its route."""
     made = RequestRecord("GET", f"/v2/{path}", "10.0.0.7", "containerd")
-    made.asked = parse_request("GET", f"/v2/{path}", [("ns", registry)])
-    made.operation = made.asked.operation
+    made.pull = parse_request("GET", f"/v2/{path}", [("ns", registry)])
+    made.operation = made.pull.operation
     if registry == "reg.example":
-        route = table(RULES).resolve(made.asked.name, namespace=registry)
+        route = table(RULES).resolve(made.pull.name, namespace=registry)
         made.decision, made.registry, made.repository, made.upstream = route, registry, route.repository, route.upstream
     return made
 
@@ -113,7 +113,7 @@ def test_a_scanner_pushes_nothing_out() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (CredentialUnreadable("passwordFile: there is no such file"), "was not asked"),
+        (CredentialUnreadable("passwordFile: there is no such file"), "No request was sent"),
         (TlsFailed("failed in TLS"), "certificate"),
         (RealmUntrusted("not trusted"), "add the line"),
     ],
@@ -134,9 +134,9 @@ def test_a_list_that_is_not_there_is_usual(path: str) -> None:
 def test_to_be_asked_who_one_is_is_usual_and_to_be_wrong_is_not() -> None:
     error = Unauthorized("who?", challenge="Basic")
     assert noted(error) == ()
-    shown = record()
-    shown.has_login = True
-    assert [found.status for found in noted(error, shown)] == [401]
+    wrong = record()
+    wrong.has_login = True
+    assert [found.status for found in noted(error, wrong)] == [401]
 
 
 def test_a_body_that_was_cut_is_told_unless_the_client_left() -> None:
@@ -158,7 +158,7 @@ def test_texts_are_bounded_printable_and_without_credentials() -> None:
     made.user = wild
     (found,) = noted(Denied(wild, detail={"upstream": wild, "scope": wild}), made)
     for text in (found.reason, found.url, found.scope, found.client):
-        assert len(text) == SHOWN_LIMIT
+        assert len(text) == TEXT_LIMIT
         assert text.isprintable()
         assert "canary" not in text
         assert "cm9ib3Q6" not in text

@@ -53,6 +53,18 @@ def content(tmp_path: Path) -> Iterator[FileContent]:
     opened.close()
 
 
+class ClosesWhileRead(asyncio.Transport):
+    """A plain connection that closes while the disk is read: it is open only at the first look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looks = 0
+
+    def is_closing(self) -> bool:
+        self._looks += 1
+        return self._looks > 1
+
+
 def sender(response: web.StreamResponse, stall: float = STALL) -> SpanSender:
     return SpanSender(make_mocked_request("GET", "/", transport=Secured()), response, stall)
 
@@ -83,5 +95,14 @@ async def test_a_client_that_takes_no_more_is_given_up(content: FileContent) -> 
 
 async def test_content_that_is_shorter_than_it_was_is_no_end(content: FileContent) -> None:
     os.truncate(f"/proc/self/fd/{content.descriptor}", SIZE // 2)
-    with pytest.raises(StoreError, match="shorter"):
+    with pytest.raises(StoreError, match="truncated"):
         await sender(Taking(pieces=SIZE), stall=60).send(ContentSpan(content, 0, SIZE))
+
+
+async def test_a_client_that_leaves_while_the_disk_is_read_is_no_bug(content: FileContent) -> None:
+    """`sendfile` on a closing transport raises RuntimeError, which would be logged as a bug."""
+    response = Taking(pieces=SIZE)
+    leaving = SpanSender(make_mocked_request("GET", "/", transport=ClosesWhileRead()), response, stall=60)
+    with pytest.raises(ConnectionResetError):
+        await leaving.send(ContentSpan(content, 0, SIZE))
+    assert response.taken == b""

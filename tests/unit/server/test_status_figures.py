@@ -5,8 +5,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from proxy.server.status.look import Samples, certificates, figures, unkept
-from proxy.server.status.values import Unkept
+from proxy.server.status.collector import Samples, certificates, figures, last_write_error
+from proxy.server.status.values import LastWriteError
 
 
 def test_nothing_counted_yet() -> None:
@@ -62,10 +62,10 @@ def test_the_last_time_that_content_was_not_kept() -> None:
     name = "scope_proxy_cache_last_write_error_timestamp_seconds"
     gauge = Gauge(name, "x", ["reason"], registry=registry)
     gauge.labels("other").set(0)
-    assert unkept(Samples(registry)) is None
+    assert last_write_error(Samples(registry)) is None
     for reason, at in (("eio", 20.0), ("enospc", 30.0)):
         gauge.labels(reason).set(at)
-    assert unkept(Samples(registry)) == Unkept(30.0, "enospc")
+    assert last_write_error(Samples(registry)) == LastWriteError(30.0, "enospc")
 
 
 def _count(registry: CollectorRegistry, name: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> None:

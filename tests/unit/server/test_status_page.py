@@ -7,15 +7,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from proxy.server.status.findings import judged
-from proxy.server.status.look import CLIENT_LIMIT, IMAGE_LIMIT, Box, explained
+from proxy.server.status.collector import CLIENT_LIMIT, IMAGE_LIMIT, ExplainForm, explain
+from proxy.server.status.findings import with_findings
 from proxy.server.status.page import Page, clock, count, percent, size, span
-from proxy.server.status.values import Certificate, Links, ListenerStatus, Reload, StoreFill
+from proxy.server.status.values import Certificate, Links, ListenerStatus, Reload, StoreUsage
 from proxy.upstream.endpoints import EndpointState
 from tests.unit.routing.support import loaded
 from tests.unit.server.statuses import NOW, process, refusal, status, upstream
 
-LINKS = Links("status", "status.json", "status/explain")
+LINKS = Links("status", "status.json", "status/explain", "status/images")
 WILD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "input"}
 
@@ -56,7 +56,7 @@ def wild_page() -> str:
             refusal(image=f"{WILD}{number}", **dict.fromkeys(("reason", "rule", "scope", "url", "client"), WILD))
             for number in range(12)
         ),
-        store=StoreFill(WILD, 10, None, None, WILD),
+        store=StoreUsage(WILD, 10, None, None, WILD),
         listeners=(ListenerStatus(WILD, tls=True, auth=(WILD,)),),
         certificates=(Certificate(WILD, NOW - 1),),
         reload=Reload(NOW, (WILD,)),
@@ -65,7 +65,7 @@ def wild_page() -> str:
         waiting=(WILD,),
         tls_problems=(WILD,),
     )
-    return Page().render(judged(made), Box(WILD, WILD, WILD, WILD), LINKS)
+    return Page().render(with_findings(made), ExplainForm(WILD, WILD, WILD, WILD), LINKS)
 
 
 def test_nothing_that_others_chose_becomes_an_element() -> None:
@@ -90,12 +90,12 @@ def test_every_link_stays_here() -> None:
         attributes[key] or "" for _, attributes in elements for key in ("href", "src", "action") if key in attributes
     ]
     assert leads
-    assert {lead.partition("?")[0] for lead in leads} == {"data:,", "status.json", "status/explain"}
+    assert {lead.partition("?")[0] for lead in leads} == {"data:,", "status.json", "status/explain", "status/images"}
 
 
 def test_the_policy_names_this_style_and_this_script_and_nothing_else() -> None:
     page = Page()
-    html = page.render(status(), Box(), LINKS)
+    html = page.render(status(), ExplainForm(), LINKS)
     for element in ("style", "script"):
         (text,) = re.findall(f"<{element}>(.*?)</{element}>", html, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -107,25 +107,25 @@ def test_the_policy_names_this_style_and_this_script_and_nothing_else() -> None:
 
 def test_a_page_without_anything_to_tell_is_a_page() -> None:
     made = status(upstreams=(), store=None, listeners=())
-    text = " ".join(read(Page().render(made, Box(), LINKS)).texts)
-    for told in ("Working", "None since the start.", "None is configured: nothing can be pulled.", "passes through"):
-        assert told in text
+    text = " ".join(read(Page().render(made, ExplainForm(), LINKS)).texts)
+    for words in ("Working", "None since the start.", "No registry is configured", "No cache is configured"):
+        assert words in text
 
 
 def test_older_errors_are_folded_away() -> None:
     page = Page()
-    few = page.render(status(refusals=tuple(refusal(image=str(number)) for number in range(10))), Box(), LINKS)
-    many = page.render(status(refusals=tuple(refusal(image=str(number)) for number in range(12))), Box(), LINKS)
+    few = page.render(status(refusals=tuple(refusal(image=str(number)) for number in range(10))), ExplainForm(), LINKS)
+    many = page.render(status(refusals=tuple(refusal(image=str(number)) for number in range(12))), ExplainForm(), LINKS)
     assert ('id="older"' in few, "2 older" in many) == (False, True)
 
 
 def test_with_several_workers_the_page_says_whose_it_is() -> None:
-    text = "".join(read(Page().render(status(process=process(workers=3, pid=99)), Box(), LINKS)).texts)
-    assert "One of 3 workers answers (process 99)" in text
+    text = "".join(read(Page().render(status(process=process(workers=3, pid=99)), ExplainForm(), LINKS)).texts)
+    assert "Served by one of 3 workers (process 99)" in text
 
 
 @pytest.mark.parametrize(
-    ("shown", "words"),
+    ("text", "words"),
     [
         (span(0.4), "0 s"),
         (span(119), "119 s"),
@@ -141,8 +141,8 @@ def test_with_several_workers_the_page_says_whose_it_is() -> None:
         (clock(NOW), "2023-11-14T22:13:20Z"),
     ],
 )
-def test_words_for_figures(shown: str, words: str) -> None:
-    assert shown == words
+def test_words_for_figures(text: str, words: str) -> None:
+    assert text == words
 
 
 REGISTRIES = "reg.example: {endpoints: ['https://up.example'], rewrites: [{pattern: '^a/', replacement: 'team/'}]}"
@@ -150,23 +150,23 @@ ACCESS = "access: [{action: allow, registries: reg.example, repositories: a/app,
 
 
 def test_explains_as_the_command_does() -> None:
-    box = explained(loaded(REGISTRIES), " reg.example/a/app:1 ", "")
-    assert (box.error, box.image) == ("", "reg.example/a/app:1")
-    assert "  scope asked               repository:team/app:pull" in box.text.splitlines()
-    assert box.data is not None
-    assert box.data["endpoints"][0]["scope"] == "repository:team/app:pull"
+    form = explain(loaded(REGISTRIES), " reg.example/a/app:1 ", "")
+    assert (form.error, form.image) == ("", "reg.example/a/app:1")
+    assert "  requested scope           repository:team/app:pull" in form.text.splitlines()
+    assert form.data is not None
+    assert form.data["endpoints"][0]["scope"] == "repository:team/app:pull"
 
 
 def test_explains_for_a_client() -> None:
     source = loaded(REGISTRIES, ACCESS)
-    assert "ci may pull" in explained(source, "reg.example/a/app", "ci").text
-    assert "anonymous may not pull" in explained(source, "reg.example/a/app", "").text
+    assert "ci may pull" in explain(source, "reg.example/a/app", "ci").text
+    assert "anonymous may not pull" in explain(source, "reg.example/a/app", "").text
 
 
 @pytest.mark.parametrize(
     ("image", "client", "words"),
     [
-        ("", "", "type the name of an image"),
+        ("", "", "enter an image name"),
         ("a" * (IMAGE_LIMIT + 1), "", "longer than"),
         ("reg.example/a", "c" * (CLIENT_LIMIT + 1), "longer than"),
         ("reg.example/<script>", "", "NAME_INVALID"),
@@ -176,8 +176,8 @@ def test_explains_for_a_client() -> None:
     ],
 )
 def test_what_cannot_be_explained_says_why(image: str, client: str, words: str) -> None:
-    box = explained(loaded(REGISTRIES), image, client)
-    assert words in box.error
-    assert (box.text, len(box.image) <= IMAGE_LIMIT, len(box.client) <= CLIENT_LIMIT) == ("", True, True)
-    assert box.error.isprintable()
-    assert Page().render(status(), box, LINKS).encode()
+    form = explain(loaded(REGISTRIES), image, client)
+    assert words in form.error
+    assert (form.text, len(form.image) <= IMAGE_LIMIT, len(form.client) <= CLIENT_LIMIT) == ("", True, True)
+    assert form.error.isprintable()
+    assert Page().render(status(), form, LINKS).encode()

@@ -19,9 +19,9 @@ from proxy.routing.table import RouteTable
 from proxy.server.clients.token_endpoint import (
     BearerError,
     ClientTokenRequest,
-    TokenAnswer,
-    TokenAsk,
+    ParsedTokenRequest,
     TokenEndpoint,
+    TokenResponseBody,
     binding,
 )
 from tests.unit.routing.support import table
@@ -58,13 +58,13 @@ def endpoint(keys: KeyFile, routes: RouteTable = ROUTES) -> TokenEndpoint:
     return TokenEndpoint(routes, keys, CLIENTS, lambda: NOW)
 
 
-def opened(answer: TokenAnswer) -> Sealed:
+def opened(answer: TokenResponseBody) -> Sealed:
     return SealingKeys((KEY,)).open(str(answer["token"]), NOW)
 
 
 async def bound(realm: TokenEndpoint, service: str | None, *scopes: str) -> list[tuple[str, str]]:
     """What a token for these scopes is bound to."""
-    payload = opened(await realm.answer(TokenAsk(ROBOT, service, scopes)))
+    payload = opened(await realm.issue(ParsedTokenRequest(ROBOT, service, scopes)))
     return [(item.registry, item.repository) for item in payload.bindings]
 
 
@@ -80,7 +80,7 @@ def outcomes() -> Mapping[str, float]:
 
 
 async def test_an_answer_is_what_token_clients_read(keys: KeyFile) -> None:
-    answer = await endpoint(keys).answer(TokenAsk(ROBOT, "docker.io", ("repository:library/alpine:pull",)))
+    answer = await endpoint(keys).issue(ParsedTokenRequest(ROBOT, "docker.io", ("repository:library/alpine:pull",)))
     assert answer["token"] == answer["access_token"]
     assert (answer["expires_in"], answer["issued_at"]) == (12 * 3600, "2027-01-15T08:00:00Z")
     assert set(answer) == {"token", "access_token", "expires_in", "issued_at"}
@@ -133,7 +133,7 @@ async def test_what_maps_to_nothing_is_dropped_and_no_error(keys: KeyFile) -> No
 
 
 async def test_a_login_without_scopes_gets_a_token_for_nothing(keys: KeyFile) -> None:
-    answer = await endpoint(keys).answer(TokenAsk(ANONYMOUS, "scope-proxy", ()))
+    answer = await endpoint(keys).issue(ParsedTokenRequest(ANONYMOUS, "scope-proxy", ()))
     assert opened(answer) == Sealed(ANONYMOUS, (), int(NOW), int(NOW) + 12 * 3600)
 
 
@@ -219,7 +219,7 @@ async def test_what_a_challenge_asks_for_is_what_the_pull_needs(keys: KeyFile) -
     for name, namespace in [("alpine", "docker.io"), ("icr.io/cpopen/app", None), ("icr.io/cpopen/app", "icr.io")]:
         route = ROUTES.resolve(name, namespace=namespace)
         found = parameters(realm.challenge_for(name, route.registry))
-        payload = opened(await realm.answer(TokenAsk(ROBOT, found["service"], (found["scope"],))))
+        payload = opened(await realm.issue(ParsedTokenRequest(ROBOT, found["service"], (found["scope"],))))
         assert payload.bindings == (binding(route),)
 
 

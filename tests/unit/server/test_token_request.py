@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.oci.errors import NameInvalid, Unauthorized, Unsupported
 from proxy.oci.login import ANONYMOUS, Login, LoginKind
-from proxy.server.clients.token_endpoint import ClientTokenRequest, TokenAsk, parse_token_request
+from proxy.server.clients.token_endpoint import ClientTokenRequest, ParsedTokenRequest, parse_token_request
 
 ROBOT = Login("robot", LoginKind.PASSWORD, "robot", "p:w")
 REFRESH = Login("identity token", LoginKind.IDENTITY_TOKEN, "", "refresh")
@@ -19,20 +19,20 @@ FORM = "application/x-www-form-urlencoded"
 ONE, TWO = "repository:prefix/app:pull", "repository:app:pull"
 
 
-def get(*query: tuple[str, str], authorization: tuple[str, ...] = ()) -> TokenAsk:
+def get(*query: tuple[str, str], authorization: tuple[str, ...] = ()) -> ParsedTokenRequest:
     return parse_token_request(ClientTokenRequest("GET", query, authorization))
 
 
 def post(
     *fields: tuple[str, str], raw: bytes | None = None, kind: str = FORM, authorization: tuple[str, ...] = ()
-) -> TokenAsk:
+) -> ParsedTokenRequest:
     form = urlencode(fields).encode() if raw is None else raw
     return parse_token_request(ClientTokenRequest("POST", (), authorization, kind, form))
 
 
 def test_containerd_without_a_credential() -> None:
     asked = get(("scope", ONE), ("scope", TWO), ("service", "icr.io"))
-    assert asked == TokenAsk(ANONYMOUS, "icr.io", (ONE, TWO))
+    assert asked == ParsedTokenRequest(ANONYMOUS, "icr.io", (ONE, TWO))
 
 
 def test_containerd_with_a_password() -> None:
@@ -45,12 +45,12 @@ def test_containerd_with_a_password() -> None:
         ("username", "robot"),
         kind=f"{FORM}; charset=utf-8",
     )
-    assert asked == TokenAsk(ROBOT, "icr.io", (f"{ONE} {TWO}",))
+    assert asked == ParsedTokenRequest(ROBOT, "icr.io", (f"{ONE} {TWO}",))
 
 
 def test_containerd_with_an_identity_token() -> None:
     asked = post(("grant_type", "refresh_token"), ("refresh_token", "refresh"), ("scope", ONE), ("service", ""))
-    assert asked == TokenAsk(REFRESH, None, (ONE,))
+    assert asked == ParsedTokenRequest(REFRESH, None, (ONE,))
 
 
 def test_docker_at_login() -> None:
@@ -61,7 +61,7 @@ def test_docker_at_login() -> None:
         ("service", "scope-proxy"),
         authorization=BASIC,
     )
-    assert asked == TokenAsk(ROBOT, "scope-proxy", ())
+    assert asked == ParsedTokenRequest(ROBOT, "scope-proxy", ())
 
 
 def test_docker_that_asks_for_a_refresh_token() -> None:
@@ -71,13 +71,13 @@ def test_docker_that_asks_for_a_refresh_token() -> None:
 
 def test_skopeo_with_a_password_and_with_none() -> None:
     query = [("account", "robot"), ("scope", ONE), ("service", "icr.io")]
-    assert get(*query, authorization=BASIC) == TokenAsk(ROBOT, "icr.io", (ONE,))
+    assert get(*query, authorization=BASIC) == ParsedTokenRequest(ROBOT, "icr.io", (ONE,))
     assert get(("scope", ONE), authorization=("Basic Og==",)).login == ANONYMOUS
 
 
 def test_skopeo_with_an_identity_token_repeats_the_scope_field() -> None:
     fields = [("scope", ONE), ("scope", TWO), ("grant_type", "refresh_token"), ("refresh_token", "refresh")]
-    assert post(*fields, ("client_id", "containers/image")) == TokenAsk(REFRESH, None, (ONE, TWO))
+    assert post(*fields, ("client_id", "containers/image")) == ParsedTokenRequest(REFRESH, None, (ONE, TWO))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_form_without_a_credential_is_anonymous(fields: tuple[tuple[str, str],
 
 
 def test_a_form_may_come_with_basic() -> None:
-    assert post(("scope", ONE), authorization=BASIC) == TokenAsk(ROBOT, None, (ONE,))
+    assert post(("scope", ONE), authorization=BASIC) == ParsedTokenRequest(ROBOT, None, (ONE,))
 
 
 def test_an_identity_token_by_its_user_name() -> None:
@@ -187,7 +187,7 @@ def test_credentials_in_a_query_are_not_read() -> None:
     query = (("grant_type", "password"), ("username", "u"), ("password", "canary"), ("refresh_token", "canary"))
     assert get(*query).login == ANONYMOUS
     asked = parse_token_request(ClientTokenRequest("POST", query, (), FORM, b""))
-    assert asked == TokenAsk(ANONYMOUS, None, ())
+    assert asked == ParsedTokenRequest(ANONYMOUS, None, ())
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "get", ""])

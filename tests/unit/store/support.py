@@ -15,8 +15,9 @@ import pytest
 from proxy.oci.reference import Digest
 from proxy.store.eviction_order import Position, Stage
 from proxy.store.filesystem import FilesystemStore
-from proxy.store.format import open_folder
-from proxy.store.index import Index
+from proxy.store.format import open_directory
+from proxy.store.index import DEFAULT_BOUNDS, DEFAULT_TIMES, Index
+from proxy.store.index_file import IndexBounds, IndexTimes
 from proxy.store.layout import Layout
 
 PREPARED = """
@@ -36,7 +37,7 @@ layout = Layout(Path(sys.argv[1]))
 def made(folder: Path) -> Layout:
     """The layout of a store with its folders."""
     layout = Layout(folder / "store")
-    open_folder(layout)
+    open_directory(layout)
     return layout
 
 
@@ -54,8 +55,8 @@ async def order(index: Index, size: int = 1 << 40) -> list[tuple[Digest, int]]:
     position = Position()
     while position.stage is not Stage.END:
         objects, position = await index.evictable(position, size)
-        for digest, length in objects:
-            found.setdefault(digest, length)
+        for item in objects:
+            found.setdefault(item.digest, item.size)
     return list(found.items())
 
 
@@ -66,8 +67,10 @@ def unlink(layout: Layout, repository: str) -> None:
 
 
 @asynccontextmanager
-async def opened(layout: Layout) -> AsyncIterator[tuple[FilesystemStore, Index]]:
-    index = Index(layout)
+async def opened(
+    layout: Layout, bounds: IndexBounds = DEFAULT_BOUNDS, times: IndexTimes = DEFAULT_TIMES
+) -> AsyncIterator[tuple[FilesystemStore, Index]]:
+    index = Index(layout, bounds, times)
     await index.open()
     try:
         yield FilesystemStore(layout, index), index

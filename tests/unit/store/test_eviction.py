@@ -1,9 +1,7 @@
 import asyncio
 import fcntl
 import os
-import shutil
 import time
-from collections import namedtuple
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 
 from proxy.config.address import Origin
 from proxy.oci.reference import Digest
-from proxy.store import eviction
 from proxy.store.eviction import Bounds, Evictor, Obstacle
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
@@ -19,7 +16,6 @@ from proxy.store.layout import Layout
 from tests.unit.store.support import descriptors, made, opened, put, put_file, used
 
 KIB = 1024
-Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - as shutil's
 ORIGIN = Origin("https", "registry.example", 443)
 
 
@@ -94,20 +90,19 @@ async def test_nothing_goes_for_what_would_never_fit(
     assert left(layout) == list(range(10))
 
 
-async def test_the_disk_keeps_its_reserve(
-    layout: Layout, evictor: Callable[[int, int], Evictor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def usage(_: Path) -> Usage:
-        return Usage(0, 0, 100 * KIB - len(left(layout)) * KIB)
+async def test_the_disk_keeps_its_reserve(layout: Layout, store: tuple[FilesystemStore, Index]) -> None:
+    def free(_: Path) -> int:
+        return 100 * KIB - len(left(layout)) * KIB
 
-    monkeypatch.setattr(shutil, "disk_usage", usage)
-    assert await evictor(10**9, 90 * KIB).make_room()
+    def evictor(reserve: int) -> Evictor:
+        return Evictor(layout, store[1], store[0], Bounds(10**9, reserve), low_water=1.0, free=free)
+
+    assert await evictor(90 * KIB).make_room()
     assert left(layout) == list(range(10))
-    monkeypatch.setattr(eviction, "LOW_WATER", 1.0)
-    assert await evictor(10**9, 90 * KIB).make_room(3 * KIB)
+    assert await evictor(90 * KIB).make_room(3 * KIB)
     assert left(layout) == list(range(3, 10))
-    assert not await evictor(10**9, 101 * KIB).make_room()
-    assert await evictor(10**9, 101 * KIB).prune() is Obstacle.DISK
+    assert not await evictor(101 * KIB).make_room()
+    assert await evictor(101 * KIB).prune() is Obstacle.DISK
     assert left(layout) == list(range(3, 10))
 
 
@@ -171,15 +166,14 @@ async def test_another_process_that_evicts_is_waited_for(
     assert made.result()
 
 
-async def test_but_not_forever(
-    layout: Layout, evictor: Callable[[int, int], Evictor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(eviction, "WAIT_SECONDS", 0.1)
+async def test_but_not_forever(layout: Layout, store: tuple[FilesystemStore, Index]) -> None:
+    bounds = Bounds((await store[1].totals()).index + 9 * KIB, 0)
+    evictor = Evictor(layout, store[1], store[0], bounds, wait_seconds=0.1)
     descriptor = os.open(layout.root / "evict.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     before = descriptors()
-    assert not await evictor(10 * KIB, 0).make_room(2 * KIB)
-    assert await evictor(9 * KIB, 0).prune() is Obstacle.OTHER_PROCESS
+    assert not await evictor.make_room(KIB)
+    assert await evictor.prune() is Obstacle.OTHER_PROCESS
     assert left(layout) == list(range(10))
     assert descriptors() == before
     os.close(descriptor)

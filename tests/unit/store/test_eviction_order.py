@@ -62,7 +62,7 @@ async def evicted(files: FilesystemStore, index: Index, size: int) -> list[Diges
     position, found = Position(), []
     while position.stage is not Stage.END:
         objects, position = await index.evictable(position, size)
-        found += [digest for digest, _ in objects if await files.remove(digest)]
+        found += [item.digest for item in objects if await files.remove(item.digest)]
     return found
 
 
@@ -153,11 +153,11 @@ async def test_an_index_is_used_with_its_images_and_outlives_them(layout: Layout
 
 async def test_more_images_than_one_step_examines(layout: Layout) -> None:
     bodies = [f"{number:04}".encode() for number in range(STEP + 50)]
-    manifests = [image([body, b"base"]) for body in bodies]
+    manifests = [image([body, b"_"]) for body in bodies]
     for number, (body, manifest) in enumerate(zip(bodies, manifests, strict=True)):
         store(layout, body, manifest, used=LONG_AGO + number)
-    store(layout, b"base", used=LONG_AGO)
-    assert await orders(layout, *manifests) == [*bodies[:-1], bodies[-1], b"base", *manifests]
+    store(layout, b"_", used=LONG_AGO)
+    assert await orders(layout, *manifests) == [*bodies[:-1], bodies[-1], b"_", *manifests]
 
 
 layers = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), min_size=1, max_size=3, unique=True)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store import format as store_format
 from proxy.store.blobs import StoreError
 from proxy.store.files import locked_file
-from proxy.store.format import FORMAT, Replaced, open_folder
+from proxy.store.format import FORMAT, ReplacedStore, open_directory
 from proxy.store.layout import Layout
 from proxy.store.maintenance import tidy
 from tests.unit.store.support import made, modes, process, put_file, said
@@ -23,7 +22,7 @@ def test_a_new_store_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_store_is_opened_again_as_it_is(tmp_path: Path) -> None:
     layout = made(tmp_path)
     digest = put_file(layout, b"blob")
-    assert open_folder(layout) is None
+    assert open_directory(layout) is None
     assert layout.blob(digest).exists()
 
 
@@ -36,7 +35,7 @@ def test_a_store_of_an_unknown_version_is_set_aside(tmp_path: Path, text: str, n
     digest = put_file(layout, b"blob")
     for number in (1, 2):
         (layout.root / "format").write_text(text, encoding="latin-1")
-        assert open_folder(layout) == Replaced(layout.root / f"set-aside-format-{name}-{number}", is_kept=True)
+        assert open_directory(layout) == ReplacedStore(layout.root / f"set-aside-format-{name}-{number}", is_kept=True)
         assert list(layout.blobs()) == []
     aside = Layout(layout.root / f"set-aside-format-{name}-1")
     assert aside.blob(digest).read_bytes() == b"blob"
@@ -51,7 +50,7 @@ def test_a_store_of_an_older_version_is_emptied(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     for number in (1, 2):
         (layout.root / "format").write_text("1\n")
-        assert open_folder(layout) == Replaced(layout.root / f"emptied-format-1-{number}", is_kept=False)
+        assert open_directory(layout) == ReplacedStore(layout.root / f"emptied-format-1-{number}", is_kept=False)
         assert list(layout.blobs()) == []
     for _ in tidy(layout, lambda *_: None):
         pass
@@ -62,15 +61,15 @@ def test_a_store_of_an_older_version_is_emptied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["blobs", "ingest", "index.sqlite"])
 def test_files_of_somebody_else_are_not_moved(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(StoreError, match=rf"has {name} in it, but no file 'format'.*name an empty folder"):
-        open_folder(Layout(tmp_path))
+    with pytest.raises(StoreError, match=rf"contains {name} but no file 'format'"):
+        open_directory(Layout(tmp_path))
     assert (tmp_path / name).exists()
     assert not (tmp_path / "format").exists()
 
 
 def test_the_root_of_a_volume_may_hold_what_volumes_hold(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
-    assert open_folder(Layout(tmp_path)) is None
+    assert open_directory(Layout(tmp_path)) is None
 
 
 @pytest.mark.security
@@ -79,8 +78,8 @@ def test_a_link_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("link", "dangling"):
-        with pytest.raises(StoreError, match="is a symbolic link: name the folder itself"):
-            open_folder(Layout(tmp_path / name))
+        with pytest.raises(StoreError, match="is a symbolic link: configure the path of the directory itself"):
+            open_directory(Layout(tmp_path / name))
     assert list((tmp_path / "real").iterdir()) == []
 
 
@@ -91,7 +90,7 @@ def test_links_inside_are_not_followed(tmp_path: Path) -> None:
     layout.ingest.rmdir()
     layout.ingest.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="cannot use the cache"):
-        open_folder(layout)
+        open_directory(layout)
 
 
 @pytest.mark.parametrize("name", ["store", "store/format", "store/format.lock"])
@@ -104,10 +103,10 @@ def test_what_is_in_the_way_is_named(tmp_path: Path, name: str) -> None:
         path.symlink_to(tmp_path / "secret")
     before = sorted(tmp_path.iterdir())
     if name == "store/format":  # a marker that cannot be read is of no version that we know
-        assert open_folder(Layout(tmp_path / "store")) is not None
+        assert open_directory(Layout(tmp_path / "store")) is not None
     else:
         with pytest.raises(StoreError, match="cannot use the cache at"):
-            open_folder(Layout(tmp_path / "store"))
+            open_directory(Layout(tmp_path / "store"))
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -115,7 +114,10 @@ def test_of_many_processes_one_replaces_it(tmp_path: Path) -> None:
     layout = made(tmp_path)
     put_file(layout, b"blob")
     (layout.root / "format").write_text("0")
-    code = "from proxy.store.format import open_folder\nprint('ready', flush=True); input(); print(open_folder(layout))"
+    code = (
+        "from proxy.store.format import open_directory\n"
+        "print('ready', flush=True); input(); print(open_directory(layout))"
+    )
     with ExitStack() as stack:
         others = [stack.enter_context(process(code, layout.root)) for _ in range(4)]
         for other in others:
@@ -125,14 +127,13 @@ def test_of_many_processes_one_replaces_it(tmp_path: Path) -> None:
             other.stdin.write("\n")
             other.stdin.flush()
         assert sorted(said(other) for other in others) == sorted(
-            ["None", "None", "None", str(Replaced(layout.root / "emptied-format-0-1", is_kept=False))]
+            ["None", "None", "None", str(ReplacedStore(layout.root / "emptied-format-0-1", is_kept=False))]
         )
         assert [other.wait(60) for other in others] == [0] * 4
-    assert all(folder.is_dir() for folder in layout.folders)
+    assert all(folder.is_dir() for folder in layout.directories)
 
 
-def test_another_process_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_is_not_waited_for_forever(tmp_path: Path) -> None:
     layout = made(tmp_path)
-    monkeypatch.setattr(store_format, "LOCK_SECONDS", 0.1)
     with locked_file(layout.root / "format.lock", fcntl.LOCK_EX), pytest.raises(StoreError, match="another process"):
-        open_folder(layout)
+        open_directory(layout, lock_seconds=0.1)

@@ -3,18 +3,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from proxy.oci.descriptor import OCI_MANIFEST
 from proxy.oci.reference import Digest
-from proxy.store import index as store_index
-from proxy.store import index_file
 from proxy.store.blobs import StoreError
-from proxy.store.eviction_order import STEP, Position, Stage
 from proxy.store.index import Index, Totals
+from proxy.store.index_file import IndexBounds, IndexFile, IndexTimes
 from proxy.store.layout import Layout, Link, LinkKind
 from proxy.transport.singleflight import Background
 from tests.unit.store.support import descriptors, made, modes, opened, order, put, put_file, unlink, used
@@ -25,11 +25,6 @@ X = Link(Digest.of(b"x"), LinkKind.BLOB)
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return made(tmp_path)
-
-
-async def totals_of(layout: Layout) -> Totals:
-    async with opened(layout) as (_, index):
-        return await index.totals()
 
 
 async def test_it_is_for_its_owner_alone(layout: Layout) -> None:
@@ -47,49 +42,6 @@ async def test_a_missing_index_is_built_from_the_files(layout: Layout) -> None:
         assert await used(index, layout, oldest) == 1000
 
 
-def _garbage(path: Path) -> None:
-    path.write_bytes(os.urandom(5000))
-
-
-def _truncated(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _empty(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def _other_schema(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE totals")
-    connection.close()
-
-
-def _other_version(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-
-def _interrupted(path: Path) -> None:
-    path.unlink()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE objects (digest TEXT PRIMARY KEY)")
-    connection.close()
-
-
-@pytest.mark.parametrize("damage", [_garbage, _truncated, _empty, _other_schema, _other_version, _interrupted])
-async def test_an_index_that_cannot_be_used_is_built_anew(layout: Layout, damage: Callable[[Path], None]) -> None:
-    before = descriptors()
-    for number in range(200):
-        put_file(layout, f"blob {number:03}".encode())
-    assert await totals_of(layout) == Totals(1600, 200)
-    await asyncio.to_thread(damage, layout.index)
-    assert await totals_of(layout) == Totals(1600, 200)
-    assert await totals_of(layout) == Totals(1600, 200)
-    assert descriptors() == before
-
-
 async def test_links_come_back_from_the_manifests(layout: Layout) -> None:
     layer = Digest.of(b"layer")
     text = f'{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "layers": [{{"digest": "{layer}"}}]}}'
@@ -104,96 +56,6 @@ async def test_links_come_back_from_the_manifests(layout: Layout) -> None:
         assert await index.is_linked("key", Link(manifest, LinkKind.MANIFEST))
         assert not await index.is_linked("key", Link(manifest, LinkKind.BLOB))
         assert not await index.is_linked("other", Link(layer, LinkKind.BLOB))
-
-
-async def test_damage_is_mended_while_it_runs(layout: Layout) -> None:
-    async with opened(layout) as (store, index):
-        await index.tidied()
-        await put(store, b"blob")
-        file = index._file
-        assert file is not None
-        await asyncio.get_running_loop().run_in_executor(index._thread, _drop_tables, file.connection)
-        assert await index.totals() == Totals(4, 1)
-        await put(store, b"another")
-        assert await index.totals() == Totals(11, 2)
-
-
-def _drop_tables(connection: sqlite3.Connection) -> None:
-    connection.execute("DROP TABLE totals")
-
-
-async def test_two_who_have_it_open_agree_on_a_new_one(layout: Layout) -> None:
-    async with opened(layout) as (store, one), opened(layout) as (_, other):
-        await put(store, b"blob")
-        for index in (one, other):
-            await index.tidied()
-        assert one._file is not None
-        await asyncio.get_running_loop().run_in_executor(one._thread, _drop_tables, one._file.connection)
-        async with asyncio.TaskGroup() as tasks:
-            found = [tasks.create_task(index.totals()) for index in (one, other)]
-        assert [task.result() for task in found] == [Totals(4, 1)] * 2
-        await one.link("key", [X])
-        assert await other.is_linked("key", X)
-
-
-async def test_a_deleted_index_is_built_anew_while_it_runs(layout: Layout) -> None:
-    async with opened(layout) as (store, index):
-        await put(store, b"blob")
-        await asyncio.to_thread(layout.index.unlink)
-        assert await index.totals() == Totals(4, 1)
-        assert layout.index.exists()
-
-
-async def test_a_disk_in_trouble_does_not_cost_the_index(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(layout) as (_, index):
-        await index.link("key", [X])
-    before = layout.index.lstat().st_ino
-
-    def full(*_: object, **__: object) -> sqlite3.Connection:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
-
-    index = Index(layout)
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite3, "connect", full)
-        with pytest.raises(StoreError, match="cannot be used: database or disk is full") as caught:
-            await index.open()
-        assert caught.value.reason == "enospc"
-    with pytest.raises(StoreError, match="a moment ago"):
-        await index.totals()
-    monkeypatch.setattr(store_index, "RETRY_SECONDS", 0.0)
-    assert await index.is_linked("key", X)  # by itself
-    assert layout.index.lstat().st_ino == before
-    await index.close()
-
-
-async def test_a_locked_index_is_not_replaced(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_file, "BUSY_SECONDS", 0.05)
-    async with opened(layout) as (_, index):
-        await index.tidied()
-        other = sqlite3.connect(layout.index, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="locked"):
-            await index.link("key", [X])
-        other.execute("COMMIT")
-        other.close()
-        await index.link("key", [X])
-        assert await index.is_linked("key", X)
-
-
-async def test_a_commit_that_fails_leaves_no_open_transaction(layout: Layout) -> None:
-    async with opened(layout) as (_, index):
-        await index.tidied()
-
-        def fail() -> None:
-            with index._transaction():
-                raise sqlite3.OperationalError("disk I/O error")
-
-        with pytest.raises(StoreError):
-            await index._run(fail)
-        await index.link("key", [X])
-        assert await index.is_linked("key", X)
 
 
 async def test_totals_are_exact(layout: Layout) -> None:
@@ -294,26 +156,31 @@ async def test_a_file_from_a_time_to_come_is_not_the_last_to_go(layout: Layout) 
         assert [digest for digest, _ in await order(index)] == [ahead, new]
 
 
-async def test_uses_are_written_all_at_once(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+class CountingThread(ThreadPoolExecutor):
+    """The thread of an index, and how often it was given work."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.submitted = 0
+
+    def submit(self, *arguments: Any, **keywords: Any) -> Any:
+        self.submitted += 1
+        return super().submit(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(("interval", "writes"), [(3600.0, 0), (-1.0, 100)])
+async def test_uses_are_written_all_at_once(layout: Layout, interval: float, writes: int) -> None:
     digest = put_file(layout, b"1", used=1000)
-    written = threading.Event()
-    async with opened(layout) as (_, index):
-        await index.tidied()
-        note, rows = index._note, []
-
-        def seen(used: dict[Digest, float]) -> None:
-            rows.append(len(used))
-            note(used)
-            written.set()
-
-        monkeypatch.setattr(index, "_note", seen)
-        for _ in range(100):
-            index.touch(digest)
-        assert rows == []
-        monkeypatch.setattr(store_index, "TOUCH_SECONDS", -1.0)
+    thread = CountingThread()
+    index = Index(layout, times=IndexTimes(touch=interval), thread=thread)
+    await index.open()
+    await index.tidied()
+    before = thread.submitted
+    for _ in range(100):
         index.touch(digest)
-        assert await asyncio.to_thread(written.wait, 10)
-        assert rows == [1]
+    assert thread.submitted - before == writes
+    assert await used(index, layout, digest) > 1000
+    await index.close()
 
 
 async def test_uses_are_written_at_the_end(layout: Layout) -> None:
@@ -324,39 +191,36 @@ async def test_uses_are_written_at_the_end(layout: Layout) -> None:
         assert await used(index, layout, digest) > 1000
 
 
-async def test_a_closed_index_says_so(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(layout) as (_, index):
+async def test_a_closed_index_says_so(layout: Layout) -> None:
+    async with opened(layout, times=IndexTimes(touch=-1.0)) as (_, index):
         pass
     with pytest.raises(StoreError, match="it is closed"):
         await index.totals()
-    monkeypatch.setattr(store_index, "TOUCH_SECONDS", -1.0)
     index.touch(Digest.of(b"x"))  # of a request that ends late
     await index.tidied()
 
 
-async def test_a_step_of_tidying_that_comes_behind_the_end_opens_nothing(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_step_of_tidying_that_comes_behind_the_end_opens_nothing(layout: Layout) -> None:
     loop, before = asyncio.get_running_loop(), descriptors()
-    index = Index(layout)
-    submit, closing = index._thread.submit, threading.Event()
-    background, ending = Background(), list[asyncio.Task[None]]()
+    closing, background, ending = threading.Event(), Background(), list[asyncio.Task[None]]()
 
     def end() -> None:
         ending.append(background.start(index.close()))
         loop.call_soon(closing.set)  # once `close` has submitted its own work
 
-    def late(work: Callable[..., object], *arguments: object) -> object:
-        if threading.current_thread() is not threading.main_thread() and not closing.is_set():
-            loop.call_soon_threadsafe(end)
-            assert closing.wait(10)
-        return submit(work, *arguments)
+    class LateThread(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **keywords: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread() and not closing.is_set():
+                loop.call_soon_threadsafe(end)
+                assert closing.wait(10)
+            return super().submit(*arguments, **keywords)
 
-    monkeypatch.setattr(index._thread, "submit", late)
+    thread = LateThread(1)
+    index = Index(layout, thread=thread)
     await index.open()
     assert await asyncio.to_thread(closing.wait, 10)
     await ending[0]
-    await asyncio.to_thread(index._thread.shutdown)
+    await asyncio.to_thread(thread.shutdown)
     assert descriptors() == before, "the index was opened again after its end"
 
 
@@ -371,10 +235,9 @@ async def test_a_row_that_is_no_digest_goes(layout: Layout) -> None:
         assert await index.totals() == Totals(1, 1)
 
 
-async def test_links_are_bounded(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_index, "LINKS_LIMIT", 10)
+async def test_links_are_bounded(layout: Layout) -> None:
     links = [Link(Digest.of(str(number).encode()), LinkKind.BLOB) for number in range(30)]
-    async with opened(layout) as (_, index):
+    async with opened(layout, IndexBounds(links=10)) as (_, index):
         for link in links:
             await index.link("key", [link])
         assert [await index.is_linked("key", link) for link in links] == [False] * 20 + [True] * 10
@@ -382,23 +245,20 @@ async def test_links_are_bounded(layout: Layout, monkeypatch: pytest.MonkeyPatch
         assert not await index.is_linked("key", links[-1])
 
 
-async def test_a_large_index_is_opened_without_looking_at_the_files(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with opened(layout) as (_, index):
-        await index.tidied()
-    connection = sqlite3.connect(layout.index, isolation_level=None)
-    # Python before 3.13 begins no transaction by itself in a Turkish locale, whose small I is no i.
-    connection.execute("BEGIN")
-    rows = ((str(Digest.of(str(number).encode())), 10, float(number)) for number in range(100_000))
-    connection.executemany("INSERT INTO objects (digest, size, used) VALUES (?, ?, ?)", rows)
-    connection.execute("COMMIT")
-    connection.close()
-    looked: list[str] = []
-    monkeypatch.setattr(Layout, "entries_in", lambda *_: looked.append("files"))
-    monkeypatch.setattr(store_index, "tidy", lambda *_, **__: iter(()))
-    async with opened(layout) as (_, index):
-        assert await index.totals() == Totals(1_000_000, 100_000)
-        objects, _ = await index.evictable(Position(Stage.IMAGES), 0)
-        assert len(objects) == STEP
-    assert looked == []
+class ListedLayout(Layout):
+    """A layout that reports when its blobs are listed."""
+
+    listed: ClassVar[list[str]] = []
+
+    def entries_in(self, algorithm: str, prefix: str) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
+        self.listed.append(f"{algorithm}/{prefix}")
+        return super().entries_in(algorithm, prefix)
+
+
+def test_an_index_is_opened_without_listing_the_files(layout: Layout) -> None:
+    listed = ListedLayout(layout.root)
+    IndexFile(listed, IndexBounds(), 10.0).close()
+    assert len(listed.listed) == 2 * 256  # it was built
+    listed.listed.clear()
+    IndexFile(listed, IndexBounds(), 10.0).close()
+    assert listed.listed == []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store.lease import Lease, LeaseView, is_held, told
+from proxy.store.lease import Lease, LeaseView, is_held, reported_size
 from tests.unit.store.support import descriptors, ended, process, said
 
 RACE = """
@@ -50,13 +50,13 @@ def test_no_descriptor_stays_open(path: Path) -> None:
     for _ in range(5):
         lease = take(path)
         assert Lease.take(path) is None
-        told(path)
+        reported_size(path)
         is_held(path)
         lease.release()
     path.symlink_to("elsewhere")
     with pytest.raises(OSError, match="symbolic link"):
         Lease.take(path)
-    assert told(path) is None
+    assert reported_size(path) is None
     assert not is_held(path)
     assert descriptors() == before
 
@@ -94,23 +94,23 @@ def test_those_who_look_are_not_in_each_others_way(path: Path) -> None:
 @pytest.mark.parametrize("total", [0, 1, 123_456_789_012, -1])
 def test_followers_are_told_the_size(path: Path, total: int) -> None:
     lease = take(path)
-    assert told(path) is None
-    lease.tell(total)
-    assert told(path) == total
+    assert reported_size(path) is None
+    lease.report_size(total)
+    assert reported_size(path) == total
     lease.release()
-    assert told(path) is None
+    assert reported_size(path) is None
 
 
 def test_a_new_holder_says_nothing_of_what_the_last_one_said(path: Path, tmp_path: Path) -> None:
     lease = take(path)
-    lease.tell(5)
+    lease.report_size(5)
     descriptor = os.open(tmp_path, os.O_RDONLY)
-    lease.tell_committed(descriptor)
+    lease.report_committed(descriptor)
     os.close(lease.descriptor)  # killed
     again = take(path)
     view = LeaseView.open(path)
     assert view is not None
-    assert view.told() is None
+    assert view.reported_size() is None
     assert not view.committed(descriptor)
     os.close(descriptor)
     view.close()
@@ -123,7 +123,7 @@ def test_only_the_committed_file_is_told_to_be_committed(path: Path, tmp_path: P
     assert view is not None
     one, other = os.open(tmp_path, os.O_RDONLY), os.open("/", os.O_RDONLY)
     assert not view.committed(one)
-    lease.tell_committed(one)
+    lease.report_committed(one)
     lease.release()
     assert view.committed(one)
     assert not view.committed(other)
@@ -134,15 +134,15 @@ def test_only_the_committed_file_is_told_to_be_committed(path: Path, tmp_path: P
 @pytest.mark.parametrize("text", ["x", "--1", "1.5", "\0" * 20, "²"])
 def test_what_nobody_can_have_told_is_nothing(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    assert told(path) is None
+    assert reported_size(path) is None
 
 
 def test_a_killed_holder_holds_nothing(path: Path) -> None:
-    code = "lease = Lease.take(Path(sys.argv[1])); lease.tell(7); print('held', flush=True); input()"
+    code = "lease = Lease.take(Path(sys.argv[1])); lease.report_size(7); print('held', flush=True); input()"
     other = process(code, path)
     assert said(other) == "held"
     assert is_held(path)
-    assert told(path) == 7
+    assert reported_size(path) == 7
     assert Lease.take(path) is None
     os.kill(other.pid, signal.SIGKILL)
     assert ended(other) == -signal.SIGKILL

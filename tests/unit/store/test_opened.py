@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.model import Cache
+from proxy.config.cache import Cache
 from proxy.oci.reference import Digest
 from proxy.store.blobs import StoreError
+from proxy.store.index_file import IndexTimes
 from proxy.store.layout import Layout
 from proxy.store.opened import opened_store
 from tests.unit.store.support import descriptors, made, put, put_file
@@ -66,10 +67,9 @@ async def test_a_folder_that_cannot_be_used_keeps_nobody_from_starting(
     assert descriptors() == before
 
 
-async def test_it_recovers_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.store.index.RETRY_SECONDS", 0.0)
+async def test_it_recovers_by_itself(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("in the way")
-    async with opened_store(settings(tmp_path / "store")) as store:
+    async with opened_store(settings(tmp_path / "store"), IndexTimes(retry=0.0)) as store:
         with pytest.raises(StoreError):
             await store.index.totals()
         (tmp_path / "store").unlink()

@@ -3,15 +3,16 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.oci.reference import Digest
-from proxy.store import small
 from proxy.store.blobs import StoreError
-from proxy.store.disk import LATE_LIMIT, LOOKUPS
+from proxy.store.disk import LATE_LIMIT, LOOKUP_THREADS, TimedThreads
 from proxy.store.layout import Layout
 from proxy.store.small import AT_ONCE, SMALL_CONTENT, TURNS_LIMIT, SmallReader
 from tests.fakes.client import WITHIN
@@ -25,9 +26,33 @@ def layout(tmp_path: Path) -> Layout:
     return made(tmp_path)
 
 
+class RefusingThreads(ThreadPoolExecutor):
+    """Threads that the system may refuse to start."""
+
+    is_refused = False
+
+    def submit(self, *arguments: Any, **keywords: Any) -> Any:
+        if self.is_refused:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*arguments, **keywords)
+
+
 @pytest.fixture
-def reader(layout: Layout) -> SmallReader:
-    return SmallReader(layout)
+def threads() -> Iterator[RefusingThreads]:
+    threads = RefusingThreads(LOOKUP_THREADS)
+    yield threads
+    threads.shutdown()
+
+
+@pytest.fixture
+def reader(layout: Layout, threads: RefusingThreads) -> SmallReader:
+    return SmallReader(layout, TimedThreads(threads, LATE_LIMIT, WITHIN))
+
+
+@pytest.fixture
+def impatient(layout: Layout, threads: RefusingThreads) -> SmallReader:
+    """A reader that waits for the disk 0.2 s, not 2 s."""
+    return SmallReader(layout, TimedThreads(threads, LATE_LIMIT, 0.2))
 
 
 def stored(layout: Layout, data: bytes) -> Digest:
@@ -122,10 +147,10 @@ async def test_who_leaves_takes_nothing_from_others(
 
 
 async def test_a_slow_disk_gets_more_threads_and_not_any_number(
-    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, threads: RefusingThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests, disk = [stored(layout, data) for data in DATA[: TURNS_LIMIT + 2]], SlowDisk(monkeypatch)
-    monkeypatch.setattr("proxy.store.small.SLOW_SECONDS", -1.0)
+    reader = SmallReader(layout, TimedThreads(threads, LATE_LIMIT, WITHIN), slow_seconds=-1.0)
     async with asyncio.TaskGroup() as tasks:
         asked = []
         for number, digest in enumerate(digests):
@@ -161,34 +186,29 @@ async def test_who_asks_just_behind_a_read_that_hangs_is_served(
 
 
 async def test_without_a_thread_everybody_is_told_and_later_ones_are_served(
-    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    reader: SmallReader, layout: Layout, threads: RefusingThreads
 ) -> None:
     digests = [stored(layout, data) for data in DATA]
-
-    def refused(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LOOKUPS.executor, "submit", refused)
-        found = await asyncio.gather(*(reader.read(digest) for digest in digests * 5), return_exceptions=True)
+    threads.is_refused = True
+    found = await asyncio.gather(*(reader.read(digest) for digest in digests * 5), return_exceptions=True)
+    threads.is_refused = False
     assert {getattr(error, "errno", None) for error in found} == {errno.EAGAIN}
     assert await asyncio.gather(*(reader.read(digest) for digest in digests)) == DATA
 
 
 async def test_a_disk_that_hangs_is_not_waited_for(
-    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    impatient: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = stored(layout, b"small")
     disk = SlowDisk(monkeypatch)
-    monkeypatch.setattr(small, "ANSWER_SECONDS", 0.05)
     for _ in range(TURNS_LIMIT + 2):
         with pytest.raises(StoreError) as caught:
-            await asyncio.wait_for(reader.read(digest), 10)
+            await asyncio.wait_for(impatient.read(digest), 10)
         assert caught.value.reason == "timeout"
     assert disk.reads == 1  # one thread hangs, however many want the file
     monkeypatch.undo()
     disk.may_go_on.set()
-    await served(reader, digest, b"small")
+    await served(impatient, digest, b"small")
 
 
 async def served(reader: SmallReader, digest: Digest, content: bytes) -> None:
@@ -221,36 +241,34 @@ class OneHangs:
 
 @pytest.mark.parametrize("asking", [1, 2, 50])
 async def test_one_file_that_hangs_holds_up_no_other(
-    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch, asking: int
+    impatient: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch, asking: int
 ) -> None:
     hanging, *others = (stored(layout, data) for data in DATA)
     disk = OneHangs(monkeypatch, DATA[0])
-    monkeypatch.setattr(small, "ANSWER_SECONDS", 0.2)
-    found = await asyncio.gather(*(reader.read(hanging) for _ in range(asking)), return_exceptions=True)
+    found = await asyncio.gather(*(impatient.read(hanging) for _ in range(asking)), return_exceptions=True)
     assert {type(error) for error in found} == {StoreError}
     for _ in range(3):
         with pytest.raises(StoreError):
-            await reader.read(hanging)
-        assert await asyncio.gather(*map(reader.read, others)) == DATA[1:]
+            await impatient.read(hanging)
+        assert await asyncio.gather(*map(impatient.read, others)) == DATA[1:]
     assert disk.hanging == 1
     disk.may_go_on.set()
-    await served(reader, hanging, DATA[0])
+    await served(impatient, hanging, DATA[0])
 
 
 async def test_where_many_hang_no_other_is_tried(
-    reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    impatient: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = [stored(layout, data) for data in DATA]
     disk = OneHangs(monkeypatch, *DATA[1:])
-    monkeypatch.setattr(small, "ANSWER_SECONDS", 0.2)
     for digest in digests[1 : LATE_LIMIT + 1]:
-        assert await reader.read(digests[0]) == DATA[0]
+        assert await impatient.read(digests[0]) == DATA[0]
         with pytest.raises(StoreError):
-            await reader.read(digest)
+            await impatient.read(digest)
     for digest in digests:
         with pytest.raises(StoreError):
-            await reader.read(digest)
+            await impatient.read(digest)
     assert disk.hanging == LATE_LIMIT
     disk.may_go_on.set()
     for digest, content in zip(digests, DATA, strict=True):
-        await served(reader, digest, content)
+        await served(impatient, digest, content)

@@ -1,11 +1,9 @@
 import asyncio
 import json
-import os
 import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +12,10 @@ from hypothesis import strategies as st
 from proxy.oci.descriptor import OCI_MANIFEST, Contents, Descriptor
 from proxy.oci.reference import Digest, Tag
 from proxy.routing.table import RepositoryKey
-from proxy.store import tags as store_tags
 from proxy.store.blobs import StoreError
 from proxy.store.index import Index
 from proxy.store.layout import Layout, Link, LinkKind
-from proxy.store.tags import TagEntry, Tags
+from proxy.store.tags import TagEntry, Tags, read_tag
 from tests.unit.store.support import descriptors, made, modes, opened, put_file, unlink
 
 KEY = RepositoryKey("icr.io", ("cpopen/app", "local/app"))
@@ -113,40 +110,33 @@ async def test_a_tag_file_that_is_a_link_is_not_followed(layout: Layout, index: 
     assert not tag_file(layout).is_symlink()
 
 
-async def test_what_is_set_while_a_file_is_read_counts(
-    layout: Layout, index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_set_while_a_file_is_read_counts(layout: Layout, index: Index) -> None:
     await Tags(layout, index).set(KEY, TAG, ENTRY)
-    tags = Tags(layout, index)
     newer = TagEntry(ENTRY.descriptor, 1_700_000_060.0)
     loop = asyncio.get_running_loop()
-    read = store_tags.read_tag
 
-    def slow(path: Path, **more: Any) -> TagEntry | None:
-        found = read(path, **more)
+    def set_meanwhile(path: Path) -> TagEntry | None:
+        entry = read_tag(path)
         asyncio.run_coroutine_threadsafe(tags.set(KEY, TAG, newer), loop).result(10)
-        return found
+        return entry
 
-    monkeypatch.setattr(store_tags, "read_tag", slow)
+    tags = Tags(layout, index, set_meanwhile)
     assert await tags.find(KEY, TAG) == newer
     assert await tags.find(KEY, TAG) == newer
 
 
-async def test_a_tag_that_is_removed_while_its_file_is_read_does_not_come_back(
-    layout: Layout, index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tag_that_is_removed_while_its_file_is_read_does_not_come_back(layout: Layout, index: Index) -> None:
     await Tags(layout, index).set(KEY, TAG, ENTRY)
-    tags, loop = Tags(layout, index), asyncio.get_running_loop()
-    real, removed = os.open, threading.Event()
+    loop, removed = asyncio.get_running_loop(), threading.Event()
 
-    def opened_before_it_goes(path: str | Path, *arguments: int, **more: Any) -> int:
-        descriptor = real(path, *arguments, **more)
-        if Path(path) == tag_file(layout) and not removed.is_set():
+    def remove_meanwhile(path: Path) -> TagEntry | None:
+        entry = read_tag(path)
+        if not removed.is_set():
             removed.set()
             asyncio.run_coroutine_threadsafe(tags.remove(KEY, TAG), loop).result(10)
-        return descriptor
+        return entry
 
-    monkeypatch.setattr(os, "open", opened_before_it_goes)
+    tags = Tags(layout, index, remove_meanwhile)
     await tags.find(KEY, TAG)
     assert removed.is_set()
     assert tags.remembered(KEY, TAG) is None

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from proxy.store import disk as threads
 from proxy.store.blobs import StoreError
-from proxy.store.disk import TimedThreads, answered, to_the_end
+from proxy.store.disk import TimedThreads, to_the_end, within_timeout
 from proxy.transport.singleflight import Background
+from tests.fakes.client import WITHIN
+
+PATIENCE = 0.05
+"""Seconds after which a call is late."""
 
 
 async def test_the_result_comes_back() -> None:
@@ -77,8 +80,7 @@ class HungCall:
 
 
 @pytest.fixture
-def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungCall]:
-    monkeypatch.setattr(threads, "ANSWER_SECONDS", 0.05)
+def hung() -> Iterator[HungCall]:
     call = HungCall()
     yield call
     call.may_end.set()
@@ -86,13 +88,13 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungCall]:
 
 @pytest.fixture
 def timed() -> Iterator[TimedThreads]:
-    made = TimedThreads(ThreadPoolExecutor(2), late_limit=1)
+    made = TimedThreads(ThreadPoolExecutor(2), late_limit=1, seconds=PATIENCE)
     yield made
     made.executor.shutdown(wait=False)
 
 
 async def test_a_call_that_is_late_is_left_and_undone(timed: TimedThreads, hung: HungCall) -> None:
-    with pytest.raises(StoreError, match="does not answer") as caught:
+    with pytest.raises(StoreError, match="does not respond") as caught:
         await timed.in_time(hung, hung.undo)
     assert caught.value.reason == "timeout"
     hung.may_end.set()
@@ -101,20 +103,22 @@ async def test_a_call_that_is_late_is_left_and_undone(timed: TimedThreads, hung:
 
 async def test_nobody_waits_while_a_call_is_late(timed: TimedThreads, hung: HungCall) -> None:
     for _ in range(2):
-        with pytest.raises(StoreError, match="does not answer"):
+        with pytest.raises(StoreError, match="does not respond"):
             await timed.in_time(hung)
     begun: list[bool] = []
-    with pytest.raises(StoreError, match="does not answer"):
+    with pytest.raises(StoreError, match="does not respond"):
         await timed.in_time(lambda: begun.append(True))
     assert begun == []
     hung.may_end.set()
     async with asyncio.timeout(10):
         while timed.is_late:  # noqa: ASYNC110 - a thread ends
             await asyncio.sleep(0.01)
+    timed.seconds = WITHIN
     assert await timed.in_time(lambda: 5) == 5
 
 
 async def test_whoever_is_cancelled_leaves_at_once(timed: TimedThreads, hung: HungCall) -> None:
+    timed.seconds = WITHIN
     background = Background()
     task = background.start(timed.in_time(hung, hung.undo))
     assert await asyncio.to_thread(hung.begun.wait, 10)
@@ -126,14 +130,15 @@ async def test_whoever_is_cancelled_leaves_at_once(timed: TimedThreads, hung: Hu
     assert await asyncio.to_thread(hung.undone.wait, 10)
 
 
-async def test_errors_of_a_call_that_is_in_time_come_back(timed: TimedThreads) -> None:
+async def test_errors_of_a_call_that_is_in_time_come_back() -> None:
+    timed = TimedThreads(ThreadPoolExecutor(1), late_limit=1, seconds=WITHIN)
     with pytest.raises(ZeroDivisionError):
         await timed.in_time(lambda: 1 // 0)
     assert not timed.is_late
+    timed.executor.shutdown()
 
 
-async def test_what_can_be_cancelled_is_waited_for_as_long(hung: HungCall) -> None:
-    assert not hung.may_end.is_set()
-    with pytest.raises(StoreError, match="does not answer"):
-        await answered(asyncio.Event().wait())
-    assert await answered(asyncio.sleep(0, 5)) == 5
+async def test_what_can_be_cancelled_is_waited_for_as_long() -> None:
+    with pytest.raises(StoreError, match="does not respond"):
+        await within_timeout(asyncio.Event().wait(), PATIENCE)
+    assert await within_timeout(asyncio.sleep(0, 5)) == 5

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from proxy.store.blobs import StoreError
-from proxy.store.disk import REASONS, translated
+from proxy.store.disk import REASONS, store_errors
 
 CODES = {
     errno.ENOSPC: "enospc",
@@ -27,7 +27,10 @@ SQLITE = {
 
 @pytest.mark.parametrize("code", CODES)
 def test_errors_of_the_system_have_a_reason(code: int) -> None:
-    with pytest.raises(StoreError, match=f"^cannot do it: {os.strerror(code)}$") as caught, translated("cannot do it"):
+    with (
+        pytest.raises(StoreError, match=f"^cannot do it: {os.strerror(code)}$") as caught,
+        store_errors("cannot do it"),
+    ):
         raise OSError(code, os.strerror(code), "/a/path")
     assert caught.value.reason == CODES[code]
     assert caught.value.reason in REASONS
@@ -37,13 +40,13 @@ def test_errors_of_the_system_have_a_reason(code: int) -> None:
 def test_errors_of_sqlite_have_a_reason(code: int) -> None:
     error = sqlite3.OperationalError("what it says")
     error.sqlite_errorcode = code
-    with pytest.raises(StoreError, match=r"^cannot do it: what it says$") as caught, translated("cannot do it"):
+    with pytest.raises(StoreError, match=r"^cannot do it: what it says$") as caught, store_errors("cannot do it"):
         raise error
     assert caught.value.reason == SQLITE[code]
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(KeyError), translated("cannot do it"):
+    with pytest.raises(KeyError), store_errors("cannot do it"):
         raise KeyError
-    with translated("cannot do it"):
+    with store_errors("cannot do it"):
         pass

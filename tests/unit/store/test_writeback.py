@@ -1,21 +1,17 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.store import files as writeback
-from proxy.store.files import STEP, Writeback
+from proxy.store.files import STEP, Writeback, sync_file_range
 
 PIECE = 8 * 1024 * 1024
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["linux", "elsewhere"])
-def test_a_file_that_is_written_out_on_the_way_has_all_its_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
-) -> None:
-    if not known:
-        monkeypatch.setattr(writeback, "_system_call", lambda: None)
-    path, begun = tmp_path / "part", Writeback(0)
+@pytest.mark.parametrize("system_call", [sync_file_range, lambda: None], ids=["linux", "elsewhere"])
+def test_a_file_that_is_written_out_on_the_way_has_all_its_bytes(tmp_path: Path, system_call: Any) -> None:
+    path, begun = tmp_path / "part", Writeback(0, system_call)
     with path.open("wb", buffering=0) as file:
         for number in range(2 * STEP // PIECE + 1):
             file.write(bytes([number]) * PIECE)

@@ -16,7 +16,7 @@ from proxy.config.address import Origin
 from proxy.config.load import parse_config
 from proxy.config.model import Config
 from proxy.transport.forward_proxy import ForwardProxies
-from proxy.transport.session import Outgoing, Sessions, load_tls
+from proxy.transport.session import SESSION_LIMITS, Outgoing, SessionLimits, Sessions, load_tls
 
 NO_PROXIES = ForwardProxies({}, ())
 SECRETS = {"Authorization": "Bearer s3cret", "Cookie": "s3cret", "Proxy-Authorization": "s3cret", "X-Auth": "s3cret"}
@@ -57,9 +57,6 @@ class Names(AbstractResolver):
     def __init__(self, *answers: list[str]) -> None:
         self._answers = list(answers)
 
-    def __call__(self) -> "Names":
-        return self
-
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
@@ -93,10 +90,17 @@ def config(text: str = "") -> Config:
 
 
 @asynccontextmanager
-async def sessions(text: str = "", proxies: ForwardProxies = NO_PROXIES) -> AsyncIterator[Sessions]:
+async def sessions(
+    text: str = "",
+    proxies: ForwardProxies = NO_PROXIES,
+    *,
+    limits: SessionLimits = SESSION_LIMITS,
+    lookups: AbstractResolver | None = None,
+) -> AsyncIterator[Sessions]:
     """Sessions for a configuration with this in it; to read it blocks, so a thread does."""
     settings = await asyncio.to_thread(config, text)
-    async with Sessions(settings, await asyncio.to_thread(load_tls, settings), proxies) as opened:
+    tls = await asyncio.to_thread(load_tls, settings)
+    async with Sessions(settings, tls, proxies, limits=limits, lookups=lookups) as opened:
         yield opened
 
 

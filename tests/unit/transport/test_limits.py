@@ -3,8 +3,16 @@ import random
 
 import pytest
 
-from proxy.transport import limits
-from proxy.transport.limits import CLIENT, CountedHostLimit, HostLimit, HostPlace, QueueFull, Requesters, Size
+from proxy.transport.limits import (
+    CLIENT,
+    QUEUE_LIMIT,
+    CountedHostLimit,
+    HostLimit,
+    HostPlace,
+    QueueFull,
+    Requesters,
+    Size,
+)
 from tests.fakes.proxy import metric
 
 SMALL, LARGE = Size.SMALL, Size.LARGE
@@ -96,9 +104,8 @@ async def test_large_ones_leave_a_quarter_free(limit: int, large: int) -> None:
     assert await is_free(gate, limit)
 
 
-async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUEUE_LIMIT", 2)
-    gate = HostLimit(1)
+async def test_beyond_the_queues_limit_it_fails_at_once() -> None:
+    gate = HostLimit(1, queue_limit=2)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name in ("inside", "waiting 1", "waiting 2"):
@@ -114,9 +121,8 @@ async def test_beyond_the_queues_limit_it_fails_at_once(monkeypatch: pytest.Monk
     assert await is_free(gate, 1)
 
 
-async def test_many_blobs_that_wait_keep_no_manifest_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUEUE_LIMIT", 1)
-    gate = HostLimit(1)
+async def test_many_blobs_that_wait_keep_no_manifest_out() -> None:
+    gate = HostLimit(1, queue_limit=1)
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name, size in (("inside", SMALL), ("blob", LARGE), ("manifest", SMALL)):
@@ -231,7 +237,7 @@ async def test_a_client_that_holds_places_waits_for_those_that_hold_none() -> No
 @pytest.mark.parametrize("size", Size)
 async def test_a_full_queue_admits_a_client_that_has_less_of_it(size: Size) -> None:
     gate = HostLimit(1)
-    flood = [f"a{number}" for number in range(limits.QUEUE_LIMIT + 1)]
+    flood = [f"a{number}" for number in range(QUEUE_LIMIT + 1)]
     async with asyncio.TaskGroup() as group:
         visitors = Visitors(gate, group)
         for name in flood:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.transport import addresses as resolving
 from proxy.transport.addresses import NAMED_LOOKUPS, JudgingResolver, NameLookups, Network, TooManyLookups
 
 ADDRESS = "8.8.8.8"
@@ -83,11 +82,8 @@ async def test_threads_of_the_event_loop_that_hang_keep_no_name(lookups: NameLoo
         end.set()
 
 
-async def test_more_names_than_there_are_threads_are_refused_at_once(
-    monkeypatch: pytest.MonkeyPatch, system: System
-) -> None:
-    monkeypatch.setattr(resolving, "LOOKUPS_LIMIT", 3)
-    lookups = NameLookups()
+async def test_more_names_than_there_are_threads_are_refused_at_once(system: System) -> None:
+    lookups = NameLookups(limit=3)
     async with asyncio.TaskGroup() as tasks:
         for name in "abc":
             tasks.create_task(lookups.resolve(name))

@@ -12,7 +12,6 @@ from yarl import URL
 
 from proxy.config.address import Origin
 from proxy.config.model import Tls
-from proxy.transport import session
 from proxy.transport.addresses import AddressRefused, Network
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.session import load_tls, without_certificate
@@ -139,36 +138,32 @@ async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f.1", "[::1]", "10.0.0.1", "169.254.169.254"])
-async def test_a_literal_address_that_an_upstream_names_is_judged(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    monkeypatch.setattr(session, "NameLookups", Names(["8.8.8.8"]))
+async def test_a_literal_address_that_an_upstream_names_is_judged(host: str) -> None:
     named = replace(outgoing(f"https://{host}/x"), named_by=Origin.parse("https://registry.test"))
-    async with sessions() as opened:
+    async with sessions(lookups=Names(["8.8.8.8"])) as opened:
         with pytest.raises(AddressRefused):
             await opened.request(named)
 
 
-async def test_a_name_that_an_upstream_names_is_judged_when_it_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "NameLookups", Names(["8.8.8.8"], ["8.8.4.4", "10.0.0.1"]))
+async def test_a_name_that_an_upstream_names_is_judged_when_it_is_resolved() -> None:
     named = replace(outgoing("https://cdn.test/x"), named_by=Origin.parse("https://registry.test"))
-    async with sessions() as opened:
+    async with sessions(lookups=Names(["8.8.8.8"], ["8.8.4.4", "10.0.0.1"])) as opened:
         with pytest.raises(aiohttp.ClientConnectorDNSError) as caught:
             await opened.request(named)
     assert isinstance(caught.value.__cause__, AddressRefused)
 
 
-async def test_an_origin_that_the_configuration_names_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "NameLookups", Names(["8.8.8.8"]))
+async def test_an_origin_that_the_configuration_names_is_not_judged() -> None:
     async with serving() as server:
         settings = f"hosts: {{registry.test: {{redirects: ['{server.url}']}}}}"
         named = replace(outgoing(f"{server.url}/x"), named_by=Origin.parse("https://registry.test"))
-        async with sessions(settings) as opened:
+        async with sessions(settings, lookups=Names(["8.8.8.8"])) as opened:
             assert opened.is_listed(server.origin, Origin.parse("https://registry.test"))
             assert (await opened.request(named)).status == 200
 
 
-async def test_the_network_of_an_upstream_is_that_of_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "NameLookups", Names(["8.8.8.8", "10.0.0.1"]))
-    async with sessions() as opened:
+async def test_the_network_of_an_upstream_is_that_of_all_its_addresses() -> None:
+    async with sessions(lookups=Names(["8.8.8.8", "10.0.0.1"])) as opened:
         origin = Origin.parse("https://registry.test")
         for _ in range(2):  # the second time from memory
             assert await opened.networks(origin) == {Network.PUBLIC, Network.PRIVATE}

@@ -73,9 +73,11 @@ async def test_what_waits_for_us_takes_none_of_that_time(clock: Clock) -> None:
 
 
 async def test_an_event_loop_that_is_late_makes_no_upstream_silent(clock: Clock) -> None:
+    began = clock.now
     async with limited(LIMIT):
         with at_upstream():
             await clock.pass_by(LONG, times=STEPS - 1)  # nothing that had come could be read meanwhile
+    assert clock.now - began > LIMIT
 
 
 async def test_a_time_out_inside_stays_what_it_is(clock: Clock) -> None:
@@ -133,9 +135,11 @@ async def test_a_request_counts_from_its_first_connection_on(clock: Clock) -> No
 
 
 async def test_nobody_need_measure(clock: Clock) -> None:
+    began = clock.now
     with at_upstream(), Attempt() as attempt:
         attempt.begin()
         await clock.pass_by()
+    assert clock.now == began + STEP_SECONDS
 
 
 async def test_who_joins_work_sees_the_time_that_it_is_with_the_upstream(clock: Clock, background: Background) -> None:

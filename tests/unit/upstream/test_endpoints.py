@@ -24,10 +24,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("proxy.upstream.endpoints.time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def endpoints(clock: Clock) -> Endpoints:
+    return Endpoints(clock=clock.monotonic, wall_clock=clock.time)
 
 
 @pytest.fixture
@@ -35,15 +38,15 @@ def target() -> Target:
     return only_target(table("reg.example: {endpoints: ['https://up.example']}"), "team/app", "reg.example")
 
 
-def test_nothing_is_known_before_the_first_request(target: Target) -> None:
-    endpoints = Endpoints()
+def test_nothing_is_known_before_the_first_request(endpoints: Endpoints, target: Target) -> None:
     assert endpoints.health(ORIGIN) == EndpointHealth(EndpointState.UNASKED)
     endpoints.order([target])
     assert endpoints.health(ORIGIN).state is EndpointState.UNASKED
 
 
-def test_a_failure_cools_then_waits_to_be_tried_again_and_a_success_ends_it(target: Target, clock: Clock) -> None:
-    endpoints = Endpoints()
+def test_a_failure_cools_then_waits_to_be_tried_again_and_a_success_ends_it(
+    endpoints: Endpoints, target: Target, clock: Clock
+) -> None:
     endpoints.failed(target, "no connection")
     cooling = endpoints.health(ORIGIN)
     assert cooling == EndpointHealth(
@@ -58,8 +61,7 @@ def test_a_failure_cools_then_waits_to_be_tried_again_and_a_success_ends_it(targ
     assert (well.error, well.error_at) == ("no connection", cooling.error_at)
 
 
-def test_a_rest_outlasts_a_success(target: Target, clock: Clock) -> None:
-    endpoints = Endpoints()
+def test_a_rest_outlasts_a_success(endpoints: Endpoints, target: Target, clock: Clock) -> None:
     endpoints.failed(target, "429", retry_after=60)
     endpoints.succeeded(target)
     resting = endpoints.health(ORIGIN)
@@ -68,8 +70,7 @@ def test_a_rest_outlasts_a_success(target: Target, clock: Clock) -> None:
     assert endpoints.health(ORIGIN).state is EndpointState.FAILING
 
 
-def test_a_refusal_is_no_failure_and_changes_no_order(target: Target, clock: Clock) -> None:
-    endpoints = Endpoints()
+def test_a_refusal_is_no_failure_and_changes_no_order(endpoints: Endpoints, target: Target, clock: Clock) -> None:
     endpoints.succeeded(target)
     clock.now += 1
     endpoints.refused(target, "answered 403")
@@ -81,14 +82,12 @@ def test_a_refusal_is_no_failure_and_changes_no_order(target: Target, clock: Clo
     assert endpoints.health(ORIGIN).state is EndpointState.OK
 
 
-def test_an_error_is_bounded(target: Target) -> None:
-    endpoints = Endpoints()
+def test_an_error_is_bounded(endpoints: Endpoints, target: Target) -> None:
     endpoints.failed(target, "x" * 10_000)
     assert len(endpoints.health(ORIGIN).error) == ERROR_LIMIT
 
 
-def test_refusals_in_a_row_are_counted_up_to_the_next_good_answer(target: Target) -> None:
-    endpoints = Endpoints()
+def test_refusals_in_a_row_are_counted_up_to_the_next_good_answer(endpoints: Endpoints, target: Target) -> None:
     for _ in range(3):
         endpoints.refused(target, "answered 403")
     endpoints.failed(target, "no connection")
@@ -105,10 +104,9 @@ def told(logs: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 def test_who_begins_to_fail_is_a_warning_once_until_it_serves_again(
-    clock: Clock, target: Target, caplog: pytest.LogCaptureFixture
+    endpoints: Endpoints, clock: Clock, target: Target, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "proxy.upstream.endpoints")
-    endpoints = Endpoints()
     for _ in range(3):
         endpoints.failed(target, "up.example answered 500")
     assert told(caplog) == [("WARNING", "https://up.example fails: up.example answered 500")]
@@ -125,10 +123,10 @@ def test_who_begins_to_fail_is_a_warning_once_until_it_serves_again(
 
 
 def test_what_one_client_finds_out_for_itself_is_not_logged(
-    clock: Clock, target: Target, caplog: pytest.LogCaptureFixture
+    endpoints: Endpoints, clock: Clock, target: Target, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "proxy.upstream.endpoints")
-    endpoints = Endpoints(logs=False)
+    endpoints = endpoints.for_client()
     endpoints.failed(target, "up.example answered 429", 1.0)
     clock.now += 2
     endpoints.succeeded(target)

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.outward import credentials as helper
-from proxy.auth.outward.credentials import CredentialError, HelperSource, _parse_answer
+from proxy.auth.outward.credentials import CredentialError, HelperSource, _parse_output
 from proxy.config.address import Origin
 from proxy.oci.login import Login, LoginKind
 from proxy.transport.singleflight import Background
@@ -20,10 +19,15 @@ ORIGIN = Origin.parse("https://r.example:8443")
 
 
 @pytest.fixture
-async def source() -> AsyncIterator[HelperSource]:
-    background = Background()
-    yield HelperSource(background)
-    await background.close()
+async def background() -> AsyncIterator[Background]:
+    made = Background()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def source(background: Background) -> HelperSource:
+    return HelperSource(background)
 
 
 @pytest.fixture
@@ -51,30 +55,30 @@ def answer(username: str, secret: str) -> str:
 @pytest.mark.parametrize(("username", "kind"), [("robot", LoginKind.PASSWORD), ("<token>", LoginKind.IDENTITY_TOKEN)])
 async def test_a_helper_tells_a_login(source: HelperSource, programs: Path, username: str, kind: LoginKind) -> None:
     script(programs, answer(username, "s3cret"))
-    (login,) = await source.ask("test", ORIGIN)
+    (login,) = await source.logins("test", ORIGIN)
     assert login == Login("docker-credential-test for r.example:8443", kind, username, "s3cret")
     assert started(programs) == ["get r.example:8443"]
 
 
 async def test_docker_hub_goes_by_its_old_name(source: HelperSource, programs: Path) -> None:
     script(programs, answer("robot", "s3cret"))
-    await source.ask("test", Origin.parse("https://registry-1.docker.io"))
+    await source.logins("test", Origin.parse("https://registry-1.docker.io"))
     assert started(programs) == ["get https://index.docker.io/v1/"]
 
 
 async def test_all_who_ask_at_once_share_one_start_and_the_answer_is_kept(source: HelperSource, programs: Path) -> None:
     script(programs, answer("robot", "s3cret"))
-    answers = await asyncio.gather(*(source.ask("test", ORIGIN) for _ in range(10)))
-    answers.append(await source.ask("test", ORIGIN))
+    answers = await asyncio.gather(*(source.logins("test", ORIGIN) for _ in range(10)))
+    answers.append(await source.logins("test", ORIGIN))
     assert len({login.identity for (login,) in answers}) == 1
     assert len(started(programs)) == 1
-    await source.ask("test", Origin.parse("https://other.example"))
+    await source.logins("test", Origin.parse("https://other.example"))
     assert len(started(programs)) == 2
 
 
 async def test_a_host_that_the_helper_does_not_know_has_no_login(source: HelperSource, programs: Path) -> None:
     script(programs, "echo credentials not found in native keychain; exit 1")
-    assert list(await source.ask("test", ORIGIN)) == []
+    assert list(await source.logins("test", ORIGIN)) == []
 
 
 @pytest.mark.parametrize(
@@ -98,21 +102,21 @@ async def test_trouble_is_an_error_without_the_secret(
 ) -> None:
     script(programs, text)
     with pytest.raises(CredentialError, match=told) as caught:
-        await source.ask("test", ORIGIN)
+        await source.logins("test", ORIGIN)
     assert "s3cret" not in str(caught.value)
 
 
 async def test_a_helper_that_does_not_exist_is_named(source: HelperSource) -> None:
     with pytest.raises(CredentialError, match="cannot run docker-credential-missing: No such file"):
-        await source.ask("missing", ORIGIN)
+        await source.logins("missing", ORIGIN)
 
 
 async def test_a_failure_is_not_kept(source: HelperSource, programs: Path) -> None:
     script(programs, "exit 1")
     with pytest.raises(CredentialError):
-        await source.ask("test", ORIGIN)
+        await source.logins("test", ORIGIN)
     script(programs, answer("robot", "s3cret"))
-    assert len(await source.ask("test", ORIGIN)) == 1
+    assert len(await source.logins("test", ORIGIN)) == 1
 
 
 HANGS = [
@@ -134,14 +138,14 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("text", HANGS)
 async def test_a_helper_that_hangs_is_killed_with_all_that_it_started(
-    source: HelperSource, programs: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    background: Background, programs: Path, text: str
 ) -> None:
-    monkeypatch.setattr(helper, "TIMEOUT_SECONDS", 0.5)
+    source = HelperSource(background, timeout=0.5)
     pid = shlex.quote(f"{programs}/pid")
     script(programs, f"echo $$ > {pid}; {text.format('sleep 1000', pid)}")
     async with asyncio.timeout(20):
-        with pytest.raises(CredentialError, match="did not answer within"):
-            await source.ask("test", ORIGIN)
+        with pytest.raises(CredentialError, match="did not respond within"):
+            await source.logins("test", ORIGIN)
         while is_running(int((programs / "pid").read_text())):  # noqa: ASYNC110 - the kernel tells no one
             await asyncio.sleep(0.01)
 
@@ -166,7 +170,7 @@ async def test_closing_the_application_kills_a_helper_that_runs(programs: Path) 
         running, os.O_RDWR | os.O_NONBLOCK
     )  # waits for no writer: one that never comes would hold the test
     async with asyncio.TaskGroup() as group, asyncio.timeout(20):
-        waiter = group.create_task(HelperSource(background).ask("test", ORIGIN))
+        waiter = group.create_task(HelperSource(background).logins("test", ORIGIN))
         pid = int(await _line(reader))
         await background.close()
     os.close(reader)
@@ -177,4 +181,4 @@ async def test_closing_the_application_kills_a_helper_that_runs(programs: Path) 
 @given(st.binary(max_size=60), st.integers(-20, 255))
 def test_no_output_raises_anything_but_credential_error(output: bytes, status: int) -> None:
     with contextlib.suppress(CredentialError):
-        assert _parse_answer("docker-credential-test", "r.example", output, status) == ()
+        assert _parse_output("docker-credential-test", "r.example", output, status) == ()

@@ -11,7 +11,7 @@ from yarl import URL
 
 from proxy.oci.errors import DigestInvalid, NameInvalid, Unsupported
 from proxy.oci.request import Operation
-from proxy.server.app import TARGET_REMEMBERED, Asked
+from proxy.server.app import TARGET_LENGTH, TargetCache
 from proxy.server.listener.framing import NodeRequest
 
 TARGET = "/v2/library/app/manifests/1?ns=docker.io"
@@ -34,55 +34,55 @@ async def made() -> Make:
 
 
 def test_the_same_target_means_the_same_again(made: Make) -> None:
-    asked = Asked()
-    first, again = asked.of(made(TARGET)), asked.of(made(TARGET))
+    targets = TargetCache()
+    first, again = targets.of(made(TARGET)), targets.of(made(TARGET))
     assert first == again
     assert (first.operation, first.name, str(first.reference)) == (Operation.MANIFEST, "library/app", "1")
     assert first.namespace == "docker.io"
 
 
 def test_methods_and_queries_are_told_apart(made: Make) -> None:
-    asked = Asked()
-    assert [asked.of(made(TARGET, method)).head for method in ("GET", "HEAD", "GET")] == [False, True, False]
-    assert asked.of(made(TARGET.replace("docker.io", "quay.io"))).namespace == "quay.io"
+    targets = TargetCache()
+    assert [targets.of(made(TARGET, method)).head for method in ("GET", "HEAD", "GET")] == [False, True, False]
+    assert targets.of(made(TARGET.replace("docker.io", "quay.io"))).namespace == "quay.io"
     with pytest.raises(Unsupported):
-        asked.of(made(TARGET, "DELETE"))
+        targets.of(made(TARGET, "DELETE"))
 
 
 @pytest.mark.security
 def test_a_body_is_refused_with_a_target_that_is_known_too(made: Make) -> None:
-    asked = Asked()
-    asked.of(made(TARGET))
-    with pytest.raises(NameInvalid, match="no body"):
-        asked.of(made(TARGET, body=True))
+    targets = TargetCache()
+    targets.of(made(TARGET))
+    with pytest.raises(NameInvalid, match="body"):
+        targets.of(made(TARGET, body=True))
 
 
 @pytest.mark.parametrize(("target", "error"), [("/v2/a/blobs/sha256:x", DigestInvalid), ("/x", NameInvalid)])
 def test_what_is_refused_is_refused_again(made: Make, target: str, error: type[Exception]) -> None:
-    asked = Asked()
+    targets = TargetCache()
     for _ in range(2):
         with pytest.raises(error):
-            asked.of(made(target))
-        assert asked.path(made(target)) == target
+            targets.of(made(target))
+        assert targets.path(made(target)) == target
 
 
 def test_the_path_is_decoded_whether_it_is_known_or_not(made: Make) -> None:
-    asked, target = Asked(), "/v2/library%2Fapp/manifests/1?ns=docker.io"
-    before = asked.path(made(target))
-    asked.of(made(target))
-    assert before == asked.path(made(target)) == made(target).path
+    targets, target = TargetCache(), "/v2/library%2Fapp/manifests/1?ns=docker.io"
+    before = targets.path(made(target))
+    targets.of(made(target))
+    assert before == targets.path(made(target)) == made(target).path
 
 
 def test_long_targets_are_read_all_the_same(made: Make) -> None:
-    asked, name = Asked(), "a" * TARGET_REMEMBERED
+    targets, name = TargetCache(), "a" * TARGET_LENGTH
     for _ in range(2):
-        assert asked.of(made(f"/v2/{name}/manifests/1")).name == name
+        assert targets.of(made(f"/v2/{name}/manifests/1")).name == name
 
 
-@pytest.mark.parametrize(("length", "is_kept"), [(TARGET_REMEMBERED, True), (TARGET_REMEMBERED + 1, False)])
+@pytest.mark.parametrize(("length", "is_kept"), [(TARGET_LENGTH, True), (TARGET_LENGTH + 1, False)])
 def test_only_targets_that_are_not_long_are_kept(made: Make, length: int, is_kept: bool) -> None:
-    asked, rest = Asked(), "/manifests/1"
+    targets, rest = TargetCache(), "/manifests/1"
     target = "/v2/".ljust(length - len(rest), "a") + rest
-    first, again = asked.of(made(target)), asked.of(made(target))
+    first, again = targets.of(made(target)), targets.of(made(target))
     assert first == again
     assert (first is again) == is_kept

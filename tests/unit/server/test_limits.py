@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from proxy.config.model import Limits
 from proxy.oci.errors import TooManyRequests
-from proxy.server.listener.limits import UNREAD_LOOK_SECONDS, ConnectionLimit, Gates, RequestLimit, UnansweredBytes
-from proxy.server.listener.unread import Taken
+from proxy.server.listener.limits import SAMPLE_SECONDS, ConnectionLimit, PendingBytes, ProcessLimits, RequestLimit
+from proxy.server.listener.unread import ClientProgress
 
 CLIENTS = "abcd"
 RATE = 100.0
-LEAST = int(RATE * UNREAD_LOOK_SECONDS)
+LEAST = int(RATE * SAMPLE_SECONDS)
 CUTS = itertools.count(1)
 
 
@@ -24,7 +24,7 @@ class Visitor:
         self.state = "new"
         self.is_unread = False
         self.cut_at = 0
-        self.read: Taken | None = None
+        self.read: ClientProgress | None = None
         self._limit = limit
 
     def come(self) -> str:
@@ -50,7 +50,7 @@ class Visitor:
         self.state = reason
         self.cut_at = next(CUTS)
 
-    def taken(self) -> Taken | None:
+    def progress(self) -> ClientProgress | None:
         return self.read
 
     def leave(self) -> None:
@@ -176,10 +176,10 @@ def busy(limit: ConnectionLimit, clients: str) -> list[Visitor]:
 def read(visitors: list[Visitor], *taken: int | None) -> None:
     """What the clients have read by now."""
     for visitor, count in zip(visitors, taken, strict=True):
-        visitor.read = None if count is None else Taken(count, 2.0)
+        visitor.read = None if count is None else ClientProgress(count, 2.0)
 
 
-CLOCK = itertools.count(100.0, UNREAD_LOOK_SECONDS)
+CLOCK = itertools.count(100.0, SAMPLE_SECONDS)
 
 
 def look(limit: ConnectionLimit) -> None:
@@ -242,14 +242,13 @@ def test_the_one_that_has_read_nothing_for_longest_is_the_first() -> None:
     come(limit, "b")
     for _ in range(2):
         for visitor, quiet in zip(first, (2.0, 9.0, 3.0), strict=True):
-            visitor.read = Taken(5, quiet)
+            visitor.read = ClientProgress(5, quiet)
         look(limit)
     assert states(first) == ["busy", "unread", "busy"]
 
 
-def test_many_that_are_read_hide_none_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.server.listener.limits.LOOKED_AT", 4)
-    limit = ConnectionLimit(8, 2, RATE)
+def test_many_that_are_read_hide_none_that_is_not() -> None:
+    limit = ConnectionLimit(8, 2, RATE, sampled=4)
     first = busy(limit, "a" * 8)
     [other] = come(limit, "b")
     for number in range(6):
@@ -318,7 +317,7 @@ def test_there_are_never_more_and_none_waits_where_there_is_room(steps: list[str
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=60))
 def test_unanswered_bytes_are_bounded_and_cost_whoever_has_sent_the_most(sent: list[tuple[int, int]]) -> None:
-    unanswered = UnansweredBytes(100)
+    unanswered = PendingBytes(100)
     visitors = [Visitor(ConnectionLimit(16, 2, RATE), "aaaaaaabbc"[number]) for number in range(10)]
     held: dict[Visitor, int] = {}
     for number, size in sent:
@@ -337,7 +336,7 @@ def test_unanswered_bytes_are_bounded_and_cost_whoever_has_sent_the_most(sent: l
 
 
 def test_bytes_that_are_answered_count_no_more() -> None:
-    unanswered, limit = UnansweredBytes(100), ConnectionLimit(16, 2, RATE)
+    unanswered, limit = PendingBytes(100), ConnectionLimit(16, 2, RATE)
     first, second = Visitor(limit, "a"), Visitor(limit, "a")
     unanswered.forget(first)
     unanswered.add(first, 60)
@@ -350,7 +349,7 @@ def test_bytes_that_are_answered_count_no_more() -> None:
 
 
 def test_the_configuration_sets_the_limits() -> None:
-    gates = Gates.of(Limits(connections=100, requests=8), 16)
+    gates = ProcessLimits.of(Limits(connections=100, requests=8), 16)
     for _ in range(8):
         gates.requests.enter("a")
     with pytest.raises(TooManyRequests):
@@ -359,7 +358,7 @@ def test_the_configuration_sets_the_limits() -> None:
 
 
 def test_of_all_connections_some_are_not_answered_at_one_time() -> None:
-    gates = Gates.of(Limits(connections=16, requests=100), 16)
+    gates = ProcessLimits.of(Limits(connections=16, requests=100), 16)
     for _ in range(14):
         gates.requests.enter("a")
     with pytest.raises(TooManyRequests):

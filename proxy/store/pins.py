@@ -1,0 +1,120 @@
+"""Pinned images: those that `cache.keep` names, and those that `scope-proxy cache pin` has noted in the store.
+
+Blocking, except for `PinnedScan`.
+"""
+
+import asyncio
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.oci.reference import Digest
+from proxy.rules.image_pattern import ImagePattern
+from proxy.store.disk import store_errors, to_the_end
+from proxy.store.files import children, make_directory, read_small, regular_size, replace
+from proxy.store.inventory import StoredTag, content_of, stored_tags
+from proxy.store.layout import Layout
+
+SCAN_SECONDS = 10.0
+"""How long the result of a scan of the tags is used."""
+FULL_SHARE = 0.9
+"""Share of the cache from which on pinned images leave too little room."""
+PIN_ADVICE = "Raise cache.maxSize, or remove patterns from cache.keep and pins with scope-proxy cache unpin."
+"""What to do where pinned images fill the cache."""
+PINS_LIMIT = 10_000
+_PIN_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What is stored of the pinned images."""
+
+    digests: frozenset[Digest] = frozenset()
+    size: int = 0
+    """Bytes that are stored of them."""
+    images: tuple[StoredTag, ...] = field(default=(), repr=False)
+
+
+def pin(layout: Layout, pattern: ImagePattern) -> bool:
+    """Note a pin in the store; False where it has been noted before. Raises OSError, and ValueError for too many."""
+    path = _pin_file(layout, pattern)
+    if path.exists():
+        return False
+    make_directory(path.parent)
+    if len(children(path.parent)) >= PINS_LIMIT:
+        raise ValueError(f"there are {PINS_LIMIT} pins already: pin a pattern of images instead")
+    replace(path, json.dumps({"image": str(pattern)}).encode(), durable=True)
+    return True
+
+
+def unpin(layout: Layout, pattern: ImagePattern) -> bool:
+    """Remove a pin; whether there was one. Raises OSError."""
+    try:
+        _pin_file(layout, pattern).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def pins(layout: Layout) -> tuple[ImagePattern, ...]:
+    """The pins that are noted in the store; what cannot be read is passed over. Raises OSError."""
+    found = []
+    for entry in children(layout.pins):
+        try:
+            image = json.loads(read_small(Path(entry.path), _PIN_LIMIT) or b"")["image"]
+            found.append(ImagePattern.parse(str(image)))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return tuple(found)
+
+
+def is_pinned(stored: StoredTag, patterns: Iterable[ImagePattern]) -> bool:
+    """Whether one of the patterns is for a stored tag, by any name of its repository."""
+    digest = stored.entry.descriptor.digest
+    names = (*stored.names, stored.upstream_name)
+    return any(pattern.matches(name, stored.tag.name, digest) for pattern in patterns for name in names)
+
+
+def pinned(layout: Layout, keep: Sequence[ImagePattern]) -> Pinned:
+    """What is stored of the images that are pinned in the store or named by `keep`; raises OSError."""
+    patterns = (*keep, *pins(layout))
+    images = tuple(stored for stored in stored_tags(layout) if is_pinned(stored, patterns)) if patterns else ()
+    digests = {digest for image in images for digest in content_of(layout, image.entry.descriptor.digest)}
+    sizes = (regular_size(layout.blob(digest)) for digest in digests)
+    return Pinned(frozenset(digests), sum(size or 0 for size in sizes), images)
+
+
+def pin_problem(found: Pinned, max_size: int) -> str | None:
+    """Why pinned images do not fit into a cache of `max_size` bytes; None where they fit."""
+    if found.size > max_size * FULL_SHARE:
+        used = f"{found.size / 2**20:.0f} of {max_size / 2**20:.0f} MiB"
+        return f"pinned images fill the cache ({used}): other images, or the rest of the pinned ones, are not stored"
+    return None
+
+
+class PinnedScan:
+    """What is pinned, by a scan of the store that is repeated when its result is older than `seconds`."""
+
+    def __init__(self, layout: Layout, keep: Sequence[ImagePattern], *, seconds: float = SCAN_SECONDS) -> None:
+        self._layout = layout
+        self._keep = tuple(keep)
+        self._seconds = seconds
+        self._turn = asyncio.Lock()
+        self._result: tuple[float, Pinned] | None = None
+
+    async def result(self) -> Pinned:
+        """What is pinned; raises StoreError."""
+        async with self._turn:
+            if self._result is None or time.monotonic() - self._result[0] > self._seconds:
+                with store_errors("cannot read which images are pinned"):
+                    found = await to_the_end(functools.partial(pinned, self._layout, self._keep))
+                self._result = time.monotonic(), found
+            return self._result[1]
+
+
+def _pin_file(layout: Layout, pattern: ImagePattern) -> Path:
+    return layout.pins / hashlib.sha256(str(pattern).encode()).hexdigest()
