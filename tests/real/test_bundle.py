@@ -183,9 +183,9 @@ def test_a_bundle_of_containerd_is_imported(open_to_all: Registry, node: Node, t
 def test_containerd_pulls_from_an_imported_bundle_with_the_registry_stopped(
     bundle: Path,
     open_to_all: Registry,
+    cache_folder: Path,  # removed after the proxy has ended
     start_proxy: Callable[..., Proxy],
     start_node: Callable[[], Node],
-    cache_folder: Path,
 ) -> None:
     """The proxy is empty, offline and running when the bundle arrives; every image pulls, by tag and by digest."""
     open_to_all.process.stop()
