@@ -25,10 +25,15 @@ EXIT_FAILED = 1
 """Exit status when an operation failed or content is corrupt."""
 
 
-@click.group(
-    cls=LateGroup,
-    modules={"prefetch": "proxy.cli.prefetch", **dict.fromkeys(("ls", "rm", "pin", "unpin"), "proxy.cli.images")},
-)
+_MODULES = {
+    "prefetch": "proxy.cli.prefetch",
+    "export": "proxy.cli.bundle:export_images",
+    "import": "proxy.cli.bundle:import_bundle",
+    **dict.fromkeys(("ls", "rm", "pin", "unpin"), "proxy.cli.images"),
+}
+
+
+@click.group(cls=LateGroup, modules=_MODULES)
 def cache() -> None:
     """Inspect and maintain the cache; a running proxy keeps serving meanwhile."""
 

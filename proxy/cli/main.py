@@ -13,7 +13,10 @@ from proxy.version import VERSION
 
 
 class LateGroup(click.Group):
-    """A group that imports a command's module when it runs; the command is an attribute of its own name."""
+    """A group that imports a command's module when it runs.
+
+    The command is an attribute of its own name, or of the name after a colon.
+    """
 
     def __init__(self, *arguments: Any, modules: Mapping[str, str] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -27,7 +30,8 @@ class LateGroup(click.Group):
         """The command of a name; None where there is none."""
         if cmd_name not in self._modules:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        module, _, attribute = self._modules[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute or cmd_name)
         return command
 
     def resolve_command(

@@ -15,6 +15,7 @@ from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.pull.blobs.downloads import Downloads
 from proxy.pull.blobs.mismatched_digests import MismatchedDigests
+from proxy.pull.blobs.offline import OfflinePassThrough
 from proxy.pull.blobs.passthrough import PassThrough
 from proxy.pull.blobs.service import Blobs
 from proxy.pull.blobs.sources import BlobSources
@@ -38,7 +39,8 @@ from proxy.transport.singleflight import Background
 from proxy.upstream.authorize import Authorizer
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
-from proxy.upstream.send import PlacedSender
+from proxy.upstream.offline import OfflineSender
+from proxy.upstream.send import PlacedSender, RequestSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +68,35 @@ async def engine(
     Raises ValueError for unusable certificates and forward proxies.
     """
     environment = os.environ if environment is None else environment
-    tls = await asyncio.to_thread(load_tls, config)
     background, watchers, endpoints = Background(), Background(), Endpoints(clock=tuning.clock)
     async with AsyncExitStack() as stack:
-        proxies = ForwardProxies.from_environment(environment)
-        sessions = Sessions(config, tls, proxies, limits=tuning.session_limits)
-        await stack.enter_async_context(sessions)
+        sender = await stack.enter_async_context(_sender(config, background, environment, tuning))
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
-        broker = Broker(sessions, background, tuning.clock)
-        credentials = _credentials(config, background, environment)
-        authorizer = Authorizer(
-            broker,
-            credentials,
+        client = UpstreamClient(sender, endpoints, tuning.pause)
+        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
+        listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
+        yield Engine(manifests, blobs, listings, rights, endpoints, background)
+
+
+@asynccontextmanager
+async def _sender(
+    config: Config, background: Background, environment: Mapping[str, str], tuning: Tuning
+) -> AsyncIterator[RequestSender]:
+    """What sends requests to upstreams; with `cache.offline` nothing does, and no session exists."""
+    if config.cache is not None and config.cache.offline:
+        yield OfflineSender()
+        return
+    tls = await asyncio.to_thread(load_tls, config)
+    proxies = ForwardProxies.from_environment(environment)
+    async with Sessions(config, tls, proxies, limits=tuning.session_limits) as sessions:
+        yield Authorizer(
+            Broker(sessions, background, tuning.clock),
+            _credentials(config, background, environment),
             PlacedSender(sessions),
             clock=tuning.clock,
             fresh_grant_seconds=tuning.fresh_grant_seconds,
         )
-        client = UpstreamClient(authorizer, endpoints, tuning.pause)
-        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
-        listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
-        yield Engine(manifests, blobs, listings, rights, endpoints, background)
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
@@ -119,7 +129,9 @@ def _sources(
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
-    passthrough = PassThrough(client, known_manifests, mismatched, config.timeouts)
+    is_offline = config.cache is not None and config.cache.offline
+    passing = OfflinePassThrough if is_offline else PassThrough
+    passthrough = passing(client, known_manifests, mismatched, config.timeouts)
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     provenance, tags = store.blobs.provenance, store.tags

@@ -92,7 +92,7 @@ class Index:
         Then, in the background, it is compared with the files: after a crash it may lack some.
         """
         await self._run(self._opened)
-        self._next_step(tidy(self._layout, self._compare))
+        self._next_step(tidy(self._layout, self._compare, tags_expire=self.bounds.tags_expire))
 
     async def close(self) -> None:
         """Write pending times of use and close it."""

@@ -52,7 +52,8 @@ def test_every_command_has_its_section_and_no_other_has() -> None:
 
 
 def test_every_option_is_described_and_exists() -> None:
-    described = {name: set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section(PAGE, f"`{name}`"))) for name in COMMANDS}
+    option = re.compile(r"(?<![\w-])-(?:-[a-z][a-z-]+|[a-z](?![\w-]))")
+    described = {name: set(option.findall(section(PAGE, f"`{name}`"))) for name in COMMANDS}
     assert described == {name: set(options(MAIN[name])) for name in COMMANDS}
 
 

@@ -101,7 +101,7 @@ class Blobs:
         size = progress.size
         span = wanted.resolve(size) if wanted is not None and size is not None else None
         first, last = (span.first, span.last) if span else (0, None if size is None else size - 1)
-        if not progress.verified and first > progress.available + self._far_ahead:
+        if not (progress.verified or self._cache.offline) and first > progress.available + self._far_ahead:
             passed = await self._passthrough.get(route, digest, wanted, deadline)
             progress.release()
             return passed
