@@ -22,7 +22,7 @@ class FileCommand(click.Command):
         """Parse the arguments; an argument too many is an error."""
         extra = super().parse_args(ctx, args)
         if extra and not ctx.resilient_parsing:
-            ctx.fail(f"Unexpected argument {extra[0]!r}{self._advice(extra[0])}.")
+            ctx.fail(f"Unexpected argument {extra[0]!r}{self._advice(extra[0])}")
         return extra
 
     def _advice(self, argument: str) -> str:

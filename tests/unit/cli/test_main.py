@@ -34,14 +34,14 @@ def test_a_command_that_resembles_none_gets_the_list() -> None:
 def test_a_file_as_an_argument_is_an_error_that_names_the_option(command: list[str], file: str, option: str) -> None:
     result = CliRunner().invoke(main, [*command, file])
     assert result.exit_code == 2
-    assert f"write {option} {file}" in result.output
+    assert f"write {option} {file}\n" in result.output
 
 
 @pytest.mark.parametrize("arguments", [["explain", "alpine", "extra"], ["node", "remove", "my.yaml"]])
 def test_any_other_argument_too_many_is_an_error(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
-    assert f"Unexpected argument {arguments[-1]!r}." in result.output
+    assert f"Unexpected argument {arguments[-1]!r}\n" in result.output
 
 
 @pytest.mark.parametrize("is_default", [True, False])
