@@ -44,7 +44,7 @@ def prefetch(
         raise click.exceptions.Exit(EXIT_CONFIG)
     wanted = [*images, *_listed(listing)]
     if not wanted:
-        raise click.UsageError("name images, or a --file of them")
+        raise click.UsageError("name at least one image, or give a file of them with --file")
     with threads_or_exit():
         failed = asyncio.run(_fetch_all(loaded, wanted, frozenset(platforms)))
     if failed:

@@ -123,7 +123,7 @@ async def test_it_says_what_each_step_found(program: Program) -> None:
     bad = await ran(pod, program.config)
     assert good.status == 0, good.output + good.errors
     assert bad.status == 1
-    assert f"http://127.0.0.1:{port}/v2/: nothing answers" in bad.errors
+    assert f"http://127.0.0.1:{port}/v2/: no response" in bad.errors
     for outcome in (good, bad):
         told = [line for line in outcome.output.splitlines() if line.startswith("$ ")]
         assert told == [f"$ scope-proxy {step}" for step in steps(pod)]

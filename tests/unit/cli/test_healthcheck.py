@@ -81,7 +81,7 @@ def test_not_ready_is_status_1_with_what_was_said(tmp_path: Path, port: int) -> 
 def test_nobody_there_is_status_1(refusing: int) -> None:
     result = healthcheck("--admin", f"127.0.0.1:{refusing}")
     assert result.exit_code == 1
-    assert "no answer" in result.output
+    assert "no response" in result.output
 
 
 def test_the_address_of_the_command_line_needs_no_configuration(port: int) -> None:
@@ -135,7 +135,7 @@ def test_a_listener_is_asked_as_a_node_asks_it(status: int, name: str, expected:
     with listening(status, name) as port:
         result = healthcheck("--proxy", f"http://127.0.0.1:{port}")
     assert result.exit_code == expected
-    told = f"scope-proxy: http://127.0.0.1:{port}/v2/: something that is not scope-proxy answers\n"
+    told = f"scope-proxy: http://127.0.0.1:{port}/v2/: another server than scope-proxy responds\n"
     assert result.output == (told if expected else "")
 
 
@@ -148,7 +148,7 @@ def test_the_certificate_of_a_listener_may_be_anybodys() -> None:
 
 def test_no_listener_is_status_1(refusing: int) -> None:
     result = healthcheck("--proxy", f"http://127.0.0.1:{refusing}")
-    assert (result.exit_code, "nothing answers" in result.output) == (1, True)
+    assert (result.exit_code, "no response" in result.output) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_what_is_not_ours_is_status_1(tree: Path) -> None:
 def test_nothing_is_written_before_the_proxy_answers(tree: Path) -> None:
     result = node("apply", tree, "--proxy", "http://127.0.0.1:1", "--wait", "0.1")
     assert result.exit_code == 1
-    assert "http://127.0.0.1:1: nothing answers" in result.stderr
+    assert "http://127.0.0.1:1: no response" in result.stderr
     assert not tree.exists()
 
 
@@ -78,7 +78,7 @@ def test_old_k3s_is_told_what_to_do_and_can_still_be_cleaned(tmp_path: Path) -> 
     ("arguments", "told"),
     [
         (["--instance", "a b"], "--instance"),
-        (["--proxy", "127.0.0.1:5000"], "the scheme must be"),
+        (["--proxy", "127.0.0.1:5000"], "needs its scheme"),
         (["--ca-file", "config.yaml"], "no PEM certificate"),
         (["--watch", "0"], "0.0 is not in the range"),
     ],
