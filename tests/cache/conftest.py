@@ -16,7 +16,7 @@ __all__ = ["image", "logs", "never", "plain", "second"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """Where the cache is."""
     return tmp_path / "cache"
 
@@ -31,9 +31,9 @@ async def no_open_files(tmp_path: Path) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def node(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClient]:
+async def node(plain: ScriptedRegistry, directory: Path) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy with an empty cache in front of the plain registry."""
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         yield node
 
 

@@ -93,7 +93,7 @@ async def test_an_empty_blob(node: NodeClient, plain: ScriptedRegistry) -> None:
         assert (got.status, got.body, got.header("Content-Length"), way(got)) == (200, b"", "0", expected)
 
 
-async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegistry, folder: Path) -> None:
+async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegistry, directory: Path) -> None:
     data = whole(LARGE)
     digest = f"sha512:{hashlib.sha512(data).hexdigest()}"
     plain.library.repository(UPSTREAM).blobs[digest] = LARGE
@@ -101,19 +101,19 @@ async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegi
         got = await node.get(blob(digest))
         assert (got.status, got.body == data, way(got)) == (200, True, expected)
     assert len(plain.record.of("blob")) == 1
-    assert not unfinished(folder)
+    assert not unfinished(directory)
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "stall"])
 async def test_an_upstream_that_breaks_is_gone_on_with_under_followers(
-    plain: ScriptedRegistry, folder: Path, never: Stall, how: str
+    plain: ScriptedRegistry, directory: Path, never: Stall, how: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until, reached = asyncio.Event(), asyncio.Event()
     fault = Stall(3 * MIB, never.until) if how == "stall" else Cut(3 * MIB, reset=how == "reset")
     plain.script(BLOB.nth(1), Stall(MIB, until, reached), fault)
     times = {"stall": "500ms" if how == "stall" else "30s"}
-    async with cached([plain.url], folder, timeouts=times) as node, asyncio.TaskGroup() as tasks:
+    async with cached([plain.url], directory, timeouts=times) as node, asyncio.TaskGroup() as tasks:
         requests = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(CLIENTS)]
         await reached.wait()
         until.set()
@@ -124,19 +124,19 @@ async def test_an_upstream_that_breaks_is_gone_on_with_under_followers(
 
 
 async def test_what_breaks_off_at_one_endpoint_goes_on_at_the_next(
-    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, second: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     second.add_blob(UPSTREAM, LARGE)
     plain.script(BLOB, Cut(3 * MIB))
-    async with cached([plain.url, second.url], folder) as node:
+    async with cached([plain.url, second.url], directory) as node:
         got = await node.get(blob(digest), keep_body=False)
     assert (got.whole, got.sha256) == (True, digest)
     assert [entry.headers.get("range") for entry in second.record.of("blob")] == [f"bytes={3 * MIB}-{LARGE.size - 1}"]
 
 
 async def test_what_cannot_be_gone_on_with_is_cut_for_all_and_leaves_nothing(
-    node: NodeClient, plain: ScriptedRegistry, folder: Path
+    node: NodeClient, plain: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
@@ -146,7 +146,7 @@ async def test_what_cannot_be_gone_on_with_is_cut_for_all_and_leaves_nothing(
         until.set()
         assert MIB <= len(await rest_of(one)) < LARGE.size - MIB
         assert MIB <= len(await rest_of(other)) < LARGE.size - MIB
-    assert not unfinished(folder)
+    assert not unfinished(directory)
     plain.behave()
     got = await node.get(blob(digest), keep_body=False)
     assert (got.sha256, way(got)) == (digest, "miss")

@@ -73,13 +73,13 @@ async def test_parallel_open_ended_ranges_of_a_cold_blob_cost_one_download(
     assert [entry.headers.get("range") for entry in plain.record.of("blob")] == [None]
 
 
-async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(plain: ScriptedRegistry, directory: Path) -> None:
     tuning = replace(AT_ONCE, far_ahead=2 * MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(MIB, until))
     async with (
-        cached([plain.url], folder, tuning=tuning) as node,
+        cached([plain.url], directory, tuning=tuning) as node,
         reading(node, blob(digest), MIB) as (beginning, reader, _),
     ):
         got = await node.get(blob(digest), ("Range", f"bytes={6 * MIB}-{6 * MIB + 999}"))

@@ -62,12 +62,12 @@ async def test_a_range_of_a_hot_one_is_exact(
 @pytest.mark.parametrize("verify", ["ingest", "firstRead", "always"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "lengthened", "deleted"])
 async def test_a_hot_one_that_was_changed_is_fetched_anew(
-    plain: ScriptedRegistry, folder: Path, verify: str, damage: str
+    plain: ScriptedRegistry, directory: Path, verify: str, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
-    async with cached([plain.url], folder, cache={"verify": verify}) as node:
+    async with cached([plain.url], directory, cache={"verify": verify}) as node:
         await made_hot(node, blob(digest))
-        DAMAGES[damage](stored_file(folder, digest))
+        DAMAGES[damage](stored_file(directory, digest))
         got = await node.get(blob(digest))
         assert (way(got), got.sha256) == ("miss", digest)
     assert len(plain.record.of("blob", "GET")) == 2
@@ -75,21 +75,23 @@ async def test_a_hot_one_that_was_changed_is_fetched_anew(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_hot_one_is_checked_each_time_where_that_is_configured(
-    plain: ScriptedRegistry, folder: Path, damage: str
+    plain: ScriptedRegistry, directory: Path, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
-    async with cached([plain.url], folder, cache={"verify": "always"}) as node:
+    async with cached([plain.url], directory, cache={"verify": "always"}) as node:
         await made_hot(node, blob(digest))
-        DAMAGES[damage](stored_file(folder, digest))
+        DAMAGES[damage](stored_file(directory, digest))
         got = await node.get(blob(digest))
         assert (got.status, got.sha256) == (200, digest)
     assert len(plain.record.of("blob", "GET")) == 2
 
 
-async def test_with_the_folder_gone_it_is_fetched_anew(plain: ScriptedRegistry, node: NodeClient, folder: Path) -> None:
+async def test_with_the_directory_gone_it_is_fetched_anew(
+    plain: ScriptedRegistry, node: NodeClient, directory: Path
+) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
     await made_hot(node, blob(digest))
-    await asyncio.to_thread(shutil.rmtree, stored_file(folder, digest).parent)
+    await asyncio.to_thread(shutil.rmtree, stored_file(directory, digest).parent)
     got = await node.get(blob(digest))
     assert (got.status, got.sha256) == (200, digest)
     assert len(plain.record.of("blob", "GET")) == 2

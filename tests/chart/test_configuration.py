@@ -38,7 +38,7 @@ def named_files(text: str) -> set[Path]:
 
 
 def make_files(text: str, root: Path) -> str:
-    """Make what the configuration names below a folder; the configuration with that folder in it."""
+    """Make what the configuration names below a directory; the configuration with that directory in it."""
     authority = trustme.CA()
     certificate = authority.issue_cert("proxy.example.com")
     contents = {

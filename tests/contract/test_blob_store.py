@@ -27,8 +27,8 @@ ORIGIN = Origin("https", "registry.example", 443)
 
 
 @asynccontextmanager
-async def _filesystem(folder: Path) -> AsyncIterator[BlobStore]:
-    layout = Layout(folder / "store")
+async def _filesystem(directory: Path) -> AsyncIterator[BlobStore]:
+    layout = Layout(directory / "store")
     index = Index(layout)
     await index.open()
     try:

@@ -60,8 +60,8 @@ class Diagnosis:
 
 def run(configuration: Mapping[str, Any], *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Exit status and output of the command; no secret may stand in it."""
-    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
-        file = Path(folder) / "config.yaml"
+    with tempfile.TemporaryDirectory(prefix="doctor-") as directory:
+        file = Path(directory) / "config.yaml"
         file.write_text(json.dumps(configuration))
         result = CliRunner().invoke(main, ["doctor", *arguments, "--config", str(file)], env=env)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

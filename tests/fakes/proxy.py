@@ -120,8 +120,8 @@ class MovedClock:
 async def started(configuration: Mapping[str, Any], tuning: Tuning = AT_ONCE) -> AsyncIterator[ProxyUnderTest]:
     """Serve a configuration until the end of the block; where it says nothing of a cache, `CACHE_SWITCH` does."""
     if os.environ.get(CACHE_SWITCH) and "cache" not in configuration:
-        with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as folder:
-            async with started({**configuration, "cache": {"path": folder}}, tuning) as proxy:
+        with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as directory:
+            async with started({**configuration, "cache": {"path": directory}}, tuning) as proxy:
                 yield proxy
         return
     cache = configuration.get("cache")

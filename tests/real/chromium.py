@@ -199,12 +199,12 @@ class Browser:
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
     """Start Chromium with an empty profile, and end it."""
-    with scratch("chromium") as folder:
-        environment = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-        arguments = (PROGRAM, *_ARGUMENTS, f"--user-data-dir={folder / 'profile'}")
-        process = Process(arguments, log=folder / "log", env=environment)
+    with scratch("chromium") as directory:
+        environment = {"HOME": str(directory), "XDG_CONFIG_HOME": str(directory), "XDG_CACHE_HOME": str(directory)}
+        arguments = (PROGRAM, *_ARGUMENTS, f"--user-data-dir={directory / 'profile'}")
+        process = Process(arguments, log=directory / "log", env=environment)
         background = Background()
-        port_file = folder / "profile" / _PORT_FILE
+        port_file = directory / "profile" / _PORT_FILE
         try:
             await asyncio.to_thread(process.wait_ready, lambda: _is_written(port_file), WITHIN)
             port, path = port_file.read_text().splitlines()

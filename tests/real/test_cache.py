@@ -38,12 +38,12 @@ StartCached = Callable[..., Proxy]
 
 @pytest.fixture
 def start_cached(
-    cache_folder: Path, counted_registry: Registry, tokens: TokenServer, start_proxy: StartProxy
+    cache_directory: Path, counted_registry: Registry, tokens: TokenServer, start_proxy: StartProxy
 ) -> StartCached:
     """Start a proxy with a cache, in front of the registry; the arguments are settings of `cache`."""
 
     def start(workers: int = 1, **cache: object) -> Proxy:
-        settings = {"path": str(cache_folder), "reserveFree": "1Ki", **cache}
+        settings = {"path": str(cache_directory), "reserveFree": "1Ki", **cache}
         sections = {"cache": settings, "workers": workers}
         return start_proxy(registries(counted_registry.url), hosts(counted_registry, tokens), **sections)
 

@@ -37,9 +37,9 @@ def public(store: Path) -> Iterator[Registry]:
 class Configurator:
     """`scope-proxy node` with one configuration and one tree."""
 
-    def __init__(self, folder: Path, node: Node, proxy: str, config: Mapping[str, object]) -> None:
+    def __init__(self, directory: Path, node: Node, proxy: str, config: Mapping[str, object]) -> None:
         self.tree = node.certs_d
-        self.config = folder / "node-config.yaml"
+        self.config = directory / "node-config.yaml"
         self.config.write_text(json.dumps({"version": 1, **config}))
         self._place = ("--certs-dir", str(self.tree))
         self._all = ("--config", str(self.config), "--proxy", proxy, *self._place)

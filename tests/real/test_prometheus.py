@@ -118,12 +118,12 @@ def proxy(store: Path, _token_server: TokenServer, _signer: Signer) -> Iterator[
     require("prometheus", "promtool", "docker-registry")
     _token_server.reset()
     with (
-        scratch("cache") as folder,
+        scratch("cache") as directory,
         token_registry(store, token_server=_token_server.url, signer=_signer) as registry,
         serving_proxy(
             {**registries(registry.url), DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]}},
-            {**hosts(registry, _token_server), "tls.example": {"tls": certificate(folder)}},
-            cache={"path": str(folder / "cache"), "reserveFree": "1Ki"},
+            {**hosts(registry, _token_server), "tls.example": {"tls": certificate(directory)}},
+            cache={"path": str(directory / "cache"), "reserveFree": "1Ki"},
         ) as running,
     ):
         yield running

@@ -121,10 +121,10 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    registry: ScriptedRegistry, folder: Path, told: Told, most: float = NODE_MIB, **sections: object
+    registry: ScriptedRegistry, directory: Path, told: Told, most: float = NODE_MIB, **sections: object
 ) -> AsyncIterator[Scene]:
     entry = {"endpoints": [registry.url], "rewrites": list(REWRITES)}
-    settings = {"cache": {"path": str(folder / "cache"), "tagAge": "1h"}, "log": {"level": "error"}, **sections}
+    settings = {"cache": {"path": str(directory / "cache"), "tagAge": "1h"}, "log": {"level": "error"}, **sections}
     async with program({REG: entry}, told=told, most=most, **settings) as proxy, AsyncExitStack() as stack:
         yield Scene(proxy, registry, stack)
 

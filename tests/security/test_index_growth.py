@@ -30,9 +30,9 @@ def publish(registry: ScriptedRegistry, number: int, count: int, field: str = "l
     return sha256(content)
 
 
-def bytes_of(folder: Path, pattern: str) -> int:
-    """The bytes of all files below a folder with such a name."""
-    return sum(path.lstat().st_size for path in folder.rglob(pattern) if path.is_file())
+def bytes_of(directory: Path, pattern: str) -> int:
+    """The bytes of all files below a directory with such a name."""
+    return sum(path.lstat().st_size for path in directory.rglob(pattern) if path.is_file())
 
 
 async def pull_all(node: NodeClient, digests: list[str]) -> None:

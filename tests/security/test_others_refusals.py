@@ -100,14 +100,14 @@ FAULTS: Mapping[str, Change] = {
 
 
 @asynccontextmanager
-async def two_names(folder: Path, clients: Mapping[str, Any]) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
+async def two_names(directory: Path, clients: Mapping[str, Any]) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
     """A proxy that knows one repository by several names."""
     image: Image = make_image("team/app", "1")
     async with ScriptedRegistry([image], Rules(dialect="none")) as registry:
         entry = {"endpoints": [registry.url], "rewrites": list(REWRITES)}
         listeners = [{"address": "127.0.0.1:0", "clients": clients}]
         registries = {"*": entry, "reg.example": entry}
-        async with cached([registry.url], folder, registries=registries, listeners=listeners) as node:
+        async with cached([registry.url], directory, registries=registries, listeners=listeners) as node:
             yield registry, node
 
 

@@ -71,7 +71,7 @@ class Owned(Scene):
 
 @asynccontextmanager
 async def owned(
-    folder: Path,
+    directory: Path,
     rules: Rules,
     policy: str = "lastProof",
     *,
@@ -89,7 +89,7 @@ async def owned(
         ScriptedRegistry([], rules, issuer=registry.issuer) as tokens,
         cached(
             [registry.url.replace("127.0.0.1", "localhost") if named else registry.url],
-            folder,
+            directory,
             listeners=[{"address": "127.0.0.1:0", "clients": clients}],
             host={"maxConnections": PLACES, "realms": [tokens.url]},
             timeouts=TIMEOUTS,

@@ -32,7 +32,7 @@ ASKED = {
 
 
 @asynccontextmanager
-async def owned(folder: Path, told: Told) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
+async def owned(directory: Path, told: Told) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
     """A proxy that runs as a program; the owner has pulled and is refused now, and somebody else has newer content."""
     images = [make_image("team/app", "1"), make_image("team/app", "2"), make_image("team/open", "1")]
     async with ScriptedRegistry(images, Rules(accounts=ACCOUNTS, anonymous=True)) as registry:
@@ -43,7 +43,7 @@ async def owned(folder: Path, told: Told) -> AsyncIterator[tuple[ScriptedRegistr
             told=told,
             clients=CLIENTS,
             timeouts=times,
-            cache={"path": str(folder)},
+            cache={"path": str(directory)},
             log={"level": "error"},
         ) as proxy:
             node = NodeClient(proxy.address, may_be_asked=True)

@@ -63,7 +63,7 @@ Claim = Callable[[Pair, str, int], Awaitable[None]]
 
 
 @asynccontextmanager
-async def pair(folder: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
+async def pair(directory: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
     """The two registries of a mode."""
     settings, owners, guests = MODES[mode]
     rules = Rules(dialect="bearer" if owners else "none", accounts=owners)
@@ -73,7 +73,7 @@ async def pair(folder: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
     ):
         hostile.library.repository(UPSTREAM)
         registries = routes({REG: [private], OTHER: [hostile]})
-        async with cached([private.url], folder, registries=registries, **settings, **more) as node:
+        async with cached([private.url], directory, registries=registries, **settings, **more) as node:
             yield Pair(private, hostile, node, (login(OWNER),) if owners else (), (login(GUEST),) if guests else ())
 
 
@@ -260,10 +260,10 @@ async def test_a_part_that_was_left_behind_counts_for_the_whole_route_alone(tmp_
         digest = good.add_blob(UPSTREAM, LARGE).digest
         evil.add_blob(UPSTREAM, LARGE)
         registries = routes({OTHER: [evil, good], REG: [good], "evil.example": [evil]})
-        folder = tmp_path / "cache"
+        directory = tmp_path / "cache"
         domain = domain_name(frozenset(Origin.parse(server.url) for server in (good, evil)))
-        async with cached([good.url], folder, registries=registries, access=list(ALLOW)) as node:
-            part = Layout(folder).part(Digest.parse(digest), domain)
+        async with cached([good.url], directory, registries=registries, access=list(ALLOW)) as node:
+            part = Layout(directory).part(Digest.parse(digest), domain)
             await asyncio.to_thread(part.write_bytes, whole(LARGE)[:left])
             assert (await node.get(blob(digest, registry=OTHER), keep_body=False)).sha256 == digest
             asked = [entry.headers["range"] for entry in evil.record.of("blob", "GET")]

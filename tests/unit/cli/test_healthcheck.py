@@ -60,8 +60,8 @@ def healthcheck(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["healthcheck", *arguments])
 
 
-def configured(folder: Path, admin: str) -> tuple[str, str]:
-    file = folder / "config.yaml"
+def configured(directory: Path, admin: str) -> tuple[str, str]:
+    file = directory / "config.yaml"
     file.write_text(f"version: 1\nadmin: {admin}\n")
     return "--config", str(file)
 

@@ -61,17 +61,17 @@ def test_a_registries_yaml_is_printed_and_nothing_changed(tree: Path) -> None:
 
 
 def test_old_k3s_is_told_what_to_do_and_can_still_be_cleaned(tmp_path: Path) -> None:
-    folder = tmp_path / "rancher" / "containerd"
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(CONFIG)
-    assert node("apply", folder / "certs.d").exit_code == 0
-    (folder / "config.toml").write_text("version = 2\n")
+    directory = tmp_path / "rancher" / "containerd"
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").write_text(CONFIG)
+    assert node("apply", directory / "certs.d").exit_code == 0
+    (directory / "config.toml").write_text("version = 2\n")
     for command in ("apply", "status"):
-        result = node(command, folder / "certs.d")
+        result = node(command, directory / "certs.d")
         assert result.exit_code == 2
         assert "--print-registries-yaml" in result.stderr
-    assert node("remove", folder / "certs.d").exit_code == 0
-    assert not (folder / "certs.d").exists()
+    assert node("remove", directory / "certs.d").exit_code == 0
+    assert not (directory / "certs.d").exists()
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_every_host_has_a_secret_of_its_own_with_a_name_that_the_chart_takes() -
     assert directories[0] == "a-b-example"
     chart = json.loads((ROOT / "helm" / "scope-proxy" / "values.schema.json").read_text())
     pattern = chart["properties"]["secrets"]["propertyNames"]["pattern"]
-    assert [folder for folder in directories if not re.fullmatch(pattern, folder)] == []
+    assert [directory for directory in directories if not re.fullmatch(pattern, directory)] == []
 
 
 def test_a_host_that_was_pulled_from_directly_becomes_a_registry() -> None:

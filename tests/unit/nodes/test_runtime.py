@@ -12,7 +12,7 @@ K3S = "var/lib/rancher/k3s/agent/etc/containerd"
 
 
 @pytest.mark.parametrize(
-    ("folders", "name"),
+    ("directories", "name"),
     [
         ([K3S], "k3s"),
         (["var/lib/rancher/rke2/agent/etc/containerd"], "RKE2"),
@@ -20,30 +20,30 @@ K3S = "var/lib/rancher/k3s/agent/etc/containerd"
         (["etc/containerd", K3S], "k3s"),
     ],
 )
-def test_the_runtime_of_a_node_is_found(tmp_path: Path, folders: list[str], name: str) -> None:
-    for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
+def test_the_runtime_of_a_node_is_found(tmp_path: Path, directories: list[str], name: str) -> None:
+    for directory in directories:
+        (tmp_path / directory).mkdir(parents=True)
     runtime = detect(tmp_path)
     assert runtime.name == name
-    assert runtime.tree == tmp_path / folders[-1] / "certs.d"
+    assert runtime.tree == tmp_path / directories[-1] / "certs.d"
 
 
 @pytest.mark.parametrize(
-    ("folders", "told"),
+    ("directories", "told"),
     [([], "no k3s, RKE2 or containerd"), ([K3S, K3S.replace("k3s", "rke2")], "both k3s and RKE2")],
 )
-def test_a_node_without_one_runtime_is_asked_for_its_tree(tmp_path: Path, folders: list[str], told: str) -> None:
-    for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
+def test_a_node_without_one_runtime_is_asked_for_its_tree(tmp_path: Path, directories: list[str], told: str) -> None:
+    for directory in directories:
+        (tmp_path / directory).mkdir(parents=True)
     with pytest.raises(NodeError, match=told) as raised:
         detect(tmp_path)
     assert "--certs-dir" in str(raised.value)
 
 
-def tree(tmp_path: Path, folder: str, config: str) -> Path:
-    (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / folder / "config.toml").write_text(config)
-    return tmp_path / folder / "certs.d"
+def tree(tmp_path: Path, directory: str, config: str) -> Path:
+    (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / directory / "config.toml").write_text(config)
+    return tmp_path / directory / "certs.d"
 
 
 @pytest.mark.parametrize("config", [INLINE, "version = 2\n"], ids=["inline", "no-config-path"])

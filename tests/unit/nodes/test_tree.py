@@ -9,7 +9,7 @@ from tests.unit.nodes.support import CA, PROXY, SECURE, hosts, snapshot
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A tree with a file of somebody else, and a folder with nothing that containerd reads."""
+    """A tree with a file of somebody else, and a directory with nothing that containerd reads."""
     tree = tmp_path / "etc" / "certs.d"
     (tree / "quay.io").mkdir(parents=True)
     (tree / "quay.io" / "hosts.toml").write_text('server = "https://mirror.example.com"\n')
@@ -52,7 +52,7 @@ def test_a_tree_that_was_made_is_removed_and_one_that_was_there_stays(tmp_path: 
     assert [each.name for each in tmp_path.iterdir()] == ["certs.d"]
 
 
-def test_a_folder_beside_which_there_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_directory_beside_which_there_is_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Tree(tmp_path / "not" / "there", "default").apply(hosts())
 
@@ -150,7 +150,7 @@ def test_an_authority_comes_with_https_and_goes_with_it(path: Path) -> None:
     assert snapshot(path) == before
 
 
-def test_something_beside_our_files_keeps_a_folder(path: Path) -> None:
+def test_something_beside_our_files_keeps_a_directory(path: Path) -> None:
     tree = Tree(path, "default")
     tree.apply(hosts())
     (path / "docker.io" / "note").write_text("mine\n")
