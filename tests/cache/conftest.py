@@ -9,10 +9,10 @@ import trustme
 from proxy.transport.verification import client_context
 from tests.cache.serving import cached, descriptors, eventually, open_files
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import image, logs, never, plain, second
+from tests.fakes.fixtures import budgets, image, logs, near_plain, never, plain, registry, second, store
 from tests.fakes.registry import ScriptedRegistry
 
-__all__ = ["image", "logs", "never", "plain", "second"]
+__all__ = ["budgets", "image", "logs", "near_plain", "never", "plain", "registry", "second", "store"]
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.serving import BLOB, cached, eventually
+from tests.cache.serving import BLOB, cached, eventually, in_time
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
-from tests.fakes.client import NodeClient, read_head
+from tests.fakes.client import read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
 from tests.fakes.proxy import REG, UPSTREAM, blob, manifest, metric
@@ -22,14 +22,6 @@ def retries() -> float:
     return metric("scope_proxy_upstream_retries_total", upstream=REG)
 
 
-async def until_told(node: NodeClient, target: str) -> int:
-    """The first status that is no 504."""
-    async with asyncio.timeout(20):
-        while (got := await node.get(target)).status == 504:
-            pass
-    return got.status
-
-
 async def test_a_request_that_is_lost_on_the_way_is_sent_once_more(
     plain: ScriptedRegistry, directory: Path, never: Stall
 ) -> None:
@@ -37,7 +29,7 @@ async def test_a_request_that_is_lost_on_the_way_is_sent_once_more(
     plain.script(BLOB.nth(1), never)
     before = retries()
     async with cached([plain.url], directory, timeouts=SOON) as node:
-        assert await until_told(node, blob(digest)) == 200
+        assert (await in_time(node, blob(digest))).status == 200
     assert len(plain.record.of("blob", "GET")) == 2
     assert retries() == before + 1
 
@@ -49,7 +41,7 @@ async def test_whatever_the_second_answer_is_counts(
     plain.script(on(kind="manifest").nth(1), never)
     plain.script(on(kind="manifest").starting(2), Reply(status))
     async with cached([plain.url], directory, timeouts=SOON) as node:
-        assert await until_told(node, manifest()) == status
+        assert (await in_time(node, manifest())).status == status
 
 
 async def test_what_waits_for_a_place_of_ours_is_not_sent_once_more(plain: ScriptedRegistry, directory: Path) -> None:
@@ -82,7 +74,7 @@ async def test_an_endpoint_that_is_slow_is_not_taken_to_be_down(
         await second.record.wait(2, "blob")
         assert metric("scope_proxy_upstream_up", upstream=REG) == 1
         until.set()
-        assert await until_told(node, blob(digest)) == 200
+        assert (await in_time(node, blob(digest))).status == 200
     assert len(plain.record.of("blob")) == 1
 
 
@@ -95,4 +87,4 @@ async def test_when_both_are_lost_their_places_are_given_back(
         assert (await node.get(blob(digest))).status == 504
         await plain.record.wait(2, "blob")
         await eventually(lambda: metric("scope_proxy_upstream_in_flight", upstream=REG) == 0)
-        assert await until_told(node, blob(digest)) == 200
+        assert (await in_time(node, blob(digest))).status == 200

@@ -65,5 +65,5 @@ def test_the_readme_shows_what_explain_prints(tmp_path: Path, monkeypatch: pytes
 
 
 def test_contributing_shows_tests_that_run() -> None:
-    shown = [block.text for block in blocks(ROOT / "CONTRIBUTING.md", "python")]
-    assert shown == [text_of(f"tests/{name}/test_example.py") for name in ("integration", "faults")]
+    examples = [block.text for block in blocks(ROOT / "CONTRIBUTING.md", "python")]
+    assert examples == [text_of(f"tests/{name}/test_example.py") for name in ("unit", "integration", "cache", "faults")]
