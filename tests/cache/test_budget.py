@@ -79,7 +79,7 @@ async def test_a_fetch_that_never_begins_ends_after_its_time(
 
 @pytest.mark.parametrize("kind", ["manifest", "blob"])
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_wait_that_the_upstream_asks_for_beyond_the_budget_is_told_at_once(
+async def test_a_wait_that_the_upstream_asks_for_beyond_the_budget_is_reported_at_once(
     plain: ScriptedRegistry, directory: Path, image: Image, kind: str, status: int
 ) -> None:
     plain.script(on(), Reply(status, headers={"Retry-After": "40"}))

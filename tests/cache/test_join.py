@@ -105,7 +105,7 @@ async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegi
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "stall"])
-async def test_an_upstream_that_breaks_is_gone_on_with_under_followers(
+async def test_an_upstream_that_breaks_is_continued_under_followers(
     plain: ScriptedRegistry, directory: Path, never: Stall, how: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
@@ -135,7 +135,7 @@ async def test_what_breaks_off_at_one_endpoint_goes_on_at_the_next(
     assert [entry.headers.get("range") for entry in second.record.of("blob")] == [f"bytes={3 * MIB}-{LARGE.size - 1}"]
 
 
-async def test_what_cannot_be_gone_on_with_is_cut_for_all_and_leaves_nothing(
+async def test_what_cannot_be_continued_is_cut_for_all_and_leaves_nothing(
     node: NodeClient, plain: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
@@ -152,7 +152,7 @@ async def test_what_cannot_be_gone_on_with_is_cut_for_all_and_leaves_nothing(
     assert (got.sha256, way(got)) == (digest, "miss")
 
 
-async def test_who_joins_what_fails_before_it_begins_is_told_why(node: NodeClient, plain: ScriptedRegistry) -> None:
+async def test_who_joins_what_fails_before_it_begins_gets_the_reason(node: NodeClient, plain: ScriptedRegistry) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until, reached = asyncio.Event(), asyncio.Event()
     plain.script(BLOB, Stall(BEFORE_HEADERS, until, reached), Reply(403))

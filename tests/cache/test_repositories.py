@@ -51,7 +51,7 @@ async def test_a_blob_that_a_manifest_of_the_repository_names_needs_no_question(
     assert not plain.record.of("blob", repository=OTHER)
 
 
-async def test_a_manifest_of_another_repository_is_asked_of_that_one(
+async def test_a_manifest_of_another_repository_is_requested_from_that_one(
     plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     plain.library.repository(OTHER)

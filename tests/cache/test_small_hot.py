@@ -86,7 +86,7 @@ async def test_a_hot_one_is_checked_each_time_where_that_is_configured(
     assert len(plain.record.of("blob", "GET")) == 2
 
 
-async def test_with_the_directory_gone_it_is_fetched_anew(
+async def test_with_the_directory_removed_it_is_fetched_anew(
     plain: ScriptedRegistry, node: NodeClient, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest

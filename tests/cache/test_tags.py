@@ -194,7 +194,7 @@ async def test_a_narrow_client_decides_nothing_for_others(node: NodeClient, plai
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_narrow_client_is_not_told_what_a_wide_one_has_left_in_memory(
+async def test_a_narrow_client_does_not_get_what_a_wide_one_has_left_in_memory(
     node: NodeClient, plain: ScriptedRegistry, method: str
 ) -> None:
     narrow = ("Accept", "application/vnd.docker.distribution.manifest.v2+json")

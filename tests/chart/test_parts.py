@@ -138,7 +138,7 @@ def test_the_configurator_knows_both_endpoints_and_the_images_registry() -> None
     assert "--ca-file=/etc/scope-proxy/authority/ca.crt" in container["args"]
 
 
-def test_the_configurator_is_told_only_what_the_program_knows() -> None:
+def test_the_configurator_gets_only_what_the_program_knows() -> None:
     for path in (case("both"), case("k3s"), case("leaving")):
         for item in rendered(path).of("DaemonSet", "-configurator"):
             pod = item["spec"]["template"]["spec"]

@@ -127,5 +127,5 @@ def test_counters_are_displayed_as_rates_and_buckets_as_quantiles() -> None:
         ("histogram_quantile(0.9, rate(j_bucket[$__rate_interval]))", {"j_bucket"}),
     ],
 )
-def test_names_are_told_from_everything_else(query: str, names: set[str]) -> None:
+def test_names_are_distinguished_from_everything_else(query: str, names: set[str]) -> None:
     assert metric_names(query) == names

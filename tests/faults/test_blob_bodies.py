@@ -195,7 +195,9 @@ async def test_another_body_under_the_digest_is_never_complete(
 
 
 @pytest.mark.parametrize("lie", [False, True])
-async def test_a_range_that_is_another_than_asked(near_plain: NodeClient, plain: ScriptedRegistry, lie: bool) -> None:
+async def test_a_range_that_differs_from_the_request(
+    near_plain: NodeClient, plain: ScriptedRegistry, lie: bool
+) -> None:
     """What the headers admit is refused; a lie cannot be seen in a part, only containerd's own digest tells."""
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB, ShiftRange(lie=lie))
@@ -227,7 +229,7 @@ async def test_a_resumed_body_that_comes_whole_again_is_cut_to_what_is_missing(
 
 
 @pytest.mark.parametrize("fault", [ShiftRange(), Reply(416), Reply(404), Reply(403), Gzip(), FlipByte("last")], ids=str)
-async def test_a_body_that_cannot_be_gone_on_with_is_cut(
+async def test_a_body_that_cannot_be_continued_is_cut(
     near_plain: NodeClient, plain: ScriptedRegistry, fault: Any
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest

@@ -166,7 +166,7 @@ async def test_the_largest_manifest(
 
 @pytest.mark.parametrize("after", [BEFORE_HEADERS, 0, 100, -2])
 @pytest.mark.parametrize("reset", [False, True])
-async def test_an_answer_that_breaks_off_is_asked_for_again(
+async def test_an_answer_that_breaks_off_is_requested_again(
     near_plain: NodeClient, plain: ScriptedRegistry, image: Image, after: int, reset: bool
 ) -> None:
     place = len(image.manifest) - 1 if after == -2 else after

@@ -73,7 +73,7 @@ async def test_whatever_the_store_answers_to_head(
     assert len(registry.record.tokens) == 1  # a refusal elsewhere is no word on our token
 
 
-async def test_an_expired_address_is_asked_for_anew(
+async def test_an_expired_address_is_requested_again(
     near_plain: NodeClient, plain: ScriptedRegistry, store: ObjectStore, image: Image
 ) -> None:
     digest, data = layer_of(image)

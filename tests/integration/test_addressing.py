@@ -67,7 +67,7 @@ async def test_the_namespace_is_echoed_only_where_it_was_sent(node: NodeClient) 
 @pytest.mark.parametrize(
     "namespace", ["unknown.example", "127.0.0.1:1", "169.254.169.254", "", "a%20b", "reg.example:"]
 )
-async def test_an_unknown_registry_is_403_and_nobody_is_asked(
+async def test_an_unknown_registry_is_403_and_nothing_is_requested(
     node: NodeClient, other: ScriptedRegistry, namespace: str
 ) -> None:
     got = await node.get(f"/v2/{NAME}/manifests/1?ns={namespace}")

@@ -59,7 +59,7 @@ async def test_a_good_registry_passes_every_check_by_one_get(registry: ScriptedR
     assert registry.record.of("blob")[0].headers["range"] == "bytes=0-0"
 
 
-async def test_nothing_is_asked_for_that_is_not_for_this_repository(registry: ScriptedRegistry) -> None:
+async def test_nothing_is_requested_that_is_not_for_this_repository(registry: ScriptedRegistry) -> None:
     await examined(registry)
     unknown = {scope for scope in registry.record.scopes if "/unknown:" in scope}
     assert registry.record.scopes - unknown == {SCOPE, f"repository:{UPSTREAM}:pull,push"}
@@ -96,7 +96,7 @@ async def test_a_token_server_that_fails_now_is_not_called_strict(registry: Scri
     assert "undecided" in told.seen
 
 
-async def test_a_server_that_takes_forms_only_is_asked_by_forms(registry: ScriptedRegistry) -> None:
+async def test_a_server_that_accepts_only_forms_gets_forms(registry: ScriptedRegistry) -> None:
     registry.script(on("GET", "token"), Reply(404))
     found = await examined(registry)
     assert found.of("token").outcome == "passed"
@@ -126,14 +126,14 @@ async def test_push_that_is_narrowed_or_granted(
     assert (told.outcome, told.facts["verdict"]) == (outcome, verdict)
 
 
-async def test_a_token_that_grants_nothing_is_told(registry: ScriptedRegistry) -> None:
+async def test_a_token_that_grants_nothing_is_reported(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="token"), Reply(200, document=jwt()))
     told = (await examined(registry)).of("token")
     assert told.outcome == "warned"
     assert "grants nothing" in told.seen
 
 
-async def test_a_registry_with_basic_is_asked_with_the_password(image: Image) -> None:
+async def test_a_registry_with_basic_gets_the_password(image: Image) -> None:
     async with ScriptedRegistry([image], Rules(dialect="basic", accounts=(ACCOUNT,))) as registry:
         found = await examined(registry)
         assert (found.status, found.failed()) == (0, set())
@@ -159,7 +159,7 @@ async def test_an_anonymous_pull(image: Image) -> None:
 
 
 @pytest.mark.parametrize("what", [IMAGE, None])
-async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_told(
+async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_reported(
     image: Image, what: str | None
 ) -> None:
     async with (
@@ -178,7 +178,7 @@ async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_tol
         assert len(other.record.all()) == 1
 
 
-async def test_a_wrong_password_is_told_with_and_without_an_image(registry: ScriptedRegistry) -> None:
+async def test_a_wrong_password_is_reported_with_and_without_an_image(registry: ScriptedRegistry) -> None:
     wrong = settings([registry.url], login={**LOGIN, "password": "canary-wrong"})
     found = await diagnosed(wrong, IMAGE)
     assert (found.status, found.failed()) == (1, {"token"})
@@ -378,7 +378,7 @@ async def test_a_redirect_to_where_we_do_not_go(registry: ScriptedRegistry) -> N
     assert found.of("referrers").outcome == "passed"
 
 
-async def test_a_registry_that_sends_our_secret_back_does_not_get_it_shown(
+async def test_a_registry_that_sends_our_secret_back_does_not_get_it_displayed(
     registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def getaddrinfo(*_: object, **__: object) -> list[object]:
@@ -396,7 +396,7 @@ async def test_a_blob_without_ranges_is_warned_of(registry: ScriptedRegistry) ->
     assert (told.outcome, told.facts["status"]) == ("warned", 200)
 
 
-async def test_a_blob_that_is_gone(registry: ScriptedRegistry) -> None:
+async def test_a_blob_that_is_removed(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="blob"), Reply(404))
     found = await examined(registry)
     assert (found.status, found.failed()) == (1, {"blob range"})
@@ -409,7 +409,7 @@ async def test_a_web_page_is_no_registry(registry: ScriptedRegistry) -> None:
     assert "web page" in found.of("challenge").seen
 
 
-async def test_a_registry_without_ping_is_asked_by_its_repository(registry: ScriptedRegistry) -> None:
+async def test_a_registry_without_ping_is_checked_by_its_repository(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="ping"), Reply(404))
     found = await examined(registry)
     assert (found.status, found.of("challenge").outcome) == (0, "warned")
@@ -423,7 +423,7 @@ async def test_a_challenge_that_cannot_be_read(registry: ScriptedRegistry) -> No
     assert credentials(registry) == {"anonymous"}
 
 
-async def test_another_scope_in_the_challenge_is_told_and_not_asked_for(registry: ScriptedRegistry) -> None:
+async def test_another_scope_in_the_challenge_is_reported_and_not_requested(registry: ScriptedRegistry) -> None:
     line = f'Bearer realm="{registry.realm}",service="{registry.rules.service}",scope="repository:virtual/app:pull"'
     registry.script(on("HEAD", "manifest").times(1), Challenge((line,)))
     found = await examined(registry)
@@ -439,7 +439,7 @@ async def test_an_image_that_is_not_there_costs_no_pull(registry: ScriptedRegist
     assert registry.record.of("manifest", "GET") == ()
 
 
-async def test_wrong_bytes_are_told(registry: ScriptedRegistry) -> None:
+async def test_wrong_bytes_are_reported(registry: ScriptedRegistry) -> None:
     registry.script(on("GET", "manifest"), FlipByte("last"))
     found = await examined(registry)
     assert (found.status, found.failed()) == (1, {"manifest get"})
@@ -470,7 +470,7 @@ async def test_an_image_by_digest(registry: ScriptedRegistry, image: Image) -> N
     assert (found.status, found.of("manifest get").facts["digest"]) == (0, image.digest)
 
 
-async def test_rate_limits_are_told(registry: ScriptedRegistry) -> None:
+async def test_rate_limits_are_reported(registry: ScriptedRegistry) -> None:
     limit, left = SetHeader("ratelimit-limit", "100;w=21600"), SetHeader("ratelimit-remaining", "3;w=21600")
     registry.script(on("HEAD", "manifest"), limit, left)
     told = (await examined(registry)).of("rate limit")
@@ -541,7 +541,7 @@ async def test_advice_stands_behind_what_was_seen(registry: ScriptedRegistry) ->
     assert "answers 401 to robot -> check user name and password" in line
 
 
-def test_what_the_configuration_does_not_name_is_not_asked() -> None:
+def test_a_host_outside_the_configuration_gets_no_request() -> None:
     configuration = settings(["https://registry.example"])
     status, output = run(configuration, "other.example")
     assert status == 2

@@ -75,7 +75,7 @@ async def test_no_range_gets_a_byte_of_it(
     assert (got.status, got.code) == (404, "BLOB_UNKNOWN")
 
 
-async def test_that_somebody_asked_for_a_blob_as_a_manifest_proves_nothing(node: NodeClient, image: Image) -> None:
+async def test_that_somebody_requested_a_blob_as_a_manifest_proves_nothing(node: NodeClient, image: Image) -> None:
     digest, data = layer_of(image)
     assert (await node.head(manifest(digest))).status == 404
     assert (await node.get(manifest(digest))).status == 404

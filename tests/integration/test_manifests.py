@@ -42,7 +42,7 @@ async def test_several_accept_lines_are_joined(node: NodeClient, registry: Scrip
     assert asked == f"{OCI_MANIFEST}, {OCI_INDEX}, */*;q=0.1"
 
 
-async def test_without_accept_all_manifest_types_are_asked_for(node: NodeClient, registry: ScriptedRegistry) -> None:
+async def test_without_accept_all_manifest_types_are_requested(node: NodeClient, registry: ScriptedRegistry) -> None:
     assert (await node.head(manifest())).status == 200
     asked = registry.record.of("manifest")[-1].headers["accept"]
     assert {OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST} <= set(asked.split(", "))

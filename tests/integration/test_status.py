@@ -247,7 +247,7 @@ async def test_what_cannot_be_explained_is_400(proxy: ProxyUnderTest, query: str
     assert (got.status, words in f"{error['code']}: {error['reason']}") == (400, True)
 
 
-async def test_a_store_that_cannot_be_used_is_told_and_breaks_no_page(registry: ScriptedRegistry) -> None:
+async def test_a_store_that_cannot_be_used_is_reported_and_breaks_no_page(registry: ScriptedRegistry) -> None:
     async with started(settings([registry.url], login=LOGIN, cache={"path": "/proc/nowhere"})) as proxy:
         assert (await proxy.node.get(manifest())).status == 200
         status = await told(proxy.admin)
@@ -265,7 +265,7 @@ async def test_a_cache_that_every_user_may_replace_is_a_finding(registry: Script
         assert status["store"]["exposure"] in status["findings"][0]["text"]
 
 
-async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported(proxy: ProxyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -278,7 +278,7 @@ async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.Mo
     assert [finding["level"] for finding in status["findings"]] == ["warning"]
 
 
-async def test_settings_that_wait_for_a_restart_are_told(registry: ScriptedRegistry, tmp_path: Path) -> None:
+async def test_settings_that_wait_for_a_restart_are_reported(registry: ScriptedRegistry, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps(settings([registry.url])))
     origin = ConfigSource(lambda: load_config(file), (), (), watches=False)
@@ -294,7 +294,7 @@ async def test_settings_that_wait_for_a_restart_are_told(registry: ScriptedRegis
         assert "workers" in status["findings"][0]["text"]
 
 
-async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
+async def test_files_of_a_listener_that_cannot_be_used_are_reported_until_they_can(
     registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
     pair, files = trustme.CA().issue_cert("127.0.0.1"), (tmp_path / "tls.crt", tmp_path / "tls.key")
@@ -312,7 +312,7 @@ async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
         assert (await until(proxy.admin, lambda found: not found["tls_problems"]))["level"] == "ok"
 
 
-async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_that_is_gone(
+async def test_lines_that_do_not_count_in_a_file_of_users_are_reported_and_a_file_that_is_removed(
     registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
     file = tmp_path / "users"
@@ -343,7 +343,7 @@ async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_th
         assert "htpasswdFile is unusable" in status["findings"][0]["text"]
 
 
-async def test_a_configuration_that_is_not_taken_is_told_with_its_places(
+async def test_a_configuration_that_is_not_taken_is_reported_with_its_places(
     registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
     file = tmp_path / "config.yaml"

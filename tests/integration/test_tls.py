@@ -137,7 +137,7 @@ async def test_a_secret_of_kubernetes_that_is_swapped_is_a_change(site: Site, re
 
 
 @pytest.mark.parametrize("broken", ["half-written", "another key", "gone"])
-async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
+async def test_a_pair_that_cannot_be_used_is_reported_once_and_the_old_one_stays(
     site: Site, registry: ScriptedRegistry, logs: Written, broken: str
 ) -> None:
     old, renewed = site.authority.issue_cert(HOST), site.authority.issue_cert(HOST)

@@ -79,7 +79,7 @@ def test_a_baseline_runs_its_own_code_in_the_same_rounds(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_baseline_that_refuses_its_configuration_is_told_with_its_own_message(tmp_path: Path) -> None:
+def test_a_baseline_that_refuses_its_configuration_is_reported_with_its_own_message(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text("nonsense: 1\n")
     ended = benchmarks("--baseline-config", str(tmp_path / "changes.yaml"), "--only", "manifest")
     assert (ended.status, ended.errors) == (1, "")

@@ -99,7 +99,7 @@ def test_pulls_go_through_the_proxy_at_once_and_the_node_is_left_as_it_was(
     assert snapshot(node.certs_d) == before
 
 
-def test_files_that_are_not_ours_stay_and_are_told(node: Node, tmp_path: Path) -> None:
+def test_files_that_are_not_ours_stay_and_are_reported(node: Node, tmp_path: Path) -> None:
     foreign(node)
     before = snapshot(node.certs_d)
     configurator = Configurator(tmp_path, node, DEAD, {"registries": {"quay.io": {}, "docker.io": {}}})

@@ -73,7 +73,7 @@ def test_strict_token_server_refuses_the_pull_with_ctr(
 
 @both_images
 @with_and_without_credentials
-def test_tolerant_token_server_lets_the_pull_pass_though_both_scopes_are_asked(
+def test_tolerant_token_server_lets_the_pull_pass_though_both_scopes_are_requested(
     mirrored: Node, tokens: TokenServer, auth: Auth | None, image: str
 ) -> None:
     tokens.mode = Mode.TOLERANT

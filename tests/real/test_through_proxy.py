@@ -56,7 +56,7 @@ def test_pulls_with_ctr(
     assert_one_scope(tokens, image)
 
 
-def test_registry_that_lets_everybody_read_is_asked_without_credentials(
+def test_public_registry_gets_no_credentials(
     node: Node, registry: Registry, tokens: TokenServer, start_proxy: StartProxy
 ) -> None:
     point_at(node, start_proxy(registries(registry.url), {registry.address: {"realms": [tokens.url]}}))

@@ -79,7 +79,9 @@ async def test_it_is_looked_at_once_a_second_however_many_ask(watched: Watched) 
     assert await watched.words() == {"three"}
 
 
-async def test_good_lines_count_and_bad_ones_are_told_once(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+async def test_good_lines_count_and_bad_ones_are_reported_once(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
     watched.path.write_text("BAD\ntwo\n")
     for _ in range(3):
         assert await watched.words() == {"two"}
@@ -91,7 +93,7 @@ async def test_good_lines_count_and_bad_ones_are_told_once(watched: Watched, cap
     assert not watched.file.status.problems
 
 
-async def test_so_many_bad_lines_are_told_and_no_more(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+async def test_so_many_bad_lines_are_reported_and_no_more(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     watched.path.write_text("B\n" * (PROBLEMS_LIMIT + 5) + "two\n")
     assert await watched.words() == {"two"}
     assert len(watched.file.status.problems) == PROBLEMS_LIMIT + 1

@@ -110,7 +110,7 @@ def test_wrong_usage_is_status_2(file: Path, arguments: list[str], told: str) ->
     assert told in result.stderr
 
 
-def test_directories_that_cannot_be_written_are_told(file: Path) -> None:
+def test_directories_that_cannot_be_written_are_reported(file: Path) -> None:
     result = convert(file, "--output", file / "below")
     assert result.exit_code == 2
     assert "Not a directory" in result.stderr

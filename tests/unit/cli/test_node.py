@@ -60,7 +60,7 @@ def test_a_registries_yaml_is_printed_and_nothing_changed(tree: Path) -> None:
     assert not tree.exists()
 
 
-def test_old_k3s_is_told_what_to_do_and_can_still_be_cleaned(tmp_path: Path) -> None:
+def test_old_k3s_gets_advice_and_can_still_be_cleaned(tmp_path: Path) -> None:
     directory = tmp_path / "rancher" / "containerd"
     directory.mkdir(parents=True)
     (directory / "config.yaml").write_text(CONFIG)
@@ -91,7 +91,7 @@ def test_wrong_usage_is_status_2(tree: Path, arguments: list[str], told: str, mo
     assert not tree.exists()
 
 
-def test_a_tree_that_cannot_be_written_is_told(tree: Path) -> None:
+def test_a_tree_that_cannot_be_written_is_reported(tree: Path) -> None:
     config = ("--config", tree.parent / "config.yaml")
     missing = node("apply", tree.parent / "not" / "there", *config)
     assert missing.exit_code == 1

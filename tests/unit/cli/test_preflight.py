@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_its_place(directory: Path, set
     assert "hunter2" not in problem
 
 
-def test_every_file_that_cannot_be_used_is_told_at_once(directory: Path) -> None:
+def test_every_file_that_cannot_be_used_is_reported_at_once(directory: Path) -> None:
     users = "{address: '127.0.0.1:1', clients: {auth: basic, htpasswdFile: DIR/missing}}"
     certificate = "{address: '127.0.0.1:2', tls: {certFile: DIR/missing, keyFile: DIR/missing}}"
     problems = refused(written(directory, f"listeners: [{users}, {certificate}]\n{HOST}{{caFile: DIR/missing}}}}}}"))

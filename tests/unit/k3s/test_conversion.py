@@ -95,7 +95,7 @@ def test_a_host_on_plain_http_was_no_registry() -> None:
     assert list(converted(text).config.registries) == ["a.io"]
 
 
-def test_credentials_under_the_registrys_name_go_to_its_one_endpoint_and_the_operator_is_asked() -> None:
+def test_credentials_under_the_registrys_name_go_to_its_one_endpoint_and_the_operator_gets_a_warning() -> None:
     made = converted(f"{REWRITING}configs:\n  cp.icr.io:\n{AUTH}")
     assert credentials(made.config.hosts) == {"m.example": "/etc/scope-proxy/secrets/m-example/password"}
     assert "r:6:3: question: it is used for m.example" in told(made, "question")
@@ -109,7 +109,7 @@ def test_credentials_go_nowhere_where_several_endpoints_could_be_meant() -> None
     assert "endpoint's host (m.example, n.example)" in told(made, "question")
 
 
-def test_credentials_of_a_registry_that_is_asked_itself_stay_there() -> None:
+def test_credentials_of_a_registry_that_gets_the_request_itself_stay_there() -> None:
     made = converted(f"mirrors: {{a.io: {{endpoint: [m.example]}}}}\nconfigs:\n  a.io:\n{AUTH}")
     assert list(credentials(made.config.hosts)) == ["a.io"]
     assert "these credentials are for a.io itself; m.example gets none" in told(made, "question")
@@ -136,7 +136,7 @@ def test_keys_that_nothing_matches_are_repaired_once() -> None:
     assert "'Quay.io'" in told(both, "question")
 
 
-def test_what_k3s_needed_tricks_for_is_told() -> None:
+def test_what_k3s_needed_tricks_for_is_reported() -> None:
     text = "mirrors:\n  quay.io:\n    endpoint: ['https://quay.io:443']\n    rewrite: {'^a\\.b/(.*)$': 'c/$1'}\n"
     made = converted(text)
     assert "r:3:16: changed: the port :443, " in told(made, "changed")
@@ -144,7 +144,7 @@ def test_what_k3s_needed_tricks_for_is_told() -> None:
     assert not made.questions
 
 
-def test_the_setting_that_ends_the_fallback_is_told_with_the_releases_that_know_it() -> None:
+def test_the_setting_that_ends_the_fallback_is_reported_with_the_releases_that_know_it() -> None:
     [line] = [line for line in told(converted(REWRITING), "info").splitlines() if "cp.icr.io itself" in line]
     assert f"{SETTING}: true" in line
     assert RELEASES in line
@@ -159,7 +159,7 @@ def test_overlapping_rules_are_a_question_and_rules_that_change_their_result_are
     assert "r:4:14: question: " in told(overlapping, "question")
 
 
-def test_token_servers_elsewhere_are_told_of_and_taken() -> None:
+def test_token_servers_elsewhere_are_reported_and_used() -> None:
     text = f"{REWRITING}configs:\n  m.example:\n{AUTH}"
     assert "realms must name it" in told(converted(text), "info")
     made = converted(text, Settings(realms=(("m.example", "https://auth.example"),)))

@@ -23,7 +23,7 @@ auths:
 SECRETS = ("hunter2", "another", "dTpw", "misplaced", "first", "second", "refresh me", "old")
 
 
-def test_no_secret_is_shown_and_all_else_is() -> None:
+def test_secrets_alone_are_masked() -> None:
     shown = masked(TEXT, "r")
     assert not any(secret in shown for secret in SECRETS)
     for kept in ("endpoint: [m.example]}", "username: robot", "password: <secret>   # weekly", "username: u, auth:"):
@@ -38,5 +38,5 @@ def test_values_are_those_of_secrets_only() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "- a\n- b\n", "a: &x {password: p}\nb: *x\n"])
-def test_any_file_can_be_shown(text: str) -> None:
+def test_any_file_can_be_masked(text: str) -> None:
     assert "p}" not in masked(text, "r")

@@ -32,7 +32,7 @@ def test_the_runtime_of_a_node_is_found(tmp_path: Path, directories: list[str], 
     ("directories", "told"),
     [([], "no k3s, RKE2 or containerd"), ([K3S, K3S.replace("k3s", "rke2")], "both k3s and RKE2")],
 )
-def test_a_node_without_one_runtime_is_asked_for_its_tree(tmp_path: Path, directories: list[str], told: str) -> None:
+def test_a_node_without_one_runtime_must_name_its_tree(tmp_path: Path, directories: list[str], told: str) -> None:
     for directory in directories:
         (tmp_path / directory).mkdir(parents=True)
     with pytest.raises(NodeError, match=told) as raised:
@@ -52,7 +52,7 @@ def test_old_k3s_reads_no_tree_and_gets_a_registries_yaml(tmp_path: Path, config
         advice(tree(tmp_path, K3S, config))
 
 
-def test_containerd_with_inline_mirrors_is_told_to_choose(tmp_path: Path) -> None:
+def test_containerd_with_inline_mirrors_gets_the_advice_to_choose(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="config_path"):
         advice(tree(tmp_path, "etc/containerd", INLINE))
 
@@ -61,7 +61,7 @@ def test_containerd_with_inline_mirrors_is_told_to_choose(tmp_path: Path) -> Non
     ("config", "section"),
     [("version = 2\n", "io.containerd.grpc.v1.cri"), ("version = 3\n", "io.containerd.cri.v1.images")],
 )
-def test_containerd_without_a_config_path_is_told_the_line(tmp_path: Path, config: str, section: str) -> None:
+def test_containerd_without_a_config_path_gets_the_line(tmp_path: Path, config: str, section: str) -> None:
     told = advice(tree(tmp_path, "etc/containerd", config))
     assert told is not None
     assert f'certs.d" in [plugins."{section}".registry]' in told

@@ -94,7 +94,7 @@ def test_what_the_configuration_no_longer_has_is_taken_away(path: Path) -> None:
     ],
     ids=["hosts-toml", "k3s", "instance", "certificate", "file", "other-name"],
 )
-def test_what_is_not_ours_is_told_and_stays(tmp_path: Path, name: str, text: str, told: str) -> None:
+def test_what_is_not_ours_is_reported_and_stays(tmp_path: Path, name: str, text: str, told: str) -> None:
     path = tmp_path / "certs.d"
     (path / name).parent.mkdir(parents=True)
     (path / name).write_text(text)

@@ -61,7 +61,7 @@ def test_challenge_mode_asks_for_one_repository_and_only_pull(challenge: str, re
 
 
 @given(CHALLENGED, NAMES, st.booleans())
-def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) -> None:
+def test_what_is_not_requested_is_reported(challenge: str, repository: str, mode: bool) -> None:
     challenged = parse_scopes(challenge)
     outward = outward_scope(repository, challenged, from_challenge=mode)
     assert outward.kept == (outward.requested in challenged)

@@ -48,7 +48,7 @@ def test_others_keep_what_the_system_finds_right(accepted: socket.socket, host: 
     assert (send_buffer(accepted) != before) is is_local
 
 
-def test_a_connection_that_is_gone_is_no_trouble() -> None:
+def test_a_connection_that_is_closed_is_no_trouble() -> None:
     gone = socket.socket()
     gone.close()
     bound_send_buffer(gone, "127.0.0.1")

@@ -67,7 +67,7 @@ async def test_what_is_not_in_memory_is_read_by_a_thread(
         assert await reader.read(content, OFFSET, 5000) == BYTES[OFFSET : OFFSET + 5000]
 
 
-async def test_a_file_system_that_cannot_tell_is_asked_once(
+async def test_a_file_system_that_cannot_tell_is_checked_once(
     content: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, asked = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
@@ -76,7 +76,7 @@ async def test_a_file_system_that_cannot_tell_is_asked_once(
     assert len(asked) == 1
 
 
-async def test_a_broken_disk_is_told_as_such(content: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_disk_is_reported_as_such(content: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, "preadv", errno.EIO)
     refuse(monkeypatch, "pread", errno.EIO)
     with pytest.raises(StoreError) as caught:
@@ -154,7 +154,7 @@ async def test_where_there_is_no_telling_nothing_counts_as_held(
     assert len(asked) == 1
 
 
-async def test_a_disk_that_breaks_while_it_is_fetched_is_told(
+async def test_a_disk_that_breaks_while_it_is_fetched_is_reported(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads(monkeypatch, held=0)

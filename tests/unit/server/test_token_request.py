@@ -164,7 +164,7 @@ def test_two_credentials_in_two_places_are_refused() -> None:
         post(*PASSWORD, authorization=BASIC)
 
 
-def test_another_scheme_is_asked_for_basic() -> None:
+def test_another_scheme_is_sent_basic() -> None:
     for ask in (get, post):
         with pytest.raises(Unauthorized) as refused:
             ask(authorization=("Bearer canary",))

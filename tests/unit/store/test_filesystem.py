@@ -201,7 +201,7 @@ async def test_a_disk_that_does_not_even_delete_frees_the_digest(
     again.close()
 
 
-async def test_a_short_write_is_gone_on_with(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_write_is_continued(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pwritev", lambda to, pieces, offset: os.pwrite(to, b"".join(pieces)[:7], offset))
     pieces = [b"more", b" than ", b"", b"seven", b" bytes"]
     digest = Digest.of(b"".join(pieces))

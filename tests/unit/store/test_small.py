@@ -119,7 +119,7 @@ async def test_trouble_with_one_file_is_nobody_elses(
     assert isinstance(found[1], OSError)
 
 
-async def test_what_is_asked_for_while_others_are_read_is_looked_at_anew(
+async def test_what_is_requested_while_others_are_read_is_looked_at_anew(
     reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest, disk = stored(layout, DATA[0]), SlowDisk(monkeypatch)
@@ -185,7 +185,7 @@ async def test_who_asks_just_behind_a_read_that_hangs_is_served(
     assert first.result() == DATA[0]
 
 
-async def test_without_a_thread_everybody_is_told_and_later_ones_are_served(
+async def test_without_a_thread_everybody_gets_an_error_and_later_ones_are_served(
     reader: SmallReader, layout: Layout, threads: RefusingThreads
 ) -> None:
     digests = [stored(layout, data) for data in DATA]

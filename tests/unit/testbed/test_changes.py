@@ -178,7 +178,7 @@ async def test_gzip(client: aiohttp.ClientSession, registry: ScriptedRegistry) -
         (ShiftRange(lie=True), (206, "bytes 10-19/100"), DATA[11:21]),
     ],
 )
-async def test_ranges_gone_wrong(
+async def test_wrong_ranges(
     client: aiohttp.ClientSession,
     registry: ScriptedRegistry,
     fault: IgnoreRange | ShiftRange,

@@ -185,7 +185,7 @@ async def test_what_is_no_readable_file_is_an_error(tmp_path: Path) -> None:
         ({"credHelpers": ["one"], "credsStore": "two"}, "two"),
     ],
 )
-async def test_helpers_of_the_file_are_asked(tmp_path: Path, settings: dict[str, object], program: str) -> None:
+async def test_helpers_of_the_file_are_run(tmp_path: Path, settings: dict[str, object], program: str) -> None:
     with pytest.raises(CredentialError, match=f"cannot run docker-credential-{program}:"):
         await asked(tmp_path, settings)
 
