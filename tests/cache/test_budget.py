@@ -41,7 +41,7 @@ async def test_a_blob_that_is_late_is_504_and_the_next_try_has_it(
         until.set()
         got = await following
         assert (got.status, got.sha256, way(got) in {"join", "hit", "miss"}) == (200, digest, True)
-    # Without headers it is asked for once more; whichever answers first sends the bytes.
+    # Without headers it is requested once more; the first response sends the bytes.
     assert len(plain.record.of("blob", "GET")) in ({1, 2} if place == BEFORE_HEADERS else {1})
 
 

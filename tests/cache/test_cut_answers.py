@@ -113,7 +113,7 @@ def fail_at(patch: pytest.MonkeyPatch, port: int, place: int, make: Callable[[],
 
 
 async def taken(reader: asyncio.StreamReader, enough: int) -> bytes:
-    """What a client takes: all until the connection ends, or until it has as much as it was told, or another answer."""
+    """What a client takes: all until the connection ends, or until it has the reported size, or another response."""
     found = bytearray()
     try:
         while len(found) < enough and b"HTTP/1.1 " not in found and (piece := await reader.read(1 << 16)):

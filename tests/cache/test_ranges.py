@@ -1,4 +1,4 @@
-"""Ranges of what is stored, what is on its way, and what nobody has asked for yet."""
+"""Ranges of what is stored, what is being downloaded, and what nobody has requested yet."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Small blobs that are asked for again and again: read at once from their files, and from nowhere else."""
+"""Small blobs that are requested again and again: read at once from their files, and from nowhere else."""
 
 import asyncio
 import shutil

@@ -69,7 +69,7 @@ async def test_the_follower_has_bytes_before_the_writer_has_all(plain: ScriptedR
 
 @asynccontextmanager
 async def stopping_writer(plain: ScriptedRegistry, directory: Path, digest: str) -> AsyncIterator[Stopping]:
-    """A proxy that stops in the middle of its download, and a node that is asked meanwhile for the same blob."""
+    """A proxy that stops in the middle of its download, and a node that requests the same blob meanwhile."""
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(3 * MIB, until))
     async with cached([plain.url], directory) as other, AsyncExitStack() as stack:

@@ -36,7 +36,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     """Random numbers; the seed is printed, which pytest shows when the test fails."""
     given = request.config.getoption("--seed", default=None)
     seed = secrets.randbits(SEED_BITS) if given is None else given
-    print(f"--seed {seed}")  # noqa: T201 - shown with a failure
+    print(f"--seed {seed}")  # noqa: T201 - printed with a failure
     return random.Random(seed)  # noqa: S311 - no secret
 
 

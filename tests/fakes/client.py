@@ -169,7 +169,7 @@ class NodeClient:
 
 
 def check(got: Got, method: str, *, may_be_asked: bool = False) -> None:
-    """What holds for every answer to a node (DESIGN 4.1, 4.6, 4.9); it may be asked who it is where a listener does."""
+    """What holds for every answer to a node (DESIGN 4.1, 4.6, 4.9); the listener may send a challenge."""
     is_asked = may_be_asked and got.status == 401
     assert is_asked or got.status not in NEVER_TO_NODES, got
     assert (got.header("WWW-Authenticate") is not None) == is_asked

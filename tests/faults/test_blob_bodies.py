@@ -127,7 +127,7 @@ async def test_a_chunked_body_that_is_cut_once_arrives_whole(
     digest = layer_of(image)[0] if size == "small" else plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB.nth(1), DropHeader("Content-Length"), Cut(after))
     got = await near_plain.get(blob(digest))
-    if size == "large" and after == AT_END:  # all bytes were there, but nobody said so: the rest is asked for, 416
+    if size == "large" and after == AT_END:  # all bytes were there, but nobody said so: the rest is requested, 416
         assert got.whole is False
     else:
         assert (got.status, got.whole, got.sha256) == (200, True, digest)

@@ -134,7 +134,7 @@ async def test_one_wrong_byte_is_502_and_none_is_sent(
 async def test_right_bytes_under_a_wrong_digest(
     near_plain: NodeClient, plain: ScriptedRegistry, image: Image, by: str
 ) -> None:
-    """By tag the header cannot be true; by digest the bytes are what was asked for, whatever the header says."""
+    """By tag the header cannot be true; by digest the bytes are what was requested, whatever the header says."""
     plain.script(MANIFEST, SetHeader("Docker-Content-Digest", WRONG))
     got = await near_plain.get(manifest(image.tag if by == "tag" else image.digest))
     assert got.status == (502 if by == "tag" else 200)

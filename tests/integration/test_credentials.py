@@ -1,4 +1,4 @@
-"""Credentials: which one is tried, how it is shown, and who is trusted with it."""
+"""Credentials: which one is tried, how it is displayed, and which servers get it."""
 
 import json
 from pathlib import Path

@@ -45,7 +45,7 @@ from tests.fakes.registry import ScriptedRegistry
 JSON = ("Accept", "application/json")
 BROWSER = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 WITHIN = 30.0
-"""Seconds within which something has to be told."""
+"""Seconds within which something has to be reported."""
 POLL = 0.02
 PATHS = ("/status", "/status.json", f"/status/explain?image={REG}/library/app:1")
 
@@ -67,14 +67,14 @@ async def told(admin: NodeClient) -> dict[str, Any]:
 async def until(admin: NodeClient, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The status, once something holds of it."""
     async with asyncio.timeout(WITHIN):
-        while not holds(status := await told(admin)):  # noqa: ASYNC110 - the page is asked, as people do
+        while not holds(status := await told(admin)):  # noqa: ASYNC110 - the page is polled, as people do
             await asyncio.sleep(POLL)
     return status
 
 
 @pytest.fixture(autouse=True)
 def _nothing_unkept() -> None:
-    """Metrics are those of the process: what other tests did to a disk is not told here."""
+    """Metrics are those of the process: what other tests did to a disk is not reported here."""
     for reason in REASONS:
         CACHE_WRITE_ERROR_AT.labels(reason).set(0)
 

@@ -1,4 +1,4 @@
-"""TLS listeners: what is spoken, whose certificate is shown, and files that change while the proxy runs."""
+"""TLS listeners: which protocols, which certificate is sent, and files that change while the proxy runs."""
 
 import asyncio
 import ssl

@@ -28,7 +28,7 @@ TIMES = 12
 
 
 async def statuses(address: str, *headers: tuple[str, str], registry: str = REG) -> set[int]:
-    """What an address answers, asked a few times on new connections."""
+    """The responses of an address to a few requests on new connections."""
     node = NodeClient(address, may_be_asked=True)
     return {(await node.get(manifest(registry=registry), *headers)).status for _ in range(TIMES)}
 

@@ -47,7 +47,7 @@ _UNTIL = """new Promise((done) => {
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What a page is shown on."""
+    """The screen of a page."""
 
     name: str
     width: int
@@ -75,7 +75,7 @@ class Tab:
             await loaded
 
     async def show_on(self, screen: Screen) -> None:
-        """Have the page shown on a screen from now on."""
+        """Display the page on a screen from now on."""
         size = {"width": screen.width, "height": screen.height, "deviceScaleFactor": 1, "mobile": screen.mobile}
         await self.send("Emulation.setDeviceMetricsOverride", **size)
         features = [{"name": "prefers-color-scheme", "value": screen.scheme}]
@@ -114,7 +114,7 @@ class Tab:
         await asyncio.to_thread(_keep, path, base64.b64decode(answer["data"]))
 
     def requests(self) -> list[str]:
-        """The addresses of all that the page has asked for, data URLs among them."""
+        """The addresses of all that the page has requested, data URLs among them."""
         events = self._link.seen("Network.requestWillBeSent", self._session)
         return [event["request"]["url"] for event in events]
 
@@ -160,7 +160,7 @@ class _Link:
         return [parameters for name, of, parameters in self._events if (name, of) == (event, session)]
 
     async def read(self) -> None:
-        """Take all that comes, until the browser is gone."""
+        """Take all that comes, until the browser has ended."""
         async for message in self.socket:
             self._take(message.json())
 

@@ -1,4 +1,4 @@
-"""The cache with real parts: what leaves the origin once, what is asked again, what survives."""
+"""The cache with real parts: what leaves the origin once, what is requested again, what survives."""
 
 import concurrent.futures
 import http.client

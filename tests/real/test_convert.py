@@ -59,7 +59,7 @@ QUESTIONS = {
     "several-rewrites": "k3s tries overlapping rules in random order",
     "tls": "is it there where the proxy runs?",
 }
-"""What the operator is asked."""
+"""The prompts for the operator."""
 SECRETS = (PASSWORD, REFRESH_TOKEN, "cm9ib3Q6cm9ib3QtcGFzc3dvcmQ=")
 
 

@@ -92,7 +92,7 @@ def test_pulls_go_through_the_proxy_at_once_and_the_node_is_left_as_it_was(
     node.cri.pull(f"{public.address}/{MULTI}")
     node.assert_complete(f"{public.address}/{MULTI}", *named(MULTI).files)
     node.cri.remove(MINI)
-    with pytest.raises(CriError, match=proxy.address):  # nobody is asked for the un-rewritten name
+    with pytest.raises(CriError, match=proxy.address):  # no request has the name before the rewrite
         node.cri.pull(MINI)
 
     configurator.remove().checked()

@@ -19,7 +19,7 @@ Told = Callable[[str, object], None]
 
 @asynccontextmanager
 async def program(*arguments: Any, told: Told, most: float = CENTRAL_MIB, **sections: Any) -> AsyncIterator[Proxy]:
-    """The proxy as a program of its own, whose peak is told in the end and may be no higher than `most` MiB."""
+    """The proxy as a program of its own, whose peak is reported at the end and may be no higher than `most` MiB."""
     serving = serving_proxy(*arguments, **sections)
     proxy = await asyncio.to_thread(serving.__enter__)
     try:

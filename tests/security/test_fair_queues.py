@@ -79,7 +79,7 @@ def wanted(what: str, image: Image) -> str:
 
 
 def place(registry: ScriptedRegistry, target: str) -> int:
-    """How many requests the registry had answered before it was asked for this."""
+    """How many requests the registry had answered before this one."""
     reference = target.partition("?")[0].rpartition("/")[2]
     asked = [(seen.repository, seen.reference) for seen in registry.record.all()]
     return asked.index((UPSTREAM, reference))

@@ -1,4 +1,4 @@
-"""Addresses in what an upstream sends (layer `urls`, Link, Location, Refresh) are never gone to, nor passed on."""
+"""Addresses in what an upstream sends (layer `urls`, Link, Location, Refresh) are never requested, nor passed on."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Floods of anonymous requests, at a proxy that runs as a program: they give nobody back a right that is gone."""
+"""Floods of anonymous requests, at a proxy that runs as a program: they give nobody back a revoked right."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -31,7 +31,7 @@ BOTH = {
 
 @pytest.fixture
 async def near(plain: ScriptedRegistry, tmp_path: Path) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy with a cache, whose tags are asked for anew each time."""
+    """A node in front of a proxy with a cache, whose tags are requested again each time."""
     async with cached([plain.url], tmp_path / "cache", cache={"tagAge": "0s"}) as node:
         yield node
 

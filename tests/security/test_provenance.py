@@ -236,7 +236,7 @@ async def _assert_hits(node: NodeClient, digest: str) -> None:
 
 
 async def test_a_body_of_two_origins_counts_only_where_both_belong(tmp_path: Path) -> None:
-    """A hostile second endpoint delivers the tail: the first one has not shown that it holds the whole."""
+    """A hostile second endpoint delivers the tail: the first one has not proved that it holds the whole."""
     async with two() as (good, evil):
         digest = good.add_blob(UPSTREAM, LARGE).digest
         evil.add_blob(UPSTREAM, LARGE)

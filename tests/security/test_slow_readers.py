@@ -44,7 +44,7 @@ def cut() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client that has had the head of an answer and reads no more of it until it is told to."""
+    """A client that has had the head of an answer and reads no more of it until `rest`."""
 
     reader: asyncio.StreamReader
     size: int

@@ -38,7 +38,7 @@ FAULTS: Mapping[str, Fault] = {
 
 
 def _set(_: asyncio.Event) -> asyncio.Event:
-    """An event that has happened: who waits for it is only told of."""
+    """An event that is set: who waits for it goes on at once."""
     made = asyncio.Event()
     made.set()
     return made

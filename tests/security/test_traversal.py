@@ -1,4 +1,4 @@
-"""Names, tags and digests that want to be paths: refused by their grammar, before a file or an upstream is asked."""
+"""Names, tags and digests that want to be paths: refused by their grammar, before any file or request."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Clients that do not read what they asked for cost little memory, and never all of it."""
+"""Clients that do not read what they requested cost little memory, and never all of it."""
 
 import gc
 import logging

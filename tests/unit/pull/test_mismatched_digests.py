@@ -48,7 +48,7 @@ async def test_a_note_is_of_use_for_a_minute(tmp_path: Path) -> None:
     later = MismatchedDigests(directory)
     assert not await is_refused(later)
     await later.add("a.example", OTHER)
-    assert len(list(directory.iterdir())) == 1  # the old one is gone
+    assert len(list(directory.iterdir())) == 1  # the old one was removed
 
 
 async def test_no_more_notes_are_left_than_the_limit(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from proxy.server.listener.accept import LOCAL_BUFFER, bound_send_buffer
 
 DOUBLED = 2
-"""Linux doubles what it is told, and keeps half for its own use."""
+"""Linux doubles the requested size, and keeps half for its own use."""
 
 
 def send_buffer(connection: socket.socket) -> int:

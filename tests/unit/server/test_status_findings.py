@@ -1,4 +1,4 @@
-"""What a person is told first."""
+"""What the status page reports first."""
 
 from dataclasses import replace
 

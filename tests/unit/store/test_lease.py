@@ -86,7 +86,7 @@ def test_those_who_look_are_not_in_each_others_way(path: Path) -> None:
     lease = take(path)  # none of them has kept it
     assert one.is_held()
     lease.release()
-    assert not one.is_held()  # even though its file is gone
+    assert not one.is_held()  # even though its file is missing
     one.close()
     other.close()
 

@@ -99,7 +99,7 @@ class SecretServer:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret")
         await writer.drain()
         writer.close()
-        with contextlib.suppress(OSError):  # the peer may be gone before the last TLS record
+        with contextlib.suppress(OSError):  # the peer may have closed before the last TLS record
             await writer.wait_closed()
 
 

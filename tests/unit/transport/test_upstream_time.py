@@ -1,4 +1,4 @@
-"""Time of the upstream, told from the time that a request waits for us."""
+"""Time of the upstream, separate from the time that a request waits for us."""
 
 import asyncio
 from collections.abc import AsyncIterator

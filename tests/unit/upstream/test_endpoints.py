@@ -1,4 +1,4 @@
-"""What is known of endpoints, as people are told."""
+"""What is known of endpoints, as it is reported to people."""
 
 import pytest
 

@@ -38,7 +38,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def script(programs: Path, text: str) -> None:
-    """Let `docker-credential-test` be this shell script; it notes each start and what it was asked."""
+    """Let `docker-credential-test` be this shell script; it notes each start and its input."""
     path = programs / "docker-credential-test"
     path.write_text(f'#!/bin/sh\necho "$1 $(cat)" >> {shlex.quote(f"{programs}/log")}\n{text}\n')
     path.chmod(0o755)
