@@ -44,7 +44,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
         return {"address": "127.0.0.1:0"}, None
     authority, nodes = trustme.CA(), client_context()
     authority.configure_trust(nodes)
-    shown = authority.issue_cert("127.0.0.1")
-    shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
     files = {"certFile": str(tmp_path / "tls.pem"), "keyFile": str(tmp_path / "tls.pem")}
     return {"address": "127.0.0.1:0", "tls": files}, nodes

@@ -107,9 +107,9 @@ async def test_what_passes_through_after_trouble_of_the_store_has_what_is_left_o
 
     ended: list[str] = []
 
-    async def pull(node: NodeClient, asked: str) -> None:
-        assert (await node.send(method, blob(asked))).status == 504
-        ended.append(asked)
+    async def pull(node: NodeClient, wanted: str) -> None:
+        assert (await node.send(method, blob(wanted))).status == 504
+        ended.append(wanted)
 
     times = {"blob": "3s", "manifest": "1s"}
     async with cached([plain.url], directory, timeouts=times) as node, asyncio.TaskGroup() as tasks:

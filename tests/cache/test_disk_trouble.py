@@ -196,7 +196,7 @@ async def test_a_body_of_unknown_size_stays_within_the_bounds_while_it_comes(
         assert writes() > before
     first, *others = [entry.headers.get("range") for entry in plain.record.of("blob")]
     assert first is None
-    begins = [int(str(asked).removeprefix("bytes=").partition("-")[0]) for asked in others]
+    begins = [int(str(item).removeprefix("bytes=").partition("-")[0]) for item in others]
     assert all(4 * MIB <= begin < LARGE.size for begin in begins), begins
 
 

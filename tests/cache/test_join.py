@@ -19,14 +19,14 @@ SMALL = Generated(300_001, seed=22)
 CLIENTS = 12
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 async def test_many_clients_of_a_cold_blob_cost_one_download(
-    node: NodeClient, plain: ScriptedRegistry, content: Generated, told: bool
+    node: NodeClient, plain: ScriptedRegistry, content: Generated, has_length: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
     until, reached = asyncio.Event(), asyncio.Event()
-    changes = () if told else (DropHeader("Content-Length"),)
+    changes = () if has_length else (DropHeader("Content-Length"),)
     plain.script(BLOB, *changes, Stall(content.size // 2, until, reached))
     async with asyncio.TaskGroup() as tasks:
         requests = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(CLIENTS)]
@@ -118,9 +118,9 @@ async def test_an_upstream_that_breaks_is_continued_under_followers(
         await reached.wait()
         until.set()
     assert {(got.result().whole, got.result().sha256) for got in requests} == {(True, digest)}
-    asked = [entry.headers.get("range") for entry in plain.record.of("blob")]
-    assert (len(asked), asked[0]) == (2, None)
-    assert how == "reset" or asked[1] == f"bytes={3 * MIB}-{LARGE.size - 1}"
+    ranges = [entry.headers.get("range") for entry in plain.record.of("blob")]
+    assert (len(ranges), ranges[0]) == (2, None)
+    assert how == "reset" or ranges[1] == f"bytes={3 * MIB}-{LARGE.size - 1}"
 
 
 async def test_what_breaks_off_at_one_endpoint_goes_on_at_the_next(

@@ -25,14 +25,14 @@ async def test_the_first_leaves_and_the_others_notice_nothing(
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB, Stall(3 * MIB, until))
-    gone = metric("scope_proxy_http_aborted_total", reason="client_gone")
+    before = metric("scope_proxy_http_aborted_total", reason="client_gone")
     async with cached([plain.url], directory, cache={"finishAbandoned": finish}) as node:
         async with (
             reading(node, blob(digest), MIB) as (_, _, first),
             reading(node, blob(digest), 2 * MIB) as (beginning, reader, _),
         ):
             first.transport.abort()
-            await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == gone + 1)
+            await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 1)
             until.set()
             rest = await reader.readexactly(LARGE.size - 2 * MIB)
         assert beginning + rest == whole(LARGE)
@@ -44,11 +44,11 @@ async def test_what_all_have_left_is_finished(node: NodeClient, plain: ScriptedR
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB, Stall(3 * MIB, until))
-    gone = metric("scope_proxy_http_aborted_total", reason="client_gone")
+    before = metric("scope_proxy_http_aborted_total", reason="client_gone")
     async with reading(node, blob(digest), MIB) as (_, _, one), reading(node, blob(digest), MIB) as (_, _, other):
         one.transport.abort()
         other.transport.abort()
-        await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == gone + 2)
+        await eventually(lambda: metric("scope_proxy_http_aborted_total", reason="client_gone") == before + 2)
     until.set()
     await eventually(lambda: metric("scope_proxy_downloads_in_flight") == 0)
     assert not unfinished(directory)

@@ -32,8 +32,8 @@ async def test_a_blob_of_another_repository_is_confirmed_by_one_head(
         plain.add_blob(OTHER, content)
         for _ in range(2):
             assert (await node.send(method, blob(digest, OTHER_NAME))).status == 200
-    asked = [entry.method for entry in plain.record.of("blob", repository=OTHER)]
-    assert asked == ["HEAD", "HEAD"]
+    methods = [entry.method for entry in plain.record.of("blob", repository=OTHER)]
+    assert methods == ["HEAD", "HEAD"]
     assert len(plain.record.of("blob", "GET")) == 1
 
 

@@ -28,9 +28,9 @@ async def test_all_bytes_come_each_time_whatever_the_size(plain: ScriptedRegistr
     content = Generated(size, seed=82)
     digest = plain.add_blob(UPSTREAM, content).digest
     await made_hot(node, blob(digest))
-    got, asked = await node.get(blob(digest)), await node.send("HEAD", blob(digest))
+    got, head = await node.get(blob(digest)), await node.send("HEAD", blob(digest))
     assert (got.status, got.whole, got.sha256, got.body) == (200, True, digest, whole(content))
-    assert (asked.status, asked.header("Content-Length")) == (200, str(size))
+    assert (head.status, head.header("Content-Length")) == (200, str(size))
     assert len(plain.record.of("blob")) == 1
 
 
@@ -45,14 +45,14 @@ async def test_many_at_once_get_each_their_own(plain: ScriptedRegistry, node: No
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"), [("bytes=0-0", 0, 0), ("bytes=7-99", 7, 99), ("bytes=-20", 39_981, 40_000)]
+    ("head", "first", "last"), [("bytes=0-0", 0, 0), ("bytes=7-99", 7, 99), ("bytes=-20", 39_981, 40_000)]
 )
 async def test_a_range_of_a_hot_one_is_exact(
-    plain: ScriptedRegistry, node: NodeClient, asked: str, first: int, last: int
+    plain: ScriptedRegistry, node: NodeClient, head: str, first: int, last: int
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
     await made_hot(node, blob(digest))
-    got = await node.get(blob(digest), ("Range", asked))
+    got = await node.get(blob(digest), ("Range", head))
     assert (got.status, got.body) == (206, whole(SOME)[first : last + 1])
     assert got.header("Content-Range") == f"bytes {first}-{last}/{SOME.size}"
     outside = await node.get(blob(digest), ("Range", f"bytes={SOME.size}-"))

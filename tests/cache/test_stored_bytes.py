@@ -152,11 +152,11 @@ async def test_a_range_of_damaged_bytes_is_right_or_cut(plain: ScriptedRegistry,
         await node.get(blob(digest), keep_body=False)
     DAMAGES[damage](stored_file(directory, digest))
     async with cached([plain.url], directory) as node:
-        asked = ("Range", f"bytes=10-{LARGE.size - 1}")
-        got = await node.get(blob(digest), asked)
+        header = ("Range", f"bytes=10-{LARGE.size - 1}")
+        got = await node.get(blob(digest), header)
         assert got.status in {206, 416}
         assert not got.whole or got.body == whole(LARGE)[10:] or got.status == 416
-        again = await node.get(blob(digest), asked)
+        again = await node.get(blob(digest), header)
         assert again.status == 503 or (again.status, again.body) == (206, whole(LARGE)[10:])
 
 

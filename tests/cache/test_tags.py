@@ -20,7 +20,7 @@ from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.scripted import Fault
 
-ASKED = {"tagAge": "0s", "staleAfter": "300ms", "negativeAge": "0s"}
+ALWAYS_CHECKED = {"tagAge": "0s", "staleAfter": "300ms", "negativeAge": "0s"}
 """Tags are confirmed at each pull."""
 OTHER = make_image(UPSTREAM, "1", extra={"annotations": {"moved": "yes"}})
 
@@ -52,14 +52,14 @@ async def test_a_fresh_tag_asks_nobody(node: NodeClient, plain: ScriptedRegistry
 
 
 async def test_an_old_tag_is_confirmed_by_one_head(plain: ScriptedRegistry, directory: Path, image: Image) -> None:
-    async with cached([plain.url], directory, cache=ASKED) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         for _ in range(3):
             assert (await node.get(manifest())).body == image.manifest
     assert requests(plain) == ["HEAD", "GET", "HEAD", "HEAD"]
 
 
 async def test_a_moved_tag_is_seen(plain: ScriptedRegistry, directory: Path, image: Image) -> None:
-    async with cached([plain.url], directory, cache=ASKED) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         assert (await node.get(manifest())).body == image.manifest
         plain.add(OTHER)
         got = await node.get(manifest())
@@ -80,7 +80,7 @@ async def test_without_a_digest_in_head_a_conditional_get_confirms(
 ) -> None:
     plain.script(on("HEAD", "manifest"), DropHeader("Docker-Content-Digest"))
     plain.script(on("GET", "manifest", reference="1"), NotModified())
-    async with cached([plain.url], directory, cache=ASKED) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         for _ in range(3):
             assert (await node.get(manifest())).body == image.manifest
         plain.add(OTHER)
@@ -119,7 +119,7 @@ async def test_a_tag_is_served_stale_in_trouble_and_fresh_after_it(
     faults: dict[str, Fault] = {**TROUBLES, "slow": never, "html": Reply(200, b"<html>")}
     fault = faults.get(trouble)
     times = {"blob": "2s"}  # for what was never pulled
-    async with cached([plain.url], directory, cache=ASKED, timeouts=times) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED, timeouts=times) as node:
         await node.get(manifest())
         if fault is None:
             await plain.__aexit__(None, None, None)
@@ -132,7 +132,7 @@ async def test_a_tag_is_served_stale_in_trouble_and_fresh_after_it(
 
 async def test_what_confirms_late_takes_effect_later(plain: ScriptedRegistry, directory: Path, image: Image) -> None:
     until, reached = asyncio.Event(), asyncio.Event()
-    async with cached([plain.url], directory, cache={**ASKED, "tagAge": "500ms"}) as node:
+    async with cached([plain.url], directory, cache={**ALWAYS_CHECKED, "tagAge": "500ms"}) as node:
         got = await node.get(manifest())
         plain.add(OTHER)
         plain.script(on("HEAD"), Stall(BEFORE_HEADERS, until, reached))
@@ -152,7 +152,9 @@ async def test_what_confirms_late_takes_effect_later(plain: ScriptedRegistry, di
 async def test_a_refused_tag_is_stale_only_where_that_is_wanted(
     plain: ScriptedRegistry, directory: Path, image: Image, status: int, allowed: bool
 ) -> None:
-    async with cached([plain.url], directory, cache={**ASKED, "staleIfDenied": allowed, "negativeAge": "1h"}) as node:
+    async with cached(
+        [plain.url], directory, cache={**ALWAYS_CHECKED, "staleIfDenied": allowed, "negativeAge": "1h"}
+    ) as node:
         await node.get(manifest())
         plain.script(on(), Reply(status))
         for _ in range(3):
@@ -161,7 +163,7 @@ async def test_a_refused_tag_is_stale_only_where_that_is_wanted(
 
 
 async def test_nothing_is_stale_beyond_its_time(plain: ScriptedRegistry, directory: Path) -> None:
-    async with cached([plain.url], directory, cache={**ASKED, "staleIfError": "0s"}) as node:
+    async with cached([plain.url], directory, cache={**ALWAYS_CHECKED, "staleIfError": "0s"}) as node:
         await node.get(manifest())
         plain.script(on(), Reply(500))
         assert (await node.get(manifest())).status == 503
@@ -175,7 +177,7 @@ async def test_not_found_is_remembered_for_its_time(plain: ScriptedRegistry, dir
                 got = await node.get(target)
                 assert (got.status, got.code) == (404, "MANIFEST_UNKNOWN")
     assert requests(plain) == ["HEAD", "GET"]
-    async with cached([plain.url], directory, cache=ASKED) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         assert (await node.get(manifest("none"))).status == 404
         plain.add(make_image(UPSTREAM, "none"))
         assert (await node.get(manifest("none"))).status == 200
@@ -202,8 +204,8 @@ async def test_a_narrow_client_does_not_get_what_a_wide_one_has_left_in_memory(
         assert way(await node.get(manifest())) == expected
     got = await node.send(method, manifest(), narrow)
     assert (got.status, way(got)) == (200, "bypass")
-    asked = plain.record.of("manifest")[-1]
-    assert (asked.method, asked.headers["accept"]) == (method, narrow[1])
+    last = plain.record.of("manifest")[-1]
+    assert (last.method, last.headers["accept"]) == (method, narrow[1])
 
 
 async def test_with_the_origin_down_what_is_known_pulls_and_the_rest_fails_fast(

@@ -27,14 +27,14 @@ Stopping = tuple[NodeClient, Callable[[], Awaitable[None]]]
 """The node that follows, and what stops the writer."""
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 async def test_one_download_serves_the_clients_of_both(
-    plain: ScriptedRegistry, directory: Path, content: Generated, told: bool
+    plain: ScriptedRegistry, directory: Path, content: Generated, has_length: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
     until, reached = asyncio.Event(), asyncio.Event()
-    changes = () if told else (DropHeader("Content-Length"),)
+    changes = () if has_length else (DropHeader("Content-Length"),)
     plain.script(BLOB, *changes, Stall(content.size // 2, until, reached))
     async with (
         cached([plain.url], directory) as one,

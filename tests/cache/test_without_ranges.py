@@ -97,8 +97,8 @@ async def test_what_an_interrupted_writer_left_is_sent_while_it_is_passed_over(
             pull = tasks.create_task(node.get(blob(digest), keep_body=False))
             await over_budget(node, slow)
     assert (pull.result().status, pull.result().whole, pull.result().sha256) == (200, True, digest)
-    [asked] = plain.record.of("blob", "GET")  # a response that has begun is not requested again
-    assert asked.headers["range"] == f"bytes={7 * MIB}-"
+    [resumed] = plain.record.of("blob", "GET")  # a response that has begun is not requested again
+    assert resumed.headers["range"] == f"bytes={7 * MIB}-"
 
 
 @pytest.mark.parametrize("more", [(), (DropHeader("Content-Length"),)], ids=["length", "no length"])

@@ -54,9 +54,9 @@ async def test_a_small_blob_that_stays_wrong_is_502_and_not_stored(
     assert not unfinished(directory)
 
 
-@pytest.mark.parametrize("asked", [(), (("Range", "bytes=1000-"),)], ids=["whole", "range"])
+@pytest.mark.parametrize("headers", [(), (("Range", "bytes=1000-"),)], ids=["whole", "range"])
 async def test_what_was_sent_right_gets_its_tail_from_the_second_download(
-    node: NodeClient, plain: ScriptedRegistry, asked: tuple[tuple[str, str], ...]
+    node: NodeClient, plain: ScriptedRegistry, headers: tuple[tuple[str, str], ...]
 ) -> None:
     """The last bytes are wrong, which are held back: nobody has seen them."""
     digest = plain.add_blob(UPSTREAM, LARGE).digest
@@ -64,10 +64,10 @@ async def test_what_was_sent_right_gets_its_tail_from_the_second_download(
     plain.script(BLOB.nth(1), FlipByte("last"), Stall(4 * MIB, until, reached))
     before = corruptions()
     async with asyncio.TaskGroup() as tasks:
-        requests = [tasks.create_task(node.get(blob(digest), *asked)) for _ in range(6)]
+        requests = [tasks.create_task(node.get(blob(digest), *headers)) for _ in range(6)]
         await reached.wait()
         until.set()
-    expected = whole(LARGE)[1000 if asked else 0 :]
+    expected = whole(LARGE)[1000 if headers else 0 :]
     assert all(got.result().whole and got.result().body == expected for got in requests)
     assert corruptions() == before + 1
     assert len(plain.record.of("blob")) == 2
@@ -75,14 +75,14 @@ async def test_what_was_sent_right_gets_its_tail_from_the_second_download(
 
 
 @pytest.mark.parametrize("stays", [False, True], ids=["once", "always"])
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("where", ["first", "middle"])
 async def test_who_was_sent_wrong_bytes_is_cut_and_no_tail_is_served_for_a_while(
-    node: NodeClient, plain: ScriptedRegistry, directory: Path, where: str, told: bool, stays: bool
+    node: NodeClient, plain: ScriptedRegistry, directory: Path, where: str, has_length: bool, stays: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until, place = asyncio.Event(), 5 * MIB  # beyond 4 MiB, so that also without a length it can be no manifest
-    changes = () if told else (DropHeader("Content-Length"),)
+    changes = () if has_length else (DropHeader("Content-Length"),)
     plain.script(BLOB if stays else BLOB.nth(1), FlipByte(PLACES[where]), Stall(place, until), *changes)
     async with reading(node, blob(digest), place - HELD_BACK) as (beginning, reader, _):
         assert beginning != whole(LARGE)[: len(beginning)]

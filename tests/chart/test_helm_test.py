@@ -125,6 +125,6 @@ async def test_it_says_what_each_step_found(program: Program) -> None:
     assert bad.status == 1
     assert f"http://127.0.0.1:{port}/v2/: nothing answers" in bad.errors
     for outcome in (good, bad):
-        told = [line for line in outcome.output.splitlines() if line.startswith("$ ")]
-        assert told == [f"$ scope-proxy {step}" for step in steps(pod)]
+        printed = [line for line in outcome.output.splitlines() if line.startswith("$ ")]
+        assert printed == [f"$ scope-proxy {step}" for step in steps(pod)]
         assert "0 failed" in outcome.output  # of the registry, whether or not the proxy serves

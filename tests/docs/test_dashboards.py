@@ -82,10 +82,10 @@ def test_all_stands_for_series_without_the_label_too(dashboard: Dashboard) -> No
 @every_dashboard
 def test_the_data_source_is_the_one_that_is_chosen(dashboard: Dashboard) -> None:
     chosen = {"type": "prometheus", "uid": "${datasource}"}
-    asked = [panel.json["datasource"] for panel in dashboard.panels]
-    asked += [target["datasource"] for panel in dashboard.panels for target in panel.json["targets"]]
-    asked += [each["datasource"] for each in dashboard.variables.values() if each["type"] == "query"]
-    assert [each for each in asked if each != chosen] == []
+    sources = [panel.json["datasource"] for panel in dashboard.panels]
+    sources += [target["datasource"] for panel in dashboard.panels for target in panel.json["targets"]]
+    sources += [each["datasource"] for each in dashboard.variables.values() if each["type"] == "query"]
+    assert [each for each in sources if each != chosen] == []
 
 
 def test_a_panel_has_a_title_a_description_and_a_known_unit() -> None:

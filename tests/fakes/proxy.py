@@ -132,7 +132,7 @@ async def started(configuration: Mapping[str, Any], tuning: Tuning = AT_ONCE) ->
     asks = loaded.config.listeners[0].clients.auth != ("none",)
     async with running(loaded, tuning=tuning) as state:
         assert state.admin_address is not None
-        node = NodeClient(state.addresses[0], budgets, may_be_asked=asks)
+        node = NodeClient(state.addresses[0], budgets, may_be_challenged=asks)
         metrics = NodeClient(state.metrics_address) if state.metrics_address is not None else None
         yield ProxyUnderTest(node, NodeClient(state.admin_address), metrics)
 

@@ -42,12 +42,12 @@ class Site:
             files["clientCaFile"] = str(self.directory / "ca.crt")
         return {"address": f"{HOST}:0", "tls": files, "clients": clients}
 
-    def trusting(self, shown: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    def trusting(self, certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
         """What a node that trusts the authority connects with."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.authority.configure_trust(context)
-        if shown is not None:
-            shown.configure_cert(context)
+        if certificate is not None:
+            certificate.configure_cert(context)
         return context
 
 

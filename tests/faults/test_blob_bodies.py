@@ -35,12 +35,12 @@ async def test_a_small_blob_with_a_wrong_byte_is_502(
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 async def test_a_large_blob_with_a_wrong_byte_is_cut_before_its_end(
-    near_plain: NodeClient, plain: ScriptedRegistry, where: Any, told: bool
+    near_plain: NodeClient, plain: ScriptedRegistry, where: Any, has_length: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    faults: list[Fault] = [FlipByte(where), *([] if told else [DropHeader("Content-Length")])]
+    faults: list[Fault] = [FlipByte(where), *([] if has_length else [DropHeader("Content-Length")])]
     plain.script(BLOB, *faults)
     before = metric("scope_proxy_http_aborted_total", reason="digest_mismatch")
     got = await near_plain.get(blob(digest))
@@ -64,19 +64,19 @@ async def test_after_wrong_bytes_no_tail_is_served(near_plain: NodeClient, plain
 
 
 @pytest.mark.short_budgets
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
-@pytest.mark.parametrize("asked", [(), (("Range", "bytes=5-"),)], ids=["whole", "range"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("range_headers", [(), (("Range", "bytes=5-"),)], ids=["whole", "range"])
 async def test_a_layer_is_streamed_as_soon_as_it_can_be_no_manifest(
-    near_plain: NodeClient, plain: ScriptedRegistry, never: Stall, asked: Any, told: bool
+    near_plain: NodeClient, plain: ScriptedRegistry, never: Stall, range_headers: Any, has_length: bool
 ) -> None:
     """Three MiB over a slow line: the node has its headers within the budget, and every byte in the end."""
     content = Generated(3 * MIB, seed=21)
     digest = plain.add_blob(UPSTREAM, content).digest
-    faults: list[Fault] = [Stall(2 * MIB, never.until), *([] if told else [DropHeader("Content-Length")])]
-    plain.script(BLOB.nth(2 if asked else 1), *faults)
-    got = await near_plain.get(blob(digest), *asked)
+    faults: list[Fault] = [Stall(2 * MIB, never.until), *([] if has_length else [DropHeader("Content-Length")])]
+    plain.script(BLOB.nth(2 if range_headers else 1), *faults)
+    got = await near_plain.get(blob(digest), *range_headers)
     assert got.whole
-    if asked and told:
+    if range_headers and has_length:
         assert (got.status, got.body) == (206, b"".join(content.pieces(5, content.size)))
     else:
         assert (got.status, got.sha256) == (200, digest)
@@ -175,13 +175,13 @@ async def test_a_registry_that_knows_no_head(
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
-@pytest.mark.parametrize("asked", [(), (("Range", "bytes=5-"),)])
+@pytest.mark.parametrize("range_headers", [(), (("Range", "bytes=5-"),)])
 async def test_a_compressed_body_is_502(
-    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, size: str, asked: Any
+    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, size: str, range_headers: Any
 ) -> None:
     digest = layer_of(image)[0] if size == "small" else plain.add_blob(UPSTREAM, Generated(5 * MIB)).digest
     plain.script(BLOB, Gzip())
-    got = await near_plain.get(blob(digest), *asked)
+    got = await near_plain.get(blob(digest), *range_headers)
     assert (got.status, "Content-Encoding gzip" in got.reason) == (502, True)
 
 

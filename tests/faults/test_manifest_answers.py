@@ -75,11 +75,11 @@ async def test_an_upstream_without_head(
     assert [entry.method for entry in plain.record.of("manifest")] == ["HEAD", "GET"]
 
 
-@pytest.mark.parametrize("told", [DOCKER_MANIFEST, OCI_INDEX])
+@pytest.mark.parametrize("sent_type", [DOCKER_MANIFEST, OCI_INDEX])
 async def test_the_media_type_in_the_bytes_wins(
-    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, told: str
+    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, sent_type: str
 ) -> None:
-    plain.script(MANIFEST, SetHeader("Content-Type", told))
+    plain.script(MANIFEST, SetHeader("Content-Type", sent_type))
     exact(await near_plain.get(manifest()), image, "GET")
 
 
@@ -151,12 +151,12 @@ async def test_a_head_by_digest_that_tells_another_digest_is_502(
 
 
 @pytest.mark.parametrize(("extra", "status"), [(0, 200), (1, 502)])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("sent_type", [True, False])
 async def test_the_largest_manifest(
-    near_plain: NodeClient, plain: ScriptedRegistry, extra: int, status: int, told: bool
+    near_plain: NodeClient, plain: ScriptedRegistry, extra: int, status: int, sent_type: bool
 ) -> None:
     plain.add(image_with_manifest_of(UPSTREAM, "huge", 4 * MIB + extra))
-    if not told:
+    if not sent_type:
         plain.script(MANIFEST, DropHeader("Content-Length"))
     for method in ("HEAD", "GET"):
         got = await near_plain.send(method, manifest("huge"))

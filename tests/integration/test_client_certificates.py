@@ -22,8 +22,8 @@ async def test_a_client_certificate_is_required(site: Site, registry: ScriptedRe
     known, foreign = trustme.CA(), trustme.CA()
     known.cert_pem.write_to_path(site.directory / "ca.crt")
     async with serving(site, registry, site.listener(auth="certificate")) as node:
-        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
-        assert (await node.over(shown).get(manifest())).status == 200
+        trusted = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
+        assert (await node.over(trusted).get(manifest())).status == 200
         for refused in (site.trusting(), site.trusting(foreign.issue_cert("node-1.example"))):
             with pytest.raises(REFUSED):
                 await node.over(refused).get(manifest())
@@ -65,8 +65,8 @@ async def test_a_client_certificate_is_one_of_two_ways(site: Site, registry: Scr
     users.write_bytes(b"robot:" + bcrypt.hashpw(b"canary-password", bcrypt.gensalt(4)) + b"\n")
     listener = site.listener(auth=["certificate", "basic"], htpasswdFile=str(users))
     async with serving(site, registry, listener) as node:
-        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
-        assert (await node.over(shown).get(manifest())).status == 200
+        trusted = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
+        assert (await node.over(trusted).get(manifest())).status == 200
         async with node.opened("GET", "/v2/") as (reader, _):
             status, _, _ = await read_head(reader)
         assert status in {200, 401}  # it is the password that decides

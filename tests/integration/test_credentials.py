@@ -227,7 +227,7 @@ def calls_of(program: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("user", "secret", "shown"),
+    ("user", "secret", "expected"),
     [(USER, PASSWORD, "basic robot"), ("<token>", IDENTITY_TOKEN, "refresh-token")],
 )
 async def test_a_credential_helper(
@@ -237,7 +237,7 @@ async def test_a_credential_helper(
     monkeypatch: pytest.MonkeyPatch,
     user: str,
     secret: str,
-    shown: str,
+    expected: str,
 ) -> None:
     program = tmp_path / "docker-credential-test"
     program.write_text(HELPER.format(host=authority(registry.url), user=user, secret=secret))
@@ -247,7 +247,7 @@ async def test_a_credential_helper(
         await pulls(proxy.node, image)
         registry.revoke_tokens()
         await pulls(proxy.node, image)
-    assert credentials(registry) == [shown, shown]
+    assert credentials(registry) == [expected, expected]
     assert calls_of(program) == [f"get {authority(registry.url)}"]  # remembered for a minute
 
 

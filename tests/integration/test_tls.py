@@ -24,7 +24,7 @@ CONNECTIONS = 5
 """So many in a row see the same certificate."""
 
 
-async def shown_to(node: NodeClient) -> bytes:
+async def certificate_for(node: NodeClient) -> bytes:
     """The certificate that a new connection gets, in DER."""
     async with asyncio.timeout(WITHIN), node.opened("GET", "/v2/") as (reader, writer):
         await read_answer(reader, "GET")
@@ -36,9 +36,9 @@ def der_of(leaf: trustme.LeafCert) -> bytes:
     return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
 
 
-async def until_shown(node: NodeClient, leaf: trustme.LeafCert) -> None:
+async def until_sent(node: NodeClient, leaf: trustme.LeafCert) -> None:
     async with asyncio.timeout(WITHIN):
-        while await shown_to(node) != der_of(leaf):
+        while await certificate_for(node) != der_of(leaf):
             pass
 
 
@@ -112,7 +112,7 @@ async def test_a_changed_certificate_is_for_the_next_connection_and_open_ones_go
     async with serving(site, registry) as node, node.opened("GET", "/v2/") as (reader, writer):
         assert (await read_answer(reader, "GET")).status == 200
         site.write(renewed)
-        await until_shown(node, renewed)
+        await until_sent(node, renewed)
         writer.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await read_answer(reader, "GET")).status == 200
 
@@ -131,9 +131,9 @@ async def test_a_secret_of_kubernetes_that_is_swapped_is_a_change(site: Site, re
         (site.directory / file).unlink()
         (site.directory / file).symlink_to(f"..data/{file}")
     async with serving(site, registry) as node:
-        assert await shown_to(node) == der_of(first)
+        assert await certificate_for(node) == der_of(first)
         mount("..2", second)
-        await until_shown(node, second)
+        await until_sent(node, second)
 
 
 @pytest.mark.parametrize("broken", ["half-written", "another key", "gone"])
@@ -157,10 +157,10 @@ async def test_a_pair_that_cannot_be_used_is_reported_once_and_the_old_one_stays
                 complaint = f"listeners[0].tls.keyFile: cannot read {site.directory}/tls.key: No such file"
         await until_told(logs, complaint)
         for _ in range(CONNECTIONS):
-            assert await shown_to(node) == der_of(old)
+            assert await certificate_for(node) == der_of(old)
         assert sum("stay in use" in line for line in logs.lines) == 1
         site.write(renewed)
-        await until_shown(node, renewed)
+        await until_sent(node, renewed)
     assert not [line for line in logs.lines if "PRIVATE KEY" in line]
 
 

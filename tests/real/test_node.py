@@ -120,8 +120,8 @@ def test_a_pull_that_fails_asks_the_proxy_once(
     with pytest.raises(CriError, match="not found"):
         node.cri.pull("cp.icr.io/cp/se-data-center-edge/mini-test:missing")
     proxy.process.stop()  # a request's line is written behind its answer
-    asked = [line for line in proxy.log().splitlines() if "proxy.access" in line and "/manifests/missing" in line]
-    assert len(asked) == 1, asked
+    lines = [line for line in proxy.log().splitlines() if "proxy.access" in line and "/manifests/missing" in line]
+    assert len(lines) == 1, lines
 
 
 def test_the_node_is_not_pointed_at_somebody_else(node: Node, public: Registry, tmp_path: Path) -> None:

@@ -147,11 +147,11 @@ def test_reason_of_a_refusal_is_in_the_error_that_containerd_returns(
     if client == "cri":
         with pytest.raises(CriError) as refusal:
             node.cri.pull(MINI)
-        told = str(refusal.value)
+        message = str(refusal.value)
     else:
-        told = node.ctr.pull(MINI).errors
-    assert "answered 401 for repository:se-next-gen-docker-local/mini-test:pull" in told
-    assert "not-the-password" not in told
+        message = node.ctr.pull(MINI).errors
+    assert "answered 401 for repository:se-next-gen-docker-local/mini-test:pull" in message
+    assert "not-the-password" not in message
 
 
 def test_registry_that_is_not_configured_is_named_in_the_error(

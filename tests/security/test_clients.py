@@ -164,8 +164,8 @@ async def test_both_scopes_of_an_unpatched_node_become_one(bearer: Scene) -> Non
         }
     )
     posted = await bearer.node.send("POST", "/token", FORM, body=form.encode())
-    asked = await token_of(bearer.node, login(OWNER), *SCOPES)
-    for token in (json.loads(posted.body)["access_token"], asked):
+    fetched = await token_of(bearer.node, login(OWNER), *SCOPES)
+    for token in (json.loads(posted.body)["access_token"], fetched):
         for name in (PRIVATE, "team/app"):  # the requested path, and the one that a rewriting node sends
             assert (await bearer.node.get(manifest(name=name), with_token(token))).status == 200
     assert bearer.registry.record.scopes == {"repository:team/app:pull"}

@@ -81,8 +81,8 @@ def wanted(what: str, image: Image) -> str:
 def place(registry: ScriptedRegistry, target: str) -> int:
     """How many requests the registry had answered before this one."""
     reference = target.partition("?")[0].rpartition("/")[2]
-    asked = [(seen.repository, seen.reference) for seen in registry.record.all()]
-    return asked.index((UPSTREAM, reference))
+    names = [(seen.repository, seen.reference) for seen in registry.record.all()]
+    return names.index((UPSTREAM, reference))
 
 
 async def queued(count: int) -> None:

@@ -68,6 +68,6 @@ async def test_dots_of_a_rule_are_resolved_before_the_scope_is_computed(
     configured = settings([], login=LOGIN) | {"registries": {REG: {"endpoints": [registry.url], "rewrites": rules}}}
     async with started(configured) as proxy:
         await proxy.node.get(manifest(name="aaa"))
-    (asked,) = registry.record.of("manifest")
-    assert not {".", "..", ""} & set(asked.repository.split("/"))
-    assert registry.record.scopes == {f"repository:{asked.repository}:pull"}
+    (request,) = registry.record.of("manifest")
+    assert not {".", "..", ""} & set(request.repository.split("/"))
+    assert registry.record.scopes == {f"repository:{request.repository}:pull"}

@@ -108,9 +108,9 @@ async def test_a_user_who_was_removed_is_refused_whatever_another_line_is(
         assert (await node.get("/v2/", BOB)).status == 200
         put(users, FIRST + SECOND)
         await becomes(200, lambda: node.get("/v2/", ALICE))
-    told = [line for line in logs.lines if "ignored line" in line]
-    assert len(told) == 1
-    assert f"{users}:2: " in told[0]
+    warnings = [line for line in logs.lines if "ignored line" in line]
+    assert len(warnings) == 1
+    assert f"{users}:2: " in warnings[0]
 
 
 @pytest.mark.parametrize("emptied", EMPTIED)

@@ -101,8 +101,8 @@ async def test_a_challenge_is_remembered_and_its_grant_used_again() -> None:
 
 async def test_all_who_need_a_token_at_once_share_one_request() -> None:
     async with made() as (broker, registry):
-        asked = (broker.authorization_for(asker(registry), challenge(registry)) for _ in range(30))
-        assert len({authorization.header for authorization in await asyncio.gather(*asked)}) == 1
+        calls = (broker.authorization_for(asker(registry), challenge(registry)) for _ in range(30))
+        assert len({authorization.header for authorization in await asyncio.gather(*calls)}) == 1
         assert len(registry.record.tokens) == 1
 
 

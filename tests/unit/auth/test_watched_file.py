@@ -106,7 +106,7 @@ async def test_what_stands_behind_the_limit_does_not_count(watched: Watched) -> 
     assert "larger than 0 KiB" in watched.file.status.problems[0]
 
 
-def gone(path: Path) -> None:
+def removed(path: Path) -> None:
     path.unlink()
 
 
@@ -123,7 +123,7 @@ def only_bad(path: Path) -> None:
     path.write_text("BAD\n")
 
 
-@pytest.mark.parametrize("change", [gone, pipe, empty, only_bad])
+@pytest.mark.parametrize("change", [removed, pipe, empty, only_bad])
 async def test_a_file_that_names_nothing_leaves_nothing(
     watched: Watched, caplog: pytest.LogCaptureFixture, change: Callable[[Path], None]
 ) -> None:

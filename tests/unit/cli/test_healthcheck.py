@@ -135,8 +135,8 @@ def test_a_listener_gets_the_request_of_a_node(status: int, name: str, expected:
     with listening(status, name) as port:
         result = healthcheck("--proxy", f"http://127.0.0.1:{port}")
     assert result.exit_code == expected
-    told = f"scope-proxy: http://127.0.0.1:{port}/v2/: something that is not scope-proxy answers\n"
-    assert result.output == (told if expected else "")
+    message = f"scope-proxy: http://127.0.0.1:{port}/v2/: something that is not scope-proxy answers\n"
+    assert result.output == (message if expected else "")
 
 
 def test_the_certificate_of_a_listener_may_be_anybodys() -> None:

@@ -75,7 +75,7 @@ def test_old_k3s_gets_advice_and_can_still_be_cleaned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--instance", "a b"], "--instance"),
         (["--proxy", "127.0.0.1:5000"], "the scheme must be"),
@@ -83,11 +83,13 @@ def test_old_k3s_gets_advice_and_can_still_be_cleaned(tmp_path: Path) -> None:
         (["--watch", "0"], "0.0 is not in the range"),
     ],
 )
-def test_wrong_usage_is_status_2(tree: Path, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_usage_is_status_2(
+    tree: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tree.parent)
     result = node("apply", tree, *arguments)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert not tree.exists()
 
 

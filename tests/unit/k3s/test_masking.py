@@ -24,11 +24,11 @@ SECRETS = ("hunter2", "another", "dTpw", "misplaced", "first", "second", "refres
 
 
 def test_secrets_alone_are_masked() -> None:
-    shown = masked(TEXT, "r")
-    assert not any(secret in shown for secret in SECRETS)
+    masked_text = masked(TEXT, "r")
+    assert not any(secret in masked_text for secret in SECRETS)
     for kept in ("endpoint: [m.example]}", "username: robot", "password: <secret>   # weekly", "username: u, auth:"):
-        assert kept in shown
-    assert shown.count("<secret>") == 8
+        assert kept in masked_text
+    assert masked_text.count("<secret>") == 8
 
 
 def test_values_are_those_of_secrets_only() -> None:

@@ -29,13 +29,13 @@ def test_the_runtime_of_a_node_is_found(tmp_path: Path, directories: list[str], 
 
 
 @pytest.mark.parametrize(
-    ("directories", "told"),
+    ("directories", "message"),
     [([], "no k3s, RKE2 or containerd"), ([K3S, K3S.replace("k3s", "rke2")], "both k3s and RKE2")],
 )
-def test_a_node_without_one_runtime_must_name_its_tree(tmp_path: Path, directories: list[str], told: str) -> None:
+def test_a_node_without_one_runtime_must_name_its_tree(tmp_path: Path, directories: list[str], message: str) -> None:
     for directory in directories:
         (tmp_path / directory).mkdir(parents=True)
-    with pytest.raises(NodeError, match=told) as raised:
+    with pytest.raises(NodeError, match=message) as raised:
         detect(tmp_path)
     assert "--certs-dir" in str(raised.value)
 
@@ -62,9 +62,9 @@ def test_containerd_with_inline_mirrors_gets_the_advice_to_choose(tmp_path: Path
     [("version = 2\n", "io.containerd.grpc.v1.cri"), ("version = 3\n", "io.containerd.cri.v1.images")],
 )
 def test_containerd_without_a_config_path_gets_the_line(tmp_path: Path, config: str, section: str) -> None:
-    told = advice(tree(tmp_path, "etc/containerd", config))
-    assert told is not None
-    assert f'certs.d" in [plugins."{section}".registry]' in told
+    message = advice(tree(tmp_path, "etc/containerd", config))
+    assert message is not None
+    assert f'certs.d" in [plugins."{section}".registry]' in message
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_a_runtime_that_reads_the_tree_needs_no_advice(tmp_path: Path, config: s
 
 def test_a_configuration_that_is_elsewhere_or_broken_stops_nobody(tmp_path: Path) -> None:
     assert advice(tmp_path / "certs.d") is None
-    told = advice(tree(tmp_path, "etc/containerd", "a = = 1"))
-    assert told is not None
-    assert "not valid TOML" in told
+    message = advice(tree(tmp_path, "etc/containerd", "a = = 1"))
+    assert message is not None
+    assert "not valid TOML" in message

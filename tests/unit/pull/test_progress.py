@@ -16,7 +16,7 @@ async def progress() -> Progress:
     return made
 
 
-def told(progress: Progress, offset: int = 0) -> int:
+def readable(progress: Progress, offset: int = 0) -> int:
     return sendable(progress, offset, None, hold_all=False)
 
 
@@ -29,7 +29,7 @@ async def test_readers_are_notified_of_a_whole_step_at_once(progress: Progress) 
     for arrived in range(0, 4 * STEP + 1, STEP):
         progress.advance(arrived)
     assert progress.available == 4 * STEP
-    assert told(progress) == 4 * STEP - HELD_BACK
+    assert readable(progress) == 4 * STEP - HELD_BACK
 
 
 async def test_few_bytes_are_reported_soon(progress: Progress) -> None:
@@ -45,8 +45,8 @@ async def test_the_end_is_reported_at_once(progress: Progress) -> None:
     progress.advance(2 * STEP)
     progress.advance(2 * STEP + 1)
     progress.complete(2 * STEP + 2)
-    assert told(progress) == 2 * STEP + 2
-    assert told(progress, 2 * STEP) == 2
+    assert readable(progress) == 2 * STEP + 2
+    assert readable(progress, 2 * STEP) == 2
 
 
 async def test_what_has_arrived_before_a_failure_is_reported_with_it(progress: Progress) -> None:

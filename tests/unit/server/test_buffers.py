@@ -49,7 +49,7 @@ def test_others_keep_what_the_system_finds_right(accepted: socket.socket, host: 
 
 
 def test_a_connection_that_is_closed_is_no_trouble() -> None:
-    gone = socket.socket()
-    gone.close()
-    bound_send_buffer(gone, "127.0.0.1")
-    assert gone.fileno() == -1
+    closed = socket.socket()
+    closed.close()
+    bound_send_buffer(closed, "127.0.0.1")
+    assert closed.fileno() == -1

@@ -165,7 +165,7 @@ def test_texts_are_bounded_printable_and_without_credentials() -> None:
 
 
 def test_there_is_advice_for_every_error() -> None:
-    told = [kind for kind, _ in ADVICE]
-    for place, kind in enumerate(told):
-        assert not [base for base in told[:place] if issubclass(kind, base)], f"{kind} is never reached"
+    kinds = [kind for kind, _ in ADVICE]
+    for place, kind in enumerate(kinds):
+        assert not [base for base in kinds[:place] if issubclass(kind, base)], f"{kind} is never reached"
     assert advice(RegistryError("x")).startswith("A bug")

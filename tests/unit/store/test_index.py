@@ -99,9 +99,9 @@ async def test_a_file_that_the_index_missed_comes_in_by_use(layout: Layout) -> N
 
 async def test_what_a_crash_left_is_found_at_the_next_start(layout: Layout) -> None:
     async with opened(layout) as (store, index):
-        gone = await put(store, b"gone")
+        missing = await put(store, b"gone")
     kept = put_file(layout, b"renamed, then killed", used=1000)
-    layout.blob(gone).unlink()
+    layout.blob(missing).unlink()
     async with opened(layout) as (_, index):
         await index.tidied()
         assert await index.oldest(10) == [(kept, 20)]

@@ -48,16 +48,16 @@ def test_links_are_read_from_the_manifests(tmp_path: Path) -> None:
     layout = made(tmp_path)
     text = f'{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "config": {{"digest": "{BLOB}"}}, "layers": []}}'
     manifest = put_file(layout, text.encode())
-    gone = Digest.of(b"an evicted manifest")
+    evicted = Digest.of(b"an evicted manifest")
     marks = layout.repository("key") / "manifests"
     marks.mkdir(parents=True)
     (marks.parent / "key.json").write_text('{"key": "key"}')
-    for name in (str(manifest).replace(":", "-"), str(gone).replace(":", "-"), "odd", ".hidden", "sha256-zz"):
+    for name in (str(manifest).replace(":", "-"), str(evicted).replace(":", "-"), "odd", ".hidden", "sha256-zz"):
         (marks / name).touch()
     assert set(layout.links(2000)) == {
         ("key", str(manifest), "manifest"),
         ("key", str(BLOB), "blob"),
-        ("key", str(gone), "manifest"),
+        ("key", str(evicted), "manifest"),
     }
 
 

@@ -152,14 +152,14 @@ async def test_a_slow_disk_gets_more_threads_and_not_any_number(
     digests, disk = [stored(layout, data) for data in DATA[: TURNS_LIMIT + 2]], SlowDisk(monkeypatch)
     reader = SmallReader(layout, TimedThreads(threads, LATE_LIMIT, WITHIN), slow_seconds=-1.0)
     async with asyncio.TaskGroup() as tasks:
-        asked = []
+        read_tasks = []
         for number, digest in enumerate(digests):
-            asked.append(tasks.create_task(reader.read(digest)))
+            read_tasks.append(tasks.create_task(reader.read(digest)))
             if number < TURNS_LIMIT:
                 await disk.is_reading()
         assert disk.reads == TURNS_LIMIT
         disk.may_go_on.set()
-    assert [task.result() for task in asked] == DATA[: TURNS_LIMIT + 2]
+    assert [task.result() for task in read_tasks] == DATA[: TURNS_LIMIT + 2]
 
 
 async def test_who_asks_just_behind_a_read_that_hangs_is_served(

@@ -63,7 +63,7 @@ os._exit(0)
 
 
 def test_what_repositories_need_no_more_goes(layout: Layout) -> None:
-    stored, gone = put_file(layout, b"a manifest"), Digest.of(b"an evicted manifest")
+    stored, evicted = put_file(layout, b"a manifest"), Digest.of(b"an evicted manifest")
     repository = layout.repository("key")
     names = {
         "key.json": True,
@@ -73,7 +73,7 @@ def test_what_repositories_need_no_more_goes(layout: Layout) -> None:
         "tags/.tmp": False,
         "tags/.new": True,
         f"manifests/{str(stored).replace(':', '-')}": True,
-        f"manifests/{str(gone).replace(':', '-')}": False,
+        f"manifests/{str(evicted).replace(':', '-')}": False,
     }
     (repository / "tags").mkdir(parents=True)
     (repository / "manifests").mkdir()

@@ -51,10 +51,10 @@ async def test_with_credentials_the_form_comes_first(status: int, credentials: i
     async with StrictRegistry(demo_images(), rules) as registry:
         with pytest.raises(PullFailed, match="failed to fetch oauth token"):
             await pull(target(registry), LOGIN)
-        asked = registry.record.tokens
-    assert [entry.credential for entry in asked] == ["password robot", "basic robot"][:credentials]
-    assert [entry.scope_parameters for entry in asked] == [(" ".join(BOTH),), BOTH][:credentials]
-    assert "hunter2" not in repr(asked)
+        requests = registry.record.tokens
+    assert [entry.credential for entry in requests] == ["password robot", "basic robot"][:credentials]
+    assert [entry.scope_parameters for entry in requests] == [(" ".join(BOTH),), BOTH][:credentials]
+    assert "hunter2" not in repr(requests)
 
 
 async def test_a_prefix_mirror_fails_too() -> None:

@@ -34,15 +34,15 @@ class Attempts:
 
 
 async def test_what_comes_soon_is_requested_once() -> None:
-    asked = 0
+    calls = 0
 
     async def answer() -> str:
-        nonlocal asked
-        asked += 1
+        nonlocal calls
+        calls += 1
         return "answer"
 
     assert await hedged(answer, answer, NEVER, print) == "answer"
-    assert asked == 1
+    assert calls == 1
 
 
 async def test_what_fails_soon_is_reported_at_once() -> None:
