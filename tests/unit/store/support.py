@@ -33,9 +33,9 @@ layout = Layout(Path(sys.argv[1]))
 """
 
 
-def made(folder: Path) -> Layout:
-    """The layout of a store with its folders."""
-    layout = Layout(folder / "store")
+def made(directory: Path) -> Layout:
+    """The layout of a store with its directories."""
+    layout = Layout(directory / "store")
     open_directory(layout)
     return layout
 
@@ -124,6 +124,6 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as short as can be
 
 
-def modes(folder: Path) -> set[str]:
-    """Kind and permissions of all below a folder."""
-    return {oct(path.lstat().st_mode & 0o170777) for path in [folder, *folder.rglob("*")]}
+def modes(directory: Path) -> set[str]:
+    """Kind and permissions of all below a directory."""
+    return {oct(path.lstat().st_mode & 0o170777) for path in [directory, *directory.rglob("*")]}
