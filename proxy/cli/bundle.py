@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from proxy.cli.cache import EXIT_FAILED, counted, human
+from proxy.cli.cache import EXIT_FAILED, human
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.cli.progress import counted
 from proxy.config.address import canonical_registry
 from proxy.config.cache import Cache
 from proxy.config.load import Loaded

@@ -86,7 +86,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
         ("index", human(totals.index)),
         ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
         ("tags", str(tags)),
-        ("arriving", str(len(list(store.layout.ingest.glob("*.part"))))),
+        ("downloads", str(len(list(store.layout.ingest.glob("*.part"))))),
     ):
         click.echo(f"{label:<10}{value}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.main import FileCommand
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.cache import Cache
 from proxy.config.errors import Findings
@@ -23,9 +24,11 @@ EXIT_WARNINGS = 1
 """Exit status of `--strict` when there are warnings and no errors."""
 
 
-@click.command()
+@click.command(cls=FileCommand)
 @configuration_options
-@click.option("--effective", is_flag=True, help="Print the configuration in force, without secrets.")
+@click.option(
+    "--effective", is_flag=True, help="Print the effective configuration, including defaults, without secrets."
+)
 @click.option("--strict", is_flag=True, help="Fail on warnings too, with status 1.")
 def check(config: Path | None, registries: Path | None, *, effective: bool, strict: bool) -> None:
     """Validate the configuration: every error at once, with file, line and column; status 2 if there are any.

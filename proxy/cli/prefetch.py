@@ -20,7 +20,7 @@ from proxy.config.load import Loaded
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
 from proxy.prefetch.instances import NotReady, ready_listeners
-from proxy.prefetch.listener import ListenerClient, PullFailed, listener_session
+from proxy.prefetch.listener import ListenerClient, PrefetchFailed, listener_session
 from proxy.prefetch.local import FetchedImage, ImageTooLarge, LocalPrefetch
 from proxy.prefetch.through import ServedImage, ThroughPrefetch
 from proxy.pull.blobs.service import Blobs
@@ -34,7 +34,7 @@ from proxy.upstream.body import BodyBroken
 
 PARALLEL = 3
 """Maximum number of images fetched concurrently."""
-FAILURES = (RegistryError, BodyBroken, StoreError, ImageTooLarge, PullFailed)
+FAILURES = (RegistryError, BodyBroken, StoreError, ImageTooLarge, PrefetchFailed)
 """Errors of one image; the others are fetched all the same."""
 
 Fetched = TypeVar("Fetched", FetchedImage, ServedImage)
@@ -88,7 +88,7 @@ def prefetch(
     request = PrefetchRequest(wanted, frozenset(platforms))
     proxies = proxies_of(listener)
     if not wanted:
-        raise click.UsageError("name images, or a --file of them")
+        raise click.UsageError("name at least one image, or give a file of them with --file")
     if proxies is None:
         loaded = source_of(config, registries).load_or_exit()
         if loaded.config.cache is None:

@@ -47,7 +47,7 @@ _OK = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 Result = TypeVar("Result")
 
 
-class PullFailed(Exception):
+class PrefetchFailed(Exception):
     """The proxy does not serve what was requested; the message has its reason."""
 
 
@@ -128,7 +128,7 @@ class ListenerClient:
     ) -> Result:
         """What `read` makes of the response for something of the image's repository.
 
-        Repeats the request where the proxy is busy or the connection breaks. Raises PullFailed.
+        Repeats the request where the proxy is busy or the connection breaks. Raises PrefetchFailed.
         """
         url = self._root.joinpath("v2", *image.repository.split("/"), *suffix.split("/"))
         url = url.with_query({"ns": image.registry})
@@ -141,10 +141,10 @@ class ListenerClient:
             except _Busy as error:
                 reason, pause = str(error), self._pause if error.pause is None else error.pause
             except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-                raise PullFailed(f"cannot connect to {self._root}: {_printable(str(error))}") from None
+                raise PrefetchFailed(f"cannot connect to {self._root}: {_printable(str(error))}") from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 reason, pause = _printable(str(error) or type(error).__name__), self._pause
-        raise PullFailed(f"{reason} ({ATTEMPTS} attempts)")
+        raise PrefetchFailed(f"{reason} ({ATTEMPTS} attempts)")
 
     async def _authorized(
         self,
@@ -168,14 +168,14 @@ class ListenerClient:
                 else:
                     raise await _error_of(response)
             self._headers[key] = await self._header(challenge)
-        raise PullFailed("the listener refuses the credentials")
+        raise PrefetchFailed("the listener refuses the credentials")
 
     async def _header(self, challenge: Challenge | None) -> str:
-        """The Authorization header that a challenge requires; raises PullFailed and _Busy."""
+        """The Authorization header that a challenge requires; raises PrefetchFailed and _Busy."""
         if challenge is not None and challenge.scheme == BEARER:
             return f"Bearer {await self._token(challenge)}"
         if challenge is None or self._login is None:
-            raise PullFailed("the listener requires authentication: use --username and --password-file")
+            raise PrefetchFailed("the listener requires authentication: use --username and --password-file")
         return self._login.header
 
     async def _token(self, challenge: Challenge) -> str:
@@ -186,7 +186,7 @@ class ListenerClient:
         try:
             url = self._root.with_path(URL(challenge.realm).path).with_query(query)
         except ValueError:
-            raise PullFailed("the listener names a realm that is not a URL") from None
+            raise PrefetchFailed("the listener names a realm that is not a URL") from None
         headers = {} if self._login is None else {"Authorization": self._login.header}
         async with self._session.get(url, headers=headers, allow_redirects=False) as response:
             if response.status != HTTPStatus.OK:
@@ -198,17 +198,17 @@ class ListenerClient:
         except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise PullFailed("the listener sent no valid token")
+            raise PrefetchFailed("the listener sent no valid token")
         return token
 
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body; raises PullFailed where it is larger than `limit` bytes."""
+    """The whole body; raises PrefetchFailed where it is larger than `limit` bytes."""
     body = bytearray()
     async for piece in response.content.iter_chunked(ERROR_LIMIT):
         body += piece
         if len(body) > limit:
-            raise PullFailed(f"the response to {response.url.path} is larger than {limit} bytes")
+            raise PrefetchFailed(f"the response to {response.url.path} is larger than {limit} bytes")
     return bytes(body)
 
 
@@ -231,16 +231,16 @@ async def listener_session(
         yield session
 
 
-async def _error_of(response: aiohttp.ClientResponse) -> PullFailed | _Busy:
+async def _error_of(response: aiohttp.ClientResponse) -> PrefetchFailed | _Busy:
     """What a response with an error says: the first message of the body, else the reason phrase."""
     try:
         [first, *_] = json.loads(await read_limited(response, ERROR_LIMIT))["errors"]
         message = str(first["message"])
-    except (ValueError, TypeError, LookupError, RecursionError, PullFailed):
+    except (ValueError, TypeError, LookupError, RecursionError, PrefetchFailed):
         message = response.reason or "no reason"
     reason = f"the proxy responded with {response.status}: {_printable(message)}"
     if response.status not in _BUSY:
-        return PullFailed(reason)
+        return PrefetchFailed(reason)
     after = response.headers.get("Retry-After", "")
     return _Busy(reason, float(after) if after.isascii() and after.isdigit() and len(after) < len("1000") else None)
 

@@ -11,7 +11,7 @@ from proxy.config.base import readable_size
 from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, ParsedManifest, parse_manifest
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, ImageReference, Tag
-from proxy.prefetch.listener import ListenerClient, PullFailed, read_limited
+from proxy.prefetch.listener import ListenerClient, PrefetchFailed, read_limited
 from proxy.pull.blobs.live import CacheResult
 from proxy.pull.prefetch import Progressed, chosen_manifests
 
@@ -49,14 +49,14 @@ class ThroughPrefetch:
     async def fetch(
         self, image: ImageReference, platforms: frozenset[str], advance: Callable[[Progressed], None]
     ) -> ServedImage:
-        """Pull one image and verify each digest; raises PullFailed."""
+        """Pull one image and verify each digest; raises PrefetchFailed."""
         top = await self._manifest(image, image.reference)
         manifests, blobs = {top.digest: len(top.content)}, dict[Digest, int]()
         for manifest in await self._images(image, top, platforms):
             manifests[manifest.digest] = len(manifest.content)
             contents = manifest.parsed.contents
             if contents.problem:
-                raise PullFailed(f"the blobs of {manifest.digest} are not known: {contents.problem}")
+                raise PrefetchFailed(f"the blobs of {manifest.digest} are not known: {contents.problem}")
             blobs |= {blob.digest: blob.size for blob in contents.blobs}
         step = Progressed(0, sum(blobs.values()), 0)
         advance(step)
@@ -78,7 +78,7 @@ class ThroughPrefetch:
     async def _problem(self, image: ServedImage, need: str) -> str | None:
         try:
             missing = await self._missing(image)
-        except PullFailed as error:
+        except PrefetchFailed as error:
             return str(error)
         if missing is None:
             return None
@@ -91,11 +91,11 @@ class ThroughPrefetch:
         )
 
     async def _missing(self, image: ServedImage) -> tuple[str, str] | None:
-        """What the proxy does not serve from its cache, and how it serves it; raises PullFailed."""
+        """What the proxy does not serve from its cache, and how it serves it; raises PrefetchFailed."""
         if isinstance(image.name.reference, Tag):
             digest, _ = await self._head(image, f"manifests/{image.name.reference}")
             if digest != str(image.top):
-                raise PullFailed(f"tag {image.name.reference} moved during the prefetch: run it again")
+                raise PrefetchFailed(f"tag {image.name.reference} moved during the prefetch: run it again")
         found = [(f"manifests/{digest}", f"manifest {digest}") for digest in image.manifests]
         found += [(f"blobs/{digest}", f"blob {digest}") for digest in image.blobs]
         for suffix, what in found:
@@ -120,9 +120,9 @@ class ThroughPrefetch:
         try:
             chosen = await asyncio.to_thread(chosen_manifests, top.content, platforms)
         except (RegistryError, RecursionError) as error:
-            raise PullFailed(f"the index {top.digest} cannot be read: {error}") from None
+            raise PrefetchFailed(f"the index {top.digest} cannot be read: {error}") from None
         if not chosen:
-            raise PullFailed(f"the index has no manifest for {', '.join(sorted(platforms))}")
+            raise PrefetchFailed(f"the index has no manifest for {', '.join(sorted(platforms))}")
         return [await self._manifest(image, digest) for digest in chosen]
 
     async def _manifest(self, image: ImageReference, reference: Tag | Digest) -> _ServedManifest:
@@ -136,7 +136,7 @@ class ThroughPrefetch:
             try:
                 media_type = parsed.media_type(response.headers.get("Content-Type"))
             except RegistryError as error:
-                raise PullFailed(str(error)) from None
+                raise PrefetchFailed(str(error)) from None
             return _ServedManifest(digest, content, parsed, media_type)
 
         return await self._client.request(image, f"manifests/{reference}", read, headers={"Accept": ACCEPT})
@@ -157,7 +157,7 @@ class ThroughPrefetch:
             async for piece in response.content.iter_chunked(CHUNK):
                 received += len(piece)
                 if received > (size or BLOB_LIMIT):
-                    raise PullFailed(f"{digest} is larger than its manifest says")
+                    raise PrefetchFailed(f"{digest} is larger than its manifest says")
                 hasher.update(piece)
                 done, fetched = before.done + received, before.fetched + received * is_new
                 step = Progressed(done, max(before.total, done), fetched)
@@ -170,4 +170,4 @@ class ThroughPrefetch:
 
 
 def _report_mismatch(digest: Digest) -> NoReturn:
-    raise PullFailed(f"digest mismatch: the proxy sent content that does not match {digest}")
+    raise PrefetchFailed(f"digest mismatch: the proxy sent content that does not match {digest}")

@@ -129,8 +129,7 @@ def _sources(
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
-    is_offline = config.cache is not None and config.cache.offline
-    passing = OfflinePassThrough if is_offline else PassThrough
+    passing = OfflinePassThrough if config.cache is not None and config.cache.offline else PassThrough
     passthrough = passing(client, known_manifests, mismatched, config.timeouts)
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
@@ -151,14 +150,8 @@ def _sources(
         store.blobs, stored, tags, store.evictor, provenance=provenance, known_manifests=known_manifests
     )
     watchers.start(watch_store(store, kept))
-    manifests = Manifests(
-        fetcher=fetcher,
-        store=kept,
-        tags=tags,
-        background=background,
-        cache=config.cache,
-        timeouts=config.timeouts,
-    )
+    cache, timeouts = config.cache, config.timeouts
+    manifests = Manifests(fetcher=fetcher, store=kept, tags=tags, background=background, cache=cache, timeouts=timeouts)
     sources = BlobSources(
         client=client,
         stored=stored,

@@ -15,7 +15,7 @@ from pathlib import Path
 from proxy.observe.metrics import CACHE_EVICTIONS
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors, to_the_end
-from proxy.store.eviction_order import Position, Stage
+from proxy.store.eviction_order import EvictionPosition, EvictionStage
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
@@ -180,9 +180,9 @@ class Evictor:
 
         Up to `spare` further bytes are removed, but no further image becomes incomplete for them.
         """
-        removed, position, image = 0, Position(), None
+        removed, position, image = 0, EvictionPosition(), None
         pinned = (await self._pinned.result()).digests
-        while wanted + spare > 0 and position.stage is not Stage.END:
+        while wanted + spare > 0 and position.stage is not EvictionStage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
             for item in objects:
                 if wanted + spare <= 0 or (wanted <= 0 and item.image not in (None, image)):

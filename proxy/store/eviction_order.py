@@ -110,7 +110,7 @@ _ALL = """SELECT used, digest, size FROM objects WHERE (used, digest) > (:used, 
 ORDER BY used, digest LIMIT :step"""
 
 
-class Stage(IntEnum):
+class EvictionStage(IntEnum):
     """What is evicted next, in this order."""
 
     INCOMPLETE = 1
@@ -122,10 +122,10 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class EvictionPosition:
     """How far an eviction has come: the stage, and the object that was examined last in it."""
 
-    stage: Stage = Stage.INCOMPLETE
+    stage: EvictionStage = EvictionStage.INCOMPLETE
     used: float = 0.0
     digest: str = ""
 
@@ -155,7 +155,9 @@ def touch_related(connection: sqlite3.Connection, digest: str, used: float) -> N
     connection.execute(_RELATED, (used, digest, digest))
 
 
-def evictable(connection: sqlite3.Connection, position: Position, size: int) -> tuple[Objects, Position]:
+def evictable(
+    connection: sqlite3.Connection, position: EvictionPosition, size: int
+) -> tuple[Objects, EvictionPosition]:
     """The next objects to evict from a store of `size` bytes, and where to go on.
 
     There may be none although the end is not reached: the number of images that are examined is bounded.
@@ -167,18 +169,18 @@ def evictable(connection: sqlite3.Connection, position: Position, size: int) -> 
         "step": STEP,
     }
     match position.stage:
-        case Stage.INCOMPLETE:
+        case EvictionStage.INCOMPLETE:
             rows = connection.execute(_INCOMPLETE, values).fetchall()
             return _blobs(connection, rows, values["young"]), _after(position, rows)
-        case Stage.SURPLUS_MANIFESTS:
-            return _surplus(connection, size, values["young"]), Position(Stage.IMAGES)
-        case Stage.IMAGES:
+        case EvictionStage.SURPLUS_MANIFESTS:
+            return _surplus(connection, size, values["young"]), EvictionPosition(EvictionStage.IMAGES)
+        case EvictionStage.IMAGES:
             rows = connection.execute(_IMAGES, values).fetchall()
             return _blobs(connection, rows, values["young"]), _after(position, rows)
-        case Stage.END:
+        case EvictionStage.END:
             return [], position
         case stage:
-            rows = connection.execute(_MANIFESTS if stage is Stage.MANIFESTS else _ALL, values).fetchall()
+            rows = connection.execute(_MANIFESTS if stage is EvictionStage.MANIFESTS else _ALL, values).fetchall()
             return [(digest, length, None) for _, digest, length in rows], _after(position, rows)
 
 
@@ -209,9 +211,9 @@ def _surplus(connection: sqlite3.Connection, size: int, young: object) -> Object
     return found
 
 
-def _after(position: Position, rows: Sequence[tuple[Any, ...]]) -> Position:
+def _after(position: EvictionPosition, rows: Sequence[tuple[Any, ...]]) -> EvictionPosition:
     """Where to go on after these rows; in the next stage where they were the last of theirs."""
     if len(rows) < STEP:
-        return Position(Stage(position.stage + 1))
+        return EvictionPosition(EvictionStage(position.stage + 1))
     used, digest, *_ = rows[-1]
-    return Position(position.stage, used, digest)
+    return EvictionPosition(position.stage, used, digest)

@@ -22,7 +22,7 @@ from proxy.oci.reference import Digest
 from proxy.store import eviction_order
 from proxy.store.blobs import StoreError
 from proxy.store.disk import TimedThreads, store_errors
-from proxy.store.eviction_order import Evictable, Position
+from proxy.store.eviction_order import Evictable, EvictionPosition
 from proxy.store.format import open_directory
 from proxy.store.index_file import (
     INSERT_LINK,
@@ -134,7 +134,7 @@ class Index:
         """When digests were last used, in seconds since the epoch, of those that are stored; raises StoreError."""
         return await self._run(self._last_used, self._take_touched(), digests)
 
-    async def evictable(self, position: Position, size: int) -> tuple[Sequence[Evictable], Position]:
+    async def evictable(self, position: EvictionPosition, size: int) -> tuple[Sequence[Evictable], EvictionPosition]:
         """The next objects to evict from a store of at most `size` bytes, and where to go on.
 
         Raises StoreError.
@@ -269,8 +269,8 @@ class Index:
         return {digest: row[0] for digest in digests for row in self._read(query, (digest.text,))}
 
     def _evictable(
-        self, touched: Mapping[Digest, float], position: Position, size: int
-    ) -> tuple[list[Evictable], Position]:
+        self, touched: Mapping[Digest, float], position: EvictionPosition, size: int
+    ) -> tuple[list[Evictable], EvictionPosition]:
         self._flush(touched)
         found, following = eviction_order.evictable(self._opened(), position, size)
         rows = {digest: (length, image) for digest, length, image in found}

@@ -38,8 +38,8 @@ def statuses(name: str) -> set[int]:
     module = importlib.import_module(f"proxy.cli.{name}")
     own = {value for key, value in vars(module).items() if key.startswith("EXIT_")}
     own |= {EXIT_START} if hasattr(module, "threads_or_exit") else set()
-    told = {int(number) for number in re.findall(r"\bstatus (\d+)", MAIN[name].help or "")}
-    return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | told
+    documented = {int(number) for number in re.findall(r"\bstatus (\d+)", MAIN[name].help or "")}
+    return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | documented
 
 
 def test_every_command_of_the_cache_is_described() -> None:

@@ -28,8 +28,8 @@ TIMES = 12
 
 
 async def statuses(address: str, *headers: tuple[str, str], registry: str = REG) -> set[int]:
-    """What an address answers, asked a few times on new connections."""
-    node = NodeClient(address, may_be_asked=True)
+    """The responses of an address to a few requests on new connections."""
+    node = NodeClient(address, may_be_challenged=True)
     return {(await node.get(manifest(registry=registry), *headers)).status for _ in range(TIMES)}
 
 
@@ -40,9 +40,9 @@ async def replaced(program: Program) -> None:
         await program.until(lambda pid=pid: _has_others(program, pid))
 
 
-async def _has_others(program: Program, gone: int) -> bool:
+async def _has_others(program: Program, ended_worker: int) -> bool:
     workers = await asyncio.to_thread(program.workers)
-    return len(workers) == 2 and gone not in workers and await _answers(program)
+    return len(workers) == 2 and ended_worker not in workers and await _answers(program)
 
 
 async def _answers(program: Program) -> bool:

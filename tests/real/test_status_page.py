@@ -65,13 +65,13 @@ async def site() -> AsyncIterator[Site]:
     image = make_image(UPSTREAM, "1")
     async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,))) as registry:
         with ExitStack() as stack:
-            folder = stack.enter_context(scratch("cache"))
+            directory = stack.enter_context(scratch("cache"))
             registries = {
                 REG: {"endpoints": [registry.url], "rewrites": list(REWRITES)},
                 DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]},
             }
             hosts = {authority(registry.url): {"credentials": LOGIN}}
-            proxy = stack.enter_context(serving_proxy(registries, hosts, cache={"path": str(folder / "cache")}))
+            proxy = stack.enter_context(serving_proxy(registries, hosts, cache={"path": str(directory / "cache")}))
             node = NodeClient(proxy.address)
             for _ in range(4):
                 assert (await node.get(manifest())).status == 200

@@ -107,7 +107,7 @@ def test_setting_up_again_does_not_write_twice(written: Written) -> None:
     assert written().count("once") == 1
 
 
-ASKED: dict[str, str | int | float] = {
+FIELDS: dict[str, str | int | float] = {
     "user": "anonymous",
     "status": 200,
     "bytes": 7,
@@ -121,8 +121,8 @@ def test_the_line_of_a_request_is_as_any_other_with_fields(written: Written) -> 
     set_up_logging("info", "json")
     token = REQUEST_ID.set("r-1")
     try:
-        logging.getLogger(ACCESS).info("%s %s %d", "GET", "/v2/a", 200, extra=ASKED)
-        logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**ASKED}))
+        logging.getLogger(ACCESS).info("%s %s %d", "GET", "/v2/a", 200, extra=FIELDS)
+        logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**FIELDS}))
     finally:
         REQUEST_ID.reset(token)
     usual, quick = written().splitlines()
@@ -135,7 +135,7 @@ def test_the_line_of_a_request_is_as_any_other_with_fields(written: Written) -> 
 
 def test_the_line_of_a_request_is_short_as_text(written: Written) -> None:
     set_up_logging("info", "text")
-    logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**ASKED}))
+    logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**FIELDS}))
     assert written().endswith(" INFO    - GET /v2/a 200\n")
 
 

@@ -18,7 +18,7 @@ from proxy.config.address import Origin
 from proxy.config.load import Loaded, parse_config
 from proxy.oci.reference import ImageReference
 from proxy.prefetch.instances import NotReady, WantedListeners, ready_listeners
-from proxy.prefetch.listener import ListenerAddress, ListenerClient, PullFailed, listener_session
+from proxy.prefetch.listener import ListenerAddress, ListenerClient, PrefetchFailed, listener_session
 from proxy.prefetch.through import ThroughPrefetch
 from proxy.runtime.run import running
 from proxy.testbed.images import demo_images
@@ -266,6 +266,6 @@ async def test_busy_proxy_is_asked_again_and_wrong_bytes_fail() -> None:
         listener = ListenerAddress(Origin.parse(url))
         async with listener_session(listener, client_context(), 1) as session:
             prefetch = ThroughPrefetch(ListenerClient(session, listener.origin, pause=0.01))
-            with pytest.raises(PullFailed, match="digest mismatch"):
+            with pytest.raises(PrefetchFailed, match="digest mismatch"):
                 await prefetch.fetch(ImageReference.parse(f"docker.io/app@{digest}"), frozenset(), lambda _: None)
     assert served == []

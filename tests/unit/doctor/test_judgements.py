@@ -86,7 +86,7 @@ def test_the_smallest_blob_is_found_among_config_and_layers() -> None:
     assert (str(found[0]), found[1]) == ("sha256:" + "a" * 64, 90)
 
 
-def test_empty_foreign_and_unsized_blobs_are_not_asked_for() -> None:
+def test_empty_foreign_and_unsized_blobs_are_not_requested() -> None:
     foreign = descriptor("d", 1, urls=["https://elsewhere.example/"])
     found = smallest_blob(manifest(descriptor("a", 0), descriptor("b", "7"), descriptor("e", True), foreign))
     assert found is not None

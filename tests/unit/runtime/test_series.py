@@ -67,7 +67,7 @@ def test_fifty_reloads_with_other_names_do_not_add_up() -> None:
     assert len(counts) == 1
 
 
-def test_a_rule_that_is_gone_has_no_series_and_its_upstream_keeps_its_own() -> None:
+def test_a_rule_that_is_removed_has_no_series_and_its_upstream_keeps_its_own() -> None:
     prepare_series(config("ruled.example", pattern="^old/(.+)$"))
     UPSTREAM_RETRIES.labels("ruled.example").inc()
     prepare_series(config("ruled.example", pattern="^new/(.+)$"))
@@ -77,7 +77,7 @@ def test_a_rule_that_is_gone_has_no_series_and_its_upstream_keeps_its_own() -> N
     assert metric("scope_proxy_upstream_retries_total", upstream="ruled.example") == 1
 
 
-def test_what_comes_back_is_counted_in_a_series_that_is_shown() -> None:
+def test_what_comes_back_is_counted_in_a_series_that_is_displayed() -> None:
     bound = Bound(REWRITES)
     prepare_series(config("back.example", pattern="^a/(.+)$"))
     bound["back.example", "^a/(.+)$"].inc(5)
@@ -95,7 +95,7 @@ def test_an_upstream_that_is_down_stays_down_in_a_reload() -> None:
     assert (metric(UP, upstream="down.example"), metric(UP, upstream="new.example")) == (0, 1)
 
 
-def test_a_client_certificate_that_is_shown_no_more_has_no_end() -> None:
+def test_a_client_certificate_that_is_no_longer_sent_has_no_end() -> None:
     names = ("listeners[0].tls", "hosts.stays.example.tls", "hosts.goes.example.tls")
     for name in names:
         TLS_NOT_AFTER.labels(name).set(1.0)

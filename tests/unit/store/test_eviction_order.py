@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from proxy.oci.descriptor import OCI_INDEX, OCI_MANIFEST, parse_manifest
 from proxy.oci.reference import Digest
 from proxy.routing.table import RepositoryKey
-from proxy.store.eviction_order import GRACE_SECONDS, MANIFESTS_SHARE, STEP, Position, Stage
+from proxy.store.eviction_order import GRACE_SECONDS, MANIFESTS_SHARE, STEP, EvictionPosition, EvictionStage
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -59,8 +59,8 @@ async def link(layout: Layout, index: Index, *manifests: bytes) -> None:
 
 async def evicted(files: FilesystemStore, index: Index, size: int) -> list[Digest]:
     """Evict all, and tell in which order."""
-    position, found = Position(), []
-    while position.stage is not Stage.END:
+    position, found = EvictionPosition(), []
+    while position.stage is not EvictionStage.END:
         objects, position = await index.evictable(position, size)
         found += [item.digest for item in objects if await files.remove(item.digest)]
     return found
