@@ -38,6 +38,7 @@ from proxy.transport.singleflight import Background
 from proxy.upstream.authorize import Authorizer
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
+from proxy.upstream.rate_limits import RateLimitReader, RateLimits
 from proxy.upstream.send import PlacedSender
 
 
@@ -50,6 +51,7 @@ class Engine:
     listings: Listings
     rights: Rights
     endpoints: Endpoints
+    rate_limits: RateLimits
     background: Background
     """Tasks that outlive a request and end by themselves: downloads, shared flights."""
 
@@ -68,6 +70,7 @@ async def engine(
     environment = os.environ if environment is None else environment
     tls = await asyncio.to_thread(load_tls, config)
     background, watchers, endpoints = Background(), Background(), Endpoints(clock=tuning.clock)
+    limits = RateLimits(clock=tuning.clock)
     async with AsyncExitStack() as stack:
         proxies = ForwardProxies.from_environment(environment)
         sessions = Sessions(config, tls, proxies, limits=tuning.session_limits)
@@ -83,10 +86,10 @@ async def engine(
             clock=tuning.clock,
             fresh_grant_seconds=tuning.fresh_grant_seconds,
         )
-        client = UpstreamClient(authorizer, endpoints, tuning.pause)
-        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
+        client = UpstreamClient(RateLimitReader(authorizer, limits), endpoints, tuning.pause)
+        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning, limits=limits)
         listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
-        yield Engine(manifests, blobs, listings, rights, endpoints, background)
+        yield Engine(manifests, blobs, listings, rights, endpoints, limits, background)
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
@@ -114,6 +117,7 @@ def _sources(
     watchers: Background,
     *,
     tuning: Tuning,
+    limits: RateLimits,
 ) -> tuple[ManifestSource, BlobSource]:
     """The sources of manifests and blobs; without a store if none is configured."""
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
@@ -144,6 +148,7 @@ def _sources(
         store=kept,
         tags=tags,
         background=background,
+        rate_limits=limits,
         cache=config.cache,
         timeouts=config.timeouts,
     )

@@ -161,6 +161,7 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
         waiting=state.reloader.waiting,
         tls_problems=tls_problems(state.contexts),
         client_files=tuple(current.client_files.statuses()),
+        rate_limits=current.engine_part.value.rate_limits,
     )
 
 
