@@ -40,6 +40,7 @@ from proxy.upstream.authorize import Authorizer
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.offline import OfflineSender
+from proxy.upstream.rate_limits import RateLimitReader, RateLimits
 from proxy.upstream.send import PlacedSender, RequestSender
 
 
@@ -52,6 +53,7 @@ class Engine:
     listings: Listings
     rights: Rights
     endpoints: Endpoints
+    rate_limits: RateLimits
     background: Background
     """Tasks that outlive a request and end by themselves: downloads, shared flights."""
 
@@ -69,19 +71,20 @@ async def engine(
     """
     environment = os.environ if environment is None else environment
     background, watchers, endpoints = Background(), Background(), Endpoints(clock=tuning.clock)
+    limits = RateLimits(clock=tuning.clock)
     async with AsyncExitStack() as stack:
-        sender = await stack.enter_async_context(_sender(config, background, environment, tuning))
+        sender = await stack.enter_async_context(_sender(config, background, environment, limits, tuning))
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
         client = UpstreamClient(sender, endpoints, tuning.pause)
-        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
+        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning, limits=limits)
         listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
-        yield Engine(manifests, blobs, listings, rights, endpoints, background)
+        yield Engine(manifests, blobs, listings, rights, endpoints, limits, background)
 
 
 @asynccontextmanager
 async def _sender(
-    config: Config, background: Background, environment: Mapping[str, str], tuning: Tuning
+    config: Config, background: Background, environment: Mapping[str, str], limits: RateLimits, tuning: Tuning
 ) -> AsyncIterator[RequestSender]:
     """What sends requests to upstreams; with `cache.offline` nothing does, and no session exists."""
     if config.cache is not None and config.cache.offline:
@@ -90,13 +93,14 @@ async def _sender(
     tls = await asyncio.to_thread(load_tls, config)
     proxies = ForwardProxies.from_environment(environment)
     async with Sessions(config, tls, proxies, limits=tuning.session_limits) as sessions:
-        yield Authorizer(
+        authorizer = Authorizer(
             Broker(sessions, background, tuning.clock),
             _credentials(config, background, environment),
             PlacedSender(sessions),
             clock=tuning.clock,
             fresh_grant_seconds=tuning.fresh_grant_seconds,
         )
+        yield RateLimitReader(authorizer, limits)
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
@@ -124,6 +128,7 @@ def _sources(
     watchers: Background,
     *,
     tuning: Tuning,
+    limits: RateLimits,
 ) -> tuple[ManifestSource, BlobSource]:
     """The sources of manifests and blobs; without a store if none is configured."""
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
@@ -151,7 +156,15 @@ def _sources(
     )
     watchers.start(watch_store(store, kept))
     cache, timeouts = config.cache, config.timeouts
-    manifests = Manifests(fetcher=fetcher, store=kept, tags=tags, background=background, cache=cache, timeouts=timeouts)
+    manifests = Manifests(
+        fetcher=fetcher,
+        store=kept,
+        tags=tags,
+        background=background,
+        rate_limits=limits,
+        cache=cache,
+        timeouts=timeouts,
+    )
     sources = BlobSources(
         client=client,
         stored=stored,

@@ -474,7 +474,8 @@ async def test_rate_limits_are_reported(registry: ScriptedRegistry) -> None:
     limit, left = SetHeader("ratelimit-limit", "100;w=21600"), SetHeader("ratelimit-remaining", "3;w=21600")
     registry.script(on("HEAD", "manifest"), limit, left)
     finding = (await examined(registry)).of("rate limit")
-    assert (finding.outcome, finding.facts) == ("warned", {"limit": 100, "remaining": 3})
+    known = {"limit": 100, "remaining": 3, "window": 21600, "resetSeconds": 21600, "source": None}
+    assert (finding.outcome, finding.facts) == ("warned", known)
     registry.behave()
     registry.script(
         on("HEAD", "manifest").with_header("Authorization"), Reply(429), limit, SetHeader("ratelimit-remaining", "0")

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 JOB = "scope-proxy"
 DEAD = "dead.example"
 """A registry that nobody serves."""
+LIMITED = "limited.example"
+"""A registry that has nothing, and limits requests for it."""
 IDLE = "docker.io"
 """A registry whose rule matches nothing here."""
 REPOSITORY = "cp/se-data-center-edge"
@@ -43,6 +45,7 @@ WRONG = (
     f"/v2/{REPOSITORY}/unknown/manifests/1?ns=cp.icr.io",  # the token server knows no such repository
     f"/v2/{REPOSITORY}/mini-test/manifests/unknown?ns=cp.icr.io",
     f"/v2/any/manifests/1?ns={DEAD}",
+    f"/v2/any/manifests/1?ns={LIMITED}",
     "/v2/any/manifests/1?ns=unknown.example",
     "/v2/ANY/manifests/1?ns=cp.icr.io",
     "/v2/any/blobs/sha256:1?ns=cp.icr.io",
@@ -113,15 +116,32 @@ def kubelet() -> web.Application:
     return app
 
 
+def limiting() -> web.Application:
+    """A registry that reports a rate limit as Docker Hub does."""
+
+    async def nothing(_: web.Request) -> web.Response:
+        headers = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
+        return web.Response(status=404, headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", nothing)
+    return app
+
+
 @pytest.fixture(scope="module")
 def proxy(store: Path, _token_server: TokenServer, _signer: Signer) -> Iterator[Proxy]:
     require("prometheus", "promtool", "docker-registry")
     _token_server.reset()
     with (
         scratch("cache") as directory,
+        serving(limiting()) as limited,
         token_registry(store, token_server=_token_server.url, signer=_signer) as registry,
         serving_proxy(
-            {**registries(registry.url), DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]}},
+            {
+                **registries(registry.url),
+                DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]},
+                LIMITED: {"endpoints": [limited]},
+            },
             {**hosts(registry, _token_server), "tls.example": {"tls": certificate(directory)}},
             cache={"path": str(directory / "cache"), "reserveFree": "1Ki"},
         ) as running,

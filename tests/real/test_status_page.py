@@ -14,7 +14,9 @@ import pytest_asyncio
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient, read_answer
-from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
+from tests.fakes.matching import on
+from tests.fakes.metered import Metered
+from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, REWRITES, UPSTREAM, USER, authority, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.chromium import PROGRAM, Browser, Screen, Tab, browser
 from tests.real.processes import free_port, scratch
@@ -64,6 +66,7 @@ async def site() -> AsyncIterator[Site]:
     require(PROGRAM)
     image = make_image(UPSTREAM, "1")
     async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,))) as registry:
+        registry.script(on(kind="manifest").with_header("Authorization"), Metered(200, 77))
         with ExitStack() as stack:
             directory = stack.enter_context(scratch("cache"))
             registries = {
@@ -136,6 +139,8 @@ async def test_says_what_a_person_wants_to_know_first(site: Site, tab: Tab, scre
     errors = await tab.text("#refusals")
     assert "registry unknown.example " in errors
     assert f"{REG}/library/app:missing" in errors
+    limits = await tab.text("#limits")
+    assert all(part in limits for part in (REG, USER, " of 200", "6 h"))
     figures = await tab.text("#figures")
     assert "6 pulls without upstream transfer" in figures
     assert await tab.evaluate("document.title") == "Some pulls fail - scope-proxy"

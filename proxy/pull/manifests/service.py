@@ -36,6 +36,7 @@ from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.errors import detail_of
 from proxy.upstream.offline import not_cached, unreadable
+from proxy.upstream.rate_limits import RateLimits
 
 _TROUBLE = (UpstreamUnavailable, TooManyRequests, UpstreamInvalid)
 _UNKNOWN = (ManifestUnknown, NameUnknown)
@@ -54,6 +55,7 @@ class Manifests:
         store: ManifestStore,
         tags: Tags,
         background: Background,
+        rate_limits: RateLimits,
         cache: Cache,
         timeouts: Timeouts,
     ) -> None:
@@ -61,6 +63,7 @@ class Manifests:
         self._store = store
         self._tags = tags
         self._background = background
+        self._rate_limits = rate_limits
         self._cache = cache
         self._timeouts = timeouts
         self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(background)
@@ -193,10 +196,14 @@ class Manifests:
         return await self._confirm(route, tag, known)
 
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
-        """Revalidate the tag; the known one is served when the upstream is unavailable or slow."""
+        """Revalidate the tag; the known one is served when the upstream is unavailable or slow, or limits requests."""
         cache, starter = self._cache, route.starter
         is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
         may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
+        saving = self._rate_limits.reason_to_save(route) if may_be_stale else None
+        if saving is not None:
+            _logger.info("%s:%s of %s is served stale: %s", route.repository, tag, route.registry, saving)
+            return known, CacheResult.STALE
         try:
             patience = Deadline.after(cache.stale_after if may_be_stale else self._timeouts.manifest)
             async with patience.enforced():

@@ -48,6 +48,7 @@ from proxy.store.opened import OpenedStore
 from proxy.store.pins import pin_problem
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.endpoints import Endpoints
+from proxy.upstream.rate_limits import RateLimits, RateLimitStatus
 from proxy.version import VERSION
 
 SAVING = (CacheResult.HIT, CacheResult.JOIN, CacheResult.STALE)
@@ -206,6 +207,7 @@ class Snapshot:
     tls_problems: tuple[str, ...] = ()
     client_files: tuple[FileStatus, ...] = ()
     store: OpenedStore | None = None
+    rate_limits: RateLimits | None = None
 
 
 class StatusCollector:
@@ -286,6 +288,7 @@ class StatusCollector:
             unkept=last_write_error(samples),
             tls_problems=tuple(sanitize(problem) for problem in snapshot.tls_problems),
             client_files=tuple(map(_client_file, snapshot.client_files)),
+            rate_limits=tuple(_rate_limits(snapshot)),
         )
         return with_findings(status)
 
@@ -316,6 +319,12 @@ def _upstreams(snapshot: Snapshot) -> Iterator[UpstreamStatus]:
 def _endpoint(address: EndpointAddress, endpoints: Endpoints) -> EndpointStatus:
     health = endpoints.health(address.origin)
     return EndpointStatus(str(address), replace(health, error=sanitize(health.error)))
+
+
+def _rate_limits(snapshot: Snapshot) -> Iterator[RateLimitStatus]:
+    for known in snapshot.rate_limits.statuses() if snapshot.rate_limits is not None else ():
+        if known.upstream in snapshot.loaded.config.registries:
+            yield replace(known, credential=sanitize(known.credential))
 
 
 def _client_file(file: FileStatus) -> FileStatus:

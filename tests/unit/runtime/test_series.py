@@ -26,6 +26,7 @@ from tests.fakes.proxy import metric
 
 UP = "scope_proxy_upstream_up"
 NOT_AFTER = "scope_proxy_tls_certificate_not_after_timestamp_seconds"
+RATE_LIMIT_RESET = "scope_proxy_upstream_rate_limit_reset_timestamp_seconds"
 TLS = {"certFile": "/tls.crt", "keyFile": "/tls.key"}
 
 
@@ -108,14 +109,16 @@ def test_of_several_workers_what_cannot_be_removed_raises_no_alert(tmp_path_fact
     script = """
         import json
         from proxy.config.load import parse_config
-        from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_UP, render
+        from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_RATE_LIMIT_RESET, UPSTREAM_UP, render
         from proxy.runtime.series import prepare_series
         def config(*names):
             return parse_config(json.dumps({"version": 1, "registries": {name: {} for name in names}}), "f").config
         prepare_series(config("goes.example"))
         UPSTREAM_UP.labels("goes.example").set(0)
         TLS_NOT_AFTER.labels("hosts.goes.example.tls").set(1)
-        prepare_series(config("stays.example"))
+        UPSTREAM_RATE_LIMIT_RESET.labels("goes.example", "robot").set(7)
+        UPSTREAM_RATE_LIMIT_RESET.labels("stays.example", "robot").set(8)
+        prepare_series(config("stays.example"), {("stays.example", "robot"), ("goes.example", "robot")})
         print(render()[0].decode())
     """
     environment = {**os.environ, DIRECTORY_VARIABLE: str(tmp_path_factory.mktemp("shared"))}
@@ -124,6 +127,8 @@ def test_of_several_workers_what_cannot_be_removed_raises_no_alert(tmp_path_fact
     assert ran.returncode == 0, ran.stderr
     assert f'{UP}{{upstream="goes.example"}} 1.0' in ran.stdout
     assert f'{NOT_AFTER}{{name="hosts.goes.example.tls"}} +Inf' in ran.stdout
+    assert f'{RATE_LIMIT_RESET}{{credential="robot",upstream="goes.example"}} 0.0' in ran.stdout
+    assert f'{RATE_LIMIT_RESET}{{credential="robot",upstream="stays.example"}} 8.0' in ran.stdout
 
 
 def test_rules_of_endpoints_have_series_with_their_patterns_in_short() -> None:

@@ -18,6 +18,7 @@ from proxy.server.status.values import (
 )
 from proxy.store.disk import REASONS
 from proxy.upstream.endpoints import EndpointState
+from proxy.upstream.rate_limits import RateLimitStatus
 from tests.unit.server.statuses import NOW, process, status, upstream
 
 DOWN = (EndpointState.FAILING, EndpointState.COOLING, EndpointState.RESTING)
@@ -127,3 +128,13 @@ def test_the_worst_stands_first() -> None:
     made = status(reload=Reload(NOW, ("x",)), upstreams=(upstream("b", EndpointState.FAILING),))
     assert [finding.level for finding in with_findings(made).findings] == [Level.BAD, Level.WARNING]
     assert with_findings(made).level is Level.BAD
+
+
+def test_a_rate_limit_of_which_little_is_left_is_a_warning_unless_a_client_uses_it_up() -> None:
+    low = RateLimitStatus("docker.io", "robot", 100, 7, 21600.0, NOW + 600, NOW, low=True)
+    client, enough = replace(low, credential="client"), replace(low, remaining=70, low=False)
+    found = only(status(rate_limits=(low, client, enough)))
+    assert (found.level, found.text) == (Level.WARNING, "docker.io has 7 of 100 requests left (robot).")
+    assert only(status(rate_limits=(replace(low, limit=None, remaining=0),))).text == (
+        "docker.io has 0 requests left (robot)."
+    )

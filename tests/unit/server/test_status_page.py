@@ -12,6 +12,7 @@ from proxy.server.status.findings import with_findings
 from proxy.server.status.page import Page, clock, count, percent, size, span
 from proxy.server.status.values import Certificate, Links, ListenerStatus, Reload, StoreUsage
 from proxy.upstream.endpoints import EndpointState
+from proxy.upstream.rate_limits import RateLimitStatus
 from tests.unit.routing.support import loaded
 from tests.unit.server.statuses import NOW, process, refusal, status, upstream
 
@@ -57,6 +58,7 @@ def wild_page() -> str:
             for number in range(12)
         ),
         store=StoreUsage(WILD, 10, None, None, WILD),
+        rate_limits=(RateLimitStatus(WILD, WILD, None, None, None, NOW, NOW, low=True),),
         listeners=(ListenerStatus(WILD, tls=True, auth=(WILD,)),),
         certificates=(Certificate(WILD, NOW - 1),),
         reload=Reload(NOW, (WILD,)),
