@@ -58,7 +58,7 @@ def serve(
     source = source_of(config, registries)
     seen = stamps((source.path,))
     loaded = source.load_or_exit(addressed)
-    set_up_logging(loaded.config.log.level, loaded.config.log.format)
+    set_up_logging(loaded.config.log.level, loaded.config.log.format, loaded.config.log.access)
     for note in loaded.notes:
         _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
     if problems := preflight(loaded):

@@ -258,6 +258,10 @@ class Log(Model):
     """The lowest level that is logged."""
     format: Literal["json", "text"] = "json"
     """`json`: one JSON object per line; `text`: readable text."""
+    access: Literal["all", "errors", "denied", "none"] = "all"
+    """The requests that are logged at level `info`. `errors`: requests with status 400 or higher, and aborted ones.
+    `denied`: requests that scope-proxy or an upstream denied, without the 401 with which every client without a
+    credential is asked for one."""
 
 
 RegistryName = Annotated[str, AfterValidator(_registry_name)]

@@ -16,9 +16,22 @@ REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
 ACCESS: Final = "proxy.access"
 """The logger that writes one line for each request."""
 
+ACCESS_LEVELS: Final = {
+    "all": logging.INFO,
+    "errors": logging.INFO + 1,
+    "denied": logging.INFO + 2,
+    "none": logging.INFO + 3,
+}
+"""The lowest rank of a request that each value of `log.access` logs: a level of the access logger.
+
+A request has the rank `all`, `errors` if it failed, or `denied`; its line always has the level INFO.
+"""
+
 _CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=:-]{8,}")
 _URL_USER = re.compile(r"(https?://)[^\s/?#'\"]+@")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9._~:/@+*,-]+")
+_IN_MESSAGE = ("method", "status")
 _URL_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 
 
@@ -99,7 +112,14 @@ class _Text(_Clock):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name
         """The line without a traceback."""
         record.message = _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], record.message)
-        return super().formatMessage(record)
+        line = super().formatMessage(record)
+        return line if not isinstance(record, AccessRecord) else f"{line}{_pairs(record.fields)}"
+
+
+def _pairs(fields: dict[str, str | int | float]) -> str:
+    """The fields that are not empty, as ` name=value`; a value with other characters than a name has is quoted."""
+    shown = ((name, str(value)) for name, value in fields.items() if value != "" and name not in _IN_MESSAGE)
+    return "".join(f" {name}={value if _PLAIN_VALUE.fullmatch(value) else json.dumps(value)}" for name, value in shown)
 
 
 class _Json(_Clock, JsonFormatter):
@@ -116,8 +136,11 @@ class _Json(_Clock, JsonFormatter):
         return self._encode({**named, **context, **record.fields})
 
 
-def set_up_logging(level: str, style: str) -> None:
-    """Log to standard error: one JSON object per line, or one line for people with the style `text`."""
+def set_up_logging(level: str, style: str, access: str = "all") -> None:
+    """Log to standard error: one JSON object per line, or one line for people with the style `text`.
+
+    `access` selects the requests that are logged, a key of `ACCESS_LEVELS`.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_RequestContext())
     if style == "json":
@@ -130,4 +153,6 @@ def set_up_logging(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    ranked = max(root.level, ACCESS_LEVELS[access])
+    logging.getLogger(ACCESS).setLevel(logging.NOTSET if access == "all" else ranked)
     logging.getLogger("asyncio").setLevel(logging.WARNING)  # its debug lines say nothing about pulls

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class LoginKind(StrEnum):
@@ -48,6 +49,11 @@ class ProofPolicy:
     """The lifetime while the upstream is unavailable; 0 disables it."""
 
 
+AuthMethod = Literal["none", "basic", "certificate", "upstream", "token"]
+"""How a client authenticated: `upstream` with its own credential for the registry, `token` with a token from `/token`
+that contains such a credential."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A client: its name for people and access rules, and its own credential if that is used upstream."""
@@ -58,6 +64,7 @@ class Caller:
     proofs: ProofPolicy = ProofPolicy(60.0, 0.0)
     bound: frozenset[tuple[str, str]] | None = None
     """The (registry, upstream repository) pairs that its token is valid for; None if it has no token."""
+    method: AuthMethod = field(default="none", compare=False)
     identity: str = field(init=False, repr=False, compare=False)
     """Keeps grants, proofs, flights and cached errors of different credentials separate.
 

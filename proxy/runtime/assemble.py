@@ -134,8 +134,7 @@ def _sources(
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
-    passing = OfflinePassThrough if config.cache is not None and config.cache.offline else PassThrough
-    passthrough = passing(client, known_manifests, mismatched, config.timeouts)
+    passthrough = _passthrough(config, client, known_manifests, mismatched)
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     provenance, tags = store.blobs.provenance, store.tags
@@ -184,6 +183,14 @@ def _sources(
         far_ahead=tuning.far_ahead,
     )
     return manifests, blobs
+
+
+def _passthrough(
+    config: Config, client: UpstreamClient, known_manifests: KnownManifests, mismatched: MismatchedDigests
+) -> PassThrough:
+    offline = config.cache is not None and config.cache.offline
+    kind = OfflinePassThrough if offline else PassThrough
+    return kind(client, known_manifests, mismatched, config.timeouts)
 
 
 def _credentials(config: Config, background: Background, environment: Mapping[str, str]) -> CredentialChain:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxy.config.errors import KeyPath
-from proxy.config.listener import Clients
+from proxy.config.listener import Clients, Listener
+from proxy.config.load import Loaded
 from proxy.routing.table import RouteTable
 from proxy.runtime.client_files import ClientFiles
 from proxy.server.app import RawHandler
 from proxy.server.clients.checks import ClientCheck, Everybody
+from proxy.server.record import DecidingSetting, ListenerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,15 @@ class ListenerClients:
 def clients_path(number: int) -> KeyPath:
     """The key path of the `clients` section of a listener."""
     return ("listeners", number, "clients")
+
+
+def deciding_settings(loaded: Loaded, listener: Listener, path: KeyPath) -> ListenerSettings:
+    """The settings that the access log names for requests which they deny; `path` is that of `clients`."""
+    methods = ", ".join(listener.clients.auth)
+    return ListenerSettings(
+        DecidingSetting(f"clients of {listener.address}: {methods}", loaded.positions.at(*path)),
+        DecidingSetting("registries", loaded.positions.at("registries")),
+    )
 
 
 def build_clients(

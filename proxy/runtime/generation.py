@@ -11,7 +11,7 @@ from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.runtime.assemble import Engine, engine, with_routes
 from proxy.runtime.client_files import ClientFiles
-from proxy.runtime.clients import build_clients, clients_path
+from proxy.runtime.clients import build_clients, clients_path, deciding_settings
 from proxy.runtime.tuning import TUNING, Tuning
 from proxy.server.app import ListenerApp
 from proxy.server.handlers import Handler
@@ -190,5 +190,5 @@ def _listener_apps(loaded: Loaded, bound: Config, built: Engine, files: ClientFi
         wanted = configured[listener.address]  # a configuration without it was refused (`refuse_closed`)
         path = clients_path(loaded.config.listeners.index(wanted))
         known = build_clients(wanted.clients, pulls.routes, path, files)
-        apps.append(ListenerApp(Handler(pulls, known.check), known.extra))
+        apps.append(ListenerApp(Handler(pulls, known.check), known.extra, deciding_settings(loaded, wanted, path)))
     return tuple(apps)

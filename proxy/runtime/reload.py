@@ -183,7 +183,7 @@ class Reloader:
         prepare_series(config, generation.engine_part.value.rate_limits.labels())
         note_config_success()
         if config.log != before.loaded.config.log:
-            set_up_logging(config.log.level, config.log.format)
+            set_up_logging(config.log.level, config.log.format, config.log.access)
         _logger.info("reloaded the configuration")
         for note in generation.loaded.notes:
             _logger.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)

@@ -13,7 +13,8 @@ from typing import Protocol
 from aiohttp import hdrs, web
 from cachetools import LRUCache
 
-from proxy.observe.log import ACCESS, REQUEST_ID, AccessRecord
+from proxy.observe.contact import track_endpoint
+from proxy.observe.log import ACCESS, REQUEST_ID
 from proxy.observe.metrics import (
     HTTP_ABORTED,
     HTTP_BYTES,
@@ -26,8 +27,9 @@ from proxy.observe.metrics import (
     Bound,
 )
 from proxy.observe.tracing import request_span
-from proxy.oci.errors import Denied, NameInvalid, RegistryError
+from proxy.oci.errors import NameInvalid, RegistryError
 from proxy.oci.request import RegistryRequest, parse_request
+from proxy.server.access_log import RequestLoop, log_request, note_error
 from proxy.server.listener.connection import BODY_LIMIT, LINGER, ConnectionBounds, NodeServer
 from proxy.server.listener.framing import (
     HEAD_LIMIT,
@@ -39,7 +41,7 @@ from proxy.server.listener.framing import (
 )
 from proxy.server.listener.limits import InFlight, ProcessLimits
 from proxy.server.pace import ReadRate
-from proxy.server.record import RequestRecord
+from proxy.server.record import ListenerSettings, RequestRecord
 from proxy.server.refusals import Refusals, count_rejection
 from proxy.server.respond import Responder, cut_reason
 from proxy.transport.limits import CLIENT
@@ -114,6 +116,7 @@ class ListenerApp:
 
     handler: PullHandler
     extra: Mapping[str, RawHandler] = field(default_factory=dict)
+    settings: ListenerSettings = field(default_factory=ListenerSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,7 @@ class NodeApp:
     ) -> web.StreamResponse:
         REQUEST_ID.set(_request_id())
         CLIENT.set(request.client)
+        record.endpoint = track_endpoint()
         started = time.perf_counter()
         settings = self._settings
         responder = Responder(
@@ -213,6 +217,7 @@ class NodeApp:
             _logger.exception("a bug: %s %s", record.method, record.path)
             failure = RegistryError("scope-proxy failed, see its log")
         if not responder.has_begun:
+            note_error(failure, record)
             self._settings.refusals.note(failure, record)
         return await responder.error(failure, REQUEST_ID.get())
 
@@ -230,6 +235,7 @@ class NodeApp:
     async def _dispatch(
         self, app: ListenerApp, request: NodeRequest, record: RequestRecord, responder: Responder
     ) -> web.StreamResponse:
+        record.settings = app.settings
         extra = app.extra.get(record.path)
         if extra is not None:
             body = await self._body(request)
@@ -237,7 +243,7 @@ class NodeApp:
             return await extra(request, body, record, responder)
         pull = self._targets.of(request)
         if hdrs.VIA in request.headers and note_via(request.headers.getall(hdrs.VIA)):
-            raise Denied("request loop: an endpoint of the registry is this proxy")
+            raise RequestLoop("request loop: an endpoint of the registry is this proxy")
         record.operation, record.pull = pull.operation, pull
         in_flight = _IN_FLIGHT[pull.operation,]
         in_flight.inc()
@@ -281,21 +287,4 @@ def _finish(record: RequestRecord, started: float, exemplar: dict[str, str] | No
     """Count and log a request; `exemplar` links a metric to its trace."""
     seconds = time.perf_counter() - started
     _count(record, started, seconds, exemplar)
-    if not _logger.isEnabledFor(logging.INFO):
-        return
-    fields: dict[str, str | int | float] = {
-        "user": record.user,
-        "registry": record.registry,
-        "repository": record.repository,
-        "upstream": record.upstream,
-        "operation": record.operation,
-        "cache": record.cache,
-        "status": record.status,
-        "bytes": record.sent,
-        "seconds": round(seconds, 4),
-        "client": record.client,
-        "agent": record.agent,
-        "error": record.error,
-        "aborted": record.aborted,
-    }
-    _logger.handle(AccessRecord(record.method, record.path, record.status, fields))
+    log_request(record, seconds)

@@ -71,7 +71,7 @@ class Handler:
     ) -> web.StreamResponse:
         """The response to one request; raises RegistryError."""
         caller = await self._clients.identify(request, pull)
-        record.user = caller.name
+        record.user, record.auth = caller.name, caller.method
         if pull.operation is Operation.PING:
             return await responder.whole(b"{}", {"Content-Type": "application/json"})
         route = self._pulls.routes.resolve(pull.name, namespace=pull.namespace, host=request.headers.get("Host"))
@@ -81,6 +81,7 @@ class Handler:
         route = route if caller is route.caller else replace(route, caller=caller)
         try:
             if self._pulls.access.has_rules:
+                record.access = self._pulls.access.check(route, caller.name)
                 self._pulls.access.require(route, caller.name)
             if caller.bound is not None:
                 self._clients.permit(route, pull)

@@ -121,9 +121,14 @@ REJECTIONS = tuple(dict.fromkeys(reason for _, reason in _REASONS))
 _REJECTED = Bound(HTTP_REJECTED)
 
 
+def rejection_reason(error: RegistryError) -> str | None:
+    """Why scope-proxy rejects a request, one of `REJECTIONS`; None for an error that is not its own."""
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
+
+
 def count_rejection(error: RegistryError) -> None:
     """Count an error if it is one of `_REASONS`."""
-    reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
+    reason = rejection_reason(error)
     if reason is not None:
         _REJECTED[reason,].inc()
 
@@ -234,7 +239,7 @@ def _is_usual(error: RegistryError, record: RequestRecord) -> bool:
 def _refusal(record: RequestRecord, error: _ErrorFields) -> Refusal:
     now = time.time()
     image, explainable = _image(record)
-    target = _target(record.decision, error.url)
+    target = target_of(record.decision, error.url)
     return Refusal(
         at=now,
         first_at=now,
@@ -257,7 +262,7 @@ def _refusal(record: RequestRecord, error: _ErrorFields) -> Refusal:
     )
 
 
-def _target(route: Route | None, url: str) -> Target | None:
+def target_of(route: Route | None, url: str) -> Target | None:
     """The target that a URL belongs to, else the first target of the route."""
     if route is None or not route.targets:
         return None

@@ -242,6 +242,7 @@ class Responder:
         if self.close_after:
             response.force_close()
         self._record.status = response.status
+        self._record.digest = headers.get("Docker-Content-Digest", "")
         self._begun = response
         return response
 

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from cachetools import LRUCache
 
+from proxy.observe.contact import note_endpoint
 from proxy.observe.metrics import (
     UPSTREAM_ERRORS,
     UPSTREAM_LAST_SUCCESS,
@@ -98,6 +99,7 @@ class UpstreamClient:
         if rest > 0:
             reason = f"{host} limits requests: none is sent for {rest:.0f} s"
             raise Unavailable(reason, retry_after=rest, limited=True)
+        note_endpoint(target.endpoint.text)
         seconds = share.remaining
         scope = asyncio.timeout(seconds)
         with measured() as time:

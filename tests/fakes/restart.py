@@ -66,6 +66,7 @@ RELOAD: Document = {
     "timeouts.stall": "9s",
     "log.level": "debug",
     "log.format": "text",
+    "log.access": "denied",
     "listeners[].clients.allowAnonymous": True,
     "listeners[].clients.htpasswdFile": "/htpasswd",
     "listeners[].clients.subjects": ["node"],

@@ -214,3 +214,31 @@ async def _ended(program: Program) -> bool:
 
 async def _answers(program: Program, target: str, status: int) -> bool:
     return (await program.node.get(target)).status == status
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_reload_changes_which_requests_are_logged(program: Program, workers: int) -> None:
+    await program.start(workers)
+    assert (await program.node.get(manifest())).status == 200
+    await program.until(lambda: _logged(program, 1))
+    program.document["log"] = {"access": "denied"}
+    program.write(program.document)
+    program.hang_up()
+    await program.until(lambda: _says(program, "reloaded the configuration", workers))
+    assert (await program.node.get(manifest())).status == 200
+    assert (await program.node.get(manifest(registry="new.example"))).status == 403
+    await program.until(lambda: _logged(program, 2))
+    assert [entry["status"] for entry in _access(program)] == [200, 403]
+
+
+def _access(program: Program) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in program.log().splitlines() if '"proxy.access"' in line]
+    return [entry for entry in entries if "status" in entry]
+
+
+async def _logged(program: Program, count: int) -> bool:
+    return len(_access(program)) >= count
+
+
+async def _says(program: Program, text: str, times: int) -> bool:
+    return program.log().count(text) >= times

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.observe.log import ACCESS, REQUEST_ID, AccessRecord, redact, set_up_logging
+from proxy.observe.log import ACCESS, ACCESS_LEVELS, REQUEST_ID, AccessRecord, redact, set_up_logging
 
 Written = Callable[[], str]
 
@@ -17,10 +17,12 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
     """What stands on standard error since the last call; logging is as it was afterwards."""
     root = logging.getLogger()
     before, level, asyncio_level = root.handlers[:], root.level, logging.getLogger("asyncio").level
+    access_level = logging.getLogger(ACCESS).level
     yield lambda: capsys.readouterr().err
     root.handlers[:] = before
     root.setLevel(level)
     logging.getLogger("asyncio").setLevel(asyncio_level)
+    logging.getLogger(ACCESS).setLevel(access_level)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +135,34 @@ def test_the_line_of_a_request_is_as_any_other_with_fields(written: Written) -> 
     assert entries[1]["message"] == "GET /v2/a 200"
 
 
-def test_the_line_of_a_request_is_short_as_text(written: Written) -> None:
+def test_the_line_of_a_request_as_text_has_the_fields_that_are_not_empty(written: Written) -> None:
     set_up_logging("info", "text")
     logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**FIELDS}))
-    assert written().endswith(" INFO    - GET /v2/a 200\n")
+    fields = r'user=anonymous bytes=7 seconds=0.0123 agent="c\"\\\n\u2028"'
+    assert written().endswith(f" INFO    - GET /v2/a 200 {fields}\n")
+
+
+@pytest.mark.parametrize(
+    ("level", "access", "logged"),
+    [
+        ("info", "all", ["all", "errors", "denied"]),
+        ("debug", "errors", ["errors", "denied"]),
+        ("info", "denied", ["denied"]),
+        ("info", "none", []),
+        ("warning", "all", []),
+        ("error", "denied", []),
+    ],
+)
+def test_the_level_and_the_selection_both_limit_the_access_log(
+    written: Written, level: str, access: str, logged: list[str]
+) -> None:
+    set_up_logging("info", "json", "none")
+    set_up_logging(level, "json", access)
+    assert written() == ""
+    ranks = ("all", "errors", "denied")
+    assert [rank for rank in ranks if logging.getLogger(ACCESS).isEnabledFor(ACCESS_LEVELS[rank])] == logged
+    logging.getLogger(ACCESS).error("a bug")
+    assert "a bug" in written()
 
 
 @pytest.mark.parametrize("created", [0.0, 1_700_000_000.9996, 1_700_000_001.0, 1_699_999_999.123])

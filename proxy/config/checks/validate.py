@@ -57,6 +57,7 @@ def validate(config: Config, findings: Findings) -> None:
     check_access(config, findings)
     check_offline(config, findings)
     check_size(config, findings)
+    _check_log(config, findings)
 
 
 def validate_servers(config: Config, findings: Findings) -> None:
@@ -66,6 +67,17 @@ def validate_servers(config: Config, findings: Findings) -> None:
     for name, registry in config.registries.items():
         _check_registry(config, name, registry, findings)
     _check_hosts(config, findings)
+
+
+def _check_log(config: Config, findings: Findings) -> None:
+    """Warn about an access log that is both configured and turned off."""
+    log = config.log
+    if log.access in ("errors", "denied") and log.level in ("warning", "error"):
+        findings.warning_at_key(
+            ("log", "access"),
+            f"access: {log.access} logs nothing: these lines have the level info, and log.level is {log.level}. "
+            "Set log.level to info",
+        )
 
 
 def _check_addresses(config: Config, findings: Findings) -> None:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from proxy.auth.inward.htpasswd import Htpasswd, TooManyChecks
 from proxy.oci.errors import Denied, RegistryError, TooManyRequests, Unauthorized
-from proxy.oci.login import ANONYMOUS_NAME, Caller, Login, LoginKind
+from proxy.oci.login import ANONYMOUS_NAME, AuthMethod, Caller, Login, LoginKind
 from proxy.oci.request import RegistryRequest
 from proxy.routing.table import Route
 from proxy.rules.patterns import covers
@@ -93,12 +93,18 @@ _LOGIN_REQUIRED = "this listener requires user and password"
 class LoginMethod(Protocol):
     """A method of client authentication."""
 
+    @property
+    def method(self) -> AuthMethod:
+        """The method, as in the access log."""
+
     async def name(self, request: web.BaseRequest) -> str | None:
         """The client's name; None if it sent no credential of this kind. Raises Unauthorized and Denied."""
 
 
 class Passwords:
     """`basic`: user and password from the htpasswd file."""
+
+    method: AuthMethod = "basic"
 
     def __init__(self, users: Htpasswd) -> None:
         self._users = users
@@ -128,6 +134,8 @@ class Passwords:
 class Certificates:
     """`certificate`: a certificate of the listener's CA with an allowed name."""
 
+    method: AuthMethod = "certificate"
+
     def __init__(self, subjects: tuple[str, ...]) -> None:
         self._subjects = subjects
 
@@ -156,7 +164,7 @@ class KnownClients:
         for method in self._methods:
             name = await method.name(request)
             if name is not None:
-                return Caller(name)
+                return Caller(name, method=method.method)
         if self._accepts_passwords:
             raise Unauthorized(_LOGIN_REQUIRED, challenge=BASIC_CHALLENGE)
         raise Denied("this listener requires a client certificate")

@@ -8,7 +8,7 @@ from aiohttp import web
 from proxy.auth.inward.sealed_tokens import KeyFile, TokenExpired, TokenForged
 from proxy.config.listener import Clients
 from proxy.oci.errors import Denied, RegistryError, Unauthorized
-from proxy.oci.login import ANONYMOUS_NAME, Caller, Login, LoginKind, ProofPolicy
+from proxy.oci.login import ANONYMOUS_NAME, AuthMethod, Caller, Login, LoginKind, ProofPolicy
 from proxy.oci.request import Operation, RegistryRequest
 from proxy.routing.table import Route, RouteTable
 from proxy.server.clients.checks import BASIC_CHALLENGE, CredentialInvalid, OtherScheme, parse_basic, parse_bearer
@@ -38,7 +38,7 @@ class OwnPasswords:
             login = parse_basic(lines)
         except CredentialInvalid as error:
             raise Unauthorized(str(error), challenge=BASIC_CHALLENGE) from None
-        return Caller(_name(login), login, self._proofs)
+        return Caller(_name(login), login, self._proofs, method=_method(login, "upstream"))
 
     def permit(self, route: Route, pull: RegistryRequest) -> None:
         """Permit every route: the upstream decides."""
@@ -79,7 +79,7 @@ class OwnTokens:
         if time.time() > sealed.issued_at + self._token_ttl:  # issued by another listener or an older configuration
             raise self._unauthorized("the token has expired", pull, self._registry(request, pull), "invalid_token")
         bound = frozenset((item.registry, item.repository) for item in sealed.bindings)
-        return Caller(sealed.name, sealed.login, self._proofs, bound)
+        return Caller(sealed.name, sealed.login, self._proofs, bound, _method(sealed.login, "token"))
 
     def permit(self, route: Route, pull: RegistryRequest) -> None:
         """Check that the token covers this repository; raises Unauthorized."""
@@ -109,6 +109,10 @@ class OwnTokens:
 
 def _authorization(request: web.BaseRequest) -> Sequence[str]:
     return request.headers.getall("Authorization", [])
+
+
+def _method(login: Login, method: AuthMethod) -> AuthMethod:
+    return "none" if login.kind is LoginKind.ANONYMOUS else method
 
 
 def _name(login: Login) -> str:
