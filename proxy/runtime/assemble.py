@@ -10,6 +10,7 @@ from pathlib import Path
 from proxy.auth.outward.broker import Broker
 from proxy.auth.outward.credential_chain import CredentialChain, StaticSource
 from proxy.auth.outward.credentials import DockerConfigSource, HelperSource
+from proxy.config.cache import Cache
 from proxy.config.credentials import SecretReader
 from proxy.config.load import Loaded
 from proxy.config.model import Config
@@ -138,17 +139,7 @@ def _sources(
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     provenance, tags = store.blobs.provenance, store.tags
-    downloads = Downloads(
-        client,
-        store.blobs,
-        verified,
-        background,
-        provenance=provenance,
-        evictor=store.evictor,
-        cache=config.cache,
-        timeouts=config.timeouts,
-        recheck_step=tuning.recheck_step,
-    )
+    downloads = _downloads(config.cache, config, client, store, verified, background, tuning)
     stored = Stored(store.blobs, verified, background, config.cache.verify)
     kept = ManifestStore(
         store.blobs, stored, tags, store.evictor, provenance=provenance, known_manifests=known_manifests
@@ -183,6 +174,28 @@ def _sources(
         far_ahead=tuning.far_ahead,
     )
     return manifests, blobs
+
+
+def _downloads(
+    cache: Cache,
+    config: Config,
+    client: UpstreamClient,
+    store: OpenedStore,
+    verified: Verified,
+    background: Background,
+    tuning: Tuning,
+) -> Downloads:
+    return Downloads(
+        client,
+        store.blobs,
+        verified,
+        background,
+        provenance=store.blobs.provenance,
+        evictor=store.evictor,
+        cache=cache,
+        timeouts=config.timeouts,
+        recheck_step=tuning.recheck_step,
+    )
 
 
 def _passthrough(
