@@ -139,7 +139,7 @@ def _sources(
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     provenance, tags = store.blobs.provenance, store.tags
-    downloads = _downloads(config.cache, config, client, store, verified, background, tuning)
+    downloads = _downloads(config.cache, config, client, store, verified, background=background, tuning=tuning)
     stored = Stored(store.blobs, verified, background, config.cache.verify)
     kept = ManifestStore(
         store.blobs, stored, tags, store.evictor, provenance=provenance, known_manifests=known_manifests
@@ -182,6 +182,7 @@ def _downloads(
     client: UpstreamClient,
     store: OpenedStore,
     verified: Verified,
+    *,
     background: Background,
     tuning: Tuning,
 ) -> Downloads:
