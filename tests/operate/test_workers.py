@@ -179,7 +179,7 @@ async def test_one_signal_for_the_whole_group_cuts_no_pull(program: Program, reg
 
 
 async def _stops(program: Program) -> bool:
-    return program.log().count("stopping") == 2
+    return program.log().count("shutting down") == 2
 
 
 async def test_a_stop_while_workers_are_forked_ends_all_of_them(program: Program, tmp_path: Path) -> None:
