@@ -28,29 +28,29 @@ if released and sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py
 
 # interpreters: whatever is called like one, on PATH first.
 interpreters() {
-  local folders
-  IFS=: read -ra folders <<<"$PATH"
+  local directories
+  IFS=: read -ra directories <<<"$PATH"
   shopt -s nullglob
-  for folder in "${folders[@]}"; do printf '%s\n' "$folder"/python3.[1-9][0-9]; done
+  for directory in "${directories[@]}"; do printf '%s\n' "$directory"/python3.[1-9][0-9]; done
   printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3.[1-9][0-9] | sort --version-sort --reverse
 }
 
-# run_tests PIP PYTHON FOLDER: in a virtual environment at FOLDER, which is kept while the lock file stays as it is.
+# run_tests PIP PYTHON DIRECTORY: in a virtual environment at DIRECTORY, which is kept while the lock file stays as it is.
 # PIP is the package itself, of any Python.
 run_tests() {
-  local pip=$1 python=$2 folder=$3 stamp
+  local pip=$1 python=$2 directory=$3 stamp
   stamp="$(sha256sum requirements-test.lock pyproject.toml) $("$python" -VV)"
-  if [[ $(cat "$folder/stamp" 2>/dev/null) != "$stamp" ]]; then
-    rm -rf "$folder"
-    "$python" -m venv --without-pip "$folder"
-    cp -R "$pip" "$folder"/lib/python3.*/site-packages/  # Debian has neither pip nor ensurepip beside its Python
-    local install=("$folder/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore)
+  if [[ $(cat "$directory/stamp" 2>/dev/null) != "$stamp" ]]; then
+    rm -rf "$directory"
+    "$python" -m venv --without-pip "$directory"
+    cp -R "$pip" "$directory"/lib/python3.*/site-packages/  # Debian has neither pip nor ensurepip beside its Python
+    local install=("$directory/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore)
     "${install[@]}" --require-hashes -r requirements-test.lock
     "${install[@]}" --no-deps --no-build-isolation -e .
-    echo "$stamp" >"$folder/stamp"
+    echo "$stamp" >"$directory/stamp"
   fi
-  "$folder/bin/python" -VV
-  "$folder/bin/python" -m pytest -n auto --dist loadfile -p no:cacheprovider -q "${tests[@]}"
+  "$directory/bin/python" -VV
+  "$directory/bin/python" -m pytest -n auto --dist loadfile -p no:cacheprovider -q "${tests[@]}"
 }
 
 # run_in_base OWN PIP: in a mount namespace, so that nothing stays mounted.

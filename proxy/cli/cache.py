@@ -1,19 +1,17 @@
 """`scope-proxy cache`: inspect and maintain the cache, also while the proxy runs."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from proxy.cli.main import LateGroup
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
-from proxy.config.base import parse_size
+from proxy.cli.progress import counted
+from proxy.config.base import parse_size, readable_size
 from proxy.config.cache import Cache
 from proxy.config.load import Loaded
 from proxy.oci.errors import RegistryError
@@ -23,32 +21,19 @@ from proxy.store.inventory import stored_tags
 from proxy.store.maintenance import verify_all
 from proxy.store.opened import OpenedStore, opened_store
 
-
-def bars() -> Progress:
-    """Progress bars on standard error; none where that is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
-    console = Console(stderr=True)
-    return Progress(
-        *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()
-    )
-
-
-@contextmanager
-def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """One progress bar of `total` bytes; yields a function that advances it."""
-    with bars() as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda amount: progress.update(task, advance=amount)
-
-
 EXIT_FAILED = 1
 """Exit status when an operation failed or content is corrupt."""
 
 
-@click.group(
-    cls=LateGroup,
-    modules={"prefetch": "proxy.cli.prefetch", **dict.fromkeys(("ls", "rm", "pin", "unpin"), "proxy.cli.images")},
-)
+_MODULES = {
+    "prefetch": "proxy.cli.prefetch",
+    "export": "proxy.cli.bundle:export_images",
+    "import": "proxy.cli.bundle:import_bundle",
+    **dict.fromkeys(("ls", "rm", "pin", "unpin"), "proxy.cli.images"),
+}
+
+
+@click.group(cls=LateGroup, modules=_MODULES)
 def cache() -> None:
     """Inspect and maintain the cache; a running proxy keeps serving meanwhile."""
 
@@ -101,7 +86,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
         ("index", human(totals.index)),
         ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
         ("tags", str(tags)),
-        ("arriving", str(len(list(store.layout.ingest.glob("*.part"))))),
+        ("downloads", str(len(list(store.layout.ingest.glob("*.part"))))),
     ):
         click.echo(f"{label:<10}{value}")
 
@@ -160,10 +145,4 @@ def _explanation(obstacle: Obstacle, cache: Cache, stored: int) -> str:
             return f"{human(stored)} are still stored: another process is storing objects; run prune again"
 
 
-def human(size: float) -> str:
-    """A size with its unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+human = readable_size

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.main import FileCommand
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
+from proxy.config.cache import Cache
 from proxy.config.errors import Findings
 from proxy.config.load import Loaded, check_secrets, render_effective
 from proxy.runtime.client_files import warn_of_lines
@@ -15,15 +17,18 @@ from proxy.runtime.preflight import preflight
 from proxy.server.listener.tls import check_certificate, tls_path
 from proxy.store.format import EXPOSURE_ADVICE, exposure, store_problem
 from proxy.store.layout import Layout
+from proxy.store.pins import PIN_ADVICE, pin_problem, pinned
 from proxy.transport.forward_proxy import ForwardProxies
 
 EXIT_WARNINGS = 1
 """Exit status of `--strict` when there are warnings and no errors."""
 
 
-@click.command()
+@click.command(cls=FileCommand)
 @configuration_options
-@click.option("--effective", is_flag=True, help="Print the configuration in force, without secrets.")
+@click.option(
+    "--effective", is_flag=True, help="Print the effective configuration, including defaults, without secrets."
+)
 @click.option("--strict", is_flag=True, help="Fail on warnings too, with status 1.")
 def check(config: Path | None, registries: Path | None, *, effective: bool, strict: bool) -> None:
     """Validate the configuration: every error at once, with file, line and column; status 2 if there are any.
@@ -74,6 +79,17 @@ def _check_cache(loaded: Loaded, findings: Findings) -> None:
         findings.warning(("cache", "path"), f"nothing would be cached: {problem}")
     if (exposed := exposure(Path(cache.path))) is not None:
         findings.warning(("cache", "path"), f"{exposed}: {EXPOSURE_ADVICE}")
+    _check_pins(cache, findings)
+
+
+def _check_pins(cache: Cache, findings: Findings) -> None:
+    """Whether the stored images that are pinned leave room: more than `maxSize` is an error, almost all a warning."""
+    with suppress(OSError):  # reported already
+        found = pinned(Layout(Path(cache.path)), cache.keep)
+        problem = pin_problem(found, cache.max_size)
+        if problem is not None:
+            report = findings.error if found.size > cache.max_size else findings.warning
+            report(("cache", "keep" if cache.keep else "path"), f"{problem}. {PIN_ADVICE}")
 
 
 def _remarks() -> Iterator[str]:

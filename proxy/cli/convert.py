@@ -23,7 +23,12 @@ _INSTANCE = "default"
 @click.option("--values", is_flag=True, help="Values of the chart in place of the proxy's configuration.")
 @click.option("--diff", is_flag=True, help="Show only how the node's file changes, without secrets.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the parts as files.")
-@click.option("--hosts-toml", type=click.Path(path_type=Path), metavar="DIR", help="Write a certs.d tree.")
+@click.option(
+    "--hosts-toml",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a hosts.toml for each registry, for containerd without k3s.",
+)
 @click.option("--force", is_flag=True, help="Overwrite files that have different content.")
 @click.option("--ca-file", metavar="PATH", help="Path on the nodes of the CA certificate of https proxies.")
 @click.option(

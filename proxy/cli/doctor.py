@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy.cli.main import FileCommand
 from proxy.cli.options import EXIT_CONFIG, configuration_options, exit_with, source_of, threads_or_exit
 from proxy.config.load import Loaded
 from proxy.doctor.report import Check, HostReport, Outcome, Report
@@ -27,7 +28,7 @@ _OUTCOME_WIDTH = max(map(len, Outcome))
 _CHECK_WIDTH = max(map(len, Check))
 
 
-@click.command()
+@click.command(cls=FileCommand)
 @click.argument("what", metavar="[HOST | IMAGE]", required=False)
 @configuration_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

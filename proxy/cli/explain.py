@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.main import FileCommand
 from proxy.cli.options import configuration_options, source_of
 from proxy.oci.errors import RegistryError
 from proxy.oci.login import ANONYMOUS_NAME
@@ -14,7 +15,7 @@ from proxy.routing.explain import Explanation, explain_image, explanation_lines
 _COLOURS = {"good": "green", "bad": "red", "doubtful": "yellow"}
 
 
-@click.command()
+@click.command(cls=FileCommand)
 @click.argument("image")
 @configuration_options
 @click.option(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.main import FileCommand
 from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of
 from proxy.config.base import exact_origin, listen_address
 from proxy.config.checks.listeners import split_address
@@ -23,7 +24,7 @@ _MAX_ANSWER = 1024
 _OK = 200
 
 
-@click.command()
+@click.command(cls=FileCommand)
 @configuration_options
 @click.option(
     "--admin", metavar="HOST:PORT", envvar="SCOPE_PROXY_ADMIN", help="Address to check, in place of the configured one."
@@ -46,7 +47,7 @@ def healthcheck(
 
 
 def _check_listener(url: str) -> None:
-    """Send a node's request; exits with status 1 where no scope-proxy answers."""
+    """Send a node's request; exits with status 1 if no scope-proxy responds."""
     context = click.get_current_context()
     sources = {name: context.get_parameter_source(name) for name in ("admin", "live")}
     given = [f"--{name}" for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE]
@@ -97,7 +98,7 @@ def _problem(host: str, port: int, path: str) -> str | None:
             return None
         said = answer.read(_MAX_ANSWER).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return f"no answer: {str(error) or type(error).__name__}"
+        return f"no response: {str(error) or type(error).__name__}"
     finally:
         connection.close()
     return f"{answer.status} {said}"

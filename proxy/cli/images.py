@@ -4,9 +4,8 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
@@ -17,21 +16,17 @@ from proxy.oci.reference import DEFAULT_TAG, Digest, ImageReference, Tag
 from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors
+from proxy.store.images import CachedImage, cached_images
 from proxy.store.inventory import (
-    StoredImage,
     content_of,
     forget_manifest,
     in_use,
-    stored_image,
     stored_tags,
 )
 from proxy.store.opened import OpenedStore
-from proxy.store.pins import is_pinned, pins
+from proxy.store.pins import is_pinned
 from proxy.store.pins import pin as note_pin
 from proxy.store.pins import unpin as remove_pin
-
-BATCH = 500
-"""Images that are read from the store in one go."""
 
 
 def _patterns(texts: Iterable[str], *, default_tag: str | None = None) -> tuple[ImagePattern, ...]:
@@ -60,52 +55,24 @@ async def ls(loaded: Loaded, store: OpenedStore, *, patterns: tuple[str, ...], a
         async for digest, size in store.blobs.list():
             click.echo(f"{digest}  {size}")
         return
-    listed = await _images(store, _patterns(patterns))
-    keep = await _pinning(loaded, store)
+    keep = loaded.config.cache.keep if loaded.config.cache else ()
+    listed = await cached_images(store.layout, store.index, keep=keep, patterns=_patterns(patterns))
+    images = sorted(listed.images, key=lambda image: image.name)
     if as_json:
-        click.echo(json.dumps([_fields(image, pinned=is_pinned(image.stored, keep)) for image in listed], indent=2))
+        click.echo(json.dumps([image.as_dict() for image in images], indent=2))
         return
     now = time.time()
-    rows = [("IMAGE", "UPSTREAM", "SIZE", "PLATFORMS", "LAST USED", "STATE")]
-    rows += [_row(image, now, pinned=is_pinned(image.stored, keep)) for image in listed]
+    rows = [("IMAGE", "UPSTREAM", "SIZE", "PLATFORMS", "LAST USED", "STATE"), *(_row(image, now) for image in images)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-async def _images(store: OpenedStore, patterns: Sequence[ImagePattern]) -> list[StoredImage]:
-    """The stored images that one of the patterns is for; all of them without a pattern. Raises StoreError."""
-    with store_errors("cannot list the cache"):
-        tags = await asyncio.to_thread(lambda: list(stored_tags(store.layout)))
-        chosen = sorted((tag for tag in tags if not patterns or is_pinned(tag, patterns)), key=str)
-        found = []
-        for first in range(0, len(chosen), BATCH):
-            batch = chosen[first : first + BATCH]
-            used = await store.index.last_used([tag.entry.descriptor.digest for tag in batch])
-            for tag in batch:
-                when = used.get(tag.entry.descriptor.digest)
-                found.append(await asyncio.to_thread(stored_image, store.layout, tag, when))
-    return found
-
-
-async def _pinning(loaded: Loaded, store: OpenedStore) -> tuple[ImagePattern, ...]:
-    kept = loaded.config.cache.keep if loaded.config.cache else ()
-    with store_errors("cannot read which images are pinned"):
-        return (*kept, *await asyncio.to_thread(pins, store.layout))
-
-
-def _row(image: StoredImage, now: float, *, pinned: bool) -> tuple[str, str, str, str, str, str]:
-    stored, platforms = image.stored, image.platforms
-    state = "complete" if image.is_complete else "incomplete"
-    names = (*platforms.complete, *(f"{name} (incomplete)" for name in platforms.incomplete))
-    return (
-        str(stored),
-        f"{stored.upstream_name}@{stored.entry.descriptor.digest.hex[:12]}",
-        human(image.size),
-        ",".join(names) or "none",
-        "unknown" if image.used is None else _ago(now - image.used),
-        f"{state}, pinned" if pinned else state,
-    )
+def _row(cached: CachedImage, now: float) -> tuple[str, str, str, str, str, str]:
+    image, stored = cached.image, cached.image.stored
+    used = "unknown" if image.used is None else _ago(now - image.used)
+    upstream = f"{stored.upstream_name}@{stored.entry.descriptor.digest.hex[:12]}"
+    return cached.name, upstream, human(image.size), cached.platforms, used, cached.state
 
 
 def _ago(seconds: float) -> str:
@@ -113,23 +80,6 @@ def _ago(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit} ago"
     return f"{max(seconds, 0):.0f} s ago"
-
-
-def _fields(image: StoredImage, *, pinned: bool) -> dict[str, Any]:
-    stored = image.stored
-    return {
-        "image": str(stored),
-        "names": [f"{name}:{stored.tag}" for name in stored.names],
-        "upstream": f"{stored.upstream_name}:{stored.tag}",
-        "digest": stored.entry.descriptor.digest.text,
-        "size": image.size,
-        "platforms": list(image.platforms.complete),
-        "incompletePlatforms": list(image.platforms.incomplete),
-        "lastUsed": image.used,
-        "confirmed": stored.entry.confirmed,
-        "complete": image.is_complete,
-        "pinned": pinned,
-    }
 
 
 @dataclass(frozen=True, slots=True)

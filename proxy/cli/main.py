@@ -5,6 +5,7 @@ import importlib
 import io
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +13,34 @@ import click
 from proxy.version import VERSION
 
 
+class FileCommand(click.Command):
+    """A command that gets its configuration by an option: for a file as an argument, the error names the option."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; an argument too many is an error."""
+        extra = super().parse_args(ctx, args)
+        if extra and not ctx.resilient_parsing:
+            ctx.fail(f"Unexpected argument {extra[0]!r}{self._advice(extra[0])}")
+        return extra
+
+    def _advice(self, argument: str) -> str:
+        if not any(parameter.name == "config" for parameter in self.params):
+            return ""
+        file = Path(argument)
+        if file.name == "registries.yaml":
+            return f": write --registries {argument}"
+        return f": write --config {argument}" if file.suffix in {".yaml", ".yml"} or file.is_file() else ""
+
+
 class LateGroup(click.Group):
-    """A group that imports a command's module when it runs; the command is an attribute of its own name."""
+    """A group that imports a command's module when it runs.
+
+    The command is an attribute of its own name, or of the name after a colon.
+    """
+
+    command_class = FileCommand
 
     def __init__(self, *arguments: Any, modules: Mapping[str, str] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -27,7 +54,8 @@ class LateGroup(click.Group):
         """The command of a name; None where there is none."""
         if cmd_name not in self._modules:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        module, _, attribute = self._modules[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute or cmd_name)
         return command
 
     def resolve_command(

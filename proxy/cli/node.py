@@ -71,7 +71,9 @@ def node() -> None:
 
 @node.command()
 @_wanted_options
-@click.option("--wait", "patience", type=_SECONDS, metavar="SECONDS", help="Wait until the proxy answers on this node.")
+@click.option(
+    "--wait", "patience", type=_SECONDS, metavar="SECONDS", help="Wait until the proxy responds on this node."
+)
 @click.option("--watch", type=_SECONDS, metavar="SECONDS", help="Keep running, and apply again at this interval.")
 @click.option("--print-registries-yaml", is_flag=True, help="Print a registries.yaml to place instead; change nothing.")
 def apply(
@@ -85,7 +87,7 @@ def apply(
 ) -> None:
     """Write a hosts.toml for each registry of the configuration; unmanaged files stay unchanged.
 
-    Status 0 when all registries are in sync, 1 when one is not, 2 when this node cannot be configured this way.
+    Status 0 if all registries are in sync, 1 if one is not, 2 if this node cannot be configured this way.
     """
     source = source_of(config, registries)
     loaded = source.load_or_exit()
@@ -118,7 +120,7 @@ def remove(certs_dir: Path | None, instance: str) -> None:
 @node.command()
 @_wanted_options
 def status(config: Path | None, registries: Path | None, **more: Any) -> None:
-    """Report for each registry whether its hosts.toml is in sync; status 1 where one is not."""
+    """Report for each registry whether its hosts.toml is in sync; status 1 if one is not."""
     options = _options(**more)
     try:
         entries = options.tree.compare(options.wanted(source_of(config, registries).load_or_exit()))
@@ -172,7 +174,7 @@ class _Keeper:
 
 
 def _answered(options: _Options, patience: float, stopping: threading.Event) -> bool:
-    """Whether the proxy answers on this node, so that the node can use it."""
+    """Whether the proxy responds on this node, so that the node can use it."""
     answers = wait(options.proxies, options.tree.ca, patience, stopping)
     if usable(list(answers.values())):
         return True

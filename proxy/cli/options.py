@@ -10,7 +10,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from proxy.config.base import exact_origin
-from proxy.config.errors import ConfigError
+from proxy.config.errors import ConfigError, Problem
+from proxy.config.files import NO_SUCH_FILE
 from proxy.config.load import Loaded, load_config
 from proxy.k3s.registries_yaml import import_registries
 from proxy.runtime.sockets import StartError, threads_needed
@@ -30,6 +31,8 @@ class Source:
 
     path: Path
     is_registries: bool
+    is_default: bool = False
+    """Whether neither an option nor the environment names the file."""
 
     def load(self) -> Loaded:
         """Read it; raises ConfigError."""
@@ -40,7 +43,12 @@ class Source:
         try:
             return change(self.load())
         except ConfigError as error:
-            exit_with(tuple(map(str, error.problems)))
+            exit_with(tuple(map(self._with_advice, error.problems)))
+
+    def _with_advice(self, problem: Problem) -> str:
+        """The problem; if the default file does not exist, with how to name another one."""
+        is_missing = self.is_default and problem.message == NO_SUCH_FILE
+        return f"{problem}: name another one with --config or --registries" if is_missing else str(problem)
 
 
 def exit_with(problems: Sequence[str]) -> NoReturn:
@@ -73,7 +81,7 @@ def source_of(config: Path | None, registries: Path | None) -> Source:
         if context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("give --config or --registries, not both")
         return Source(registries, is_registries=True)
-    return Source(config or Path(DEFAULT_CONFIG), is_registries=False)
+    return Source(config or Path(DEFAULT_CONFIG), is_registries=False, is_default=config is None)
 
 
 PROXY_DEFAULT = "http://127.0.0.1:5000"

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
+from proxy.cli.main import FileCommand
 from proxy.cli.options import Source, configuration_options, exit_with, source_of, threads_or_exit
 from proxy.config.load import Addresses, Loaded, with_addresses
 from proxy.observe.log import set_up_logging
@@ -25,7 +26,7 @@ from proxy.runtime.workers import serve_with_workers
 _logger = logging.getLogger("proxy")
 
 
-@click.command()
+@click.command(cls=FileCommand)
 @configuration_options
 @click.option("--listen", metavar="HOST:PORT", help="Address for nodes, in place of the configured ones.")
 @click.option("--admin", metavar="HOST:PORT", help="Admin address, in place of the configured one.")

@@ -85,6 +85,15 @@ def format_size(size: int) -> str:
     return f"{size / _BYTES['Ki']:g}Ki"
 
 
+def readable_size(size: float) -> str:
+    """A size for people, in the largest binary unit: `43.0 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < _BYTES["Ki"]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _BYTES["Ki"]
+    return f"{size:.1f} TiB"
+
+
 _RATE = "/s"
 
 

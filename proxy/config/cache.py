@@ -44,3 +44,6 @@ class Cache(Model):
     fetch_timeout: Wait = 300.0
     """Time without a byte from the upstream after which a download fails. Its client gets 504 much earlier, by
     `timeouts`, and joins the download when it tries again."""
+    offline: StrictBool = False
+    """Serve only what is cached and send no request to any upstream: tags never expire, and what is not cached is 404
+    with the reason `offline`. For clusters without a network, filled by `scope-proxy cache import`."""

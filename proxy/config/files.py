@@ -7,6 +7,8 @@ from pathlib import Path
 
 from proxy.config.errors import ConfigError, Position, Problem
 
+NO_SUCH_FILE = "there is no such file"
+"""The message for a missing file."""
 FileState = tuple[int, int, int, int]
 """Device, inode, modification time in nanoseconds, and size in bytes."""
 
@@ -90,7 +92,7 @@ def _decode(path: Path, data: bytes) -> str:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "there is no such file"
+        return NO_SUCH_FILE
     if isinstance(error, IsADirectoryError):
         return "this is a directory: give the path of the file in it"
     if isinstance(error, PermissionError):

@@ -1,6 +1,6 @@
 """Checks of the pull: the manifest by HEAD and GET, one byte of a blob, rate limits, referrers."""
 
-import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,6 +14,7 @@ from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, media_type
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
 from proxy.upstream.client import REFUSED_HEAD
+from proxy.upstream.rate_limit_headers import parse_rate_limit
 
 
 def smallest_blob(manifest: bytes) -> tuple[Digest, int] | None:
@@ -22,32 +23,33 @@ def smallest_blob(manifest: bytes) -> tuple[Digest, int] | None:
     return min(sized, key=lambda pair: pair[1], default=None)
 
 
-LOW_SHARE = 0.1
-"""Share of the rate limit at or below which the check warns."""
-
-_COUNT = re.compile(r"\s*(\d{1,9})\s*(?:;.*)?")
 _ADVICE = "configure an account, or wait; a cache sends fewer requests"
 
 
 def check_rates(journal: Journal, host: str, *answers: Mapping[str, str]) -> None:
     """Report the rate limit of the first of these responses that has one."""
-    limits = ((_count(headers, "ratelimit-limit"), _count(headers, "ratelimit-remaining")) for headers in answers)
-    limit, left = next((pair for pair in limits if pair != (None, None)), (None, None))
-    if limit is None and left is None:
+    now = time.time()
+    reports = (parse_rate_limit(headers, now) for headers in answers)
+    report = next((each for each in reports if each is not None), None)
+    if report is None:
         journal.passed(Check.RATE_LIMIT, f"{host} reports no limit", limit=None, remaining=None)
         return
-    of = f" of {limit}" if limit is not None else ""
-    seen = f"{left if left is not None else 'an unknown number'}{of} pulls are left at {host}"
-    if left is not None and left <= LOW_SHARE * (limit or 0):
-        journal.warned(Check.RATE_LIMIT, seen, _ADVICE, limit=limit, remaining=left)
+    left = "an unknown number" if report.remaining is None else str(report.remaining)
+    of = "" if report.limit is None else f" of {report.limit}"
+    window = "" if report.window is None else f", in a window of {report.window:.0f} s"
+    source = f", counted for {report.source}" if report.source else ""
+    seen = f"{left}{of} pulls are left at {host}{window}{source}"
+    facts: dict[str, Fact] = {
+        "limit": report.limit,
+        "remaining": report.remaining,
+        "window": None if report.window is None else int(report.window),
+        "resetSeconds": round(report.reset_at - now),
+        "source": report.source or None,
+    }
+    if report.is_low:
+        journal.warned(Check.RATE_LIMIT, seen, _ADVICE, **facts)
     else:
-        journal.passed(Check.RATE_LIMIT, seen, limit=limit, remaining=left)
-
-
-def _count(headers: Mapping[str, str], name: str) -> int | None:
-    """The number that a header begins with, as in `100;w=21600`."""
-    match = _COUNT.fullmatch(headers.get(name, ""))
-    return int(match[1]) if match else None
+        journal.passed(Check.RATE_LIMIT, seen, **facts)
 
 
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})

@@ -43,12 +43,12 @@ class ChangeReporter:
     def _rewritten(self, name: str, number: int) -> Iterator[Change]:
         where = self.positions.key("registries", name)
         count = f"{number} rule{'s' if number > 1 else ''}"
-        yield Change(where, "changed", f"{count} of {name} moved to the proxy's configuration, off the node")
+        yield Change(where, "changed", f"{count} of {name} moved from the node to the proxy's configuration")
         yield Change(
             where,
             "info",
-            f"after the proxy, k3s pulls from {name} itself, by the name before any rewrite: on nodes that run "
-            f"{_RELEASES}, set disable-default-registry-endpoint: true in "
+            f"if a pull through the proxy fails, containerd requests the original name from {name} itself: on nodes "
+            f"that run {_RELEASES}, set disable-default-registry-endpoint: true in "
             "config.yaml; other releases do not support it: omit it there, or k3s may not start (see docs/nodes.md)",
         )
 
@@ -87,7 +87,7 @@ class ChangeReporter:
                 where,
                 "info",
                 f"if the token server is on another origin than {name}, realms must name it: scope-proxy doctor "
-                "shows it, --realm sets it",
+                "names that origin, --realm adds it",
             )
 
     def _certificates(self, name: str) -> Iterator[Change]:

@@ -88,7 +88,7 @@ class _Settling:
         self._rename(
             name,
             free[0].authority,
-            "is the endpoint, so k3s never used this entry, whose key is the registry's name; is it meant for there?",
+            "is the endpoint, so k3s never used this entry, whose key is the registry's name: is it for the endpoint?",
             "question",
         )
 

@@ -11,7 +11,7 @@ from proxy.config.reading.yaml_values import Value
 from proxy.k3s.reader import Reader
 from proxy.rules.rewrite_rule import RewriteRule
 
-LAST_HOST = "containerd would at last try"
+LAST_HOST = "after all endpoints, containerd would request the original name from"
 """Start of the note that rewritten names are not pulled from the registry itself."""
 
 _LITERAL = re.compile(r"(?:[\w/ :,;=@~&%#!<>'\"-]|\[[.\w/-]\]|\\[^\w])+")
@@ -123,7 +123,7 @@ def _with_default(
     if rewriting:
         findings.info(
             path,
-            f"{LAST_HOST} {default.origin} for the name as it was before the rewrite; scope-proxy does not",
+            f"{LAST_HOST} {default.origin}; scope-proxy does not",
         )
         return endpoints
     findings.info(path, f"{default.origin} is added as the last endpoint, as containerd tries the registry itself")

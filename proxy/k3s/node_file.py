@@ -150,7 +150,7 @@ def _secrets(node: Node, *, is_inside: bool) -> Iterator[ScalarNode]:
 
 
 HEADER = "# Pulls go through scope-proxy: rewrites and credentials are in its configuration."
-_ADDED = "# Pulled directly until now, with the credentials or certificates that stood under configs."
+_ADDED = "# Pulled directly until now, with the credentials or certificates under configs."
 
 
 @dataclass(frozen=True, slots=True)

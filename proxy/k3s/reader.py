@@ -102,6 +102,8 @@ class Reader:
                 meant = suggestion(key, known) or _OFTEN_MEANT.get(key)
                 name = "unknown key" if secret and meant is None else f"unknown key {quoted_key(key)}"
                 advice = f": did you mean {meant!r}?" if meant else ""
+                if path == () and key == "version":
+                    advice = ": if this is a configuration of scope-proxy, use --config"
                 self.findings.warning_at_key((*path, key), f"{name}, k3s ignores it{advice}")
 
 

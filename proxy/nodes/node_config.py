@@ -22,7 +22,7 @@ _DEFAULT_DIRECTORY = "_default"
 _CAPABILITIES = ("pull", "resolve")
 _MARK = re.compile(r"# managed by scope-proxy (?P<version>\S+), instance (?P<instance>\S+)(?P<made>, folder made)?")
 _INSTANCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
-_ADVICE = "# Changes are lost: scope-proxy node apply writes this file, scope-proxy node remove takes it away."
+_ADVICE = "# Do not edit: scope-proxy node apply overwrites this file, scope-proxy node remove deletes it."
 
 
 @dataclass(frozen=True, slots=True)

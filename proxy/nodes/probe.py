@@ -1,4 +1,4 @@
-"""Checks from this node whether a scope-proxy answers at an address."""
+"""Checks from this node whether a scope-proxy responds at an address."""
 
 import http.client
 import ssl
@@ -19,11 +19,11 @@ _ANSWERS = {200, 401}  # 401 where clients have to authenticate
 
 
 class ProbeResult(StrEnum):
-    """What answers at an address."""
+    """What responds at an address."""
 
-    OURS = "scope-proxy answers"
-    OTHER = "something that is not scope-proxy answers"
-    NOTHING = "nothing answers"
+    OURS = "scope-proxy responds"
+    OTHER = "another server than scope-proxy responds"
+    NOTHING = "no response"
 
 
 def probe(url: str, ca: str | None = None, *, verify: bool = True) -> ProbeResult:

@@ -118,8 +118,10 @@ class _Text(_Clock):
 
 def _pairs(fields: dict[str, str | int | float]) -> str:
     """The fields that are not empty, as ` name=value`; a value with other characters than a name has is quoted."""
-    shown = ((name, str(value)) for name, value in fields.items() if value != "" and name not in _IN_MESSAGE)
-    return "".join(f" {name}={value if _PLAIN_VALUE.fullmatch(value) else json.dumps(value)}" for name, value in shown)
+    printed = ((name, str(value)) for name, value in fields.items() if value != "" and name not in _IN_MESSAGE)
+    return "".join(
+        f" {name}={value if _PLAIN_VALUE.fullmatch(value) else json.dumps(value)}" for name, value in printed
+    )
 
 
 class _Json(_Clock, JsonFormatter):

@@ -129,6 +129,30 @@ UPSTREAM_RESUMES = Counter(
     "scope_proxy_upstream_resumes_total", "Blob downloads resumed after an interruption or a stall", ["upstream"]
 )
 UPSTREAM_RATE_LIMITED = Counter("scope_proxy_upstream_rate_limited_total", "Responses with status 429", ["upstream"])
+UPSTREAM_RATE_LIMIT = Gauge(
+    "scope_proxy_upstream_rate_limit_requests",
+    "Requests that the registry allows in a window, as it reports",
+    ["upstream", "credential"],
+    multiprocess_mode="mostrecent",
+)
+UPSTREAM_RATE_LIMIT_REMAINING = Gauge(
+    "scope_proxy_upstream_rate_limit_remaining",
+    "Requests that are left until the reset time, as the registry reported last",
+    ["upstream", "credential"],
+    multiprocess_mode="mostrecent",
+)
+UPSTREAM_RATE_LIMIT_WINDOW = Gauge(
+    "scope_proxy_upstream_rate_limit_window_seconds",
+    "Window of the rate limit",
+    ["upstream", "credential"],
+    multiprocess_mode="mostrecent",
+)
+UPSTREAM_RATE_LIMIT_RESET = Gauge(
+    "scope_proxy_upstream_rate_limit_reset_timestamp_seconds",
+    "Time until which the remaining requests count: the reported reset, or one window after the report",
+    ["upstream", "credential"],
+    multiprocess_mode="mostrecent",
+)
 UPSTREAM_DURATION = Histogram(
     "scope_proxy_upstream_request_duration_seconds",
     "Time until the response headers of an upstream, its token server or its redirect target arrive",

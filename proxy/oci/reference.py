@@ -90,7 +90,7 @@ def check_repository(name: str) -> str:
     if len(name) > NAME_LIMIT:
         raise NameInvalid(f"the repository name is longer than {NAME_LIMIT} characters")
     if not _REPOSITORY.fullmatch(name):
-        raise NameInvalid("the repository name is not lower-case letters, digits, '.', '_', '-' and '/'")
+        raise NameInvalid("invalid repository name: use lower-case letters, digits, '.', '_', '-' and '/'")
     return name
 
 

@@ -65,7 +65,7 @@ def parse_request(method: str, raw_path: str, query: Iterable[tuple[str, str]]) 
     `raw_path` is the path as sent; only this function decodes its percent-encoding, once.
     """
     if method not in ("GET", "HEAD"):
-        raise Unsupported(f"{method} is not served: scope-proxy only pulls")
+        raise Unsupported(f"{method} is not supported: scope-proxy only serves pulls")
     path = _decode(raw_path)
     namespace, rest = _split_query(query)
     head = method == "HEAD"
@@ -96,9 +96,9 @@ def _valid_utf8(raw_path: str) -> bool:
 
 def _split_path(path: str) -> tuple[Operation, str, Tag | Digest | None]:
     if path == _CATALOG:
-        raise Unsupported("the catalog is not served: scope-proxy only serves pulls by name")
+        raise Unsupported("the catalog is not supported: scope-proxy only serves pulls by name")
     if _UPLOADS.fullmatch(path):
-        raise Unsupported("uploads are not served: scope-proxy only pulls")
+        raise Unsupported("uploads are not supported: scope-proxy only serves pulls")
     if match := _TAGS.fullmatch(path):
         return Operation.TAGS, match["name"], None
     if (match := _CONTENT.fullmatch(path)) is None:

@@ -6,7 +6,7 @@ from proxy.config.model import Timeouts
 from proxy.observe.metrics import CACHE_REQUESTS, Bound
 from proxy.oci.byterange import ByteRange
 from proxy.oci.reference import Digest, Tag
-from proxy.pull.blobs.live import Blob
+from proxy.pull.blobs.live import Blob, BlobHead, CacheResult
 from proxy.pull.blobs.passthrough import PassThrough
 from proxy.pull.manifests.fetch import Budget, Manifest, ManifestFetcher
 from proxy.routing.table import Route
@@ -47,9 +47,9 @@ class UncachedBlobs:
         _SERVED["blob", blob.way].inc()
         return blob
 
-    async def head(self, route: Route, digest: Digest) -> int:
+    async def head(self, route: Route, digest: Digest) -> BlobHead:
         """The size of the blob in bytes; raises RegistryError."""
-        return await self._passthrough.head(route, digest)
+        return BlobHead(await self._passthrough.head(route, digest), CacheResult.BYPASS)
 
 
 def _served(reference: Tag | Digest, manifest: Manifest) -> Manifest:

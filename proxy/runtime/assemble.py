@@ -10,11 +10,13 @@ from pathlib import Path
 from proxy.auth.outward.broker import Broker
 from proxy.auth.outward.credential_chain import CredentialChain, StaticSource
 from proxy.auth.outward.credentials import DockerConfigSource, HelperSource
+from proxy.config.cache import Cache
 from proxy.config.credentials import SecretReader
 from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.pull.blobs.downloads import Downloads
 from proxy.pull.blobs.mismatched_digests import MismatchedDigests
+from proxy.pull.blobs.offline import OfflinePassThrough
 from proxy.pull.blobs.passthrough import PassThrough
 from proxy.pull.blobs.service import Blobs
 from proxy.pull.blobs.sources import BlobSources
@@ -38,7 +40,9 @@ from proxy.transport.singleflight import Background
 from proxy.upstream.authorize import Authorizer
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.endpoints import Endpoints
-from proxy.upstream.send import PlacedSender
+from proxy.upstream.offline import OfflineSender
+from proxy.upstream.rate_limits import RateLimitReader, RateLimits
+from proxy.upstream.send import PlacedSender, RequestSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Engine:
     listings: Listings
     rights: Rights
     endpoints: Endpoints
+    rate_limits: RateLimits
     background: Background
     """Tasks that outlive a request and end by themselves: downloads, shared flights."""
 
@@ -66,27 +71,37 @@ async def engine(
     Raises ValueError for unusable certificates and forward proxies.
     """
     environment = os.environ if environment is None else environment
-    tls = await asyncio.to_thread(load_tls, config)
     background, watchers, endpoints = Background(), Background(), Endpoints(clock=tuning.clock)
+    limits = RateLimits(clock=tuning.clock)
     async with AsyncExitStack() as stack:
-        proxies = ForwardProxies.from_environment(environment)
-        sessions = Sessions(config, tls, proxies, limits=tuning.session_limits)
-        await stack.enter_async_context(sessions)
+        sender = await stack.enter_async_context(_sender(config, background, environment, limits, tuning))
         stack.push_async_callback(background.close)
         stack.push_async_callback(watchers.close)
-        broker = Broker(sessions, background, tuning.clock)
-        credentials = _credentials(config, background, environment)
+        client = UpstreamClient(sender, endpoints, tuning.pause)
+        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning, limits=limits)
+        listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
+        yield Engine(manifests, blobs, listings, rights, endpoints, limits, background)
+
+
+@asynccontextmanager
+async def _sender(
+    config: Config, background: Background, environment: Mapping[str, str], limits: RateLimits, tuning: Tuning
+) -> AsyncIterator[RequestSender]:
+    """What sends requests to upstreams; with `cache.offline` nothing does, and no session exists."""
+    if config.cache is not None and config.cache.offline:
+        yield OfflineSender()
+        return
+    tls = await asyncio.to_thread(load_tls, config)
+    proxies = ForwardProxies.from_environment(environment)
+    async with Sessions(config, tls, proxies, limits=tuning.session_limits) as sessions:
         authorizer = Authorizer(
-            broker,
-            credentials,
+            Broker(sessions, background, tuning.clock),
+            _credentials(config, background, environment),
             PlacedSender(sessions),
             clock=tuning.clock,
             fresh_grant_seconds=tuning.fresh_grant_seconds,
         )
-        client = UpstreamClient(authorizer, endpoints, tuning.pause)
-        manifests, blobs = _sources(config, client, store, background, watchers, tuning=tuning)
-        listings, rights = Listings(client, config.timeouts), Rights(client, background, config.timeouts)
-        yield Engine(manifests, blobs, listings, rights, endpoints, background)
+        yield RateLimitReader(authorizer, limits)
 
 
 def with_routes(built: Engine, loaded: Loaded) -> Pulls:
@@ -114,38 +129,31 @@ def _sources(
     watchers: Background,
     *,
     tuning: Tuning,
+    limits: RateLimits,
 ) -> tuple[ManifestSource, BlobSource]:
     """The sources of manifests and blobs; without a store if none is configured."""
     known_manifests, verified = KnownManifests(tuning.known_manifests), Verified()
     mismatched = MismatchedDigests(store.layout.root / "suspects" if store is not None else None)
     fetcher = ManifestFetcher(client, known_manifests)
-    passthrough = PassThrough(client, known_manifests, mismatched, config.timeouts)
+    passthrough = _passthrough(config, client, known_manifests, mismatched)
     if store is None or config.cache is None:
         return UncachedManifests(fetcher, config.timeouts), UncachedBlobs(passthrough)
     provenance, tags = store.blobs.provenance, store.tags
-    downloads = Downloads(
-        client,
-        store.blobs,
-        verified,
-        background,
-        provenance=provenance,
-        evictor=store.evictor,
-        cache=config.cache,
-        timeouts=config.timeouts,
-        recheck_step=tuning.recheck_step,
-    )
+    downloads = _downloads(config.cache, config, client, store, verified, background=background, tuning=tuning)
     stored = Stored(store.blobs, verified, background, config.cache.verify)
     kept = ManifestStore(
         store.blobs, stored, tags, store.evictor, provenance=provenance, known_manifests=known_manifests
     )
     watchers.start(watch_store(store, kept))
+    cache, timeouts = config.cache, config.timeouts
     manifests = Manifests(
         fetcher=fetcher,
         store=kept,
         tags=tags,
         background=background,
-        cache=config.cache,
-        timeouts=config.timeouts,
+        rate_limits=limits,
+        cache=cache,
+        timeouts=timeouts,
     )
     sources = BlobSources(
         client=client,
@@ -166,6 +174,37 @@ def _sources(
         far_ahead=tuning.far_ahead,
     )
     return manifests, blobs
+
+
+def _downloads(
+    cache: Cache,
+    config: Config,
+    client: UpstreamClient,
+    store: OpenedStore,
+    verified: Verified,
+    *,
+    background: Background,
+    tuning: Tuning,
+) -> Downloads:
+    return Downloads(
+        client,
+        store.blobs,
+        verified,
+        background,
+        provenance=store.blobs.provenance,
+        evictor=store.evictor,
+        cache=cache,
+        timeouts=config.timeouts,
+        recheck_step=tuning.recheck_step,
+    )
+
+
+def _passthrough(
+    config: Config, client: UpstreamClient, known_manifests: KnownManifests, mismatched: MismatchedDigests
+) -> PassThrough:
+    offline = config.cache is not None and config.cache.offline
+    kind = OfflinePassThrough if offline else PassThrough
+    return kind(client, known_manifests, mismatched, config.timeouts)
 
 
 def _credentials(config: Config, background: Background, environment: Mapping[str, str]) -> CredentialChain:

@@ -180,7 +180,7 @@ class Reloader:
         self.last = LastReload(time.time())
         CONFIG_RELOADS.labels("ok").inc()
         config = generation.loaded.config
-        prepare_series(config)
+        prepare_series(config, generation.engine_part.value.rate_limits.labels())
         note_config_success()
         if config.log != before.loaded.config.log:
             set_up_logging(config.log.level, config.log.format, config.log.access)

@@ -161,6 +161,8 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
         waiting=state.reloader.waiting,
         tls_problems=tls_problems(state.contexts),
         client_files=tuple(current.client_files.statuses()),
+        store=current.store_part.value if current.store_part is not None else None,
+        rate_limits=current.engine_part.value.rate_limits,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import product
 
+from prometheus_client import Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 from proxy.config.model import Config
@@ -34,6 +35,22 @@ def forget_stale_series(
         metrics.forget(metric, {values for values in metrics.known(metric) if values[0] not in config.registries})
     metrics.forget(metrics.REWRITES, metrics.known(metrics.REWRITES) - rules)
     metrics.forget(metrics.TLS_NOT_AFTER, _stale_certificates(config))
+
+
+def forget_rate_limits(config: Config, reported: AbstractSet[tuple[str, str]]) -> None:
+    """Delete the rate limits of upstreams that left the configuration and of credentials without a report.
+
+    `reported` are upstream and credential of the reports that the active configuration has. With several workers the
+    reset time becomes 0: then what is left does not count.
+    """
+    for metric in RATE_LIMITS:
+        series = metrics.known(metric)
+        stale = {values for values in series if values[0] not in config.registries or values not in reported}
+        if metrics.can_forget():
+            metrics.forget(metric, stale)
+        elif metric is metrics.UPSTREAM_RATE_LIMIT_RESET:
+            for values in stale:
+                metric.labels(*values).set(0)
 
 
 def _quieten(config: Config) -> None:
@@ -127,20 +144,29 @@ _PER_UPSTREAM: tuple[MetricWrapperBase, ...] = (
     metrics.UPSTREAM_LAST_SUCCESS,
     metrics.TOKEN_DURATION,
 )
+RATE_LIMITS: tuple[Gauge, ...] = (
+    metrics.UPSTREAM_RATE_LIMIT,
+    metrics.UPSTREAM_RATE_LIMIT_REMAINING,
+    metrics.UPSTREAM_RATE_LIMIT_WINDOW,
+    metrics.UPSTREAM_RATE_LIMIT_RESET,
+)
+"""They have series only for what registries report."""
 _OF_UPSTREAMS = (*_BY_UPSTREAM, *_PER_UPSTREAM, metrics.UPSTREAM_REQUESTS, metrics.UPSTREAM_UP)
 """All metrics whose first label is the upstream, except REWRITES."""
 
 
-def prepare_series(config: Config) -> None:
+def prepare_series(config: Config, rate_limits: AbstractSet[tuple[str, str]] = frozenset()) -> None:
     """Create the series of the configuration that is now active, and delete stale ones.
 
-    Every upstream, rule and known label value gets its series; existing series keep their values.
+    `rate_limits` are upstream and credential of the reported rate limits that stay. Every upstream, rule and known
+    label value gets its series; existing series keep their values.
     """
     _prepare_requests()
     for metric, values in _VALUES.items():
         _touch(metric, ((value,) for value in values))
     rules = set(_rules(config))
     forget_stale_series(config, _OF_UPSTREAMS, rules)
+    forget_rate_limits(config, rate_limits)
     for upstream in config.registries:
         _prepare_upstream(upstream)
     _touch(metrics.REWRITES, rules)

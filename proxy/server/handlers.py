@@ -10,7 +10,7 @@ from proxy.oci.byterange import ByteRange
 from proxy.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, TooManyRequests, UpstreamUnavailable
 from proxy.oci.reference import Digest, Tag
 from proxy.oci.request import Operation, RegistryRequest
-from proxy.pull.blobs.live import Blob
+from proxy.pull.blobs.live import Blob, BlobHead
 from proxy.pull.listing import Listing, Listings, link_header
 from proxy.pull.manifests.fetch import Manifest
 from proxy.pull.rights import Rights
@@ -43,8 +43,8 @@ class BlobSource(Protocol):
     async def get(self, route: Route, digest: Digest, wanted_range: ByteRange | None) -> Blob:
         """The blob or a range of it; raises RegistryError."""
 
-    async def head(self, route: Route, digest: Digest) -> int:
-        """The size of the blob in bytes; raises RegistryError."""
+    async def head(self, route: Route, digest: Digest) -> BlobHead:
+        """The size of the blob, and how it would be served; raises RegistryError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ class Handler:
     ) -> web.StreamResponse:
         digest, namespace = pull.digest, _namespace(pull, route)
         if pull.head:
-            size = await self._pulls.blobs.head(route, digest)
-            return await responder.whole(None, {**blob_headers(digest.text, None), **namespace}, length=size)
+            found = await self._pulls.blobs.head(route, digest)
+            return await responder.whole(None, {**blob_headers(digest.text, found), **namespace}, length=found.size)
         wanted = ByteRange.parse(request.headers.get("Range"))
         if request.headers.get("If-Range") not in (None, f'"{digest.text}"'):
             wanted = None  # the client has part of other content

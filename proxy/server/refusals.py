@@ -33,6 +33,7 @@ from proxy.server.listener.framing import BodyTooLarge, HeadersTooLarge, Malform
 from proxy.server.listener.held_bodies import Overloaded
 from proxy.server.record import RequestRecord
 from proxy.upstream.errors import CredentialUnreadable, LocalLimit, RealmUntrusted, TlsFailed
+from proxy.upstream.offline import CacheUnreadable, NotCached
 
 _MISSING = "Run Explain and check that the image exists upstream under the rewritten name."
 
@@ -48,6 +49,7 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
     ),
     (RegistryUnknown, "Add the registry under registries, or remove it from the nodes' mirrors."),
     (Unauthorized, "The client's credential is wrong: check it, and clients of the listener."),
+    (NotCached, "Import a bundle that has the image: scope-proxy cache import."),
     (NameUnknown, _MISSING),
     (ManifestUnknown, _MISSING),
     (BlobUnknown, _MISSING),
@@ -63,6 +65,7 @@ ADVICE: tuple[tuple[type[RegistryError], str], ...] = (
         "No request was sent: fix the credential that the reason names, then run scope-proxy check.",
     ),
     (NoTokens, "Write a key to the listener's tokenKeyFile; it is loaded within a second."),
+    (CacheUnreadable, "Check the disk of the cache and the log; run scope-proxy check."),
     (TlsFailed, "Check the registry's certificate and its tls settings under hosts: run scope-proxy doctor."),
     (
         UpstreamUnavailable,

@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, web
 
 from proxy.oci.descriptor import BLOB
 from proxy.oci.errors import RangeInvalid, RegistryError, Unauthorized, Unsupported
-from proxy.pull.blobs.live import Blob, CacheResult, ContentSpan, DigestMismatch
+from proxy.pull.blobs.live import Blob, BlobHead, CacheResult, ContentSpan, DigestMismatch
 from proxy.pull.manifests.fetch import Manifest
 from proxy.server.listener.framing import NodeRequest
 from proxy.server.listener.held_bodies import SMALL_BODY, HeldBodies
@@ -303,16 +303,15 @@ def manifest_headers(manifest: Manifest) -> dict[str, str]:
     return headers
 
 
-def blob_headers(digest: str, blob: Blob | None) -> dict[str, str]:
+def blob_headers(digest: str, blob: Blob | BlobHead) -> dict[str, str]:
     """The headers of a blob or of a range of it."""
     headers = {
         "Content-Type": BLOB,
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
         "Accept-Ranges": "bytes",
+        "X-Cache": blob.way.value,
     }
-    if blob is not None:
-        headers["X-Cache"] = blob.way.value
-    if blob is not None and blob.span is not None:
+    if isinstance(blob, Blob) and blob.span is not None:
         headers["Content-Range"] = str(blob.span)
     return headers

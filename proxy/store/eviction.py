@@ -15,14 +15,14 @@ from pathlib import Path
 from proxy.observe.metrics import CACHE_EVICTIONS
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors, to_the_end
-from proxy.store.eviction_order import Position, Stage
+from proxy.store.eviction_order import EvictionPosition, EvictionStage
 from proxy.store.files import children, open_lock, regular_size, try_lock
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import reported_size
 from proxy.store.maintenance import sweep
-from proxy.store.pins import PinnedScan
+from proxy.store.pins import Pinned, PinnedScan
 from proxy.store.shared_scan import SharedScan
 
 LOW_WATER = 0.95
@@ -103,6 +103,10 @@ class Evictor:
         self._room = SharedScan(functools.partial(_room, layout, free or _free))
         self._pinned = PinnedScan(layout, keep)
 
+    async def pinned(self) -> Pinned:
+        """What is stored of the pinned images, as of the last seconds; raises StoreError."""
+        return await self._pinned.result()
+
     async def make_room(self, size: int = 0) -> bool:
         """Evict until `size` more bytes fit beside the downloads in flight, and return whether they do.
 
@@ -157,7 +161,7 @@ class Evictor:
         if excess.bytes > totals.bytes - (await self._pinned.result()).size:
             return Obstacle.PINNED
         spare = int(max(self._bounds.max_size - totals.index, 0) * (1 - self._low_water))
-        while excess.bytes > 0 and await self._evict(excess.bytes + spare):
+        while excess.bytes > 0 and await self._evict(excess.bytes, spare):
             excess = await self._excess(size)
         return None if excess.bytes <= 0 else Obstacle.NEW_OBJECTS
 
@@ -171,21 +175,25 @@ class Evictor:
             of_disk=flight.expected - flight.written + size + self._bounds.reserve_free - free,
         )
 
-    async def _evict(self, wanted: int) -> int:
-        """Remove objects of `wanted` bytes, or all there are; returns the number of objects."""
-        removed, position, pinned = 0, Position(), (await self._pinned.result()).digests
-        while wanted > 0 and position.stage is not Stage.END:
+    async def _evict(self, wanted: int, spare: int = 0) -> int:
+        """Remove objects of `wanted` bytes, or all there are; returns the number of objects.
+
+        Up to `spare` further bytes are removed, but no further image becomes incomplete for them.
+        """
+        removed, position, image = 0, EvictionPosition(), None
+        pinned = (await self._pinned.result()).digests
+        while wanted + spare > 0 and position.stage is not EvictionStage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
-            for digest, size in objects:
-                if wanted <= 0:
-                    break
-                if digest in pinned:
+            for item in objects:
+                if wanted + spare <= 0 or (wanted <= 0 and item.image not in (None, image)):
+                    return removed
+                if item.digest in pinned:
                     continue
-                wanted -= size
-                if await self._store.remove(digest):
+                wanted, image = wanted - item.size, item.image
+                if await self._store.remove(item.digest):
                     removed += 1
                     CACHE_EVICTIONS.labels("size").inc()
-                    _logger.debug("evicted %s, %d bytes", digest, size)
+                    _logger.debug("evicted %s, %d bytes", item.digest, item.size)
         return removed
 
     async def _lock(self) -> int | None:

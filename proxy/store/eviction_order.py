@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from proxy.oci.reference import Digest
 from proxy.store.layout import Link
 
 GRACE_SECONDS = 3600.0
 """How long an incomplete image counts as one that is being pulled."""
 MANIFESTS_SHARE = 0.02
 """Share of the store's size that manifests of incomplete images may take."""
-STEP = 200
+STEP = 100
 """Images that are examined in one go: other requests to the index wait for that."""
 
 TABLES = """
@@ -93,7 +94,7 @@ _IMAGES = """SELECT used, digest, size, is_manifest, missing = 0 OR used >= :you
   AND (used, digest) > (:used, :digest)
 UNION ALL SELECT used, digest, size, is_manifest, 1 FROM objects WHERE is_orphan AND (used, digest) > (:used, :digest)
 ORDER BY used, digest LIMIT :step"""
-_EXCLUSIVE = """SELECT b.digest, b.size FROM contents c JOIN objects b ON b.digest = c.digest
+_EXCLUSIVE = """SELECT b.digest, b.size, c.manifest FROM contents c JOIN objects b ON b.digest = c.digest
 WHERE c.manifest = :digest AND c.kind = 'blob' AND b.is_manifest = 0 AND NOT EXISTS (
   SELECT 1 FROM contents o JOIN objects p ON p.digest = o.manifest WHERE o.digest = b.digest AND o.kind = 'blob'
     AND (p.missing = 0 OR p.used >= :young, p.used, p.digest) > (:is_alive, :used, :digest))
@@ -109,7 +110,7 @@ _ALL = """SELECT used, digest, size FROM objects WHERE (used, digest) > (:used, 
 ORDER BY used, digest LIMIT :step"""
 
 
-class Stage(IntEnum):
+class EvictionStage(IntEnum):
     """What is evicted next, in this order."""
 
     INCOMPLETE = 1
@@ -121,16 +122,25 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class EvictionPosition:
     """How far an eviction has come: the stage, and the object that was examined last in it."""
 
-    stage: Stage = Stage.INCOMPLETE
+    stage: EvictionStage = EvictionStage.INCOMPLETE
     used: float = 0.0
     digest: str = ""
 
 
-Objects = Sequence[tuple[str, int]]
-"""Digests and sizes in bytes."""
+@dataclass(frozen=True, slots=True)
+class Evictable:
+    """An object to evict; `image` is the manifest of the image that is evicted with it, None for other objects."""
+
+    digest: Digest
+    size: int
+    image: str | None = None
+
+
+Objects = Sequence[tuple[str, int, str | None]]
+"""Digests, sizes in bytes, and the manifest of the image that is evicted with them; None for other objects."""
 
 
 def add_contents(connection: sqlite3.Connection, manifest: str, links: Iterable[Link]) -> None:
@@ -145,7 +155,9 @@ def touch_related(connection: sqlite3.Connection, digest: str, used: float) -> N
     connection.execute(_RELATED, (used, digest, digest))
 
 
-def evictable(connection: sqlite3.Connection, position: Position, size: int) -> tuple[Objects, Position]:
+def evictable(
+    connection: sqlite3.Connection, position: EvictionPosition, size: int
+) -> tuple[Objects, EvictionPosition]:
     """The next objects to evict from a store of `size` bytes, and where to go on.
 
     There may be none although the end is not reached: the number of images that are examined is bounded.
@@ -157,49 +169,51 @@ def evictable(connection: sqlite3.Connection, position: Position, size: int) -> 
         "step": STEP,
     }
     match position.stage:
-        case Stage.INCOMPLETE:
+        case EvictionStage.INCOMPLETE:
             rows = connection.execute(_INCOMPLETE, values).fetchall()
             return _blobs(connection, rows, values["young"]), _after(position, rows)
-        case Stage.SURPLUS_MANIFESTS:
-            return _surplus(connection, size, values["young"]), Position(Stage.IMAGES)
-        case Stage.IMAGES:
+        case EvictionStage.SURPLUS_MANIFESTS:
+            return _surplus(connection, size, values["young"]), EvictionPosition(EvictionStage.IMAGES)
+        case EvictionStage.IMAGES:
             rows = connection.execute(_IMAGES, values).fetchall()
             return _blobs(connection, rows, values["young"]), _after(position, rows)
-        case Stage.END:
+        case EvictionStage.END:
             return [], position
         case stage:
-            rows = connection.execute(_MANIFESTS if stage is Stage.MANIFESTS else _ALL, values).fetchall()
-            return [(digest, length) for _, digest, length in rows], _after(position, rows)
+            rows = connection.execute(_MANIFESTS if stage is EvictionStage.MANIFESTS else _ALL, values).fetchall()
+            return [(digest, length, None) for _, digest, length in rows], _after(position, rows)
 
 
 def _blobs(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]], young: object) -> Objects:
     """The blobs of the images, largest first, and blobs that no manifest names."""
-    found: list[tuple[str, int]] = []
+    found: list[tuple[str, int, str | None]] = []
     for used, digest, size, is_manifest, is_alive in rows:
         if is_manifest:
             values = {"digest": digest, "young": young, "is_alive": is_alive, "used": used}
             found += connection.execute(_EXCLUSIVE, values)
         else:
-            found.append((digest, size))
+            found.append((digest, size, None))
     return found
 
 
 def _surplus(connection: sqlite3.Connection, size: int, young: object) -> Objects:
     """The oldest manifests without images, where all of them take more than their share."""
-    [surplus] = connection.execute("SELECT coalesce(sum(size), 0) FROM objects WHERE is_bare").fetchone()
+    [surplus] = connection.execute(
+        "SELECT coalesce(sum(size), 0) FROM objects INDEXED BY objects_bare WHERE is_bare"
+    ).fetchone()
     surplus -= int(size * MANIFESTS_SHARE)
-    found: list[tuple[str, int]] = []
+    found: list[tuple[str, int, str | None]] = []
     for length, digest in connection.execute(_SURPLUS, (young, STEP)):
         if surplus <= 0:
             break
         surplus -= length
-        found.append((digest, length))
+        found.append((digest, length, None))
     return found
 
 
-def _after(position: Position, rows: Sequence[tuple[Any, ...]]) -> Position:
+def _after(position: EvictionPosition, rows: Sequence[tuple[Any, ...]]) -> EvictionPosition:
     """Where to go on after these rows; in the next stage where they were the last of theirs."""
     if len(rows) < STEP:
-        return Position(Stage(position.stage + 1))
+        return EvictionPosition(EvictionStage(position.stage + 1))
     used, digest, *_ = rows[-1]
-    return Position(position.stage, used, digest)
+    return EvictionPosition(position.stage, used, digest)

@@ -22,7 +22,7 @@ from proxy.oci.reference import Digest
 from proxy.store import eviction_order
 from proxy.store.blobs import StoreError
 from proxy.store.disk import TimedThreads, store_errors
-from proxy.store.eviction_order import Position
+from proxy.store.eviction_order import Evictable, EvictionPosition
 from proxy.store.format import open_directory
 from proxy.store.index_file import (
     INSERT_LINK,
@@ -92,7 +92,7 @@ class Index:
         Then, in the background, it is compared with the files: after a crash it may lack some.
         """
         await self._run(self._opened)
-        self._next_step(tidy(self._layout, self._compare))
+        self._next_step(tidy(self._layout, self._compare, tags_expire=self.bounds.tags_expire))
 
     async def close(self) -> None:
         """Write pending times of use and close it."""
@@ -134,8 +134,8 @@ class Index:
         """When digests were last used, in seconds since the epoch, of those that are stored; raises StoreError."""
         return await self._run(self._last_used, self._take_touched(), digests)
 
-    async def evictable(self, position: Position, size: int) -> tuple[Sequence[tuple[Digest, int]], Position]:
-        """The next objects to evict from a store of at most `size` bytes, with their sizes, and where to go on.
+    async def evictable(self, position: EvictionPosition, size: int) -> tuple[Sequence[Evictable], EvictionPosition]:
+        """The next objects to evict from a store of at most `size` bytes, and where to go on.
 
         Raises StoreError.
         """
@@ -269,12 +269,12 @@ class Index:
         return {digest: row[0] for digest in digests for row in self._read(query, (digest.text,))}
 
     def _evictable(
-        self, touched: Mapping[Digest, float], position: Position, size: int
-    ) -> tuple[list[tuple[Digest, int]], Position]:
+        self, touched: Mapping[Digest, float], position: EvictionPosition, size: int
+    ) -> tuple[list[Evictable], EvictionPosition]:
         self._flush(touched)
         found, following = eviction_order.evictable(self._opened(), position, size)
-        sizes = dict(found)
-        return [(digest, sizes[digest.text]) for digest in self._digests(list(sizes))], following
+        rows = {digest: (length, image) for digest, length, image in found}
+        return [Evictable(digest, *rows[digest.text]) for digest in self._digests(list(rows))], following
 
     def _add_manifest(self, manifest: Digest, links: Sequence[Link]) -> None:
         with self._transaction() as connection:

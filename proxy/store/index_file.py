@@ -74,11 +74,14 @@ class IndexBounds:
     size: int = 512 << 20
     links: int = 1_000_000
     """A link that was deleted costs one HEAD."""
+    tags_expire: bool = True
+    """Whether a tag that the upstream has not confirmed for long is deleted; not with `cache.offline`."""
 
     @classmethod
     def of(cls, cache: Cache) -> Self:
         """The bounds for a configuration: a share of the store's size."""
-        return cls(cache.max_manifest_digests, min(cls().size, int(cache.max_size * INDEX_SHARE)))
+        size = min(cls().size, int(cache.max_size * INDEX_SHARE))
+        return cls(cache.max_manifest_digests, size, tags_expire=not cache.offline)
 
 
 @dataclass(frozen=True, slots=True)

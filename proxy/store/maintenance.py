@@ -42,7 +42,7 @@ def sweep(layout: Layout) -> int:
     return swept
 
 
-def tidy(layout: Layout, compare: Callable[[str, str], None]) -> Iterator[None]:
+def tidy(layout: Layout, compare: Callable[[str, str], None], *, tags_expire: bool = True) -> Iterator[None]:
     """Remove older stores, compare blobs with the index, clean repositories; one directory per step.
 
     Raises what `compare` raises, and OSError.
@@ -55,7 +55,7 @@ def tidy(layout: Layout, compare: Callable[[str, str], None]) -> Iterator[None]:
             yield
     for prefix in PREFIXES:
         for entry in children(layout.repositories / prefix):
-            _clean(layout, Path(entry.path))
+            _clean(layout, Path(entry.path), tags_expire=tags_expire)
         yield
 
 
@@ -81,13 +81,13 @@ def _clean_provenance(layout: Layout, algorithm: str, prefix: str) -> None:
             _remove_older(Path(entry.path), now - TEMPORARY_SECONDS)
 
 
-def _clean(layout: Layout, repository: Path) -> None:
+def _clean(layout: Layout, repository: Path, *, tags_expire: bool) -> None:
     now = time.time()
     for directory in (repository, repository / "tags"):
         for entry in children(directory):
             if entry.name.startswith("."):
                 _remove_older(Path(entry.path), now - TEMPORARY_SECONDS)
-    for entry in children(repository / "tags"):
+    for entry in children(repository / "tags") if tags_expire else ():
         _remove_older(Path(entry.path), now - TAG_SECONDS)
     for digest in layout.marked(repository):
         if regular_size(layout.blob(digest)) is None:

@@ -1,6 +1,7 @@
 """An open store: the files, index, tags and bounds of one directory."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from proxy.store.index import DEFAULT_TIMES, Index
 from proxy.store.index_file import IndexBounds, IndexTimes
 from proxy.store.layout import Layout
 from proxy.store.maintenance import sweep
-from proxy.store.tags import Tags
+from proxy.store.tags import Tags, read_tag
 
 _logger = logging.getLogger(__name__)
 _open: list[Layout] = []  # two while a reload changes the directory
@@ -64,7 +65,9 @@ async def opened_store(cache: Cache, times: IndexTimes = DEFAULT_TIMES) -> Async
     blobs = FilesystemStore(layout, index)
     bounds = Bounds(cache.max_size, cache.reserve_free)
     try:
-        yield OpenedStore(layout, index, blobs, Tags(layout, index), Evictor(layout, index, blobs, bounds, cache.keep))
+        # A tag that never expires is served also while the clock is wrong, as on machines without a network.
+        tags = Tags(layout, index, functools.partial(read_tag, is_timed=not cache.offline))
+        yield OpenedStore(layout, index, blobs, tags, Evictor(layout, index, blobs, bounds, cache.keep))
     finally:
         _open.remove(layout)
         if not _open:

@@ -21,6 +21,10 @@ from proxy.store.layout import Layout
 
 SCAN_SECONDS = 10.0
 """How long the result of a scan of the tags is used."""
+FULL_SHARE = 0.9
+"""Share of the cache from which on pinned images leave too little room."""
+PIN_ADVICE = "Raise cache.maxSize, or remove patterns from cache.keep and pins with scope-proxy cache unpin."
+"""What to do where pinned images fill the cache."""
 PINS_LIMIT = 10_000
 _PIN_LIMIT = 4096
 
@@ -82,6 +86,14 @@ def pinned(layout: Layout, keep: Sequence[ImagePattern]) -> Pinned:
     digests = {digest for image in images for digest in content_of(layout, image.entry.descriptor.digest)}
     sizes = (regular_size(layout.blob(digest)) for digest in digests)
     return Pinned(frozenset(digests), sum(size or 0 for size in sizes), images)
+
+
+def pin_problem(found: Pinned, max_size: int) -> str | None:
+    """Why pinned images do not fit into a cache of `max_size` bytes; None where they fit."""
+    if found.size > max_size * FULL_SHARE:
+        used = f"{found.size / 2**20:.0f} of {max_size / 2**20:.0f} MiB"
+        return f"pinned images fill the cache ({used}): other images, or the rest of the pinned ones, are not stored"
+    return None
 
 
 class PinnedScan:

@@ -51,16 +51,19 @@ class TagEntry:
         return 0 <= time.time() - self.confirmed < limit
 
 
-def read_tag(path: Path) -> TagEntry | None:
-    """The entry of a tag file; None if it is missing or invalid, so that the tag is fetched again. Raises OSError."""
+def read_tag(path: Path, *, is_timed: bool = True) -> TagEntry | None:
+    """The entry of a tag file; None if it is missing or invalid, so that the tag is fetched again. Raises OSError.
+
+    With `is_timed`, a time in the future, from a wrong clock, is invalid: the tag would stay fresh until then.
+    """
     try:
         fields = json.loads(read_small(path, TAG_FILE_LIMIT) or b"")
         descriptor = Descriptor(str(fields["mediaType"]), Digest.parse(str(fields["digest"])), int(fields["size"]))
         confirmed, refused = float(fields["confirmed"]), fields.get("refused") is True
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, RegistryError):
         return None
-    # A time in the future, from a wrong clock, would stay fresh until then.
-    is_sound = math.isfinite(confirmed) and confirmed <= time.time() + CLOCK_SECONDS and descriptor.size >= 0
+    is_early = is_timed and confirmed > time.time() + CLOCK_SECONDS
+    is_sound = math.isfinite(confirmed) and not is_early and descriptor.size >= 0
     return TagEntry(descriptor, confirmed, refused) if is_sound else None
 
 

@@ -167,4 +167,4 @@ def judge(host: str, address: str, upstream: frozenset[Network]) -> None:
     """Refuse an address on a network where the server may not be; raises AddressRefused."""
     found = network_of(address)
     if not is_allowed(found, upstream):
-        raise AddressRefused(f"{host} is on a {found} network ({address}), where the upstream may not send us")
+        raise AddressRefused(f"{host} is on a {found} network ({address})")

@@ -139,6 +139,7 @@ class Authorizer:
             else:
                 if isinstance(answer, UpstreamResponse):
                     self._note_success(requester)
+                    answer.login = requester.login
                     return answer
                 reason = f"{target.endpoint.origin.authority} answered {answer.status}"
                 self._refused[key] = reason

@@ -213,7 +213,7 @@ def translate(error: BaseException, target: Target, *, spent: Spent | None) -> t
     """
     host = target.endpoint.origin.authority
     if (refused := refused_address(error)) is not None:
-        return Refused(f"{host} redirects where we do not go: {refused}"), "redirect_blocked"
+        return Refused(f"{host} redirects to a blocked address: {refused}"), "redirect_blocked"
     if isinstance(error, RedirectRefused):
         return Refused(str(error)), "redirect_blocked"
     if isinstance(error, QueueFull):

@@ -14,6 +14,7 @@ from proxy.observe.log import REQUEST_ID
 from proxy.observe.metrics import UPSTREAM_BYTES, UPSTREAM_RETRIES, Bound
 from proxy.observe.tracing import outgoing_context
 from proxy.oci.byterange import ByteRange
+from proxy.oci.login import ANONYMOUS, Login
 from proxy.oci.request import NAMESPACE, Operation
 from proxy.routing.table import Route, Target
 from proxy.transport.limits import CountedHostLimit, HostPlace, Size
@@ -70,6 +71,8 @@ class UpstreamResponse(HttpResponse):
     def __init__(self, followed: Followed, request: EndpointRequest, place: HostPlace) -> None:
         self.target = request.target
         self.upstream = request.route.upstream
+        self.login: Login = ANONYMOUS
+        """The credential that the request was authorized by."""
         self.expires_at = math.inf
         """Until when what the request was authorized by is valid, on the monotonic clock."""
         super().__init__(followed.response, elsewhere=followed.elsewhere, place=place, received=_BYTES[self.upstream,])

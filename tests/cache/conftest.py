@@ -9,14 +9,14 @@ import trustme
 from proxy.transport.verification import client_context
 from tests.cache.serving import cached, descriptors, eventually, open_files
 from tests.fakes.client import NodeClient
-from tests.fakes.fixtures import image, logs, never, plain, second
+from tests.fakes.fixtures import budgets, image, logs, near_plain, never, plain, registry, second, store
 from tests.fakes.registry import ScriptedRegistry
 
-__all__ = ["image", "logs", "never", "plain", "second"]
+__all__ = ["budgets", "image", "logs", "near_plain", "never", "plain", "registry", "second", "store"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """Where the cache is."""
     return tmp_path / "cache"
 
@@ -31,9 +31,9 @@ async def no_open_files(tmp_path: Path) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def node(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClient]:
+async def node(plain: ScriptedRegistry, directory: Path) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy with an empty cache in front of the plain registry."""
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         yield node
 
 
@@ -44,7 +44,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
         return {"address": "127.0.0.1:0"}, None
     authority, nodes = trustme.CA(), client_context()
     authority.configure_trust(nodes)
-    shown = authority.issue_cert("127.0.0.1")
-    shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
     files = {"certFile": str(tmp_path / "tls.pem"), "keyFile": str(tmp_path / "tls.pem")}
     return {"address": "127.0.0.1:0", "tls": files}, nodes

@@ -22,15 +22,15 @@ HELD_BACK = 16 * 1024
 @asynccontextmanager
 async def cached(
     urls: Iterable[str],
-    folder: Path,
+    directory: Path,
     *,
     cache: Mapping[str, Any] | None = None,
     timeouts: Mapping[str, str] | None = None,
     tuning: Tuning = AT_ONCE,
     **more: Any,
 ) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy whose cache lies in a folder."""
-    section = {"path": str(folder), "reserveFree": "1Mi", **(cache or {})}
+    """A node in front of a proxy whose cache lies in a directory."""
+    section = {"path": str(directory), "reserveFree": "1Mi", **(cache or {})}
     async with started(settings(urls, timeouts=timeouts, cache=section, **more), tuning) as proxy:
         yield proxy.node
 
@@ -45,21 +45,21 @@ def way(got: Got) -> str | None:
     return got.header("X-Cache")
 
 
-def stored_file(folder: Path, digest: str) -> Path:
+def stored_file(directory: Path, digest: str) -> Path:
     """Where the bytes of a digest are kept."""
-    [found] = (folder / "blobs").glob(f"*/*/{digest.partition(':')[2]}")
+    [found] = (directory / "blobs").glob(f"*/*/{digest.partition(':')[2]}")
     return found
 
 
-def unfinished(folder: Path) -> list[str]:
+def unfinished(directory: Path) -> list[str]:
     """Files of downloads that have not ended."""
-    return sorted(path.name for path in (folder / "ingest").iterdir())
+    return sorted(path.name for path in (directory / "ingest").iterdir())
 
 
-def block_index(folder: Path) -> None:
+def block_index(directory: Path) -> None:
     """Put a directory in the place of the index, which SQLite then cannot open."""
-    (folder / "index.sqlite").unlink()
-    (folder / "index.sqlite").mkdir()
+    (directory / "index.sqlite").unlink()
+    (directory / "index.sqlite").mkdir()
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -67,6 +67,14 @@ async def eventually(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN):
         while not holds():  # noqa: ASYNC110 - see above
             await asyncio.sleep(POLL)
+
+
+async def in_time(node: NodeClient, target: str, method: str = "GET") -> Got:
+    """The first response that is not late: on a busy machine a short budget may end several requests."""
+    async with asyncio.timeout(WITHIN):
+        while (got := await node.send(method, target)).status == 504:
+            pass
+    return got
 
 
 @asynccontextmanager
@@ -91,13 +99,13 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
     return bytes(found)
 
 
-def open_files(folder: Path) -> list[str]:
-    """Files below a folder that this process has open."""
+def open_files(directory: Path) -> list[str]:
+    """Files below a directory that this process has open."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # the descriptor of this very listing
             found.append(str(link.readlink()))
-    return [target for target in found if target.startswith(str(folder))]
+    return [target for target in found if target.startswith(str(directory))]
 
 
 def descriptors() -> int:
@@ -112,6 +120,7 @@ __all__ = [
     "cached",
     "descriptors",
     "eventually",
+    "in_time",
     "open_files",
     "read_answer",
     "read_head",

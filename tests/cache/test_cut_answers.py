@@ -56,7 +56,7 @@ async def body(
     request: pytest.FixtureRequest,
     listener: tuple[dict[str, Any], ssl.SSLContext | None],
     plain: ScriptedRegistry,
-    folder: Path,
+    directory: Path,
 ) -> AsyncIterator[tuple[NodeClient, str, bytes]]:
     """A node, a target, and the body that it gets: by the kernel, through memory, in chunks, or whole from memory."""
     settled, nodes = listener
@@ -64,9 +64,9 @@ async def body(
     target = blob(digest)
     configuration = settings([plain.url]) | {"listeners": [settled]}
     if request.param == "stored":
-        async with cached([plain.url], folder) as node:
+        async with cached([plain.url], directory) as node:
             assert (await node.get(target, keep_body=False)).sha256 == digest
-        configuration = settings([plain.url], cache={"path": str(folder), "reserveFree": "1Mi"})
+        configuration = settings([plain.url], cache={"path": str(directory), "reserveFree": "1Mi"})
         configuration |= {"listeners": [settled]}
     elif request.param == "chunked":
         plain.script(BLOB, DropHeader("Content-Length"))
@@ -113,7 +113,7 @@ def fail_at(patch: pytest.MonkeyPatch, port: int, place: int, make: Callable[[],
 
 
 async def taken(reader: asyncio.StreamReader, enough: int) -> bytes:
-    """What a client takes: all until the connection ends, or until it has as much as it was told, or another answer."""
+    """What a client takes: all until the connection ends, or until it has the reported size, or another response."""
     found = bytearray()
     try:
         while len(found) < enough and b"HTTP/1.1 " not in found and (piece := await reader.read(1 << 16)):

@@ -19,14 +19,14 @@ SMALL = Generated(300_001, seed=22)
 CLIENTS = 12
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 async def test_many_clients_of_a_cold_blob_cost_one_download(
-    node: NodeClient, plain: ScriptedRegistry, content: Generated, told: bool
+    node: NodeClient, plain: ScriptedRegistry, content: Generated, has_length: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
     until, reached = asyncio.Event(), asyncio.Event()
-    changes = () if told else (DropHeader("Content-Length"),)
+    changes = () if has_length else (DropHeader("Content-Length"),)
     plain.script(BLOB, *changes, Stall(content.size // 2, until, reached))
     async with asyncio.TaskGroup() as tasks:
         requests = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(CLIENTS)]
@@ -93,7 +93,7 @@ async def test_an_empty_blob(node: NodeClient, plain: ScriptedRegistry) -> None:
         assert (got.status, got.body, got.header("Content-Length"), way(got)) == (200, b"", "0", expected)
 
 
-async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegistry, folder: Path) -> None:
+async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegistry, directory: Path) -> None:
     data = whole(LARGE)
     digest = f"sha512:{hashlib.sha512(data).hexdigest()}"
     plain.library.repository(UPSTREAM).blobs[digest] = LARGE
@@ -101,42 +101,42 @@ async def test_a_blob_with_a_sha512_digest(node: NodeClient, plain: ScriptedRegi
         got = await node.get(blob(digest))
         assert (got.status, got.body == data, way(got)) == (200, True, expected)
     assert len(plain.record.of("blob")) == 1
-    assert not unfinished(folder)
+    assert not unfinished(directory)
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "stall"])
-async def test_an_upstream_that_breaks_is_gone_on_with_under_followers(
-    plain: ScriptedRegistry, folder: Path, never: Stall, how: str
+async def test_an_upstream_that_breaks_is_continued_under_followers(
+    plain: ScriptedRegistry, directory: Path, never: Stall, how: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until, reached = asyncio.Event(), asyncio.Event()
     fault = Stall(3 * MIB, never.until) if how == "stall" else Cut(3 * MIB, reset=how == "reset")
     plain.script(BLOB.nth(1), Stall(MIB, until, reached), fault)
     times = {"stall": "500ms" if how == "stall" else "30s"}
-    async with cached([plain.url], folder, timeouts=times) as node, asyncio.TaskGroup() as tasks:
+    async with cached([plain.url], directory, timeouts=times) as node, asyncio.TaskGroup() as tasks:
         requests = [tasks.create_task(node.get(blob(digest), keep_body=False)) for _ in range(CLIENTS)]
         await reached.wait()
         until.set()
     assert {(got.result().whole, got.result().sha256) for got in requests} == {(True, digest)}
-    asked = [entry.headers.get("range") for entry in plain.record.of("blob")]
-    assert (len(asked), asked[0]) == (2, None)
-    assert how == "reset" or asked[1] == f"bytes={3 * MIB}-{LARGE.size - 1}"
+    ranges = [entry.headers.get("range") for entry in plain.record.of("blob")]
+    assert (len(ranges), ranges[0]) == (2, None)
+    assert how == "reset" or ranges[1] == f"bytes={3 * MIB}-{LARGE.size - 1}"
 
 
 async def test_what_breaks_off_at_one_endpoint_goes_on_at_the_next(
-    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, second: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     second.add_blob(UPSTREAM, LARGE)
     plain.script(BLOB, Cut(3 * MIB))
-    async with cached([plain.url, second.url], folder) as node:
+    async with cached([plain.url, second.url], directory) as node:
         got = await node.get(blob(digest), keep_body=False)
     assert (got.whole, got.sha256) == (True, digest)
     assert [entry.headers.get("range") for entry in second.record.of("blob")] == [f"bytes={3 * MIB}-{LARGE.size - 1}"]
 
 
-async def test_what_cannot_be_gone_on_with_is_cut_for_all_and_leaves_nothing(
-    node: NodeClient, plain: ScriptedRegistry, folder: Path
+async def test_what_cannot_be_continued_is_cut_for_all_and_leaves_nothing(
+    node: NodeClient, plain: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
@@ -146,13 +146,13 @@ async def test_what_cannot_be_gone_on_with_is_cut_for_all_and_leaves_nothing(
         until.set()
         assert MIB <= len(await rest_of(one)) < LARGE.size - MIB
         assert MIB <= len(await rest_of(other)) < LARGE.size - MIB
-    assert not unfinished(folder)
+    assert not unfinished(directory)
     plain.behave()
     got = await node.get(blob(digest), keep_body=False)
     assert (got.sha256, way(got)) == (digest, "miss")
 
 
-async def test_who_joins_what_fails_before_it_begins_is_told_why(node: NodeClient, plain: ScriptedRegistry) -> None:
+async def test_who_joins_what_fails_before_it_begins_gets_the_reason(node: NodeClient, plain: ScriptedRegistry) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until, reached = asyncio.Event(), asyncio.Event()
     plain.script(BLOB, Stall(BEFORE_HEADERS, until, reached), Reply(403))

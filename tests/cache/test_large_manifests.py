@@ -47,11 +47,11 @@ async def pull(node: NodeClient, digest: str) -> None:
 @pytest.mark.parametrize("methods", [("GET", "HEAD"), ("HEAD", "GET")])
 @pytest.mark.parametrize("verify", ["ingest", "firstRead"])
 async def test_a_stored_blob_is_not_cut_to_a_manifest(
-    plain: ScriptedRegistry, folder: Path, padded: str, verify: str, methods: Sequence[str]
+    plain: ScriptedRegistry, directory: Path, padded: str, verify: str, methods: Sequence[str]
 ) -> None:
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await pull(node, padded)
-    async with cached([plain.url], folder, cache={"verify": verify}) as node:
+    async with cached([plain.url], directory, cache={"verify": verify}) as node:
         for method in methods:
             got = await node.send(method, manifest(padded))
             assert (got.status, got.header("Docker-Content-Digest")) == (404, None)
@@ -83,11 +83,11 @@ def large(plain: ScriptedRegistry) -> Image:
 @pytest.mark.parametrize("by", ["tag", "digest"])
 @pytest.mark.parametrize("has_cache", [True, False], ids=["cached", "uncached"])
 async def test_a_manifest_is_parsed_once_and_not_in_the_event_loop(
-    plain: ScriptedRegistry, folder: Path, large: Image, parsed: list[bool], has_cache: bool, by: str, method: str
+    plain: ScriptedRegistry, directory: Path, large: Image, parsed: list[bool], has_cache: bool, by: str, method: str
 ) -> None:
     plain.script(on("HEAD", "manifest"), DropHeader("Docker-Content-Digest"))  # so that a HEAD has it fetched as well
     target = manifest("large" if by == "tag" else large.digest)
-    section = {"cache": {"path": str(folder), "reserveFree": "1Mi"}} if has_cache else {}
+    section = {"cache": {"path": str(directory), "reserveFree": "1Mi"}} if has_cache else {}
     async with started(settings([plain.url], **section)) as proxy:
         got = await proxy.node.send(method, target)
         assert (got.status, got.header("Docker-Content-Digest")) == (200, large.digest)
@@ -99,12 +99,12 @@ async def test_a_manifest_is_parsed_once_and_not_in_the_event_loop(
 
 
 async def test_a_stored_manifest_is_parsed_once_when_it_is_read(
-    plain: ScriptedRegistry, folder: Path, large: Image, parsed: list[bool]
+    plain: ScriptedRegistry, directory: Path, large: Image, parsed: list[bool]
 ) -> None:
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         assert (await node.get(manifest("large"))).body == large.manifest
     del parsed[:]
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         for _ in range(2):
             assert (await node.get(manifest(large.digest))).body == large.manifest
     assert parsed == [False]
@@ -112,11 +112,11 @@ async def test_a_stored_manifest_is_parsed_once_when_it_is_read(
 
 @pytest.mark.parametrize("has_cache", [True, False], ids=["cached", "uncached"])
 async def test_so_is_a_blob_that_could_be_one(
-    plain: ScriptedRegistry, folder: Path, parsed: list[bool], has_cache: bool
+    plain: ScriptedRegistry, directory: Path, parsed: list[bool], has_cache: bool
 ) -> None:
     content = Bytes(json.dumps({"a": "x" * (3 * MIB)}).encode())
     digest = plain.add_blob(UPSTREAM, content).digest
-    section = {"cache": {"path": str(folder), "reserveFree": "1Mi"}} if has_cache else {}
+    section = {"cache": {"path": str(directory), "reserveFree": "1Mi"}} if has_cache else {}
     async with started(settings([plain.url], **section)) as proxy:
         got = await proxy.node.get(blob(digest))
         assert (got.status, got.sha256) == (200, digest)

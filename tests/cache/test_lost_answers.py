@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.serving import BLOB, cached, eventually
+from tests.cache.serving import BLOB, cached, eventually, in_time
 from tests.fakes.blobs import MIB, Generated
 from tests.fakes.changes import Reply
-from tests.fakes.client import NodeClient, read_head
+from tests.fakes.client import read_head
 from tests.fakes.interrupts import BEFORE_HEADERS, Stall
 from tests.fakes.matching import on
 from tests.fakes.proxy import REG, UPSTREAM, blob, manifest, metric
@@ -22,43 +22,35 @@ def retries() -> float:
     return metric("scope_proxy_upstream_retries_total", upstream=REG)
 
 
-async def until_told(node: NodeClient, target: str) -> int:
-    """The first status that is no 504."""
-    async with asyncio.timeout(20):
-        while (got := await node.get(target)).status == 504:
-            pass
-    return got.status
-
-
 async def test_a_request_that_is_lost_on_the_way_is_sent_once_more(
-    plain: ScriptedRegistry, folder: Path, never: Stall
+    plain: ScriptedRegistry, directory: Path, never: Stall
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB.nth(1), never)
     before = retries()
-    async with cached([plain.url], folder, timeouts=SOON) as node:
-        assert await until_told(node, blob(digest)) == 200
+    async with cached([plain.url], directory, timeouts=SOON) as node:
+        assert (await in_time(node, blob(digest))).status == 200
     assert len(plain.record.of("blob", "GET")) == 2
     assert retries() == before + 1
 
 
 @pytest.mark.parametrize("status", [403, 404])
 async def test_whatever_the_second_answer_is_counts(
-    plain: ScriptedRegistry, folder: Path, never: Stall, status: int
+    plain: ScriptedRegistry, directory: Path, never: Stall, status: int
 ) -> None:
     plain.script(on(kind="manifest").nth(1), never)
     plain.script(on(kind="manifest").starting(2), Reply(status))
-    async with cached([plain.url], folder, timeouts=SOON) as node:
-        assert await until_told(node, manifest()) == status
+    async with cached([plain.url], directory, timeouts=SOON) as node:
+        assert (await in_time(node, manifest())).status == status
 
 
-async def test_what_waits_for_a_place_of_ours_is_not_sent_once_more(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_what_waits_for_a_place_of_ours_is_not_sent_once_more(plain: ScriptedRegistry, directory: Path) -> None:
     holder = plain.add_blob(UPSTREAM, Generated(48 * MIB, seed=122)).digest
     others = [plain.add_blob(UPSTREAM, Generated(MIB, seed=130 + number)).digest for number in range(4)]
     until, before = asyncio.Event(), retries()
     plain.script(BLOB.nth(1), Stall(5 * MIB, until))
     async with (
-        cached([plain.url], folder, timeouts={"blob": "1s"}, host={"maxConnections": 2}) as node,
+        cached([plain.url], directory, timeouts={"blob": "1s"}, host={"maxConnections": 2}) as node,
         node.opened("GET", blob(holder)) as (reader, _),
     ):
         assert (await read_head(reader))[0] == 200
@@ -70,29 +62,29 @@ async def test_what_waits_for_a_place_of_ours_is_not_sent_once_more(plain: Scrip
 
 
 async def test_an_endpoint_that_is_slow_is_not_taken_to_be_down(
-    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path, never: Stall
+    plain: ScriptedRegistry, second: ScriptedRegistry, directory: Path, never: Stall
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     second.add_blob(UPSTREAM, LARGE)
     until = asyncio.Event()
     plain.script(BLOB, never)
     second.script(BLOB, Stall(BEFORE_HEADERS, until))
-    async with cached([plain.url, second.url], folder, timeouts=SOON) as node:
+    async with cached([plain.url, second.url], directory, timeouts=SOON) as node:
         await node.get(blob(digest))
         await second.record.wait(2, "blob")
         assert metric("scope_proxy_upstream_up", upstream=REG) == 1
         until.set()
-        assert await until_told(node, blob(digest)) == 200
+        assert (await in_time(node, blob(digest))).status == 200
     assert len(plain.record.of("blob")) == 1
 
 
 async def test_when_both_are_lost_their_places_are_given_back(
-    plain: ScriptedRegistry, folder: Path, never: Stall
+    plain: ScriptedRegistry, directory: Path, never: Stall
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB.times(2), never)
-    async with cached([plain.url], folder, timeouts=SOON, cache={"fetchTimeout": "600ms"}) as node:
+    async with cached([plain.url], directory, timeouts=SOON, cache={"fetchTimeout": "600ms"}) as node:
         assert (await node.get(blob(digest))).status == 504
         await plain.record.wait(2, "blob")
         await eventually(lambda: metric("scope_proxy_upstream_in_flight", upstream=REG) == 0)
-        assert await until_told(node, blob(digest)) == 200
+        assert (await in_time(node, blob(digest))).status == 200

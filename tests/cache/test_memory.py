@@ -24,7 +24,7 @@ def resident() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells memory by /proc")
 async def test_misses_followers_slow_readers_and_hits_take_constant_memory(
-    plain: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, CONTENT).digest
     gc.collect()
@@ -39,7 +39,7 @@ async def test_misses_followers_slow_readers_and_hits_take_constant_memory(
     async def pull(node: NodeClient) -> None:
         assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
 
-    async with cached([plain.url], folder) as node, asyncio.TaskGroup() as tasks:
+    async with cached([plain.url], directory) as node, asyncio.TaskGroup() as tasks:
         tasks.create_task(watch())
         async with reading(node, blob(digest), 1), reading(node, blob(digest), 1):
             async with asyncio.TaskGroup() as pulls:

@@ -28,10 +28,10 @@ async def near(
     request: pytest.FixtureRequest,
     listener: tuple[dict[str, Any], ssl.SSLContext | None],
     plain: ScriptedRegistry,
-    folder: Path,
+    directory: Path,
 ) -> AsyncIterator[NodeClient]:
     settled, nodes = listener
-    cache = {"cache": {"path": str(folder), "reserveFree": "1Mi"}} if request.param == "cached" else {}
+    cache = {"cache": {"path": str(directory), "reserveFree": "1Mi"}} if request.param == "cached" else {}
     async with started(settings([plain.url], **cache) | {"listeners": [settled]}) as proxy:
         yield proxy.node if nodes is None else proxy.node.over(nodes)
 

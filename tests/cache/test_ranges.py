@@ -1,4 +1,4 @@
-"""Ranges of what is stored, what is on its way, and what nobody has asked for yet."""
+"""Ranges of what is stored, what is being downloaded, and what nobody has requested yet."""
 
 import asyncio
 from dataclasses import replace
@@ -22,7 +22,7 @@ SHARE = 2 * MIB
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 @pytest.mark.parametrize("when", ["miss", "join", "hit"])
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("wanted_range", "first", "last"),
     [
         ("bytes=0-0", 0, 0),
         ("bytes=0-", 0, -1),
@@ -33,7 +33,7 @@ SHARE = 2 * MIB
     ],
 )
 async def test_a_range_is_exact(
-    node: NodeClient, plain: ScriptedRegistry, content: Generated, when: str, asked: str, first: int, last: int
+    node: NodeClient, plain: ScriptedRegistry, content: Generated, when: str, wanted_range: str, first: int, last: int
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
     start, end = first % content.size, last % content.size
@@ -46,7 +46,7 @@ async def test_a_range_is_exact(
             if when == "hit":
                 until.set()
                 await before
-        request = tasks.create_task(node.get(blob(digest), ("Range", asked)))
+        request = tasks.create_task(node.get(blob(digest), ("Range", wanted_range)))
         await reached.wait()
         until.set()
     got = request.result()
@@ -73,13 +73,13 @@ async def test_parallel_open_ended_ranges_of_a_cold_blob_cost_one_download(
     assert [entry.headers.get("range") for entry in plain.record.of("blob")] == [None]
 
 
-async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(plain: ScriptedRegistry, directory: Path) -> None:
     tuning = replace(AT_ONCE, far_ahead=2 * MIB)
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(MIB, until))
     async with (
-        cached([plain.url], folder, tuning=tuning) as node,
+        cached([plain.url], directory, tuning=tuning) as node,
         reading(node, blob(digest), MIB) as (beginning, reader, _),
     ):
         got = await node.get(blob(digest), ("Range", f"bytes={6 * MIB}-{6 * MIB + 999}"))
@@ -87,8 +87,8 @@ async def test_a_range_far_ahead_of_the_writer_is_fetched_by_itself(plain: Scrip
         assert got.body == whole(LARGE)[6 * MIB : 6 * MIB + 1000]
         until.set()
         assert beginning + await reader.readexactly(LARGE.size - MIB) == whole(LARGE)
-    asked = [entry.headers.get("range") for entry in plain.record.of("blob")]
-    assert asked == [None, f"bytes={6 * MIB}-{6 * MIB + 999}"]
+    wanted_range = [entry.headers.get("range") for entry in plain.record.of("blob")]
+    assert wanted_range == [None, f"bytes={6 * MIB}-{6 * MIB + 999}"]
 
 
 @pytest.mark.parametrize("when", ["miss", "hit"])

@@ -22,40 +22,40 @@ SMALL = Generated(100_001, seed=72)
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_blob_of_another_repository_is_confirmed_by_one_head(
-    plain: ScriptedRegistry, folder: Path, content: Generated, method: str
+    plain: ScriptedRegistry, directory: Path, content: Generated, method: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await node.get(blob(digest), keep_body=False)
         refused = await node.send(method, blob(digest, OTHER_NAME))
         assert refused.status == 404
         plain.add_blob(OTHER, content)
         for _ in range(2):
             assert (await node.send(method, blob(digest, OTHER_NAME))).status == 200
-    asked = [entry.method for entry in plain.record.of("blob", repository=OTHER)]
-    assert asked == ["HEAD", "HEAD"]
+    methods = [entry.method for entry in plain.record.of("blob", repository=OTHER)]
+    assert methods == ["HEAD", "HEAD"]
     assert len(plain.record.of("blob", "GET")) == 1
 
 
 async def test_a_blob_that_a_manifest_of_the_repository_names_needs_no_question(
-    plain: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, directory: Path
 ) -> None:
     other = make_image(OTHER, "1")
     digest = layer_of(other)[0]
     plain.add(other)
     plain.library.repository(UPSTREAM).blobs.update(plain.library.repositories[OTHER].blobs)
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await node.get(blob(digest))
         await node.get(manifest(name=OTHER_NAME))
         assert way(await node.get(blob(digest, OTHER_NAME))) == "hit"
     assert not plain.record.of("blob", repository=OTHER)
 
 
-async def test_a_manifest_of_another_repository_is_asked_of_that_one(
-    plain: ScriptedRegistry, folder: Path, image: Image
+async def test_a_manifest_of_another_repository_is_requested_from_that_one(
+    plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     plain.library.repository(OTHER)
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await node.get(manifest(image.digest))
         assert (await node.get(manifest(image.digest, OTHER_NAME))).status == 404
         assert (await node.get(manifest("1", OTHER_NAME))).status == 404
@@ -63,12 +63,12 @@ async def test_a_manifest_of_another_repository_is_asked_of_that_one(
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
 async def test_who_joins_the_download_of_a_repository_that_is_refused_asks_for_itself(
-    plain: ScriptedRegistry, folder: Path, status: int
+    plain: ScriptedRegistry, directory: Path, status: int
 ) -> None:
     digest = plain.add_blob(OTHER, LARGE).digest
     until, reached = asyncio.Event(), asyncio.Event()
     plain.script(on("GET", "blob", repository=UPSTREAM), Reply(status), Stall(BEFORE_HEADERS, until, reached))
-    async with cached([plain.url], folder, timeouts={"blob": "10s"}) as node, asyncio.TaskGroup() as tasks:
+    async with cached([plain.url], directory, timeouts={"blob": "10s"}) as node, asyncio.TaskGroup() as tasks:
         refused = tasks.create_task(node.get(blob(digest)))
         await reached.wait()
         joined = tasks.create_task(node.get(blob(digest, OTHER_NAME), keep_body=False))
@@ -79,14 +79,14 @@ async def test_who_joins_the_download_of_a_repository_that_is_refused_asks_for_i
 
 
 async def test_a_download_that_breaks_for_one_repository_goes_on_for_another(
-    plain: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, directory: Path
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.add_blob(OTHER, LARGE)
     until = asyncio.Event()
     plain.script(on("GET", "blob", repository=UPSTREAM).nth(1), Stall(2 * MIB, until), Cut(2 * MIB))
     plain.script(on("GET", "blob", repository=UPSTREAM), Reply(403))
-    async with cached([plain.url], folder) as node, reading(node, blob(digest), MIB):
+    async with cached([plain.url], directory) as node, reading(node, blob(digest), MIB):
         joined = reading(node, blob(digest, OTHER_NAME), MIB)
         async with joined as (beginning, reader, _):
             until.set()
@@ -95,13 +95,15 @@ async def test_a_download_that_breaks_for_one_repository_goes_on_for_another(
 
 @pytest.mark.slow
 async def test_the_trouble_of_one_registry_holds_up_no_other(
-    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path, never: Stall
+    plain: ScriptedRegistry, second: ScriptedRegistry, directory: Path, never: Stall
 ) -> None:
     """Both have the same blob, and the first one does not answer."""
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     second.add_blob(UPSTREAM, LARGE)
     plain.script(BLOB, never)
-    configuration = settings([plain.url], timeouts={"blob": "10s"}, cache={"path": str(folder), "reserveFree": "1Mi"})
+    configuration = settings(
+        [plain.url], timeouts={"blob": "10s"}, cache={"path": str(directory), "reserveFree": "1Mi"}
+    )
     configuration["registries"]["other.example"] = {**configuration["registries"][REG], "endpoints": [second.url]}
     async with started(configuration) as proxy, asyncio.TaskGroup() as tasks:
         hanging = tasks.create_task(proxy.node.get(blob(digest)))
@@ -112,13 +114,13 @@ async def test_the_trouble_of_one_registry_holds_up_no_other(
 
 
 async def test_tags_of_two_registries_and_of_two_rules_are_kept_apart(
-    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path, image: Image
+    plain: ScriptedRegistry, second: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     other = make_image(UPSTREAM, "1", extra={"annotations": {"of": "the other"}})
     renamed = make_image(OTHER, "1", extra={"annotations": {"of": "another name"}})
     second.add(other)
     plain.add(renamed)
-    section = {"path": str(folder), "reserveFree": "1Mi", "tagAge": "1h"}
+    section = {"path": str(directory), "reserveFree": "1Mi", "tagAge": "1h"}
     configuration = settings([plain.url], cache=section)
     configuration["registries"]["other.example"] = {**configuration["registries"][REG], "endpoints": [second.url]}
     async with started(configuration) as proxy:

@@ -31,8 +31,8 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, 
         return {"address": "127.0.0.1:0"}, None
     authority, nodes = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(nodes)
-    shown = authority.issue_cert("127.0.0.1")
-    shown.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
     files = {"certFile": str(tmp_path / "tls.pem"), "keyFile": str(tmp_path / "tls.pem")}
     return {"address": "127.0.0.1:0", "tls": files}, nodes
 
@@ -47,15 +47,15 @@ async def near(
     request: pytest.FixtureRequest,
     listener: tuple[dict[str, Any], ssl.SSLContext | None],
     plain: ScriptedRegistry,
-    folder: Path,
+    directory: Path,
     digest: str,
     tuning: Tuning,
 ) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy that has the blob stored; with `short_budgets` it waits for no client long."""
     settled, nodes = listener
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         assert (await node.get(blob(digest), keep_body=False)).sha256 == digest
-    cache = {"path": str(folder), "reserveFree": "1Mi"}
+    cache = {"path": str(directory), "reserveFree": "1Mi"}
     times = {"clientStall": "400ms"} if request.node.get_closest_marker("short_budgets") else None
     configuration = settings([plain.url], timeouts=times, cache=cache)
     async with started(configuration | {"listeners": [settled]}, tuning=tuning) as proxy:
@@ -146,13 +146,13 @@ def breaking(call: Callable[..., int]) -> Callable[..., int]:
 
 
 async def test_the_event_loop_waits_for_no_disk(
-    plain: ScriptedRegistry, folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry, directory: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the system has dropped from its memory is there again before `sendfile` is called for it."""
     settled = {"verify": "ingest"}
-    async with cached([plain.url], folder, cache=settled) as node:
+    async with cached([plain.url], directory, cache=settled) as node:
         await node.get(blob(digest), keep_body=False)
-        with stored_file(folder, digest).open("rb") as stored:
+        with stored_file(directory, digest).open("rb") as stored:
             os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         waited, sendfile = [], os.sendfile
 
@@ -175,7 +175,7 @@ async def test_the_event_loop_waits_for_no_disk(
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 async def test_where_the_file_system_cannot_tell_only_threads_read_it(
-    plain: ScriptedRegistry, folder: Path, digest: str, monkeypatch: pytest.MonkeyPatch, code: int
+    plain: ScriptedRegistry, directory: Path, digest: str, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """As on a network file system: nothing tells whether the event loop would wait for it."""
     in_loop: list[str] = []
@@ -193,7 +193,7 @@ async def test_where_the_file_system_cannot_tell_only_threads_read_it(
 
         return made
 
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await node.get(blob(digest), keep_body=False)
         monkeypatch.setattr(os, "preadv", refused)
         for call in ("sendfile", "pread"):

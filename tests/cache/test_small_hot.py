@@ -1,4 +1,4 @@
-"""Small blobs that are asked for again and again: read at once from their files, and from nowhere else."""
+"""Small blobs that are requested again and again: read at once from their files, and from nowhere else."""
 
 import asyncio
 import shutil
@@ -28,9 +28,9 @@ async def test_all_bytes_come_each_time_whatever_the_size(plain: ScriptedRegistr
     content = Generated(size, seed=82)
     digest = plain.add_blob(UPSTREAM, content).digest
     await made_hot(node, blob(digest))
-    got, asked = await node.get(blob(digest)), await node.send("HEAD", blob(digest))
+    got, head = await node.get(blob(digest)), await node.send("HEAD", blob(digest))
     assert (got.status, got.whole, got.sha256, got.body) == (200, True, digest, whole(content))
-    assert (asked.status, asked.header("Content-Length")) == (200, str(size))
+    assert (head.status, head.header("Content-Length")) == (200, str(size))
     assert len(plain.record.of("blob")) == 1
 
 
@@ -45,14 +45,14 @@ async def test_many_at_once_get_each_their_own(plain: ScriptedRegistry, node: No
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"), [("bytes=0-0", 0, 0), ("bytes=7-99", 7, 99), ("bytes=-20", 39_981, 40_000)]
+    ("head", "first", "last"), [("bytes=0-0", 0, 0), ("bytes=7-99", 7, 99), ("bytes=-20", 39_981, 40_000)]
 )
 async def test_a_range_of_a_hot_one_is_exact(
-    plain: ScriptedRegistry, node: NodeClient, asked: str, first: int, last: int
+    plain: ScriptedRegistry, node: NodeClient, head: str, first: int, last: int
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
     await made_hot(node, blob(digest))
-    got = await node.get(blob(digest), ("Range", asked))
+    got = await node.get(blob(digest), ("Range", head))
     assert (got.status, got.body) == (206, whole(SOME)[first : last + 1])
     assert got.header("Content-Range") == f"bytes {first}-{last}/{SOME.size}"
     outside = await node.get(blob(digest), ("Range", f"bytes={SOME.size}-"))
@@ -62,12 +62,12 @@ async def test_a_range_of_a_hot_one_is_exact(
 @pytest.mark.parametrize("verify", ["ingest", "firstRead", "always"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "lengthened", "deleted"])
 async def test_a_hot_one_that_was_changed_is_fetched_anew(
-    plain: ScriptedRegistry, folder: Path, verify: str, damage: str
+    plain: ScriptedRegistry, directory: Path, verify: str, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
-    async with cached([plain.url], folder, cache={"verify": verify}) as node:
+    async with cached([plain.url], directory, cache={"verify": verify}) as node:
         await made_hot(node, blob(digest))
-        DAMAGES[damage](stored_file(folder, digest))
+        DAMAGES[damage](stored_file(directory, digest))
         got = await node.get(blob(digest))
         assert (way(got), got.sha256) == ("miss", digest)
     assert len(plain.record.of("blob", "GET")) == 2
@@ -75,21 +75,23 @@ async def test_a_hot_one_that_was_changed_is_fetched_anew(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_hot_one_is_checked_each_time_where_that_is_configured(
-    plain: ScriptedRegistry, folder: Path, damage: str
+    plain: ScriptedRegistry, directory: Path, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
-    async with cached([plain.url], folder, cache={"verify": "always"}) as node:
+    async with cached([plain.url], directory, cache={"verify": "always"}) as node:
         await made_hot(node, blob(digest))
-        DAMAGES[damage](stored_file(folder, digest))
+        DAMAGES[damage](stored_file(directory, digest))
         got = await node.get(blob(digest))
         assert (got.status, got.sha256) == (200, digest)
     assert len(plain.record.of("blob", "GET")) == 2
 
 
-async def test_with_the_folder_gone_it_is_fetched_anew(plain: ScriptedRegistry, node: NodeClient, folder: Path) -> None:
+async def test_with_the_directory_removed_it_is_fetched_anew(
+    plain: ScriptedRegistry, node: NodeClient, directory: Path
+) -> None:
     digest = plain.add_blob(UPSTREAM, SOME).digest
     await made_hot(node, blob(digest))
-    await asyncio.to_thread(shutil.rmtree, stored_file(folder, digest).parent)
+    await asyncio.to_thread(shutil.rmtree, stored_file(directory, digest).parent)
     got = await node.get(blob(digest))
     assert (got.status, got.sha256) == (200, digest)
     assert len(plain.record.of("blob", "GET")) == 2

@@ -23,9 +23,9 @@ SMALL = Generated(200_009, seed=112)
 TIMES = {"stall": "300ms", "blob": "3s"}
 
 
-def take(folder: Path, digest: str, content: Generated | None) -> Lease:
+def take(directory: Path, digest: str, content: Generated | None) -> Lease:
     """Take the lease of a digest as a worker does; with some content half of it is written."""
-    layout, parsed = Layout(folder), Digest.parse(digest)
+    layout, parsed = Layout(directory), Digest.parse(digest)
     lease = Lease.take(layout.lock(parsed))
     assert lease is not None
     layout.part(parsed).write_bytes(b"" if content is None else whole(content)[: content.size // 2])
@@ -35,19 +35,19 @@ def take(folder: Path, digest: str, content: Generated | None) -> Lease:
 
 
 @asynccontextmanager
-async def held(folder: Path, digest: str, content: Generated | None = None) -> AsyncIterator[None]:
+async def held(directory: Path, digest: str, content: Generated | None = None) -> AsyncIterator[None]:
     """Hold the lease of a digest, and do nothing."""
-    lease = await asyncio.to_thread(take, folder, digest, content)
+    lease = await asyncio.to_thread(take, directory, digest, content)
     try:
         yield
     finally:
-        await asyncio.to_thread(Layout(folder).part(Digest.parse(digest)).unlink, missing_ok=True)
+        await asyncio.to_thread(Layout(directory).part(Digest.parse(digest)).unlink, missing_ok=True)
         await asyncio.to_thread(lease.release)
 
 
 @asynccontextmanager
-async def behind(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClient]:
-    async with cached([plain.url], folder, timeouts=TIMES) as node:
+async def behind(plain: ScriptedRegistry, directory: Path) -> AsyncIterator[NodeClient]:
+    async with cached([plain.url], directory, timeouts=TIMES) as node:
         yield node
 
 
@@ -63,20 +63,20 @@ async def answer(node: NodeClient, digest: str) -> Got | None:
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 @pytest.mark.parametrize("has_begun", [True, False], ids=["begun", "not begun"])
 async def test_a_worker_that_does_nothing_blocks_no_pull(
-    plain: ScriptedRegistry, folder: Path, content: Generated, has_begun: bool
+    plain: ScriptedRegistry, directory: Path, content: Generated, has_begun: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
-    async with behind(plain, folder) as node, held(folder, digest, content if has_begun else None):
+    async with behind(plain, directory) as node, held(directory, digest, content if has_begun else None):
         for _ in range(2):
             got = await answer(node, digest)
             assert got is not None, "the pull hangs"
             assert (got.status, got.whole, got.sha256) == (200, True, digest)
 
 
-async def test_once_it_has_let_go_its_digest_is_stored_again(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_once_it_has_let_go_its_digest_is_stored_again(plain: ScriptedRegistry, directory: Path) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    async with behind(plain, folder) as node:
-        async with held(folder, digest, LARGE):
+    async with behind(plain, directory) as node:
+        async with held(directory, digest, LARGE):
             await answer(node, digest)
         await answer(node, digest)
         got = await answer(node, digest)

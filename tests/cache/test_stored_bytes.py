@@ -80,15 +80,15 @@ async def assert_heals(node: NodeClient, digest: str, content: Generated, path: 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("verify", ["firstRead", pytest.param("always", marks=pytest.mark.slow)])
 async def test_after_a_restart_damage_is_found_and_mended(
-    plain: ScriptedRegistry, folder: Path, content: Generated, verify: str, damage: str
+    plain: ScriptedRegistry, directory: Path, content: Generated, verify: str, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await node.get(blob(digest), keep_body=False)
-    path = stored_file(folder, digest)
+    path = stored_file(directory, digest)
     DAMAGES[damage](path)
     before = metric("scope_proxy_cache_corruptions_total", stage="read")
-    async with cached([plain.url], folder, cache={"verify": verify}) as node:
+    async with cached([plain.url], directory, cache={"verify": verify}) as node:
         await assert_heals(node, digest, content, path)
         assert way(await node.get(blob(digest))) == "hit"
     assert metric("scope_proxy_cache_corruptions_total", stage="read") == before + (damage != "deleted")
@@ -97,12 +97,12 @@ async def test_after_a_restart_damage_is_found_and_mended(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_with_verify_always_damage_is_found_at_once(
-    plain: ScriptedRegistry, folder: Path, content: Generated, damage: str
+    plain: ScriptedRegistry, directory: Path, content: Generated, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
-    async with cached([plain.url], folder, cache={"verify": "always"}) as node:
+    async with cached([plain.url], directory, cache={"verify": "always"}) as node:
         await node.get(blob(digest), keep_body=False)
-        path = stored_file(folder, digest)
+        path = stored_file(directory, digest)
         DAMAGES[damage](path)
         await assert_heals(node, digest, content, path)
 
@@ -110,12 +110,12 @@ async def test_with_verify_always_damage_is_found_at_once(
 @pytest.mark.parametrize("verify", ["ingest", "firstRead"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "lengthened", "deleted"])
 async def test_another_size_is_noticed_though_the_bytes_are_not_checked_again(
-    plain: ScriptedRegistry, folder: Path, content: Generated, verify: str, damage: str
+    plain: ScriptedRegistry, directory: Path, content: Generated, verify: str, damage: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
-    async with cached([plain.url], folder, cache={"verify": verify}) as node:
+    async with cached([plain.url], directory, cache={"verify": verify}) as node:
         await node.get(blob(digest), keep_body=False)
-        path = stored_file(folder, digest)
+        path = stored_file(directory, digest)
         DAMAGES[damage](path)
         await assert_heals(node, digest, content, path)
 
@@ -123,13 +123,13 @@ async def test_another_size_is_noticed_though_the_bytes_are_not_checked_again(
 @pytest.mark.parametrize("damage", ["truncated", "deleted"])
 @pytest.mark.parametrize("verify", ["ingest", "firstRead", "always"])
 async def test_damage_while_a_client_reads_is_a_clean_cut_or_unnoticed(
-    plain: ScriptedRegistry, folder: Path, verify: str, damage: str
+    plain: ScriptedRegistry, directory: Path, verify: str, damage: str
 ) -> None:
     content = Generated(24 * MIB, seed=63)
     digest = plain.add_blob(UPSTREAM, content).digest
-    async with cached([plain.url], folder, cache={"verify": verify}) as node:
+    async with cached([plain.url], directory, cache={"verify": verify}) as node:
         await node.get(blob(digest), keep_body=False)
-        path = stored_file(folder, digest)
+        path = stored_file(directory, digest)
         async with reading(node, blob(digest), 1) as (first, reader, _):
             DAMAGES[damage](path)
             rest = await reader.read(content.size)
@@ -146,27 +146,27 @@ async def test_damage_while_a_client_reads_is_a_clean_cut_or_unnoticed(
 
 
 @pytest.mark.parametrize("damage", ["first bit", "truncated", "emptied"])
-async def test_a_range_of_damaged_bytes_is_right_or_cut(plain: ScriptedRegistry, folder: Path, damage: str) -> None:
+async def test_a_range_of_damaged_bytes_is_right_or_cut(plain: ScriptedRegistry, directory: Path, damage: str) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         await node.get(blob(digest), keep_body=False)
-    DAMAGES[damage](stored_file(folder, digest))
-    async with cached([plain.url], folder) as node:
-        asked = ("Range", f"bytes=10-{LARGE.size - 1}")
-        got = await node.get(blob(digest), asked)
+    DAMAGES[damage](stored_file(directory, digest))
+    async with cached([plain.url], directory) as node:
+        header = ("Range", f"bytes=10-{LARGE.size - 1}")
+        got = await node.get(blob(digest), header)
         assert got.status in {206, 416}
         assert not got.whole or got.body == whole(LARGE)[10:] or got.status == 416
-        again = await node.get(blob(digest), asked)
+        again = await node.get(blob(digest), header)
         assert again.status == 503 or (again.status, again.body) == (206, whole(LARGE)[10:])
 
 
 async def test_a_good_file_that_came_while_a_wrong_one_was_checked_stays(
-    plain: ScriptedRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    async with cached([plain.url], folder, cache={"verify": "always"}) as node:
+    async with cached([plain.url], directory, cache={"verify": "always"}) as node:
         await node.get(blob(digest), keep_body=False)
-        path = stored_file(folder, digest)
+        path = stored_file(directory, digest)
         await asyncio.to_thread(zero, path)
         with monkeypatch.context() as patch:
             replaced_at_first_read(patch, path, whole(LARGE))

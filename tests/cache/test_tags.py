@@ -20,7 +20,7 @@ from tests.fakes.proxy import UPSTREAM, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.scripted import Fault
 
-ASKED = {"tagAge": "0s", "staleAfter": "300ms", "negativeAge": "0s"}
+ALWAYS_CHECKED = {"tagAge": "0s", "staleAfter": "300ms", "negativeAge": "0s"}
 """Tags are confirmed at each pull."""
 OTHER = make_image(UPSTREAM, "1", extra={"annotations": {"moved": "yes"}})
 
@@ -51,15 +51,15 @@ async def test_a_fresh_tag_asks_nobody(node: NodeClient, plain: ScriptedRegistry
     assert requests(plain) == ["HEAD", "GET"]
 
 
-async def test_an_old_tag_is_confirmed_by_one_head(plain: ScriptedRegistry, folder: Path, image: Image) -> None:
-    async with cached([plain.url], folder, cache=ASKED) as node:
+async def test_an_old_tag_is_confirmed_by_one_head(plain: ScriptedRegistry, directory: Path, image: Image) -> None:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         for _ in range(3):
             assert (await node.get(manifest())).body == image.manifest
     assert requests(plain) == ["HEAD", "GET", "HEAD", "HEAD"]
 
 
-async def test_a_moved_tag_is_seen(plain: ScriptedRegistry, folder: Path, image: Image) -> None:
-    async with cached([plain.url], folder, cache=ASKED) as node:
+async def test_a_moved_tag_is_seen(plain: ScriptedRegistry, directory: Path, image: Image) -> None:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         assert (await node.get(manifest())).body == image.manifest
         plain.add(OTHER)
         got = await node.get(manifest())
@@ -76,11 +76,11 @@ class NotModified(Change):
 
 
 async def test_without_a_digest_in_head_a_conditional_get_confirms(
-    plain: ScriptedRegistry, folder: Path, image: Image
+    plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     plain.script(on("HEAD", "manifest"), DropHeader("Docker-Content-Digest"))
     plain.script(on("GET", "manifest", reference="1"), NotModified())
-    async with cached([plain.url], folder, cache=ASKED) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         for _ in range(3):
             assert (await node.get(manifest())).body == image.manifest
         plain.add(OTHER)
@@ -114,12 +114,12 @@ TROUBLES: dict[str, Fault] = {
 @pytest.mark.parametrize("trouble", [*TROUBLES, "html", "slow", "down"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_tag_is_served_stale_in_trouble_and_fresh_after_it(
-    plain: ScriptedRegistry, folder: Path, image: Image, never: Stall, trouble: str, method: str
+    plain: ScriptedRegistry, directory: Path, image: Image, never: Stall, trouble: str, method: str
 ) -> None:
     faults: dict[str, Fault] = {**TROUBLES, "slow": never, "html": Reply(200, b"<html>")}
     fault = faults.get(trouble)
     times = {"blob": "2s"}  # for what was never pulled
-    async with cached([plain.url], folder, cache=ASKED, timeouts=times) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED, timeouts=times) as node:
         await node.get(manifest())
         if fault is None:
             await plain.__aexit__(None, None, None)
@@ -130,9 +130,9 @@ async def test_a_tag_is_served_stale_in_trouble_and_fresh_after_it(
         assert (await node.get(blob(layer_of(image)[0]))).status in {502, 503, 504}
 
 
-async def test_what_confirms_late_takes_effect_later(plain: ScriptedRegistry, folder: Path, image: Image) -> None:
+async def test_what_confirms_late_takes_effect_later(plain: ScriptedRegistry, directory: Path, image: Image) -> None:
     until, reached = asyncio.Event(), asyncio.Event()
-    async with cached([plain.url], folder, cache={**ASKED, "tagAge": "500ms"}) as node:
+    async with cached([plain.url], directory, cache={**ALWAYS_CHECKED, "tagAge": "500ms"}) as node:
         got = await node.get(manifest())
         plain.add(OTHER)
         plain.script(on("HEAD"), Stall(BEFORE_HEADERS, until, reached))
@@ -150,9 +150,11 @@ async def test_what_confirms_late_takes_effect_later(plain: ScriptedRegistry, fo
 @pytest.mark.parametrize("status", [401, 403, 404])
 @pytest.mark.parametrize("allowed", [False, True])
 async def test_a_refused_tag_is_stale_only_where_that_is_wanted(
-    plain: ScriptedRegistry, folder: Path, image: Image, status: int, allowed: bool
+    plain: ScriptedRegistry, directory: Path, image: Image, status: int, allowed: bool
 ) -> None:
-    async with cached([plain.url], folder, cache={**ASKED, "staleIfDenied": allowed, "negativeAge": "1h"}) as node:
+    async with cached(
+        [plain.url], directory, cache={**ALWAYS_CHECKED, "staleIfDenied": allowed, "negativeAge": "1h"}
+    ) as node:
         await node.get(manifest())
         plain.script(on(), Reply(status))
         for _ in range(3):
@@ -160,22 +162,22 @@ async def test_a_refused_tag_is_stale_only_where_that_is_wanted(
             assert is_stale(got, image) if allowed else got.status == (404 if status == 404 else 403)
 
 
-async def test_nothing_is_stale_beyond_its_time(plain: ScriptedRegistry, folder: Path) -> None:
-    async with cached([plain.url], folder, cache={**ASKED, "staleIfError": "0s"}) as node:
+async def test_nothing_is_stale_beyond_its_time(plain: ScriptedRegistry, directory: Path) -> None:
+    async with cached([plain.url], directory, cache={**ALWAYS_CHECKED, "staleIfError": "0s"}) as node:
         await node.get(manifest())
         plain.script(on(), Reply(500))
         assert (await node.get(manifest())).status == 503
 
 
-async def test_not_found_is_remembered_for_its_time(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_not_found_is_remembered_for_its_time(plain: ScriptedRegistry, directory: Path) -> None:
     missing = f"sha256:{'0' * 64}"
-    async with cached([plain.url], folder, cache={"negativeAge": "1h"}) as node:
+    async with cached([plain.url], directory, cache={"negativeAge": "1h"}) as node:
         for target in (manifest("none"), manifest(missing)):
             for _ in range(3):
                 got = await node.get(target)
                 assert (got.status, got.code) == (404, "MANIFEST_UNKNOWN")
     assert requests(plain) == ["HEAD", "GET"]
-    async with cached([plain.url], folder, cache=ASKED) as node:
+    async with cached([plain.url], directory, cache=ALWAYS_CHECKED) as node:
         assert (await node.get(manifest("none"))).status == 404
         plain.add(make_image(UPSTREAM, "none"))
         assert (await node.get(manifest("none"))).status == 200
@@ -194,7 +196,7 @@ async def test_a_narrow_client_decides_nothing_for_others(node: NodeClient, plai
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_narrow_client_is_not_told_what_a_wide_one_has_left_in_memory(
+async def test_a_narrow_client_does_not_get_what_a_wide_one_has_left_in_memory(
     node: NodeClient, plain: ScriptedRegistry, method: str
 ) -> None:
     narrow = ("Accept", "application/vnd.docker.distribution.manifest.v2+json")
@@ -202,19 +204,19 @@ async def test_a_narrow_client_is_not_told_what_a_wide_one_has_left_in_memory(
         assert way(await node.get(manifest())) == expected
     got = await node.send(method, manifest(), narrow)
     assert (got.status, way(got)) == (200, "bypass")
-    asked = plain.record.of("manifest")[-1]
-    assert (asked.method, asked.headers["accept"]) == (method, narrow[1])
+    last = plain.record.of("manifest")[-1]
+    assert (last.method, last.headers["accept"]) == (method, narrow[1])
 
 
 async def test_with_the_origin_down_what_is_known_pulls_and_the_rest_fails_fast(
-    plain: ScriptedRegistry, folder: Path, image: Image
+    plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     layer, _ = layer_of(image)
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         for target in (manifest(), *map(blob, image.blobs)):
             await node.get(target)
     await plain.__aexit__(None, None, None)
-    async with cached([plain.url], folder, cache={"tagAge": "0s"}) as node:
+    async with cached([plain.url], directory, cache={"tagAge": "0s"}) as node:
         assert is_stale(await node.get(manifest()), image)
         assert way(await node.get(manifest(image.digest))) == "hit"
         assert way(await node.get(blob(layer))) == "hit"
@@ -225,10 +227,10 @@ async def test_with_the_origin_down_what_is_known_pulls_and_the_rest_fails_fast(
             assert plain.url.removeprefix("http://") in got.reason
 
 
-async def test_a_second_cold_node_costs_one_head_and_no_token(folder: Path, image: Image) -> None:
+async def test_a_second_cold_node_costs_one_head_and_no_token(directory: Path, image: Image) -> None:
     async with ScriptedRegistry([image], Rules()) as registry:
         targets = (manifest(), manifest(image.digest), *map(blob, image.blobs))
-        async with cached([registry.url], folder, cache={"tagAge": "0s"}) as node:
+        async with cached([registry.url], directory, cache={"tagAge": "0s"}) as node:
             assert {(await node.get(target)).status for target in targets} == {200}
             before, tokens = len(registry.record.all()), len(registry.record.tokens)
             assert {(await node.get(target)).status for target in targets} == {200}
@@ -238,10 +240,10 @@ async def test_a_second_cold_node_costs_one_head_and_no_token(folder: Path, imag
 
 
 async def test_a_tag_whose_head_names_a_digest_that_is_not_served_is_passed_through(
-    plain: ScriptedRegistry, folder: Path, image: Image
+    plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     plain.script(on("HEAD", "manifest"), Reply(200, headers=_wrong_head(image)))
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         got = await node.get(manifest())
     assert (got.status, got.body, way(got)) == (200, image.manifest, "bypass")
 

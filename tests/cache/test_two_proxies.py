@@ -1,4 +1,4 @@
-"""Two proxies on one folder, as two workers have it: one of them downloads, the other one reads behind it."""
+"""Two proxies on one directory, as two workers have it: one of them downloads, the other one reads behind it."""
 
 import asyncio
 import threading
@@ -27,16 +27,20 @@ Stopping = tuple[NodeClient, Callable[[], Awaitable[None]]]
 """The node that follows, and what stops the writer."""
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("content", [LARGE, SMALL], ids=["large", "small"])
 async def test_one_download_serves_the_clients_of_both(
-    plain: ScriptedRegistry, folder: Path, content: Generated, told: bool
+    plain: ScriptedRegistry, directory: Path, content: Generated, has_length: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, content).digest
     until, reached = asyncio.Event(), asyncio.Event()
-    changes = () if told else (DropHeader("Content-Length"),)
+    changes = () if has_length else (DropHeader("Content-Length"),)
     plain.script(BLOB, *changes, Stall(content.size // 2, until, reached))
-    async with cached([plain.url], folder) as one, cached([plain.url], folder) as other, asyncio.TaskGroup() as tasks:
+    async with (
+        cached([plain.url], directory) as one,
+        cached([plain.url], directory) as other,
+        asyncio.TaskGroup() as tasks,
+    ):
         pulls = [tasks.create_task(one.get(blob(digest), keep_body=False))]
         await reached.wait()
         pulls += [tasks.create_task(node.get(blob(digest), keep_body=False)) for node in (one, other) * 4]
@@ -46,16 +50,16 @@ async def test_one_download_serves_the_clients_of_both(
         (200, True, digest)
     }
     assert len(plain.record.of("blob", "GET")) == 1
-    assert not unfinished(folder)
+    assert not unfinished(directory)
 
 
-async def test_the_follower_has_bytes_before_the_writer_has_all(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_the_follower_has_bytes_before_the_writer_has_all(plain: ScriptedRegistry, directory: Path) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB, Stall(3 * MIB, until))
     async with (
-        cached([plain.url], folder) as one,
-        cached([plain.url], folder) as other,
+        cached([plain.url], directory) as one,
+        cached([plain.url], directory) as other,
         reading(one, blob(digest), 3 * MIB),
         reading(other, blob(digest), 3 * MIB) as (beginning, reader, _),
     ):
@@ -64,12 +68,12 @@ async def test_the_follower_has_bytes_before_the_writer_has_all(plain: ScriptedR
 
 
 @asynccontextmanager
-async def stopping_writer(plain: ScriptedRegistry, folder: Path, digest: str) -> AsyncIterator[Stopping]:
-    """A proxy that stops in the middle of its download, and a node that is asked meanwhile for the same blob."""
+async def stopping_writer(plain: ScriptedRegistry, directory: Path, digest: str) -> AsyncIterator[Stopping]:
+    """A proxy that stops in the middle of its download, and a node that requests the same blob meanwhile."""
     until = asyncio.Event()
     plain.script(BLOB.nth(1), Stall(3 * MIB, until))
-    async with cached([plain.url], folder) as other, AsyncExitStack() as stack:
-        one = await stack.enter_async_context(cached([plain.url], folder))
+    async with cached([plain.url], directory) as other, AsyncExitStack() as stack:
+        one = await stack.enter_async_context(cached([plain.url], directory))
         _, _, client = await stack.enter_async_context(reading(one, blob(digest), MIB))
 
         async def stop() -> None:
@@ -80,22 +84,22 @@ async def stopping_writer(plain: ScriptedRegistry, folder: Path, digest: str) ->
     until.set()
 
 
-async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_when_the_writer_stops_the_follower_takes_over(plain: ScriptedRegistry, directory: Path) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    async with stopping_writer(plain, folder, digest) as (other, stop):
+    async with stopping_writer(plain, directory, digest) as (other, stop):
         async with reading(other, blob(digest), 2 * MIB) as (beginning, reader, _):
             await stop()
             assert beginning + await reader.readexactly(LARGE.size - 2 * MIB) == whole(LARGE)
         assert way(await other.get(blob(digest))) == "hit"
-    assert not unfinished(folder)
+    assert not unfinished(directory)
 
 
-def take_next(folder: Path, digest: str, is_over: threading.Event) -> Lease | None:
+def take_next(directory: Path, digest: str, is_over: threading.Event) -> Lease | None:
     """Take the lease of a digest as soon as it is free, and remove the part; None once `is_over` is set.
 
     Others then can neither write the digest nor follow its download, as if each of these had just ended.
     """
-    layout, parsed = Layout(folder), Digest.parse(digest)
+    layout, parsed = Layout(directory), Digest.parse(digest)
     while not is_over.is_set():
         lease = Lease.take(layout.lock(parsed))
         if lease is not None:
@@ -106,10 +110,10 @@ def take_next(folder: Path, digest: str, is_over: threading.Event) -> Lease | No
 
 
 @asynccontextmanager
-async def busy(folder: Path, digest: str) -> AsyncIterator[asyncio.Future[Lease | None]]:
+async def busy(directory: Path, digest: str) -> AsyncIterator[asyncio.Future[Lease | None]]:
     """Another process has the lease of a digest from its next release on; gives the lease."""
     is_over = threading.Event()
-    lease = asyncio.get_running_loop().run_in_executor(None, take_next, folder, digest, is_over)
+    lease = asyncio.get_running_loop().run_in_executor(None, take_next, directory, digest, is_over)
     try:
         yield lease
     finally:
@@ -118,10 +122,10 @@ async def busy(folder: Path, digest: str) -> AsyncIterator[asyncio.Future[Lease 
             await asyncio.to_thread(taken.release)
 
 
-async def test_downloads_of_others_that_keep_ending_hold_up_nobody(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_downloads_of_others_that_keep_ending_hold_up_nobody(plain: ScriptedRegistry, directory: Path) -> None:
     """Seen with two workers whose cache was ten times too small: one pull of 16,000 got a 503."""
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    async with cached([plain.url], folder) as node, busy(folder, digest) as lease:
+    async with cached([plain.url], directory) as node, busy(directory, digest) as lease:
         assert await lease is not None
         got = await node.get(blob(digest), keep_body=False)
         assert (got.status, got.sha256, way(got)) == (200, digest, "bypass")
@@ -130,12 +134,12 @@ async def test_downloads_of_others_that_keep_ending_hold_up_nobody(plain: Script
         assert (await node.head(blob(digest))).header("Content-Length") == str(LARGE.size)
 
 
-async def test_a_writer_that_stops_is_not_waited_for_again_and_again(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_a_writer_that_stops_is_not_waited_for_again_and_again(plain: ScriptedRegistry, directory: Path) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     async with (
-        stopping_writer(plain, folder, digest) as (other, stop),
+        stopping_writer(plain, directory, digest) as (other, stop),
         reading(other, blob(digest), 2 * MIB) as (beginning, reader, _),
-        busy(folder, digest) as lease,
+        busy(directory, digest) as lease,
     ):
         await stop()
         assert await lease is not None
@@ -144,14 +148,14 @@ async def test_a_writer_that_stops_is_not_waited_for_again_and_again(plain: Scri
 
 @pytest.mark.parametrize("where", ["middle", "last"])
 async def test_wrong_bytes_reach_the_followers_of_another_proxy_as_little(
-    plain: ScriptedRegistry, folder: Path, where: str
+    plain: ScriptedRegistry, directory: Path, where: str
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     until = asyncio.Event()
     plain.script(BLOB.nth(1), FlipByte("middle" if where == "middle" else "last"), Stall(6 * MIB, until))
     async with (
-        cached([plain.url], folder) as one,
-        cached([plain.url], folder) as other,
+        cached([plain.url], directory) as one,
+        cached([plain.url], directory) as other,
         reading(one, blob(digest), 5 * MIB),
         reading(other, blob(digest), 5 * MIB) as (beginning, reader, _),
     ):

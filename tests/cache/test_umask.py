@@ -27,21 +27,21 @@ def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
     os.umask(before)
 
 
-async def test_files_and_folders_of_the_cache_are_for_its_owner_alone(
-    plain: ScriptedRegistry, folder: Path, image: Image
+async def test_files_and_directories_of_the_cache_are_for_its_owner_alone(
+    plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     wrong = plain.add_blob(UPSTREAM, LARGE).digest
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         for target in (manifest(), *map(blob, image.blobs)):
             assert (await node.get(target)).status == 200
         plain.script(BLOB, FlipByte("middle"))
         assert not (await node.get(blob(wrong))).whole  # which leaves a note for other processes
-        assert list((folder / "suspects").iterdir())
-        assert modes(folder) == OWNER_ALONE
-    assert modes(folder) == OWNER_ALONE
+        assert list((directory / "suspects").iterdir())
+        assert modes(directory) == OWNER_ALONE
+    assert modes(directory) == OWNER_ALONE
 
 
-async def test_nobody_else_can_exchange_the_folder_of_the_cache(plain: ScriptedRegistry, tmp_path: Path) -> None:
+async def test_nobody_else_can_exchange_the_directory_of_the_cache(plain: ScriptedRegistry, tmp_path: Path) -> None:
     made = tmp_path / "var" / "cache"
     async with cached([plain.url], made / "scope-proxy"):
         assert [oct(path.stat().st_mode & 0o022) for path in (made, made.parent)] == ["0o0", "0o0"]

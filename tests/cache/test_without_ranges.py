@@ -34,9 +34,9 @@ def digest(plain: ScriptedRegistry) -> str:
 
 
 @pytest.fixture(params=["uncached", "cached"])
-async def near(request: pytest.FixtureRequest, plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClient]:
+async def near(request: pytest.FixtureRequest, plain: ScriptedRegistry, directory: Path) -> AsyncIterator[NodeClient]:
     """A node in front of a proxy that waits for the head of an answer for a short time, and long for bytes."""
-    cache = {"cache": {"path": str(folder), "reserveFree": "1Mi"}} if request.param == "cached" else {}
+    cache = {"cache": {"path": str(directory), "reserveFree": "1Mi"}} if request.param == "cached" else {}
     async with started(settings([plain.url], timeouts=TIMES, **cache)) as proxy:
         yield proxy.node
 
@@ -70,7 +70,7 @@ async def test_a_broken_body_goes_on_however_long_it_takes_to_get_there(
 
 
 async def test_so_it_is_past_a_disk_that_gets_full(
-    plain: ScriptedRegistry, folder: Path, digest: str, slow: Stall, monkeypatch: pytest.MonkeyPatch
+    plain: ScriptedRegistry, directory: Path, digest: str, slow: Stall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain.script(BLOB.starting(2), IgnoreRange(), slow)
     real = os.pwritev
@@ -81,24 +81,24 @@ async def test_so_it_is_past_a_disk_that_gets_full(
         return real(descriptor, pieces, offset)
 
     monkeypatch.setattr(os, "pwritev", full)
-    async with cached([plain.url], folder, timeouts=TIMES) as node, asyncio.TaskGroup() as tasks:
+    async with cached([plain.url], directory, timeouts=TIMES) as node, asyncio.TaskGroup() as tasks:
         pull = tasks.create_task(node.get(blob(digest), keep_body=False))
         await over_budget(node, slow)
     assert (pull.result().status, pull.result().whole, pull.result().sha256) == (200, True, digest)
 
 
 async def test_what_an_interrupted_writer_left_is_sent_while_it_is_passed_over(
-    plain: ScriptedRegistry, folder: Path, digest: str, slow: Stall
+    plain: ScriptedRegistry, directory: Path, digest: str, slow: Stall
 ) -> None:
     plain.script(BLOB, IgnoreRange(), slow)
-    async with cached([plain.url], folder, timeouts=TIMES) as node:
-        Layout(folder).part(Digest.parse(digest)).write_bytes(b"".join(LARGE.pieces(0, 7 * MIB)))
+    async with cached([plain.url], directory, timeouts=TIMES) as node:
+        Layout(directory).part(Digest.parse(digest)).write_bytes(b"".join(LARGE.pieces(0, 7 * MIB)))
         async with asyncio.TaskGroup() as tasks:
             pull = tasks.create_task(node.get(blob(digest), keep_body=False))
             await over_budget(node, slow)
     assert (pull.result().status, pull.result().whole, pull.result().sha256) == (200, True, digest)
-    [asked] = plain.record.of("blob", "GET")  # an answer that has begun is not asked for again
-    assert asked.headers["range"] == f"bytes={7 * MIB}-"
+    [resumed] = plain.record.of("blob", "GET")  # a response that has begun is not requested again
+    assert resumed.headers["range"] == f"bytes={7 * MIB}-"
 
 
 @pytest.mark.parametrize("more", [(), (DropHeader("Content-Length"),)], ids=["length", "no length"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.chart.tools import HELM_3_PROGRAM, helm_4, schema_folders
+from tests.chart.tools import HELM_3_PROGRAM, helm_4, schema_directories
 from tests.real.processes import Outcome, run
 
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ USUAL = "1.30"
 
 def versions() -> list[str]:
     """Every version of Kubernetes that the chart is for and whose schemas are at hand."""
-    return sorted(schema_folders(), key=lambda version: int(version.split(".")[1]))
+    return sorted(schema_directories(), key=lambda version: int(version.split(".")[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Rendered:
                 yield name, item["spec"]
             elif item["kind"] in ("DaemonSet", "StatefulSet", "Job"):
                 yield name, item["spec"]["template"]["spec"]
+            elif item["kind"] == "CronJob":
+                yield name, item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
     def configurations(self) -> dict[str, str]:
         """The text of every configuration of the proxy, by the name of its ConfigMap."""

@@ -8,7 +8,7 @@ from jsonschema import Draft7Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from tests.chart.tools import schema_folders
+from tests.chart.tools import schema_directories
 
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "GrafanaDashboard"}
 """KnownManifests that operators define, and Kubernetes has no schema of."""
@@ -27,14 +27,14 @@ def _name(item: dict[str, Any]) -> str:
 
 @cache
 def _validator(name: str, version: str) -> Draft7Validator:
-    path = schema_folders()[version] / f"{name}.json"
+    path = schema_directories()[version] / f"{name}.json"
     assert path.exists(), f"Kubernetes {version} has no {name}"
     return Draft7Validator(json.loads(path.read_text(encoding="utf-8")), registry=_definitions(version))
 
 
 @cache
 def _definitions(version: str) -> Registry[Any]:
-    text = (schema_folders()[version] / "_definitions.json").read_text(encoding="utf-8")
+    text = (schema_directories()[version] / "_definitions.json").read_text(encoding="utf-8")
     resource = Resource.from_contents(json.loads(text), default_specification=DRAFT7)
     empty: Registry[Any] = Registry()
     made: Registry[Any] = empty.with_resource("_definitions.json", resource)

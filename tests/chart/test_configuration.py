@@ -38,7 +38,7 @@ def named_files(text: str) -> set[Path]:
 
 
 def make_files(text: str, root: Path) -> str:
-    """Make what the configuration names below a folder; the configuration with that folder in it."""
+    """Make what the configuration names below a directory; the configuration with that directory in it."""
     authority = trustme.CA()
     certificate = authority.issue_cert("proxy.example.com")
     contents = {
@@ -89,11 +89,11 @@ def test_ports_are_those_of_the_pod(values: Path | None) -> None:
             port["name"]: port["containerPort"] for port in pod_of(rendered(values), name)["containers"][0]["ports"]
         }
         assert config.admin is not None
-        told = {"registry": config.listeners[0].address, "admin": config.admin.address}
+        addresses = {"registry": config.listeners[0].address, "admin": config.admin.address}
         for argument in pod_of(rendered(values), name)["containers"][0]["args"]:
             if argument.startswith("--metrics="):
-                told["metrics"] = argument
-        assert {kind: int(address.rpartition(":")[2]) for kind, address in told.items()} == ports
+                addresses["metrics"] = argument
+        assert {kind: int(address.rpartition(":")[2]) for kind, address in addresses.items()} == ports
 
 
 @every_file

@@ -63,8 +63,8 @@ def open_objects(part: Any, place: str) -> Iterator[str]:
     if not isinstance(part, dict):
         return
     if part.get("type") == "object" and "additionalProperties" not in part:
-        told = str(part.get("description", "")) or place.rpartition("/")[2]
-        yield "" if told.startswith(("Kubernetes: ", "What a parent chart", "items")) else place
+        words = str(part.get("description", "")) or place.rpartition("/")[2]
+        yield "" if words.startswith(("Kubernetes: ", "What a parent chart", "items")) else place
     for key, value in part.items():
         yield from open_objects(value, f"{place}/{key}")
 

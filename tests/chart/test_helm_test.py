@@ -45,7 +45,7 @@ def test_a_pod_has_one_container_whose_logs_need_no_name(values: Path | None) ->
     assert len(release.of("Pod")) == (0 if values == case("small") else servers)
 
 
-def test_every_proxy_is_asked_where_its_clients_ask_it() -> None:
+def test_every_proxy_gets_a_request_at_the_address_of_its_clients() -> None:
     assert steps_by_pod(rendered(case("both"))) == {
         f"{RELEASE}-scope-proxy-test-node": ["healthcheck --proxy=http://127.0.0.1:5000", "check", "doctor"],
         f"{RELEASE}-scope-proxy-test-central": [f"healthcheck --proxy=https://{INSTANCES}:5000", "check", "doctor"],
@@ -98,7 +98,7 @@ def test_clients_with_certificates_alone_are_no_test_pods() -> None:
     assert steps(either.one("Pod"))[0] == f"healthcheck --proxy=https://{INSTANCES}:5000"
 
 
-def test_no_page_asks_for_logs_of_pods_that_are_gone() -> None:
+def test_no_page_asks_for_logs_of_pods_that_are_removed() -> None:
     """Helm deletes a pod that has succeeded before it reads the logs."""
     found = [f"{page.name}: {line}" for page in pages() for line in text_of(page).splitlines() if "helm test" in line]
     assert found
@@ -123,8 +123,8 @@ async def test_it_says_what_each_step_found(program: Program) -> None:
     bad = await ran(pod, program.config)
     assert good.status == 0, good.output + good.errors
     assert bad.status == 1
-    assert f"http://127.0.0.1:{port}/v2/: nothing answers" in bad.errors
+    assert f"http://127.0.0.1:{port}/v2/: no response" in bad.errors
     for outcome in (good, bad):
-        told = [line for line in outcome.output.splitlines() if line.startswith("$ ")]
-        assert told == [f"$ scope-proxy {step}" for step in steps(pod)]
+        printed = [line for line in outcome.output.splitlines() if line.startswith("$ ")]
+        assert printed == [f"$ scope-proxy {step}" for step in steps(pod)]
         assert "0 failed" in outcome.output  # of the registry, whether or not the proxy serves

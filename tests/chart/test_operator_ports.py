@@ -128,17 +128,17 @@ def test_nothing_in_the_cluster_leads_to_the_status_page(values: Path | None) ->
 @pytest.mark.slow
 async def test_a_node_shows_prometheus_its_metrics_and_nobody_else_the_status_page() -> None:
     node = {name: free_port() for name in ("port", "adminPort", "metricsPort")}
-    with scratch("node") as folder:
-        values = folder / "values.yaml"
+    with scratch("node") as directory:
+        values = directory / "values.yaml"
         values.write_text(
             json.dumps({"node": {**node, "cache": {"type": "none"}}, "metrics": {"podMonitor": {"enabled": True}}})
         )
         release = parsed(template(values).checked())
         [pod], [text] = servers(release), release.configurations().values()
-        (folder / "config.yaml").write_text(text)
+        (directory / "config.yaml").write_text(text)
         arguments = [part.replace("$(HOST_IP)", HOST_IP) for part in pod["containers"][0]["args"]]
-        command = [sys.executable, "-m", "proxy", *arguments, "--config", str(folder / "config.yaml")]
-        process = Process(command, log=folder / "log", cwd=PROJECT_ROOT)
+        command = [sys.executable, "-m", "proxy", *arguments, "--config", str(directory / "config.yaml")]
+        process = Process(command, log=directory / "log", cwd=PROJECT_ROOT)
         try:
             ready = f"http://127.0.0.1:{node['adminPort']}/readyz"
             await asyncio.to_thread(process.wait_ready, lambda: answers(ready, 200))

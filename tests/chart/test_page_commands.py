@@ -47,7 +47,7 @@ def test_the_values_of_the_page_install_the_chart(page: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
 def test_every_command_of_the_notes_is_accepted(values: Path) -> None:
     notes = rendered_by_4(values_of(values))["scope-proxy/templates/NOTES.txt"]
-    shown = [command for line in NOTE.findall(notes) for command in commands("NOTES.txt", line)]
-    assert shown
-    assert [str(command) for command in shown if problem(command)] == []
-    assert [str(command) for command in shown if command.program == "helm" and refusal(command)] == []
+    printed = [command for line in NOTE.findall(notes) for command in commands("NOTES.txt", line)]
+    assert printed
+    assert [str(command) for command in printed if problem(command)] == []
+    assert [str(command) for command in printed if command.program == "helm" and refusal(command)] == []

@@ -104,12 +104,14 @@ def test_every_dashboard_is_there_for_the_sidecar_and_for_the_operator() -> None
     files = {path.name: path.read_text(encoding="utf-8") for path in (CHART / "dashboards").glob("*.json")}
     assert files
     by_label = rendered(case("k3s"))
-    shown: dict[str, str] = {}
+    dashboards: dict[str, str] = {}
     for item in by_label.of("ConfigMap"):
         if item["metadata"]["labels"].get("grafana_dashboard") == "1":
             assert item["metadata"]["annotations"] == {"grafana_folder": "Registries"}
-            shown |= item["data"]
-    assert {name: text.strip() for name, text in shown.items()} == {name: text.strip() for name, text in files.items()}
+            dashboards |= item["data"]
+    assert {name: text.strip() for name, text in dashboards.items()} == {
+        name: text.strip() for name, text in files.items()
+    }
     by_operator = rendered(case("both"))
     references = {item["spec"]["configMapRef"]["name"] for item in by_operator.of("GrafanaDashboard")}
     assert references == {
@@ -138,7 +140,7 @@ def test_the_configurator_knows_both_endpoints_and_the_images_registry() -> None
     assert "--ca-file=/etc/scope-proxy/authority/ca.crt" in container["args"]
 
 
-def test_the_configurator_is_told_only_what_the_program_knows() -> None:
+def test_the_configurator_gets_only_what_the_program_knows() -> None:
     for path in (case("both"), case("k3s"), case("leaving")):
         for item in rendered(path).of("DaemonSet", "-configurator"):
             pod = item["spec"]["template"]["spec"]
@@ -192,13 +194,13 @@ def test_notes_tell_the_way_of_the_image() -> None:
 
 def test_notes_tell_the_next_step_of_this_release() -> None:
     assert "No registry is configured" in notes({})
-    told = notes(values_of(case("01-node")))
-    assert '"cp.icr.io":\n         endpoint: ["http://127.0.0.1:5000"]' in told
-    assert "     helm test demo --namespace registry\n" in told
-    assert "kubectl --namespace registry logs demo-scope-proxy-test-node" in told
-    assert "test-central" not in told
+    notes_text = notes(values_of(case("01-node")))
+    assert '"cp.icr.io":\n         endpoint: ["http://127.0.0.1:5000"]' in notes_text
+    assert "     helm test demo --namespace registry\n" in notes_text
+    assert "kubectl --namespace registry logs demo-scope-proxy-test-node" in notes_text
+    assert "test-central" not in notes_text
     assert "helm test" not in notes(values_of(case("small")))
-    assert "port-forward daemonset/demo-scope-proxy-node 5007     # http://127.0.0.1:5007/status" in told
+    assert "port-forward daemonset/demo-scope-proxy-node 5007     # http://127.0.0.1:5007/status" in notes_text
     assert "port-forward statefulset/demo-scope-proxy-central 5017 " in notes(
         {"mode": "central", "central": {"adminPort": 5017}}
     )
@@ -207,7 +209,7 @@ def test_notes_tell_the_next_step_of_this_release() -> None:
 
 
 def test_notes_name_the_setting_that_ends_the_fallback_only_with_the_releases_that_know_it() -> None:
-    told = notes(values_of(case("01-node")))
-    sentence = " ".join(told.partition("On k3s and RKE2")[2].partition("\n4.")[0].split())
+    notes_text = notes(values_of(case("01-node")))
+    sentence = " ".join(notes_text.partition("On k3s and RKE2")[2].partition("\n4.")[0].split())
     assert f"{SETTING}: true" in sentence
     assert RELEASES in sentence

@@ -32,18 +32,18 @@ def written(name: str) -> bool:
     return not any(name.startswith(prefix) for prefix in BY_CHART) and name not in {"cache.path", "cache.maxSize"}
 
 
-def templates(folder: Path, values: Any) -> dict[str, Any]:
+def templates(directory: Path, values: Any) -> dict[str, Any]:
     """The pod templates of a release."""
-    file = folder / f"{len(list(folder.iterdir()))}.yaml"
+    file = directory / f"{len(list(directory.iterdir()))}.yaml"
     file.write_text(yaml.safe_dump(values))
     release = rendered(file)
     kinds = [kind for kind in ("DaemonSet", "StatefulSet") if release.of(kind)]
     return {kind: release.one(kind)["spec"]["template"] for kind in kinds}
 
 
-def hashes(folder: Path, values: Any) -> dict[str, str]:
+def hashes(directory: Path, values: Any) -> dict[str, str]:
     """The hashes of what running proxies do not reload."""
-    made = templates(folder, values)
+    made = templates(directory, values)
     return {kind: made[kind]["metadata"]["annotations"]["scope-proxy/restart-settings"] for kind in made}
 
 

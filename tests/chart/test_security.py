@@ -18,7 +18,7 @@ def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_configurator(name: str) -> bool:
-    """Whether pods write into a folder of the node."""
+    """Whether pods write into a directory of the node."""
     return name.startswith("DaemonSet/") and name.endswith("-configurator")
 
 

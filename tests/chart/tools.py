@@ -20,11 +20,11 @@ def helm_4() -> ModuleType:
 
 
 @cache
-def schema_folders() -> dict[str, Path]:
-    """The folder of each version's strict schemas, such as `1.30`."""
-    folders = {
+def schema_directories() -> dict[str, Path]:
+    """The directory of each version's strict schemas, such as `1.30`."""
+    directories = {
         ".".join(path.name.removeprefix("v").split(".")[:2]): path
         for tool in (SCHEMAS_1_21, SCHEMAS_1_25)
         for path in (tool.path / "kubernetes_validate" / "kubernetes-json-schema").glob("v1.*-local-strict")
     }
-    return {version: folders[version] for version in folders if int(version.split(".")[1]) >= 21}
+    return {version: directories[version] for version in directories if int(version.split(".")[1]) >= 21}

@@ -27,8 +27,8 @@ ORIGIN = Origin("https", "registry.example", 443)
 
 
 @asynccontextmanager
-async def _filesystem(folder: Path) -> AsyncIterator[BlobStore]:
-    layout = Layout(folder / "store")
+async def _filesystem(directory: Path) -> AsyncIterator[BlobStore]:
+    layout = Layout(directory / "store")
     index = Index(layout)
     await index.open()
     try:
@@ -143,7 +143,7 @@ async def test_content_is_read_while_it_grows(store: BlobStore) -> None:
     ingest.close()
 
 
-async def test_a_size_that_nobody_knows_may_be_told(store: BlobStore) -> None:
+async def test_a_size_that_nobody_knows_may_be_reported(store: BlobStore) -> None:
     ingest = await store.begin(DIGEST)
     assert ingest is not None
     await ingest.expect(None, ORIGIN)

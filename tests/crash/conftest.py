@@ -36,7 +36,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     """Random numbers; the seed is printed, which pytest shows when the test fails."""
     given = request.config.getoption("--seed", default=None)
     seed = secrets.randbits(SEED_BITS) if given is None else given
-    print(f"--seed {seed}")  # noqa: T201 - shown with a failure
+    print(f"--seed {seed}")  # noqa: T201 - printed with a failure
     return random.Random(seed)  # noqa: S311 - no secret
 
 
@@ -72,9 +72,9 @@ async def program(origin: Origin) -> AsyncIterator[Callable[..., Program]]:
     """Make a program with a cache of its own (the settings of `cache` are given), not yet started."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def make(folder: Path | None = None, *, workers: int = 1, **cache: Any) -> Program:
+        def make(cache_directory: Path | None = None, *, workers: int = 1, **cache: Any) -> Program:
             directory = stack.enter_context(scratch("crash"))
-            made = Program(directory, origin.url, folder or directory / "cache", cache, workers)
+            made = Program(directory, origin.url, cache_directory or directory / "cache", cache, workers)
             stack.push_async_callback(made.stop)
             return made
 

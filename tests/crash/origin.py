@@ -1,4 +1,4 @@
-"""The origin: a strict registry that makes blobs on demand and counts how often it is asked for them."""
+"""The origin: a strict registry that makes blobs on demand and counts how often they are requested."""
 
 import asyncio
 import hashlib
@@ -50,7 +50,7 @@ class Origin(ScriptedRegistry):
         self.library.repository(UPSTREAM)
 
     async def exchange(self, wire: Wire, call: Call) -> web.StreamResponse:
-        """Answer one request; that who asked is killed meanwhile is no error here."""
+        """Answer one request; a client that is killed meanwhile is no error here."""
         try:
             return await super().exchange(wire, call)
         except ConnectionError:
@@ -70,7 +70,7 @@ class Origin(ScriptedRegistry):
         return reached
 
     def manifest(self, image: Image) -> Thing:
-        """Hold an image, whose manifest is asked for by digest."""
+        """Hold an image, whose manifest is requested by digest."""
         self.add(image)
         held = self.library.repository(UPSTREAM).manifests[image.digest]
         return Thing(manifest(image.digest), image.digest, held.content)

@@ -31,9 +31,9 @@ class Program:
     """`python -m proxy serve` with one listener, one registry and a cache."""
 
     def __init__(
-        self, directory: Path, origin: str, folder: Path, cache: Mapping[str, object], workers: int = 1
+        self, directory: Path, origin: str, cache_directory: Path, cache: Mapping[str, object], workers: int = 1
     ) -> None:
-        self.folder = folder
+        self.cache_directory = cache_directory
         self.address, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._directory = directory
         self._workers = workers
@@ -43,7 +43,7 @@ class Program:
             listeners=[{"address": self.address}],
             admin={"address": self.admin},
             workers=workers,
-            cache={"path": str(folder), "reserveFree": NO_RESERVE, **cache},
+            cache={"path": str(cache_directory), "reserveFree": NO_RESERVE, **cache},
             log={"level": "warning"},
         )
         self._config = directory / "config.yaml"
@@ -105,10 +105,10 @@ class Program:
     def stored(self, thing: Thing) -> Path:
         """Where something lies once it is stored."""
         algorithm, _, name = thing.digest.partition(":")
-        return self.folder / "blobs" / algorithm / name[:2] / name
+        return self.cache_directory / "blobs" / algorithm / name[:2] / name
 
     def temporary(self) -> list[str]:
         """Files that no finished write leaves behind: parts, locks, files not yet renamed."""
-        ingest = (self.folder / "ingest").iterdir()
-        unnamed = (file for file in self.folder.rglob(".*") if file.is_file())
-        return sorted(str(file.relative_to(self.folder)) for file in (*ingest, *unnamed))
+        ingest = (self.cache_directory / "ingest").iterdir()
+        unnamed = (file for file in self.cache_directory.rglob(".*") if file.is_file())
+        return sorted(str(file.relative_to(self.cache_directory)) for file in (*ingest, *unnamed))

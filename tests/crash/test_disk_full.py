@@ -24,12 +24,12 @@ PARALLEL = 3
 def disk() -> Iterator[Path]:
     """A disk of its own, small enough to be filled."""
     require("mount", "umount", root=True)
-    with scratch("disk") as folder:
-        run(["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "tmpfs", str(folder)]).checked()
+    with scratch("disk") as directory:
+        run(["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "tmpfs", str(directory)]).checked()
         try:
-            yield folder
+            yield directory
         finally:
-            run(["umount", "--lazy", str(folder)]).checked()
+            run(["umount", "--lazy", str(directory)]).checked()
 
 
 def fill(ballast: Path) -> None:

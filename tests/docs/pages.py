@@ -24,7 +24,7 @@ class Block:
 
 
 def files() -> Iterator[Path]:
-    """The files of the repository; tools keep their own in folders with a dot."""
+    """The files of the repository; tools keep their own in directories with a dot."""
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
         hidden = any(part.startswith(".") and part != ".ci" for part in parts[:-1])

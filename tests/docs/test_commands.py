@@ -38,8 +38,8 @@ def statuses(name: str) -> set[int]:
     module = importlib.import_module(f"proxy.cli.{name}")
     own = {value for key, value in vars(module).items() if key.startswith("EXIT_")}
     own |= {EXIT_START} if hasattr(module, "threads_or_exit") else set()
-    told = {int(number) for number in re.findall(r"\bstatus (\d+)", MAIN[name].help or "")}
-    return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | told
+    documented = {int(number) for number in re.findall(r"\bstatus (\d+)", MAIN[name].help or "")}
+    return {0, click.UsageError.exit_code, EXIT_CONFIG} | own | documented
 
 
 def test_every_command_of_the_cache_is_described() -> None:
@@ -52,7 +52,8 @@ def test_every_command_has_its_section_and_no_other_has() -> None:
 
 
 def test_every_option_is_described_and_exists() -> None:
-    described = {name: set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section(PAGE, f"`{name}`"))) for name in COMMANDS}
+    option = re.compile(r"(?<![\w-])-(?:-[a-z][a-z-]+|[a-z](?![\w-]))")
+    described = {name: set(option.findall(section(PAGE, f"`{name}`"))) for name in COMMANDS}
     assert described == {name: set(options(MAIN[name])) for name in COMMANDS}
 
 

@@ -82,10 +82,10 @@ def test_all_stands_for_series_without_the_label_too(dashboard: Dashboard) -> No
 @every_dashboard
 def test_the_data_source_is_the_one_that_is_chosen(dashboard: Dashboard) -> None:
     chosen = {"type": "prometheus", "uid": "${datasource}"}
-    asked = [panel.json["datasource"] for panel in dashboard.panels]
-    asked += [target["datasource"] for panel in dashboard.panels for target in panel.json["targets"]]
-    asked += [each["datasource"] for each in dashboard.variables.values() if each["type"] == "query"]
-    assert [each for each in asked if each != chosen] == []
+    sources = [panel.json["datasource"] for panel in dashboard.panels]
+    sources += [target["datasource"] for panel in dashboard.panels for target in panel.json["targets"]]
+    sources += [each["datasource"] for each in dashboard.variables.values() if each["type"] == "query"]
+    assert [each for each in sources if each != chosen] == []
 
 
 def test_a_panel_has_a_title_a_description_and_a_known_unit() -> None:
@@ -127,5 +127,5 @@ def test_counters_are_displayed_as_rates_and_buckets_as_quantiles() -> None:
         ("histogram_quantile(0.9, rate(j_bucket[$__rate_interval]))", {"j_bucket"}),
     ],
 )
-def test_names_are_told_from_everything_else(query: str, names: set[str]) -> None:
+def test_names_are_distinguished_from_everything_else(query: str, names: set[str]) -> None:
     assert metric_names(query) == names

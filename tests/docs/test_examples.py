@@ -59,11 +59,11 @@ def test_the_readme_shows_what_explain_prints(tmp_path: Path, monkeypatch: pytes
     command, _, output = console.text.partition("\n")
     (tmp_path / "config.yaml").write_text(blocks(readme, "yaml")[0].text)
     monkeypatch.chdir(tmp_path)
-    shown = CliRunner().invoke(main, command.removeprefix("$ scope-proxy ").split())
-    assert shown.exit_code == 0
-    assert shown.output == output
+    result = CliRunner().invoke(main, command.removeprefix("$ scope-proxy ").split())
+    assert result.exit_code == 0
+    assert result.output == output
 
 
 def test_contributing_shows_tests_that_run() -> None:
-    shown = [block.text for block in blocks(ROOT / "CONTRIBUTING.md", "python")]
-    assert shown == [text_of(f"tests/{name}/test_example.py") for name in ("integration", "faults")]
+    examples = [block.text for block in blocks(ROOT / "CONTRIBUTING.md", "python")]
+    assert examples == [text_of(f"tests/{name}/test_example.py") for name in ("unit", "integration", "cache", "faults")]

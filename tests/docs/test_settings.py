@@ -123,7 +123,7 @@ def test_the_changelog_names_the_removed_settings() -> None:
         ("hosts.<host>.realm", False),
     ],
 )
-def test_paths_are_told_from_others(path: str, exists: bool) -> None:
+def test_paths_are_distinguished_from_others(path: str, exists: bool) -> None:
     assert is_setting(path) is exists
 
 
@@ -136,5 +136,5 @@ def test_paths_are_told_from_others(path: str, exists: bool) -> None:
         ("config.timeouts.manifests", False),
     ],
 )
-def test_values_of_the_chart_are_told_from_others(path: str, exists: bool) -> None:
+def test_values_of_the_chart_are_distinguished_from_others(path: str, exists: bool) -> None:
     assert is_value(path) is exists

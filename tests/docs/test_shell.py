@@ -24,6 +24,7 @@ NOT_RUN = {
     "what `make image` makes, or a proxy with a real registry": ("podman", "docker", "skopeo"),
     "a proxy that runs on the default port": ("curl",),
     "another machine": ("ssh",),
+    "two machines with a bundle between them; tests/real/test_bundle.py has them": ("crane", "ctr"),
     "a log; tests/integration/test_access_log.py runs the jq commands of docs/audit.md": ("journalctl", "jq"),
     "a commit of the reader's choice; benchmarks/baseline.sh does the same": (
         *("mkdir", "git", "tar", "python3", "VENV/bin/python"),

@@ -33,7 +33,7 @@ def assert_no_secret(*texts: str) -> None:
 def recognisable_tokens(patch: pytest.MonkeyPatch) -> None:
     """Let every token that a fake issues be one that can be recognised."""
     numbers = itertools.count(1)
-    patch.setattr("proxy.testbed.tokens.secrets.token_urlsafe", lambda _size: f"canary-token-{next(numbers)}")
+    patch.setattr("secrets.token_urlsafe", lambda _size: f"canary-token-{next(numbers)}")
 
 
 class Written(logging.Handler):

@@ -67,23 +67,23 @@ class Chain:
     def trusted_pem(self) -> str:
         return "".join(_pem(signed) for signed in self.trusted)
 
-    def trust_file(self, folder: Path) -> Path:
+    def trust_file(self, directory: Path) -> Path:
         """The trusted certificates in a file."""
-        file = folder / "trusted.pem"
+        file = directory / "trusted.pem"
         file.write_text(self.trusted_pem)
         return file
 
-    def load_into(self, context: ssl.SSLContext, folder: Path) -> ssl.SSLContext:
+    def load_into(self, context: ssl.SSLContext, directory: Path) -> ssl.SSLContext:
         """Let connections of this context present the chain."""
         key = self.leaf.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        file = folder / "chain.pem"
+        file = directory / "chain.pem"
         file.write_text(key + "".join(_pem(signed) for signed in (self.leaf, *self.between)))
         context.load_cert_chain(file)
         return context
 
-    def server(self, folder: Path) -> ssl.SSLContext:
+    def server(self, directory: Path) -> ssl.SSLContext:
         """The TLS of a server that presents the chain."""
-        return self.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder)
+        return self.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), directory)
 
 
 def _pem(signed: Signed) -> str:

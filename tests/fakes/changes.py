@@ -152,7 +152,7 @@ class IgnoreRange(Change):
 
 @dataclass(frozen=True, slots=True)
 class ShiftRange(Change):
-    """206 with bytes from further on; the headers say so, or with `lie` name the range that was asked for."""
+    """206 with bytes from further on; the headers say so, or with `lie` name the requested range."""
 
     by: int = 1
     lie: bool = False

@@ -77,14 +77,14 @@ class NodeClient:
         address: str,
         budgets: Budgets | None = None,
         *,
-        may_be_asked: bool = False,
+        may_be_challenged: bool = False,
         tls: ssl.SSLContext | None = None,
         source: str | None = None,
     ) -> None:
         self.host, _, port = address.rpartition(":")
         self.port = int(port)
         self._budgets = budgets or Budgets()
-        self._may_be_asked = may_be_asked
+        self._may_be_challenged = may_be_challenged
         self._tls = tls
         self._source = source
 
@@ -98,7 +98,7 @@ class NodeClient:
 
     def _changed(self, tls: ssl.SSLContext | None, source: str | None) -> "NodeClient":
         address = f"{self.host}:{self.port}"
-        return NodeClient(address, self._budgets, may_be_asked=self._may_be_asked, tls=tls, source=source)
+        return NodeClient(address, self._budgets, may_be_challenged=self._may_be_challenged, tls=tls, source=source)
 
     async def get(self, target: str, *headers: tuple[str, str], keep_body: bool = True) -> Got:
         """GET; without `keep_body` the bytes are counted and hashed only."""
@@ -117,7 +117,7 @@ class NodeClient:
             self.opened(method, target, *headers, body=body) as (reader, _),
         ):
             got = await read_answer(reader, method, keep_body=keep_body)
-        check(got, method, may_be_asked=self._may_be_asked)
+        check(got, method, may_be_challenged=self._may_be_challenged)
         return got
 
     @asynccontextmanager
@@ -168,11 +168,11 @@ class NodeClient:
             raise
 
 
-def check(got: Got, method: str, *, may_be_asked: bool = False) -> None:
-    """What holds for every answer to a node (DESIGN 4.1, 4.6, 4.9); it may be asked who it is where a listener does."""
-    is_asked = may_be_asked and got.status == 401
-    assert is_asked or got.status not in NEVER_TO_NODES, got
-    assert (got.header("WWW-Authenticate") is not None) == is_asked
+def check(got: Got, method: str, *, may_be_challenged: bool = False) -> None:
+    """What holds for every answer to a node (DESIGN 4.1, 4.6, 4.9); the listener may send a challenge."""
+    is_challenged = may_be_challenged and got.status == 401
+    assert is_challenged or got.status not in NEVER_TO_NODES, got
+    assert (got.header("WWW-Authenticate") is not None) == is_challenged
     assert got.header("Content-Encoding") is None
     assert got.header("Docker-Distribution-Api-Version") == "registry/2.0"
     assert got.reason.isascii()

@@ -19,7 +19,7 @@ from tests.fakes.canaries import assert_no_secret
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportedFinding:
     """What the doctor said of one check of one endpoint."""
 
     outcome: str
@@ -35,19 +35,19 @@ class Diagnosis:
     status: int
     data: Mapping[str, Any]
 
-    def all(self, check: str, host: int = 0) -> list[Told]:
+    def all(self, check: str, host: int = 0) -> list[ReportedFinding]:
         """Everything that was said of a check of one endpoint."""
         findings = self.data["hosts"][host]["findings"]
         return [
-            Told(each["outcome"], each["seen"], each["advice"], each["facts"])
+            ReportedFinding(each["outcome"], each["seen"], each["advice"], each["facts"])
             for each in findings
             if each["check"] == check
         ]
 
-    def of(self, check: str, host: int = 0) -> Told:
+    def of(self, check: str, host: int = 0) -> ReportedFinding:
         """What was said of a check that speaks once."""
-        (told,) = self.all(check, host)
-        return told
+        (finding,) = self.all(check, host)
+        return finding
 
     def outcomes(self, host: int = 0) -> dict[str, str]:
         """How the checks of one endpoint went; of several findings the last one counts."""
@@ -60,8 +60,8 @@ class Diagnosis:
 
 def run(configuration: Mapping[str, Any], *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Exit status and output of the command; no secret may stand in it."""
-    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
-        file = Path(folder) / "config.yaml"
+    with tempfile.TemporaryDirectory(prefix="doctor-") as directory:
+        file = Path(directory) / "config.yaml"
         file.write_text(json.dumps(configuration))
         result = CliRunner().invoke(main, ["doctor", *arguments, "--config", str(file)], env=env)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

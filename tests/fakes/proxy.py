@@ -120,8 +120,8 @@ class MovedClock:
 async def started(configuration: Mapping[str, Any], tuning: Tuning = AT_ONCE) -> AsyncIterator[ProxyUnderTest]:
     """Serve a configuration until the end of the block; where it says nothing of a cache, `CACHE_SWITCH` does."""
     if os.environ.get(CACHE_SWITCH) and "cache" not in configuration:
-        with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as folder:
-            async with started({**configuration, "cache": {"path": folder}}, tuning) as proxy:
+        with tempfile.TemporaryDirectory(prefix="cache-", ignore_cleanup_errors=True) as directory:
+            async with started({**configuration, "cache": {"path": directory}}, tuning) as proxy:
                 yield proxy
         return
     cache = configuration.get("cache")
@@ -132,7 +132,7 @@ async def started(configuration: Mapping[str, Any], tuning: Tuning = AT_ONCE) ->
     asks = loaded.config.listeners[0].clients.auth != ("none",)
     async with running(loaded, tuning=tuning) as state:
         assert state.admin_address is not None
-        node = NodeClient(state.addresses[0], budgets, may_be_asked=asks)
+        node = NodeClient(state.addresses[0], budgets, may_be_challenged=asks)
         metrics = NodeClient(state.metrics_address) if state.metrics_address is not None else None
         yield ProxyUnderTest(node, NodeClient(state.admin_address), metrics)
 

@@ -25,13 +25,13 @@ class ScriptedRegistry(ScriptedServer, StrictRegistry):
         self.library.repository(repository).blobs[digest] = content
         return ImageDescriptor(media_type, digest, content.size)
 
-    def revoke_tokens(self, shown_as: DeadToken = "error") -> None:
+    def revoke_tokens(self, dead_token: DeadToken = "error") -> None:
         """Make all tokens so far worthless, and from now on answer dead tokens in this way.
 
         "error" and "no error" are 401 with and without `error="invalid_token"`; "400" and "403" say in the body
         that the token expired; "basic" is a Basic challenge, as from Harbor; "no challenge" a bare 401.
         """
-        self._dead_token = shown_as
+        self._dead_token = dead_token
         self.issuer.revoke_all()
 
     def dead_token(self, call: Call) -> Answer:

@@ -59,6 +59,7 @@ RELOAD: Document = {
     "cache.maxManifestDigests": 100,
     "cache.minJoinRate": "8Ki/s",
     "cache.fetchTimeout": "9s",
+    "cache.offline": True,
     "timeouts.manifest": "9s",
     "timeouts.blob": "9s",
     "timeouts.connect": "9s",

@@ -23,7 +23,7 @@ POLL = 0.02
 class Site:
     """The files of a listener, and the authority that nodes trust."""
 
-    folder: Path
+    directory: Path
     authority: trustme.CA
 
     def write(self, leaf: trustme.LeafCert) -> None:
@@ -32,22 +32,22 @@ class Site:
         self.put("tls.key", leaf.private_key_pem.bytes())
 
     def put(self, name: str, data: bytes) -> None:
-        draft = self.folder / f"{name}.new"
+        draft = self.directory / f"{name}.new"
         draft.write_bytes(data)
-        draft.rename(self.folder / name)
+        draft.rename(self.directory / name)
 
     def listener(self, **clients: Any) -> dict[str, Any]:
-        files = {"certFile": str(self.folder / "tls.crt"), "keyFile": str(self.folder / "tls.key")}
+        files = {"certFile": str(self.directory / "tls.crt"), "keyFile": str(self.directory / "tls.key")}
         if "certificate" in clients.get("auth", ""):
-            files["clientCaFile"] = str(self.folder / "ca.crt")
+            files["clientCaFile"] = str(self.directory / "ca.crt")
         return {"address": f"{HOST}:0", "tls": files, "clients": clients}
 
-    def trusting(self, shown: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    def trusting(self, certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
         """What a node that trusts the authority connects with."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.authority.configure_trust(context)
-        if shown is not None:
-            shown.configure_cert(context)
+        if certificate is not None:
+            certificate.configure_cert(context)
         return context
 
 

@@ -11,15 +11,15 @@ METADATA = "Metadata-Version: 2.1\nName: scope-proxy\nVersion: {version}\n"
 PROGRAM = "from proxy.cli.main import main\nmain()\n"
 
 
-def make_venv(folder: Path) -> Path:
+def make_venv(directory: Path) -> Path:
     """An empty one; the directory of its packages."""
-    venv.create(folder)
-    return folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    venv.create(directory)
+    return directory / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
-def install(folder: Path, version: str, *, editable: bool = False) -> Path:
+def install(directory: Path, version: str, *, editable: bool = False) -> Path:
     """One with a copy of the checkout, or with the checkout itself; its dependencies are ours. The package."""
-    packages = make_venv(folder)
+    packages = make_venv(directory)
     if not editable:
         shutil.copytree(ROOT / "proxy", packages / "proxy", ignore=shutil.ignore_patterns("__pycache__"))
     paths = [str(ROOT)] * editable + [sysconfig.get_path("purelib")]
@@ -28,5 +28,5 @@ def install(folder: Path, version: str, *, editable: bool = False) -> Path:
     metadata.mkdir()
     (metadata / "METADATA").write_text(METADATA.format(version=version))
     (metadata / "entry_points.txt").write_text("[console_scripts]\nscope-proxy = proxy.cli.main:main\n")
-    (folder / "bin" / "scope-proxy").write_text(PROGRAM)
+    (directory / "bin" / "scope-proxy").write_text(PROGRAM)
     return packages / "proxy"

@@ -35,12 +35,12 @@ async def test_a_small_blob_with_a_wrong_byte_is_502(
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
 async def test_a_large_blob_with_a_wrong_byte_is_cut_before_its_end(
-    near_plain: NodeClient, plain: ScriptedRegistry, where: Any, told: bool
+    near_plain: NodeClient, plain: ScriptedRegistry, where: Any, has_length: bool
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest
-    faults: list[Fault] = [FlipByte(where), *([] if told else [DropHeader("Content-Length")])]
+    faults: list[Fault] = [FlipByte(where), *([] if has_length else [DropHeader("Content-Length")])]
     plain.script(BLOB, *faults)
     before = metric("scope_proxy_http_aborted_total", reason="digest_mismatch")
     got = await near_plain.get(blob(digest))
@@ -64,19 +64,19 @@ async def test_after_wrong_bytes_no_tail_is_served(near_plain: NodeClient, plain
 
 
 @pytest.mark.short_budgets
-@pytest.mark.parametrize("told", [True, False], ids=["length", "chunked"])
-@pytest.mark.parametrize("asked", [(), (("Range", "bytes=5-"),)], ids=["whole", "range"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("range_headers", [(), (("Range", "bytes=5-"),)], ids=["whole", "range"])
 async def test_a_layer_is_streamed_as_soon_as_it_can_be_no_manifest(
-    near_plain: NodeClient, plain: ScriptedRegistry, never: Stall, asked: Any, told: bool
+    near_plain: NodeClient, plain: ScriptedRegistry, never: Stall, range_headers: Any, has_length: bool
 ) -> None:
     """Three MiB over a slow line: the node has its headers within the budget, and every byte in the end."""
     content = Generated(3 * MIB, seed=21)
     digest = plain.add_blob(UPSTREAM, content).digest
-    faults: list[Fault] = [Stall(2 * MIB, never.until), *([] if told else [DropHeader("Content-Length")])]
-    plain.script(BLOB.nth(2 if asked else 1), *faults)
-    got = await near_plain.get(blob(digest), *asked)
+    faults: list[Fault] = [Stall(2 * MIB, never.until), *([] if has_length else [DropHeader("Content-Length")])]
+    plain.script(BLOB.nth(2 if range_headers else 1), *faults)
+    got = await near_plain.get(blob(digest), *range_headers)
     assert got.whole
-    if asked and told:
+    if range_headers and has_length:
         assert (got.status, got.body) == (206, b"".join(content.pieces(5, content.size)))
     else:
         assert (got.status, got.sha256) == (200, digest)
@@ -127,7 +127,7 @@ async def test_a_chunked_body_that_is_cut_once_arrives_whole(
     digest = layer_of(image)[0] if size == "small" else plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB.nth(1), DropHeader("Content-Length"), Cut(after))
     got = await near_plain.get(blob(digest))
-    if size == "large" and after == AT_END:  # all bytes were there, but nobody said so: the rest is asked for, 416
+    if size == "large" and after == AT_END:  # all bytes were there, but nobody said so: the rest is requested, 416
         assert got.whole is False
     else:
         assert (got.status, got.whole, got.sha256) == (200, True, digest)
@@ -175,13 +175,13 @@ async def test_a_registry_that_knows_no_head(
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
-@pytest.mark.parametrize("asked", [(), (("Range", "bytes=5-"),)])
+@pytest.mark.parametrize("range_headers", [(), (("Range", "bytes=5-"),)])
 async def test_a_compressed_body_is_502(
-    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, size: str, asked: Any
+    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, size: str, range_headers: Any
 ) -> None:
     digest = layer_of(image)[0] if size == "small" else plain.add_blob(UPSTREAM, Generated(5 * MIB)).digest
     plain.script(BLOB, Gzip())
-    got = await near_plain.get(blob(digest), *asked)
+    got = await near_plain.get(blob(digest), *range_headers)
     assert (got.status, "Content-Encoding gzip" in got.reason) == (502, True)
 
 
@@ -195,7 +195,9 @@ async def test_another_body_under_the_digest_is_never_complete(
 
 
 @pytest.mark.parametrize("lie", [False, True])
-async def test_a_range_that_is_another_than_asked(near_plain: NodeClient, plain: ScriptedRegistry, lie: bool) -> None:
+async def test_a_range_that_differs_from_the_request(
+    near_plain: NodeClient, plain: ScriptedRegistry, lie: bool
+) -> None:
     """What the headers admit is refused; a lie cannot be seen in a part, only containerd's own digest tells."""
     digest = plain.add_blob(UPSTREAM, LARGE).digest
     plain.script(BLOB, ShiftRange(lie=lie))
@@ -227,7 +229,7 @@ async def test_a_resumed_body_that_comes_whole_again_is_cut_to_what_is_missing(
 
 
 @pytest.mark.parametrize("fault", [ShiftRange(), Reply(416), Reply(404), Reply(403), Gzip(), FlipByte("last")], ids=str)
-async def test_a_body_that_cannot_be_gone_on_with_is_cut(
+async def test_a_body_that_cannot_be_continued_is_cut(
     near_plain: NodeClient, plain: ScriptedRegistry, fault: Any
 ) -> None:
     digest = plain.add_blob(UPSTREAM, LARGE).digest

@@ -14,15 +14,15 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import AT_ONCE, LOGIN, SCOPE, blob, manifest, settings, started
 from tests.fakes.registry import DeadToken, ScriptedRegistry
 
-SHOWN: tuple[DeadToken, ...] = ("error", "no error", "400", "403", "basic", "no challenge")
+DEAD_TOKENS: tuple[DeadToken, ...] = ("error", "no error", "400", "403", "basic", "no challenge")
 
 
-@pytest.mark.parametrize("shown_as", SHOWN)
+@pytest.mark.parametrize("dead_token", DEAD_TOKENS)
 async def test_a_revoked_token_is_replaced_once(
-    node: NodeClient, registry: ScriptedRegistry, image: Image, shown_as: DeadToken
+    node: NodeClient, registry: ScriptedRegistry, image: Image, dead_token: DeadToken
 ) -> None:
     assert (await node.get(manifest())).status == 200
-    registry.revoke_tokens(shown_as)
+    registry.revoke_tokens(dead_token)
     registry.record.clear()
     for digest, data in image.blobs.items():
         assert (await node.get(blob(digest))).body == data
@@ -32,24 +32,24 @@ async def test_a_revoked_token_is_replaced_once(
     assert [entry.scope_parameters for entry in registry.record.tokens] == [(SCOPE,)]
 
 
-@pytest.mark.parametrize("shown_as", ["error", "no error", "basic", "no challenge"])
+@pytest.mark.parametrize("dead_token", ["error", "no error", "basic", "no challenge"])
 async def test_a_revoked_token_is_replaced_on_head(
-    node: NodeClient, registry: ScriptedRegistry, shown_as: DeadToken
+    node: NodeClient, registry: ScriptedRegistry, dead_token: DeadToken
 ) -> None:
     assert (await node.head(manifest())).status == 200
-    registry.revoke_tokens(shown_as)
+    registry.revoke_tokens(dead_token)
     assert (await node.head(manifest())).status == 200
     assert len(registry.record.tokens) == 2
 
 
-@pytest.mark.parametrize("shown_as", ["400", "403"])
+@pytest.mark.parametrize("dead_token", ["400", "403"])
 async def test_a_refused_head_tells_not_why_so_an_old_token_is_replaced(
-    registry: ScriptedRegistry, shown_as: DeadToken
+    registry: ScriptedRegistry, dead_token: DeadToken
 ) -> None:
     tuning = replace(AT_ONCE, fresh_grant_seconds=0.0)
     async with started(settings([registry.url], login=LOGIN), tuning) as proxy:
         assert (await proxy.node.head(manifest())).status == 200
-        registry.revoke_tokens(shown_as)
+        registry.revoke_tokens(dead_token)
         assert (await proxy.node.head(manifest())).status == 200
     assert len(registry.record.tokens) == 2
 

@@ -1,4 +1,4 @@
-"""Several endpoints: who is asked, in which order, and what their answers mean together."""
+"""Several endpoints: which get the request, in which order, and what their responses mean together."""
 
 import socket
 from typing import Any

@@ -28,9 +28,9 @@ def resident() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells memory by /proc")
-@pytest.mark.parametrize("asked", [(), (("Range", "bytes=1-"),)], ids=["whole", "range"])
+@pytest.mark.parametrize("headers", [(), (("Range", "bytes=1-"),)], ids=["whole", "range"])
 async def test_a_large_blob_takes_constant_memory(
-    near_plain: NodeClient, plain: ScriptedRegistry, asked: tuple[tuple[str, str], ...]
+    near_plain: NodeClient, plain: ScriptedRegistry, headers: tuple[tuple[str, str], ...]
 ) -> None:
     content = Generated(SIZE, seed=11)
     digest = plain.add_blob(UPSTREAM, content).digest
@@ -46,9 +46,9 @@ async def test_a_large_blob_takes_constant_memory(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(watch())
-        got = await near_plain.get(blob(digest), *asked, keep_body=False)
+        got = await near_plain.get(blob(digest), *headers, keep_body=False)
         done.set()
     assert got.whole
-    assert got.size == SIZE - (1 if asked else 0)
-    assert bool(asked) or got.sha256 == digest
+    assert got.size == SIZE - (1 if headers else 0)
+    assert bool(headers) or got.sha256 == digest
     assert highest - before < ALLOWED

@@ -61,7 +61,7 @@ async def test_the_size_of_a_blob_does_not_wait_behind_downloads(near: NodeClien
 
 
 async def test_nor_does_it_where_a_server_knows_no_head(near: NodeClient, plain: ScriptedRegistry) -> None:
-    """One byte is asked for instead."""
+    """One byte is requested instead."""
     digest = plain.add_blob(UPSTREAM, OTHER).digest
     plain.script(on("HEAD", "blob"), Reply(405))
     async with slow_downloads(near, plain):

@@ -75,11 +75,11 @@ async def test_an_upstream_without_head(
     assert [entry.method for entry in plain.record.of("manifest")] == ["HEAD", "GET"]
 
 
-@pytest.mark.parametrize("told", [DOCKER_MANIFEST, OCI_INDEX])
+@pytest.mark.parametrize("sent_type", [DOCKER_MANIFEST, OCI_INDEX])
 async def test_the_media_type_in_the_bytes_wins(
-    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, told: str
+    near_plain: NodeClient, plain: ScriptedRegistry, image: Image, sent_type: str
 ) -> None:
-    plain.script(MANIFEST, SetHeader("Content-Type", told))
+    plain.script(MANIFEST, SetHeader("Content-Type", sent_type))
     exact(await near_plain.get(manifest()), image, "GET")
 
 
@@ -134,7 +134,7 @@ async def test_one_wrong_byte_is_502_and_none_is_sent(
 async def test_right_bytes_under_a_wrong_digest(
     near_plain: NodeClient, plain: ScriptedRegistry, image: Image, by: str
 ) -> None:
-    """By tag the header cannot be true; by digest the bytes are what was asked for, whatever the header says."""
+    """By tag the header cannot be true; by digest the bytes are what was requested, whatever the header says."""
     plain.script(MANIFEST, SetHeader("Docker-Content-Digest", WRONG))
     got = await near_plain.get(manifest(image.tag if by == "tag" else image.digest))
     assert got.status == (502 if by == "tag" else 200)
@@ -151,12 +151,12 @@ async def test_a_head_by_digest_that_tells_another_digest_is_502(
 
 
 @pytest.mark.parametrize(("extra", "status"), [(0, 200), (1, 502)])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("sent_type", [True, False])
 async def test_the_largest_manifest(
-    near_plain: NodeClient, plain: ScriptedRegistry, extra: int, status: int, told: bool
+    near_plain: NodeClient, plain: ScriptedRegistry, extra: int, status: int, sent_type: bool
 ) -> None:
     plain.add(image_with_manifest_of(UPSTREAM, "huge", 4 * MIB + extra))
-    if not told:
+    if not sent_type:
         plain.script(MANIFEST, DropHeader("Content-Length"))
     for method in ("HEAD", "GET"):
         got = await near_plain.send(method, manifest("huge"))
@@ -166,7 +166,7 @@ async def test_the_largest_manifest(
 
 @pytest.mark.parametrize("after", [BEFORE_HEADERS, 0, 100, -2])
 @pytest.mark.parametrize("reset", [False, True])
-async def test_an_answer_that_breaks_off_is_asked_for_again(
+async def test_an_answer_that_breaks_off_is_requested_again(
     near_plain: NodeClient, plain: ScriptedRegistry, image: Image, after: int, reset: bool
 ) -> None:
     place = len(image.manifest) - 1 if after == -2 else after

@@ -56,21 +56,21 @@ async def test_a_short_wait_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("after", "told"), [("30", 30), ("3600", 3600), ("99999999999999999999", 86400), ("date", 600)]
+    ("after", "expected"), [("30", 30), ("3600", 3600), ("99999999999999999999", 86400), ("date", 600)]
 )
 @pytest.mark.parametrize(("status", "code"), [(429, "TOOMANYREQUESTS"), (503, "UNAVAILABLE")])
 async def test_a_long_one_is_503_at_once_and_the_endpoint_rests(
-    near_plain: NodeClient, plain: ScriptedRegistry, status: int, code: str, after: str, told: int
+    near_plain: NodeClient, plain: ScriptedRegistry, status: int, code: str, after: str, expected: int
 ) -> None:
     plain.script(on(), Reply(status, headers={"Retry-After": in_seconds(600) if after == "date" else after}))
     got = await near_plain.get(manifest())
     assert (got.status, got.code) == (503, code)
-    assert told - 3 <= int(got.header("Retry-After") or 0) <= told
+    assert expected - 3 <= int(got.header("Retry-After") or 0) <= expected
     plain.behave()
     for method in ("HEAD", "GET"):
         got = await near_plain.send(method, manifest())
         assert (got.status, "limits requests" in got.reason) == (503, True)
-        rest = min(told, LONGEST_REST)  # a whole host is not silenced for a day by one answer
+        rest = min(expected, LONGEST_REST)  # a whole host is not silenced for a day by one answer
         assert rest - 5 <= int(got.header("Retry-After") or 0) <= rest
     assert len(plain.record.all()) == 1
 

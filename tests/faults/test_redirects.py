@@ -56,9 +56,9 @@ async def test_a_head_that_the_store_refuses_becomes_a_get_of_one_byte(
     got = await node.head(blob(digest))
     content = registry.library.repositories[UPSTREAM].blobs[digest]
     assert (got.status, got.header("Content-Length")) == (200, str(content.size))
-    asked = [(entry.method, entry.headers.get("range"), entry.status) for entry in store.record.all()]
-    assert asked[:2] == [("HEAD", None, 403), ("GET", "bytes=0-0", 206)]
-    assert len(asked) == (3 if size == "small" else 2)  # a small one is looked at whole
+    requests = [(entry.method, entry.headers.get("range"), entry.status) for entry in store.record.all()]
+    assert requests[:2] == [("HEAD", None, 403), ("GET", "bytes=0-0", 206)]
+    assert len(requests) == (3 if size == "small" else 2)  # a small one is looked at whole
 
 
 @pytest.mark.parametrize("status", [400, 401, 405, 501])
@@ -73,7 +73,7 @@ async def test_whatever_the_store_answers_to_head(
     assert len(registry.record.tokens) == 1  # a refusal elsewhere is no word on our token
 
 
-async def test_an_expired_address_is_asked_for_anew(
+async def test_an_expired_address_is_requested_again(
     near_plain: NodeClient, plain: ScriptedRegistry, store: ObjectStore, image: Image
 ) -> None:
     digest, data = layer_of(image)

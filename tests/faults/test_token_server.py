@@ -107,7 +107,9 @@ async def test_a_slow_token_server_serves_who_comes_again(
     assert len(registry.record.tokens) == 1
 
 
-async def test_a_retry_after_of_the_token_server_is_told_and_kept(node: NodeClient, registry: ScriptedRegistry) -> None:
+async def test_a_retry_after_of_the_token_server_is_reported_and_kept(
+    node: NodeClient, registry: ScriptedRegistry
+) -> None:
     registry.script(on(kind="token"), Reply(429, headers={"Retry-After": "120"}))
     for _ in range(3):
         got = await node.get(manifest())

@@ -57,17 +57,22 @@ paths = st.one_of(
 def request(method: str, path: str, query: list[tuple[str, str]]) -> None:
     """A request is refused, or has a name, a reference and a query that are plain ASCII within the bounds."""
     try:
-        asked = parse_request(method, path, query)
+        parsed_request = parse_request(method, path, query)
     except (NameInvalid, DigestInvalid, Unsupported):
         return
     assert len(path) <= PATH_LIMIT
     assert sum(len(name) + len(value) for name, value in query) <= QUERY_LIMIT
-    shown = asked.name + str(asked.reference) + (asked.namespace or "") + "".join(map("".join, asked.query))
-    assert re.fullmatch(r"[ -~]*", shown)
-    assert NAMESPACE not in dict(asked.query)
-    if asked.reference is not None:
-        again = parse_request(method, f"/v2/{quote(asked.name)}/{asked.suffix}", query)
-        assert again == asked
+    parts = (
+        parsed_request.name
+        + str(parsed_request.reference)
+        + (parsed_request.namespace or "")
+        + "".join(map("".join, parsed_request.query))
+    )
+    assert re.fullmatch(r"[ -~]*", parts)
+    assert NAMESPACE not in dict(parsed_request.query)
+    if parsed_request.reference is not None:
+        again = parse_request(method, f"/v2/{quote(parsed_request.name)}/{parsed_request.suffix}", query)
+        assert again == parsed_request
 
 
 schemes = st.sampled_from(["Bearer", "basic", "NEGOTIATE", "Digest", "=", ",", "x y"])

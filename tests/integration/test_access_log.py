@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import LOGIN, NAME, REG, UPSTREAM, blob, layer_of, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 from tests.fakes.tls_site import Site, serving
+from tests.real.programs import require
 from tests.security.clients import GUEST, OWNER, PRIVATE, PUBLIC, login, scene
 from tests.security.test_clients import bearing, token_of, with_token, write_users
 
@@ -166,7 +166,7 @@ async def test_a_client_with_its_own_credential_or_a_token_of_it_is_named(tmp_pa
 
 async def test_a_certificate_names_its_client(site: Site, registry: ScriptedRegistry, log: AccessLog) -> None:
     known = trustme.CA()
-    known.cert_pem.write_to_path(site.folder / "ca.crt")
+    known.cert_pem.write_to_path(site.directory / "ca.crt")
     async with serving(site, registry, site.listener(auth="certificate", subjects=["node-*"])) as node:
         for name in ("node-1", "other"):
             shown = site.trusting(known.issue_cert("node.example", common_name=name))
@@ -284,10 +284,10 @@ async def test_text_has_the_fields_that_are_not_empty(registry: ScriptedRegistry
     assert "cache=" not in line
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
 async def test_the_commands_of_the_page_find_the_denied_requests(
     registry: ScriptedRegistry, tmp_path: Path, log: AccessLog
 ) -> None:
+    require("jq")
     async with guarded(registry, tmp_path) as node:
         await node.get(manifest(), ALICE)
         await node.get(manifest(), WRONG)

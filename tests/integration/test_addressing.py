@@ -67,7 +67,7 @@ async def test_the_namespace_is_echoed_only_where_it_was_sent(node: NodeClient) 
 @pytest.mark.parametrize(
     "namespace", ["unknown.example", "127.0.0.1:1", "169.254.169.254", "", "a%20b", "reg.example:"]
 )
-async def test_an_unknown_registry_is_403_and_nobody_is_asked(
+async def test_an_unknown_registry_is_403_and_nothing_is_requested(
     node: NodeClient, other: ScriptedRegistry, namespace: str
 ) -> None:
     got = await node.get(f"/v2/{NAME}/manifests/1?ns={namespace}")
@@ -99,10 +99,10 @@ async def test_the_wildcard_forwards_the_namespace_where_that_is_set(image: Imag
 
 
 @pytest.mark.parametrize(
-    ("path", "asked", "upstream"),
+    ("path", "requested", "upstream"),
     [("/v2/mirror", "/v2/mirror/team/app", "mirror/team/app"), ("/api/docker", "/api/docker/team/app", "team/app")],
 )
-async def test_endpoints_with_a_path(path: str, asked: str, upstream: str) -> None:
+async def test_endpoints_with_a_path(path: str, requested: str, upstream: str) -> None:
     """`/v2/project` is a prefix of the repository; any other path replaces /v2 and is no part of it."""
     root = "/v2" if path.startswith("/v2") else path
     async with ScriptedRegistry([make_image(upstream, "1")], root=root) as registry:
@@ -110,7 +110,7 @@ async def test_endpoints_with_a_path(path: str, asked: str, upstream: str) -> No
         configuration["registries"][REG]["endpoints"] = [registry.url + path]
         async with started(configuration) as proxy:
             assert (await proxy.node.get(f"/v2/{NAME}/manifests/1?ns={REG}")).status == 200
-        assert {entry.path for entry in registry.record.of("manifest")} == {f"{asked}/manifests/1"}
+        assert {entry.path for entry in registry.record.of("manifest")} == {f"{requested}/manifests/1"}
         assert registry.record.scopes == {f"repository:{upstream}:pull"}
 
 

@@ -52,7 +52,7 @@ async def test_a_blob_has_exact_headers(node: NodeClient, held: Held, method: st
 
 @pytest.mark.parametrize("ranges_ignored", [False, True], ids=["honoured", "ignored"])
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("range_header", "first", "last"),
     [
         ("bytes=0-0", 0, 0),
         ("bytes=0-", 0, -1),
@@ -67,7 +67,7 @@ async def test_a_range_is_206(
     node: NodeClient,
     registry: ScriptedRegistry,
     held: Held,
-    asked: str,
+    range_header: str,
     first: int,
     last: int,
     ranges_ignored: bool,
@@ -77,7 +77,7 @@ async def test_a_range_is_206(
     size = len(held.data)
     start, end = first % size, last % size
     for _ in range(2):  # first unknown, then known to be a blob
-        got = await node.get(blob(held.digest), ("Range", asked))
+        got = await node.get(blob(held.digest), ("Range", range_header))
         assert (got.status, got.reason) == (206, "Partial Content")
         assert got.header("Content-Range") == f"bytes {start}-{end}/{size}"
         assert got.header("Content-Length") == str(end - start + 1)
@@ -98,9 +98,9 @@ async def test_a_range_beyond_the_end_is_416(
     assert got.header("Content-Range") == f"bytes */{size}"
 
 
-@pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "bytes=9-5", "bytes=", "lines=1-2", "bytes=a-b", "bytes=-"])
-async def test_several_ranges_and_malformed_ones_get_the_whole(node: NodeClient, held: Held, asked: str) -> None:
-    got = await node.get(blob(held.digest), ("Range", asked))
+@pytest.mark.parametrize("range_header", ["bytes=0-1,5-6", "bytes=9-5", "bytes=", "lines=1-2", "bytes=a-b", "bytes=-"])
+async def test_several_ranges_and_malformed_ones_get_the_whole(node: NodeClient, held: Held, range_header: str) -> None:
+    got = await node.get(blob(held.digest), ("Range", range_header))
     assert (got.status, got.body) == (200, held.data)
     assert got.header("Content-Range") is None
 

@@ -20,10 +20,10 @@ REFUSED = (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)
 
 async def test_a_client_certificate_is_required(site: Site, registry: ScriptedRegistry) -> None:
     known, foreign = trustme.CA(), trustme.CA()
-    known.cert_pem.write_to_path(site.folder / "ca.crt")
+    known.cert_pem.write_to_path(site.directory / "ca.crt")
     async with serving(site, registry, site.listener(auth="certificate")) as node:
-        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
-        assert (await node.over(shown).get(manifest())).status == 200
+        trusted = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
+        assert (await node.over(trusted).get(manifest())).status == 200
         for refused in (site.trusting(), site.trusting(foreign.issue_cert("node-1.example"))):
             with pytest.raises(REFUSED):
                 await node.over(refused).get(manifest())
@@ -32,7 +32,7 @@ async def test_a_client_certificate_is_required(site: Site, registry: ScriptedRe
 def client_of(site: Site, chain: Chain) -> ssl.SSLContext:
     """A client that presents a chain to a listener that trusts what the chain says."""
     site.put("ca.crt", chain.trusted_pem.encode())
-    return chain.load_into(site.trusting(), site.folder)
+    return chain.load_into(site.trusting(), site.directory)
 
 
 @pytest.mark.parametrize("certificates", GO_ACCEPTS)
@@ -60,13 +60,13 @@ async def test_client_certificates_that_go_refuses_do_not_pull(
 
 async def test_a_client_certificate_is_one_of_two_ways(site: Site, registry: ScriptedRegistry) -> None:
     known, foreign = trustme.CA(), trustme.CA()
-    known.cert_pem.write_to_path(site.folder / "ca.crt")
-    users = site.folder / "users"
+    known.cert_pem.write_to_path(site.directory / "ca.crt")
+    users = site.directory / "users"
     users.write_bytes(b"robot:" + bcrypt.hashpw(b"canary-password", bcrypt.gensalt(4)) + b"\n")
     listener = site.listener(auth=["certificate", "basic"], htpasswdFile=str(users))
     async with serving(site, registry, listener) as node:
-        shown = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
-        assert (await node.over(shown).get(manifest())).status == 200
+        trusted = site.trusting(known.issue_cert("node-1.example", common_name="node-1"))
+        assert (await node.over(trusted).get(manifest())).status == 200
         async with node.opened("GET", "/v2/") as (reader, _):
             status, _, _ = await read_head(reader)
         assert status in {200, 401}  # it is the password that decides
@@ -79,7 +79,7 @@ async def test_an_authority_that_was_removed_is_not_accepted_by_a_session_either
     site: Site, registry: ScriptedRegistry, version: ssl.TLSVersion
 ) -> None:
     former, present = trustme.CA(), trustme.CA()
-    former.cert_pem.write_to_path(site.folder / "ca.crt")
+    former.cert_pem.write_to_path(site.directory / "ca.crt")
     before = site.trusting(former.issue_cert("node-1.example", common_name="node-1"))
     after = site.trusting(present.issue_cert("node-1.example", common_name="node-1"))
     before.maximum_version = after.maximum_version = version

@@ -1,4 +1,4 @@
-"""Credentials: which one is tried, how it is shown, and who is trusted with it."""
+"""Credentials: which one is tried, how it is displayed, and which servers get it."""
 
 import json
 from pathlib import Path
@@ -107,7 +107,7 @@ async def test_auto_stays_with_get_where_post_is_refused(image: Image) -> None:
         assert [entry.method for entry in registry.record.tokens] == ["GET"]
 
 
-async def test_a_password_that_get_and_post_refuse_is_told_by_the_status_of_get(image: Image) -> None:
+async def test_a_password_that_get_and_post_refuse_is_reported_by_the_status_of_get(image: Image) -> None:
     async with (
         ScriptedRegistry([image], Rules(accounts=(ACCOUNT,), post=False)) as registry,
         started(settings([registry.url], login=OTHER_LOGIN)) as proxy,
@@ -182,7 +182,7 @@ async def test_realms_that_nobody_should_go_to_are_refused(
         ('Bearer realm="/token",service="strict-registry"',),
     ],
 )
-async def test_whatever_the_challenge_says_one_computed_scope_is_asked_for(
+async def test_whatever_the_challenge_says_one_computed_scope_is_requested(
     node: NodeClient, registry: ScriptedRegistry, image: Image, lines: tuple[str, ...]
 ) -> None:
     written = tuple(line.replace("{realm}", registry.realm) for line in lines)
@@ -227,7 +227,7 @@ def calls_of(program: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("user", "secret", "shown"),
+    ("user", "secret", "expected"),
     [(USER, PASSWORD, "basic robot"), ("<token>", IDENTITY_TOKEN, "refresh-token")],
 )
 async def test_a_credential_helper(
@@ -237,7 +237,7 @@ async def test_a_credential_helper(
     monkeypatch: pytest.MonkeyPatch,
     user: str,
     secret: str,
-    shown: str,
+    expected: str,
 ) -> None:
     program = tmp_path / "docker-credential-test"
     program.write_text(HELPER.format(host=authority(registry.url), user=user, secret=secret))
@@ -247,7 +247,7 @@ async def test_a_credential_helper(
         await pulls(proxy.node, image)
         registry.revoke_tokens()
         await pulls(proxy.node, image)
-    assert credentials(registry) == [shown, shown]
+    assert credentials(registry) == [expected, expected]
     assert calls_of(program) == [f"get {authority(registry.url)}"]  # remembered for a minute
 
 

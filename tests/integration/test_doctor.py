@@ -59,7 +59,7 @@ async def test_a_good_registry_passes_every_check_by_one_get(registry: ScriptedR
     assert registry.record.of("blob")[0].headers["range"] == "bytes=0-0"
 
 
-async def test_nothing_is_asked_for_that_is_not_for_this_repository(registry: ScriptedRegistry) -> None:
+async def test_nothing_is_requested_that_is_not_for_this_repository(registry: ScriptedRegistry) -> None:
     await examined(registry)
     unknown = {scope for scope in registry.record.scopes if "/unknown:" in scope}
     assert registry.record.scopes - unknown == {SCOPE, f"repository:{UPSTREAM}:pull,push"}
@@ -75,8 +75,8 @@ async def test_nothing_is_asked_for_that_is_not_for_this_repository(registry: Sc
 async def test_strict_token_servers_are_known_by_their_status(image: Image, status: int) -> None:
     async with ScriptedRegistry([image], Rules(refuse=status, accounts=(ACCOUNT,))) as registry:
         found = await examined(registry)
-    told = found.of("unknown scope")
-    assert (told.outcome, told.facts) == ("passed", {"verdict": "strict", "status": status})
+    finding = found.of("unknown scope")
+    assert (finding.outcome, finding.facts) == ("passed", {"verdict": "strict", "status": status})
     assert found.of("push scope").facts == {"verdict": "refused", "status": status}
     assert found.status == 0
 
@@ -91,12 +91,12 @@ async def test_a_tolerant_token_server_is_known(image: Image) -> None:
 
 async def test_a_token_server_that_fails_now_is_not_called_strict(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="token").starting(2), Reply(503))
-    told = (await examined(registry)).of("unknown scope")
-    assert told.outcome == "warned"
-    assert "undecided" in told.seen
+    finding = (await examined(registry)).of("unknown scope")
+    assert finding.outcome == "warned"
+    assert "undecided" in finding.seen
 
 
-async def test_a_server_that_takes_forms_only_is_asked_by_forms(registry: ScriptedRegistry) -> None:
+async def test_a_server_that_accepts_only_forms_gets_forms(registry: ScriptedRegistry) -> None:
     registry.script(on("GET", "token"), Reply(404))
     found = await examined(registry)
     assert found.of("token").outcome == "passed"
@@ -122,18 +122,18 @@ async def test_push_that_is_narrowed_or_granted(
     registry.script(
         on(kind="token").where(lambda call: "push" in call.value("scope")), Reply(200, document=jwt(*actions))
     )
-    told = (await examined(registry)).of("push scope")
-    assert (told.outcome, told.facts["verdict"]) == (outcome, verdict)
+    finding = (await examined(registry)).of("push scope")
+    assert (finding.outcome, finding.facts["verdict"]) == (outcome, verdict)
 
 
-async def test_a_token_that_grants_nothing_is_told(registry: ScriptedRegistry) -> None:
+async def test_a_token_that_grants_nothing_is_reported(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="token"), Reply(200, document=jwt()))
-    told = (await examined(registry)).of("token")
-    assert told.outcome == "warned"
-    assert "grants nothing" in told.seen
+    finding = (await examined(registry)).of("token")
+    assert finding.outcome == "warned"
+    assert "grants nothing" in finding.seen
 
 
-async def test_a_registry_with_basic_is_asked_with_the_password(image: Image) -> None:
+async def test_a_registry_with_basic_gets_the_password(image: Image) -> None:
     async with ScriptedRegistry([image], Rules(dialect="basic", accounts=(ACCOUNT,))) as registry:
         found = await examined(registry)
         assert (found.status, found.failed()) == (0, set())
@@ -159,7 +159,7 @@ async def test_an_anonymous_pull(image: Image) -> None:
 
 
 @pytest.mark.parametrize("what", [IMAGE, None])
-async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_told(
+async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_reported(
     image: Image, what: str | None
 ) -> None:
     async with (
@@ -178,7 +178,7 @@ async def test_an_untrusted_token_server_gets_nothing_and_the_line_to_add_is_tol
         assert len(other.record.all()) == 1
 
 
-async def test_a_wrong_password_is_told_with_and_without_an_image(registry: ScriptedRegistry) -> None:
+async def test_a_wrong_password_is_reported_with_and_without_an_image(registry: ScriptedRegistry) -> None:
     wrong = settings([registry.url], login={**LOGIN, "password": "canary-wrong"})
     found = await diagnosed(wrong, IMAGE)
     assert (found.status, found.failed()) == (1, {"token"})
@@ -192,8 +192,8 @@ async def test_the_next_credential_is_tried_as_a_pull_does(registry: ScriptedReg
     both = [{**LOGIN, "username": "gone", "repositories": "team/**"}, LOGIN]
     found = await diagnosed(settings([registry.url], login=both), IMAGE)
     assert found.status == 0
-    assert [told.outcome for told in found.all("token")] == ["warned", "passed"]
-    assert [told.facts["name"] for told in found.all("credential")] == ["gone (for team/**)", "robot"]
+    assert [finding.outcome for finding in found.all("token")] == ["warned", "passed"]
+    assert [finding.facts["name"] for finding in found.all("credential")] == ["gone (for team/**)", "robot"]
 
 
 async def test_an_identity_token_is_used(registry: ScriptedRegistry) -> None:
@@ -211,9 +211,9 @@ async def test_credentials_that_cannot_be_had_or_are_for_others(registry: Script
     assert found.of("token").outcome == "skipped"
     assert "cannot read the credential" in found.of("token").seen
     others = settings([registry.url], login={**LOGIN, "repositories": "others/**"})
-    told = (await diagnosed(others, IMAGE)).of("credential")
-    assert told.outcome == "warned"
-    assert "none of the 1 credentials" in told.seen
+    finding = (await diagnosed(others, IMAGE)).of("credential")
+    assert finding.outcome == "warned"
+    assert "none of the 1 credentials" in finding.seen
 
 
 async def test_a_password_that_cannot_be_read_is_the_one_failure_with_basic_too(image: Image) -> None:
@@ -231,8 +231,8 @@ async def test_docker_config_files_are_looked_into(registry: ScriptedRegistry, t
     assert found.status == 0
     assert found.of("credential").facts["name"] == f"{file} auths[{authority(registry.url)}]"
     file.write_text(json.dumps({"auths": {"elsewhere.example": entry}}))
-    told = (await diagnosed(settings([registry.url], dockerConfigFiles=[str(file)]), IMAGE)).of("credential")
-    assert (told.outcome, "has no entry" in told.seen) == ("skipped", True)
+    finding = (await diagnosed(settings([registry.url], dockerConfigFiles=[str(file)]), IMAGE)).of("credential")
+    assert (finding.outcome, "has no entry" in finding.seen) == ("skipped", True)
 
 
 async def test_basic_can_be_forced(image: Image) -> None:
@@ -248,7 +248,7 @@ async def test_a_registry_that_is_down(image: Image) -> None:
     found = await diagnosed(configuration, IMAGE)
     assert (found.status, found.failed()) == (1, {"connection"})
     assert "Connection refused" in found.of("connection").seen
-    assert found.of("credential").outcome == "passed"  # what can be told without it is told
+    assert found.of("credential").outcome == "passed"  # it needs no connection
     assert found.of("token").outcome == "skipped"
 
 
@@ -320,9 +320,9 @@ async def test_a_certificate_that_ends_soon_is_warned_of(
     image: Image, ca: trustme.CA, tmp_path: Path, days: float, outcome: str
 ) -> None:
     found = await over_tls(image, until(ca, days), {"caFile": str(tmp_path / "ca.crt")})
-    told = found.of("tls")
-    assert (found.status, told.outcome) == (0, outcome)
-    assert told.facts == {"days": int(days), "verified": True}
+    finding = found.of("tls")
+    assert (found.status, finding.outcome) == (0, outcome)
+    assert finding.facts == {"days": int(days), "verified": True}
     assert found.of("manifest get").outcome == "passed"
 
 
@@ -378,7 +378,7 @@ async def test_a_redirect_to_where_we_do_not_go(registry: ScriptedRegistry) -> N
     assert found.of("referrers").outcome == "passed"
 
 
-async def test_a_registry_that_sends_our_secret_back_does_not_get_it_shown(
+async def test_a_registry_that_sends_our_secret_back_does_not_get_it_displayed(
     registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def getaddrinfo(*_: object, **__: object) -> list[object]:
@@ -392,11 +392,11 @@ async def test_a_registry_that_sends_our_secret_back_does_not_get_it_shown(
 
 async def test_a_blob_without_ranges_is_warned_of(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="blob"), IgnoreRange())
-    told = (await examined(registry)).of("blob range")
-    assert (told.outcome, told.facts["status"]) == ("warned", 200)
+    finding = (await examined(registry)).of("blob range")
+    assert (finding.outcome, finding.facts["status"]) == ("warned", 200)
 
 
-async def test_a_blob_that_is_gone(registry: ScriptedRegistry) -> None:
+async def test_a_blob_that_is_removed(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="blob"), Reply(404))
     found = await examined(registry)
     assert (found.status, found.failed()) == (1, {"blob range"})
@@ -409,7 +409,7 @@ async def test_a_web_page_is_no_registry(registry: ScriptedRegistry) -> None:
     assert "web page" in found.of("challenge").seen
 
 
-async def test_a_registry_without_ping_is_asked_by_its_repository(registry: ScriptedRegistry) -> None:
+async def test_a_registry_without_ping_is_checked_by_its_repository(registry: ScriptedRegistry) -> None:
     registry.script(on(kind="ping"), Reply(404))
     found = await examined(registry)
     assert (found.status, found.of("challenge").outcome) == (0, "warned")
@@ -423,13 +423,13 @@ async def test_a_challenge_that_cannot_be_read(registry: ScriptedRegistry) -> No
     assert credentials(registry) == {"anonymous"}
 
 
-async def test_another_scope_in_the_challenge_is_told_and_not_asked_for(registry: ScriptedRegistry) -> None:
+async def test_another_scope_in_the_challenge_is_reported_and_not_requested(registry: ScriptedRegistry) -> None:
     line = f'Bearer realm="{registry.realm}",service="{registry.rules.service}",scope="repository:virtual/app:pull"'
     registry.script(on("HEAD", "manifest").times(1), Challenge((line,)))
     found = await examined(registry)
-    told = found.of("repository challenge")
-    assert (told.outcome, told.facts["scope"]) == ("warned", "repository:virtual/app:pull")
-    assert "scope: challenge" in told.advice
+    finding = found.of("repository challenge")
+    assert (finding.outcome, finding.facts["scope"]) == ("warned", "repository:virtual/app:pull")
+    assert "scope: challenge" in finding.advice
     assert "repository:virtual/app:pull" not in registry.record.scopes
 
 
@@ -439,7 +439,7 @@ async def test_an_image_that_is_not_there_costs_no_pull(registry: ScriptedRegist
     assert registry.record.of("manifest", "GET") == ()
 
 
-async def test_wrong_bytes_are_told(registry: ScriptedRegistry) -> None:
+async def test_wrong_bytes_are_reported(registry: ScriptedRegistry) -> None:
     registry.script(on("GET", "manifest"), FlipByte("last"))
     found = await examined(registry)
     assert (found.status, found.failed()) == (1, {"manifest get"})
@@ -470,11 +470,12 @@ async def test_an_image_by_digest(registry: ScriptedRegistry, image: Image) -> N
     assert (found.status, found.of("manifest get").facts["digest"]) == (0, image.digest)
 
 
-async def test_rate_limits_are_told(registry: ScriptedRegistry) -> None:
+async def test_rate_limits_are_reported(registry: ScriptedRegistry) -> None:
     limit, left = SetHeader("ratelimit-limit", "100;w=21600"), SetHeader("ratelimit-remaining", "3;w=21600")
     registry.script(on("HEAD", "manifest"), limit, left)
-    told = (await examined(registry)).of("rate limit")
-    assert (told.outcome, told.facts) == ("warned", {"limit": 100, "remaining": 3})
+    finding = (await examined(registry)).of("rate limit")
+    known = {"limit": 100, "remaining": 3, "window": 21600, "resetSeconds": 21600, "source": None}
+    assert (finding.outcome, finding.facts) == ("warned", known)
     registry.behave()
     registry.script(
         on("HEAD", "manifest").with_header("Authorization"), Reply(429), limit, SetHeader("ratelimit-remaining", "0")
@@ -487,17 +488,17 @@ async def test_rate_limits_are_told(registry: ScriptedRegistry) -> None:
 @pytest.mark.parametrize("present", [True, False])
 async def test_the_referrers_api_is_there_or_not(image: Image, present: bool) -> None:
     async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,), referrers=present)) as registry:
-        told = (await examined(registry)).of("referrers")
-    assert (told.outcome, told.facts["present"]) == ("passed", present)
+        finding = (await examined(registry)).of("referrers")
+    assert (finding.outcome, finding.facts["present"]) == ("passed", present)
 
 
 async def test_every_endpoint_is_examined_and_one_that_is_down_fails_alone(
     registry: ScriptedRegistry, image: Image
 ) -> None:
-    async with ScriptedRegistry([image]) as gone:
+    async with ScriptedRegistry([image]) as stopped:
         pass
-    found = await diagnosed(settings([gone.url, registry.url], login=LOGIN))
-    assert [each["url"] for each in found.data["hosts"]] == [f"{gone.url}/v2", f"{registry.url}/v2"]
+    found = await diagnosed(settings([stopped.url, registry.url], login=LOGIN))
+    assert [each["url"] for each in found.data["hosts"]] == [f"{stopped.url}/v2", f"{registry.url}/v2"]
     assert (found.status, found.failed(0), found.failed(1)) == (1, {"connection"}, set())
 
 
@@ -525,8 +526,8 @@ async def test_lines_for_people(registry: ScriptedRegistry) -> None:
 
 async def test_colours_and_columns_on_a_terminal(registry: ScriptedRegistry) -> None:
     colours = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "110"}
-    gone = f"{REG}/{NAME}-gone:1"
-    status, output = await asyncio.to_thread(run, settings([registry.url], login=LOGIN), gone, env=colours)
+    stopped = f"{REG}/{NAME}-gone:1"
+    status, output = await asyncio.to_thread(run, settings([registry.url], login=LOGIN), stopped, env=colours)
     assert status == 1
     assert "\x1b[32m  passed" in output
     assert "\x1b[1;31m  failed" in output
@@ -541,7 +542,7 @@ async def test_advice_stands_behind_what_was_seen(registry: ScriptedRegistry) ->
     assert "answers 401 to robot -> check user name and password" in line
 
 
-def test_what_the_configuration_does_not_name_is_not_asked() -> None:
+def test_a_host_outside_the_configuration_gets_no_request() -> None:
     configuration = settings(["https://registry.example"])
     status, output = run(configuration, "other.example")
     assert status == 2

@@ -56,7 +56,7 @@ CASES = (
         headers=(("Range", "bytes=999999-"),),
         reason="outside",
     ),
-    Case(errors.Unsupported, 405, "UNSUPPORTED", method="DELETE", reason="only pulls"),
+    Case(errors.Unsupported, 405, "UNSUPPORTED", method="DELETE", reason="only serves pulls"),
     Case(
         errors.TooManyRequests,
         503,

@@ -81,7 +81,9 @@ async def test_n_of_zero_and_a_last_that_is_no_tag(node: NodeClient) -> None:
     assert tags(await node.get(f"{LIST}?last=zzz&ns={REG}")) == []
 
 
-async def test_where_a_link_of_the_upstream_points_is_never_shown(node: NodeClient, registry: ScriptedRegistry) -> None:
+async def test_where_a_link_of_the_upstream_points_is_never_displayed(
+    node: NodeClient, registry: ScriptedRegistry
+) -> None:
     link = '<https://evil.example/v2/other/tags/list?last=v2&n=2&ns=evil>; rel="next"'
     registry.script(on(kind="tags"), Reply(200, document={"tags": TAGS[:2]}, headers={"Link": link}))
     got = await node.get(f"{LIST}?ns={REG}")

@@ -64,18 +64,18 @@ async def test_it_is_404_in_every_order(node: NodeClient, served_as_blob: Image,
             assert (got.status, got.code) == (404, "BLOB_UNKNOWN")
 
 
-@pytest.mark.parametrize("asked", ["bytes=0-0", "bytes=7-9", "bytes=-1", "bytes=0-99999999", "bytes=99999999-"])
+@pytest.mark.parametrize("header", ["bytes=0-0", "bytes=7-9", "bytes=-1", "bytes=0-99999999", "bytes=99999999-"])
 @pytest.mark.parametrize("ranges_ignored", [False, True])
 async def test_no_range_gets_a_byte_of_it(
-    node: NodeClient, registry: ScriptedRegistry, served_as_blob: Image, asked: str, ranges_ignored: bool
+    node: NodeClient, registry: ScriptedRegistry, served_as_blob: Image, header: str, ranges_ignored: bool
 ) -> None:
     if ranges_ignored:
         registry.script(on("GET", "blob").with_header("Authorization"), Reply(200, served_as_blob.manifest))
-    got = await node.get(blob(served_as_blob.digest), ("Range", asked))
+    got = await node.get(blob(served_as_blob.digest), ("Range", header))
     assert (got.status, got.code) == (404, "BLOB_UNKNOWN")
 
 
-async def test_that_somebody_asked_for_a_blob_as_a_manifest_proves_nothing(node: NodeClient, image: Image) -> None:
+async def test_that_somebody_requested_a_blob_as_a_manifest_proves_nothing(node: NodeClient, image: Image) -> None:
     digest, data = layer_of(image)
     assert (await node.head(manifest(digest))).status == 404
     assert (await node.get(manifest(digest))).status == 404

@@ -38,14 +38,14 @@ async def test_every_kind_of_manifest_is_passed_as_it_is(
 async def test_several_accept_lines_are_joined(node: NodeClient, registry: ScriptedRegistry) -> None:
     got = await node.get(manifest(), ("Accept", OCI_MANIFEST), ("Accept", f"{OCI_INDEX}, */*;q=0.1"))
     assert got.status == 200
-    asked = registry.record.of("manifest")[-1].headers["accept"]
-    assert asked == f"{OCI_MANIFEST}, {OCI_INDEX}, */*;q=0.1"
+    accept = registry.record.of("manifest")[-1].headers["accept"]
+    assert accept == f"{OCI_MANIFEST}, {OCI_INDEX}, */*;q=0.1"
 
 
-async def test_without_accept_all_manifest_types_are_asked_for(node: NodeClient, registry: ScriptedRegistry) -> None:
+async def test_without_accept_all_manifest_types_are_requested(node: NodeClient, registry: ScriptedRegistry) -> None:
     assert (await node.head(manifest())).status == 200
-    asked = registry.record.of("manifest")[-1].headers["accept"]
-    assert {OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST} <= set(asked.split(", "))
+    accept = registry.record.of("manifest")[-1].headers["accept"]
+    assert {OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST} <= set(accept.split(", "))
 
 
 async def test_a_range_on_a_manifest_is_ignored(node: NodeClient, image: Image) -> None:

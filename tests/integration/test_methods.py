@@ -30,7 +30,7 @@ async def test_every_other_method_is_405_on_every_route(
     for route in ROUTES:
         got = await node.send(method, route)
         assert (got.status, got.code, got.header("Allow")) == (405, "UNSUPPORTED", "GET, HEAD")
-        assert got.reason.startswith(f"{method} is not served")
+        assert got.reason.startswith(f"{method} is not supported")
     assert registry.record.all() == ()
 
 

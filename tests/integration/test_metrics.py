@@ -170,7 +170,7 @@ async def test_refusals_are_counted_with_the_credentials_of_the_configuration(re
     assert refused.now() == [1, 1, 1]
 
 
-async def test_the_end_of_every_certificate_is_told(registry: ScriptedRegistry, tmp_path: Path) -> None:
+async def test_the_end_of_every_certificate_is_reported(registry: ScriptedRegistry, tmp_path: Path) -> None:
     leaf = trustme.CA().issue_cert("127.0.0.1")
     files = {"certFile": tmp_path / "tls.crt", "keyFile": tmp_path / "tls.key"}
     leaf.cert_chain_pems[0].write_to_path(files["certFile"])

@@ -45,7 +45,7 @@ from tests.fakes.registry import ScriptedRegistry
 JSON = ("Accept", "application/json")
 BROWSER = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 WITHIN = 30.0
-"""Seconds within which something has to be told."""
+"""Seconds within which something has to be reported."""
 POLL = 0.02
 PATHS = ("/status", "/status.json", f"/status/explain?image={REG}/library/app:1")
 
@@ -56,7 +56,7 @@ async def ask(admin: NodeClient, target: str, *headers: tuple[str, str], method:
         return await read_answer(reader, method)
 
 
-async def told(admin: NodeClient) -> dict[str, Any]:
+async def document(admin: NodeClient) -> dict[str, Any]:
     """The status as JSON."""
     got = await ask(admin, "/status.json")
     assert (got.status, got.header("Content-Type")) == (200, "application/json; charset=utf-8")
@@ -67,14 +67,14 @@ async def told(admin: NodeClient) -> dict[str, Any]:
 async def until(admin: NodeClient, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The status, once something holds of it."""
     async with asyncio.timeout(WITHIN):
-        while not holds(status := await told(admin)):  # noqa: ASYNC110 - the page is asked, as people do
+        while not holds(status := await document(admin)):  # noqa: ASYNC110 - the page is polled, as people do
             await asyncio.sleep(POLL)
     return status
 
 
 @pytest.fixture(autouse=True)
 def _nothing_unkept() -> None:
-    """Metrics are those of the process: what other tests did to a disk is not told here."""
+    """Metrics are those of the process: what other tests did to a disk is not reported here."""
     for reason in REASONS:
         CACHE_WRITE_ERROR_AT.labels(reason).set(0)
 
@@ -88,11 +88,11 @@ async def proxy(registry: ScriptedRegistry, tmp_path: Path) -> AsyncIterator[Pro
 
 
 async def test_tells_of_hits_tokens_and_the_store(proxy: ProxyUnderTest, image: Image) -> None:
-    before = (await told(proxy.admin))["figures"]
+    before = (await document(proxy.admin))["figures"]
     for _ in range(3):
         assert (await proxy.node.get(manifest())).status == 200
         assert (await proxy.node.get(blob(layer_of(image)[0]))).status == 200
-    status = await told(proxy.admin)
+    status = await document(proxy.admin)
     after = status["figures"]
     assert after["requests"] - before["requests"] == 6
     assert after["saved_requests"] - before["saved_requests"] == 4
@@ -111,7 +111,7 @@ async def test_a_refusal_is_found_by_the_request_id_that_the_node_got(
     registry.script(on().with_header("Authorization").where(lambda call: call.kind != "token"), Reply(403))
     got = await proxy.node.get(manifest())
     assert got.status == 403
-    (refusal,) = (await told(proxy.admin))["refusals"]
+    (refusal,) = (await document(proxy.admin))["refusals"]
     assert refusal["request_id"] == got.error["detail"]["requestId"]
     assert refusal["image"] == f"{REG}/library/app:1"
     assert refusal["scope"] == f"repository:{UPSTREAM}:pull"
@@ -126,7 +126,7 @@ async def test_an_endpoint_that_fails_is_down_with_its_reason_and_up_again_when_
 ) -> None:
     registry.script(on(kind="manifest"), Reply(500))
     assert (await proxy.node.get(manifest())).status == 503
-    status = await told(proxy.admin)
+    status = await document(proxy.admin)
     (upstream,) = status["upstreams"]
     health = upstream["endpoints"][0]["health"]
     assert (status["level"], upstream["level"], health["state"]) == ("bad", "bad", "cooling")
@@ -135,7 +135,7 @@ async def test_an_endpoint_that_fails_is_down_with_its_reason_and_up_again_when_
     assert REG in status["findings"][0]["text"]
     registry.behave()
     assert (await proxy.node.get(manifest("none"))).status == 404
-    status = await told(proxy.admin)
+    status = await document(proxy.admin)
     health = status["upstreams"][0]["endpoints"][0]["health"]
     assert (status["level"], health["state"], health["failures"]) == ("ok", "ok", 0)
     assert health["success_at"] > health["error_at"]
@@ -146,11 +146,11 @@ async def test_a_refusal_of_our_credentials_shows_at_the_endpoint(
 ) -> None:
     registry.script(on(kind="token"), Reply(401))
     assert (await proxy.node.get(manifest())).status == 403
-    status = await told(proxy.admin)
+    status = await document(proxy.admin)
     assert (status["level"], status["upstreams"][0]["endpoints"][0]["health"]["state"]) == ("ok", "refusing")
     for tag in ("2", "3"):
         assert (await proxy.node.get(manifest(tag))).status == 403
-    status = await told(proxy.admin)
+    status = await document(proxy.admin)
     assert (status["level"], status["upstreams"][0]["level"]) == ("bad", "bad")
     assert "3 refusals or unusable responses in a row" in status["findings"][0]["text"]
 
@@ -159,7 +159,7 @@ async def test_a_password_that_cannot_be_read_is_not_said_to_be_the_registrys(re
     login = {"username": "robot", "passwordFile": "/no/such/file"}
     async with started(settings([registry.url], login=login)) as proxy:
         assert (await proxy.node.get(manifest())).status == 503
-        status = await told(proxy.admin)
+        status = await document(proxy.admin)
     assert "is down" not in status["findings"][0]["text"]
     assert "/no/such/file" in status["findings"][0]["text"]
     assert "No request was sent" in status["refusals"][0]["advice"]
@@ -169,7 +169,7 @@ async def test_a_blob_that_is_cut_is_among_the_errors(proxy: ProxyUnderTest, reg
     digest = registry.add_blob(UPSTREAM, Generated(2 * MIB, seed=61)).digest
     registry.script(on(kind="blob"), FlipByte("first"))
     assert not (await proxy.node.get(blob(digest))).whole
-    (refusal,) = (await told(proxy.admin))["refusals"]
+    (refusal,) = (await document(proxy.admin))["refusals"]
     assert (refusal["status"], refusal["code"], refusal["image"]) == (200, "CUT", f"{REG}/library/app@{digest}")
     assert refusal["reason"]
 
@@ -217,7 +217,7 @@ async def test_people_get_a_page_and_scripts_get_json(proxy: ProxyUnderTest) -> 
         for accept, kind in ((JSON, "application/json"), (BROWSER, "text/html"), (("Accept", "*/*"), "text/html")):
             got = await ask(proxy.admin, target, accept)
             assert (got.header("Content-Type") or "").partition(";")[0] == kind
-    assert json.loads((await ask(proxy.admin, "/status", JSON)).body).keys() == (await told(proxy.admin)).keys()
+    assert json.loads((await ask(proxy.admin, "/status", JSON)).body).keys() == (await document(proxy.admin)).keys()
 
 
 async def test_explains_an_image(proxy: ProxyUnderTest) -> None:
@@ -247,10 +247,10 @@ async def test_what_cannot_be_explained_is_400(proxy: ProxyUnderTest, query: str
     assert (got.status, words in f"{error['code']}: {error['reason']}") == (400, True)
 
 
-async def test_a_store_that_cannot_be_used_is_told_and_breaks_no_page(registry: ScriptedRegistry) -> None:
+async def test_a_store_that_cannot_be_used_is_reported_and_breaks_no_page(registry: ScriptedRegistry) -> None:
     async with started(settings([registry.url], login=LOGIN, cache={"path": "/proc/nowhere"})) as proxy:
         assert (await proxy.node.get(manifest())).status == 200
-        status = await told(proxy.admin)
+        status = await document(proxy.admin)
         assert (status["level"], status["store"]["bytes"]) == ("warning", None)
         assert status["store"]["trouble"] in status["findings"][0]["text"]
         assert (await ask(proxy.admin, "/status")).status == 200
@@ -260,12 +260,12 @@ async def test_a_cache_that_every_user_may_replace_is_a_finding(registry: Script
     await asyncio.to_thread(tmp_path.chmod, 0o777)
     async with started(settings([registry.url], login=LOGIN, cache={"path": str(tmp_path)})) as proxy:
         assert (await proxy.node.get(manifest())).status == 200
-        status = await told(proxy.admin)
+        status = await document(proxy.admin)
         assert (status["level"], status["store"]["trouble"]) == ("warning", "")
         assert status["store"]["exposure"] in status["findings"][0]["text"]
 
 
-async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported(proxy: ProxyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -273,28 +273,28 @@ async def test_a_full_disk_is_told(proxy: ProxyUnderTest, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "write", full)
     assert (await proxy.node.get(manifest())).status == 200
     monkeypatch.undo()
-    status = await told(proxy.admin)
+    status = await document(proxy.admin)
     assert (status["level"], status["unkept"]["reason"]) == ("warning", "enospc")
     assert [finding["level"] for finding in status["findings"]] == ["warning"]
 
 
-async def test_settings_that_wait_for_a_restart_are_told(registry: ScriptedRegistry, tmp_path: Path) -> None:
+async def test_settings_that_wait_for_a_restart_are_reported(registry: ScriptedRegistry, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps(settings([registry.url])))
     origin = ConfigSource(lambda: load_config(file), (), (), watches=False)
     async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
         assert state.admin_address is not None
         admin = NodeClient(state.admin_address)
-        assert (await told(admin))["waiting"] == []
-        workers = (await told(admin))["process"]["workers"]
+        assert (await document(admin))["waiting"] == []
+        workers = (await document(admin))["process"]["workers"]
         file.write_text(json.dumps({**settings([registry.url]), "workers": 3}))
         await state.reloader.reload()
-        status = await told(admin)
+        status = await document(admin)
         assert (status["level"], status["waiting"], status["process"]["workers"]) == ("warning", ["workers"], workers)
         assert "workers" in status["findings"][0]["text"]
 
 
-async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
+async def test_files_of_a_listener_that_cannot_be_used_are_reported_until_they_can(
     registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
     pair, files = trustme.CA().issue_cert("127.0.0.1"), (tmp_path / "tls.crt", tmp_path / "tls.key")
@@ -304,7 +304,7 @@ async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
     listener = {"address": "127.0.0.1:0", "tls": tls}
     configuration = settings([registry.url]) | {"listeners": [listener]}
     async with started(configuration, tuning=server_tuning(tls_reload=0.02)) as proxy:
-        assert (await told(proxy.admin))["tls_problems"] == []
+        assert (await document(proxy.admin))["tls_problems"] == []
         files[1].unlink()
         status = await until(proxy.admin, lambda found: found["tls_problems"])
         assert str(files[1]) in status["findings"][0]["text"]
@@ -312,7 +312,7 @@ async def test_files_of_a_listener_that_cannot_be_used_are_told_until_they_can(
         assert (await until(proxy.admin, lambda found: not found["tls_problems"]))["level"] == "ok"
 
 
-async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_that_is_gone(
+async def test_lines_that_do_not_count_in_a_file_of_users_are_reported_and_a_file_that_is_removed(
     registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
     file = tmp_path / "users"
@@ -326,11 +326,11 @@ async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_th
                 while True:
                     assert (await proxy.node.get("/v2/")).status == 401
                     await proxy.node.get("/v2/", ("Authorization", "Basic YTpi"))
-                    if holds(found := await told(proxy.admin)):
+                    if holds(found := await document(proxy.admin)):
                         return found
                     await asyncio.sleep(POLL)
 
-        status = await told(proxy.admin)
+        status = await document(proxy.admin)
         [users] = status["client_files"]
         assert (users["setting"], users["file"], users["count"], users["trouble"]) == ("htpasswdFile", str(file), 1, "")
         assert users["problems"][0].startswith(f"{file}:2: the password is not hashed with bcrypt")
@@ -343,7 +343,7 @@ async def test_lines_that_do_not_count_in_a_file_of_users_are_told_and_a_file_th
         assert "htpasswdFile is unusable" in status["findings"][0]["text"]
 
 
-async def test_a_configuration_that_is_not_taken_is_told_with_its_places(
+async def test_a_configuration_that_is_not_taken_is_reported_with_its_places(
     registry: ScriptedRegistry, tmp_path: Path
 ) -> None:
     file = tmp_path / "config.yaml"
@@ -352,17 +352,17 @@ async def test_a_configuration_that_is_not_taken_is_told_with_its_places(
     async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
         assert state.admin_address is not None
         admin = NodeClient(state.admin_address)
-        assert (await told(admin))["reload"] is None
+        assert (await document(admin))["reload"] is None
         file.write_text("version: 1\nregistri: {}\n")
         await state.reloader.reload()
-        status = await told(admin)
+        status = await document(admin)
         (problem,) = status["reload"]["problems"]
         assert problem.startswith(f"{file}:2:1: ")
         assert (status["level"], problem in status["findings"][0]["text"]) == ("warning", True)
         assert REG in status["configuration"]
         file.write_text(json.dumps(settings([registry.url], registries={"new.example": {}})))
         await state.reloader.reload()
-        status = await told(admin)
+        status = await document(admin)
         assert (status["level"], status["reload"]["problems"]) == ("ok", [])
         assert [upstream["name"] for upstream in status["upstreams"]] == ["new.example"]
 

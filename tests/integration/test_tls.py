@@ -1,4 +1,4 @@
-"""TLS listeners: what is spoken, whose certificate is shown, and files that change while the proxy runs."""
+"""TLS listeners: which protocols, which certificate is sent, and files that change while the proxy runs."""
 
 import asyncio
 import ssl
@@ -24,7 +24,7 @@ CONNECTIONS = 5
 """So many in a row see the same certificate."""
 
 
-async def shown_to(node: NodeClient) -> bytes:
+async def certificate_for(node: NodeClient) -> bytes:
     """The certificate that a new connection gets, in DER."""
     async with asyncio.timeout(WITHIN), node.opened("GET", "/v2/") as (reader, writer):
         await read_answer(reader, "GET")
@@ -36,9 +36,9 @@ def der_of(leaf: trustme.LeafCert) -> bytes:
     return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
 
 
-async def until_shown(node: NodeClient, leaf: trustme.LeafCert) -> None:
+async def until_sent(node: NodeClient, leaf: trustme.LeafCert) -> None:
     async with asyncio.timeout(WITHIN):
-        while await shown_to(node) != der_of(leaf):
+        while await certificate_for(node) != der_of(leaf):
             pass
 
 
@@ -112,32 +112,32 @@ async def test_a_changed_certificate_is_for_the_next_connection_and_open_ones_go
     async with serving(site, registry) as node, node.opened("GET", "/v2/") as (reader, writer):
         assert (await read_answer(reader, "GET")).status == 200
         site.write(renewed)
-        await until_shown(node, renewed)
+        await until_sent(node, renewed)
         writer.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await read_answer(reader, "GET")).status == 200
 
 
 async def test_a_secret_of_kubernetes_that_is_swapped_is_a_change(site: Site, registry: ScriptedRegistry) -> None:
     def mount(name: str, leaf: trustme.LeafCert) -> None:
-        version = site.folder / name
+        version = site.directory / name
         version.mkdir()
         Site(version, site.authority).write(leaf)
-        (site.folder / "..data.new").symlink_to(name)
-        (site.folder / "..data.new").rename(site.folder / "..data")
+        (site.directory / "..data.new").symlink_to(name)
+        (site.directory / "..data.new").rename(site.directory / "..data")
 
     first, second = site.authority.issue_cert(HOST), site.authority.issue_cert(HOST)
     mount("..1", first)
     for file in ("tls.crt", "tls.key"):
-        (site.folder / file).unlink()
-        (site.folder / file).symlink_to(f"..data/{file}")
+        (site.directory / file).unlink()
+        (site.directory / file).symlink_to(f"..data/{file}")
     async with serving(site, registry) as node:
-        assert await shown_to(node) == der_of(first)
+        assert await certificate_for(node) == der_of(first)
         mount("..2", second)
-        await until_shown(node, second)
+        await until_sent(node, second)
 
 
 @pytest.mark.parametrize("broken", ["half-written", "another key", "gone"])
-async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
+async def test_a_pair_that_cannot_be_used_is_reported_once_and_the_old_one_stays(
     site: Site, registry: ScriptedRegistry, logs: Written, broken: str
 ) -> None:
     old, renewed = site.authority.issue_cert(HOST), site.authority.issue_cert(HOST)
@@ -146,19 +146,21 @@ async def test_a_pair_that_cannot_be_used_is_told_once_and_the_old_one_stays(
         match broken:
             case "half-written":
                 site.put("tls.crt", renewed.cert_chain_pems[0].bytes()[:200])
-                complaint = f"listeners[0].tls.certFile: {site.folder}/tls.crt contains no valid PEM certificate"
+                complaint = f"listeners[0].tls.certFile: {site.directory}/tls.crt contains no valid PEM certificate"
             case "another key":
                 site.put("tls.crt", renewed.cert_chain_pems[0].bytes())
-                complaint = f"listeners[0].tls.keyFile: {site.folder}/tls.key is not the key of the first certificate"
+                complaint = (
+                    f"listeners[0].tls.keyFile: {site.directory}/tls.key is not the key of the first certificate"
+                )
             case _:
-                (site.folder / "tls.key").unlink()
-                complaint = f"listeners[0].tls.keyFile: cannot read {site.folder}/tls.key: No such file"
+                (site.directory / "tls.key").unlink()
+                complaint = f"listeners[0].tls.keyFile: cannot read {site.directory}/tls.key: No such file"
         await until_told(logs, complaint)
         for _ in range(CONNECTIONS):
-            assert await shown_to(node) == der_of(old)
+            assert await certificate_for(node) == der_of(old)
         assert sum("stay in use" in line for line in logs.lines) == 1
         site.write(renewed)
-        await until_shown(node, renewed)
+        await until_sent(node, renewed)
     assert not [line for line in logs.lines if "PRIVATE KEY" in line]
 
 
@@ -185,7 +187,7 @@ async def test_plain_http_on_a_tls_listener_gets_nothing(site: Site, registry: S
 async def test_a_certificate_that_cannot_be_used_keeps_the_proxy_from_starting(
     site: Site, registry: ScriptedRegistry
 ) -> None:
-    (site.folder / "tls.crt").unlink()
+    (site.directory / "tls.crt").unlink()
     with pytest.raises(StartError, match=r"listeners\[0\]\.tls\.certFile: cannot read .*/tls\.crt: No such file"):
         async with serving(site, registry):
             pass

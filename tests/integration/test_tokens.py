@@ -146,7 +146,7 @@ async def test_a_registry_that_wants_no_token_gets_none(image: Image) -> None:
 
 
 @pytest.mark.parametrize("refuse", [401, 403, 404, 500])
-async def test_the_strict_server_never_sees_what_the_node_asked_for(image: Image, refuse: int) -> None:
+async def test_the_strict_server_never_sees_what_the_node_requested(image: Image, refuse: int) -> None:
     async with (
         ScriptedRegistry([image], Rules(refuse=refuse, accounts=(ACCOUNT,))) as registry,
         started(settings([registry.url], login=LOGIN)) as proxy,

@@ -131,7 +131,7 @@ class Program:
         if self._process is not None:
             self.running.send(signal.SIGTERM)
             with contextlib.suppress(ProcessLookupError):
-                self.running.send(signal.SIGTERM)  # asked again, it does not wait
+                self.running.send(signal.SIGTERM)  # a second call does not wait
             await asyncio.to_thread(self.running.stop)
 
     def log(self) -> str:

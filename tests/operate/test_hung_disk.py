@@ -114,7 +114,7 @@ async def test_pulls_pass_a_disk_that_hangs(program: Program, registry: Scripted
 
 @pytest.mark.usefixtures("hanging")
 async def test_passwords_and_names_are_looked_up_while_the_disk_hangs(program: Program, image: Image) -> None:
-    guarded = NodeClient(program.document["listeners"][1]["address"], may_be_asked=True)
+    guarded = NodeClient(program.document["listeners"][1]["address"], may_be_challenged=True)
     async with asyncio.TaskGroup() as tasks:
         pulls = [tasks.create_task(answers(program.node, target)) for target in (manifest(), blob(layer_of(image)[0]))]
         logins = tasks.create_task(answers(guarded, "/v2/", HEADER, clients=1))
@@ -139,19 +139,19 @@ async def test_files_by_which_clients_are_known_cost_one_thread_while_their_disk
         {"address": addresses[1], "clients": {"auth": "upstream", **tokens}},
     ]
     await program.start()
-    by_password, by_token = (NodeClient(address, may_be_asked=True) for address in addresses)
+    by_password, by_token = (NodeClient(address, may_be_challenged=True) for address in addresses)
     for node, target in ((by_password, "/v2/"), (by_token, "/token?service=proxy.example")):
         assert [got.status for got in await answers(node, target, HEADER, clients=1)] == [200]
     disk.hang()
     try:
         before = threads(program)
         for _ in range(LOOKS):
-            asked = asyncio.get_running_loop().time()
+            started = asyncio.get_running_loop().time()
             got = await asyncio.gather(
                 answers(by_password, "/v2/", HEADER), answers(by_token, "/token?service=proxy.example", HEADER)
             )
             assert [one.status for some in got for one in some] == [200] * CLIENTS * 2
-            while asyncio.get_running_loop().time() < asked + LOOK_SECONDS:
+            while asyncio.get_running_loop().time() < started + LOOK_SECONDS:
                 assert (await program.node.get("/v2/")).status == 200
         assert threads(program) <= before + 2, "each look takes a thread"
     finally:

@@ -68,7 +68,7 @@ async def test_a_plain_proxy_loads_no_library_that_it_does_not_need(directory: P
     assert loaded & {f"proxy.cli.{name}" for name in COMMANDS} == {"proxy.cli.serve"}
 
 
-async def test_the_status_page_is_loaded_when_it_is_asked_for(directory: Path) -> None:
+async def test_the_status_page_is_loaded_when_it_is_requested(directory: Path) -> None:
     program = Loading(directory)
     try:
         await program.wait_ready()

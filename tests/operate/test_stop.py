@@ -119,4 +119,4 @@ async def test_a_request_that_waits_when_the_program_ends_is_logged_as_cut_by_th
 
 
 async def _is_not_ready(program: Program) -> bool:
-    return "stopping" in program.log()
+    return "shutting down" in program.log()

@@ -46,7 +46,7 @@ def collecting(chain: Chain, directory: Path) -> Iterator[tuple[str, list[str]]]
 
 
 async def spans_of_a_pull(program: Program, chain: Chain, directory: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """What the collector is asked until the program has ended, after one pull."""
+    """The requests that the collector gets until the program has ended, after one pull."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # the library prefers them to its own setting
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(chain.trust_file(directory)))

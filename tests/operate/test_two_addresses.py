@@ -32,7 +32,7 @@ async def has(address: str, path: str, status: int = 200) -> bool:
     return await asyncio.to_thread(answers, f"http://{address}{path}", status)
 
 
-def requests_told(page: str) -> list[str]:
+def request_series(page: str) -> list[str]:
     """The series of requests for manifests."""
     return [line for line in page.splitlines() if line.startswith("scope_proxy_http_requests_total") and "200" in line]
 
@@ -42,7 +42,7 @@ async def test_both_addresses_tell_the_same_of_all_workers(program: Program, sec
     await program.start(workers)
     assert {(await program.node.get(manifest())).status for _ in range(PULLS)} == {200}
     first, other = [
-        requests_told(await asyncio.to_thread(fetch, f"http://{address}/metrics"))
+        request_series(await asyncio.to_thread(fetch, f"http://{address}/metrics"))
         for address in (program.admin, second)
     ]
     assert first == other

@@ -28,8 +28,8 @@ TIMES = 12
 
 
 async def statuses(address: str, *headers: tuple[str, str], registry: str = REG) -> set[int]:
-    """What an address answers, asked a few times on new connections."""
-    node = NodeClient(address, may_be_asked=True)
+    """The responses of an address to a few requests on new connections."""
+    node = NodeClient(address, may_be_challenged=True)
     return {(await node.get(manifest(registry=registry), *headers)).status for _ in range(TIMES)}
 
 
@@ -40,9 +40,9 @@ async def replaced(program: Program) -> None:
         await program.until(lambda pid=pid: _has_others(program, pid))
 
 
-async def _has_others(program: Program, gone: int) -> bool:
+async def _has_others(program: Program, ended_worker: int) -> bool:
     workers = await asyncio.to_thread(program.workers)
-    return len(workers) == 2 and gone not in workers and await _answers(program)
+    return len(workers) == 2 and ended_worker not in workers and await _answers(program)
 
 
 async def _answers(program: Program) -> bool:
@@ -179,7 +179,7 @@ async def test_one_signal_for_the_whole_group_cuts_no_pull(program: Program, reg
 
 
 async def _stops(program: Program) -> bool:
-    return program.log().count("stopping") == 2
+    return program.log().count("shutting down") == 2
 
 
 async def test_a_stop_while_workers_are_forked_ends_all_of_them(program: Program, tmp_path: Path) -> None:

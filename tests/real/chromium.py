@@ -47,7 +47,7 @@ _UNTIL = """new Promise((done) => {
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What a page is shown on."""
+    """The screen of a page."""
 
     name: str
     width: int
@@ -75,7 +75,7 @@ class Tab:
             await loaded
 
     async def show_on(self, screen: Screen) -> None:
-        """Have the page shown on a screen from now on."""
+        """Display the page on a screen from now on."""
         size = {"width": screen.width, "height": screen.height, "deviceScaleFactor": 1, "mobile": screen.mobile}
         await self.send("Emulation.setDeviceMetricsOverride", **size)
         features = [{"name": "prefers-color-scheme", "value": screen.scheme}]
@@ -114,7 +114,7 @@ class Tab:
         await asyncio.to_thread(_keep, path, base64.b64decode(answer["data"]))
 
     def requests(self) -> list[str]:
-        """The addresses of all that the page has asked for, data URLs among them."""
+        """The addresses of all that the page has requested, data URLs among them."""
         events = self._link.seen("Network.requestWillBeSent", self._session)
         return [event["request"]["url"] for event in events]
 
@@ -160,7 +160,7 @@ class _Link:
         return [parameters for name, of, parameters in self._events if (name, of) == (event, session)]
 
     async def read(self) -> None:
-        """Take all that comes, until the browser is gone."""
+        """Take all that comes, until the browser has ended."""
         async for message in self.socket:
             self._take(message.json())
 
@@ -199,12 +199,12 @@ class Browser:
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
     """Start Chromium with an empty profile, and end it."""
-    with scratch("chromium") as folder:
-        environment = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-        arguments = (PROGRAM, *_ARGUMENTS, f"--user-data-dir={folder / 'profile'}")
-        process = Process(arguments, log=folder / "log", env=environment)
+    with scratch("chromium") as directory:
+        environment = {"HOME": str(directory), "XDG_CONFIG_HOME": str(directory), "XDG_CACHE_HOME": str(directory)}
+        arguments = (PROGRAM, *_ARGUMENTS, f"--user-data-dir={directory / 'profile'}")
+        process = Process(arguments, log=directory / "log", env=environment)
         background = Background()
-        port_file = folder / "profile" / _PORT_FILE
+        port_file = directory / "profile" / _PORT_FILE
         try:
             await asyncio.to_thread(process.wait_ready, lambda: _is_written(port_file), WITHIN)
             port, path = port_file.read_text().splitlines()

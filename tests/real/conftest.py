@@ -106,7 +106,7 @@ def push(store: Path) -> Callable[[Image], None]:
 
 
 @pytest.fixture
-def cache_folder() -> Iterator[Path]:
+def cache_directory() -> Iterator[Path]:
     """Where a proxy's cache goes; several proxies may use it one after the other."""
     with scratch("cache") as directory:
         yield directory / "cache"

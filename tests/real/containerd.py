@@ -38,7 +38,7 @@ class Node:
 
     def content(self) -> dict[str, str]:
         """The digest under which each blob is stored, with the digest that its bytes have."""
-        # A containerd that has pulled nothing has no such folder.
+        # A containerd that has pulled nothing has no such directory.
         return {f"sha256:{file.name}": _digest(file) for file in (self._root / STORE).glob("*")}
 
     def unpacked_files(self) -> set[str]:

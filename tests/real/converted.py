@@ -20,39 +20,39 @@ from tests.real.proxy_process import PROGRAM, PROJECT_ROOT
 class Converted:
     """What `scope-proxy convert` made of a file."""
 
-    folder: Path
+    directory: Path
     outcome: Outcome
 
     def text(self, name: str) -> str:
         """The text of a part."""
-        return (self.folder / name).read_text(encoding="utf-8")
+        return (self.directory / name).read_text(encoding="utf-8")
 
     def mount_secrets(self) -> None:
         """Write each value of the Secrets into the file that a pod would see, where the configuration looks for it."""
         for secret in YAML(typ="safe", pure=True).load_all(self.text("secrets.yaml")):
-            folder = self.folder / "secrets" / secret["metadata"]["name"].removeprefix("scope-proxy-")
-            folder.mkdir(parents=True)
+            directory = self.directory / "secrets" / secret["metadata"]["name"].removeprefix("scope-proxy-")
+            directory.mkdir(parents=True)
             for key, value in secret["data"].items():
-                (folder / key).write_bytes(base64.b64decode(value))
+                (directory / key).write_bytes(base64.b64decode(value))
 
     def check(self) -> Outcome:
         """What `scope-proxy check` says of the configuration."""
-        return run([*PROGRAM, "check", "--config", str(self.folder / "config.yaml")])
+        return run([*PROGRAM, "check", "--config", str(self.directory / "config.yaml")])
 
 
-def convert(file: Path, folder: Path, proxy: str, *arguments: str) -> Converted:
-    """Convert a file, with the secrets in a folder beside the parts."""
+def convert(file: Path, directory: Path, proxy: str, *arguments: str) -> Converted:
+    """Convert a file, with the secrets in a directory beside the parts."""
     command = [
         "convert",
         str(file),
         "--output",
-        str(folder),
+        str(directory),
         "--proxy",
         proxy,
         "--secrets-dir",
-        str(folder / "secrets"),
+        str(directory / "secrets"),
     ]
-    return Converted(folder, run([*PROGRAM, *command, *arguments]))
+    return Converted(directory, run([*PROGRAM, *command, *arguments]))
 
 
 @contextlib.contextmanager

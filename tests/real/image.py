@@ -33,16 +33,16 @@ class Built:
         return size_of(self.root) - size_of(self.base)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder, each counted once however many names it has."""
-    return int(run(["du", "--summarize", "--bytes", "--one-file-system", str(folder)]).checked().split()[0])
+def size_of(directory: Path) -> int:
+    """Bytes of all files below a directory, each counted once however many names it has."""
+    return int(run(["du", "--summarize", "--bytes", "--one-file-system", str(directory)]).checked().split()[0])
 
 
 @contextlib.contextmanager
 def built() -> Iterator[Built]:
     """Build the image and look into it."""
-    with scratch("image") as folder:
-        buildah = _Buildah(folder)
+    with scratch("image") as directory:
+        buildah = _Buildah(directory)
         try:
             base = _import_base(buildah)
             buildah(
@@ -57,10 +57,17 @@ def built() -> Iterator[Built]:
 
 
 class _Buildah:
-    """buildah with a storage of its own, below a scratch folder."""
+    """buildah with a storage of its own, below a scratch directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self._storage = ("--storage-driver", "vfs", "--root", str(folder / "store"), "--runroot", str(folder / "run"))
+    def __init__(self, directory: Path) -> None:
+        self._storage = (
+            "--storage-driver",
+            "vfs",
+            "--root",
+            str(directory / "store"),
+            "--runroot",
+            str(directory / "run"),
+        )
 
     def __call__(self, *arguments: str) -> str:
         """Run a command; what it wrote."""
@@ -83,9 +90,9 @@ def _import_base(buildah: _Buildah) -> str:
 class Container:
     """A container of the image: its root read-only, its user ordinary, the network that of this machine."""
 
-    def __init__(self, image: Built, folder: Path, name: str) -> None:
-        self._state, self._bundle, self._name = folder / "runc", folder / "bundle", name
-        self._log = folder / "log"
+    def __init__(self, image: Built, directory: Path, name: str) -> None:
+        self._state, self._bundle, self._name = directory / "runc", directory / "bundle", name
+        self._log = directory / "log"
         self._image = image
         self._bundle.mkdir()
 

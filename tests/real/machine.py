@@ -29,9 +29,9 @@ class Machine:
         self.root = root
         self._state, self._name = state, name
 
-    def run(self, script: str, *, folder: str = "/", typed: str = "") -> Outcome:
+    def run(self, script: str, *, directory: str = "/", typed: str = "") -> Outcome:
         """Run a script as root, as if it were typed: it ends with the first command that fails."""
-        place = ("--cwd", folder, "--env", f"PATH={PATH}", "--env", "HOME=/root")
+        place = ("--cwd", directory, "--env", f"PATH={PATH}", "--env", "HOME=/root")
         command = ["exec", *place, self._name, "/bin/bash", "-euc", script]
         return run(self._runc(*command), timeout=COMMAND_SECONDS, typed=typed)
 
@@ -72,16 +72,16 @@ class Machine:
 @contextlib.contextmanager
 def booted() -> Iterator[Machine]:
     """A fresh machine, until the end of the block."""
-    with scratch("machine") as folder:
-        root, bundle = folder / "root", folder / "bundle"
+    with scratch("machine") as directory:
+        root, bundle = directory / "root", directory / "bundle"
         for made in (root, bundle):
             made.mkdir()
         run(["tar", "--extract", "--file", str(MACHINE.archive), "--directory", str(root)]).checked()
         run(["runc", "spec", "--bundle", str(bundle)]).checked()
         file = bundle / "config.json"
         file.write_text(json.dumps(_specification(json.loads(file.read_text()), root)))
-        machine = Machine(root, folder / "runc", f"{folder.name}-{os.getpid()}")
-        with machine.booted(bundle, folder / "log"):
+        machine = Machine(root, directory / "runc", f"{directory.name}-{os.getpid()}")
+        with machine.booted(bundle, directory / "log"):
             yield machine
 
 

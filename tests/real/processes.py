@@ -32,7 +32,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """A short directory (a socket's path has at most 107 bytes) that is gone afterwards."""
+    """A short directory (a socket's path has at most 107 bytes) that is removed afterwards."""
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     try:
         yield directory

@@ -1,4 +1,4 @@
-"""Debian's Prometheus, on loopback and in a scratch folder."""
+"""Debian's Prometheus, on loopback and in a scratch directory."""
 
 import contextlib
 import json

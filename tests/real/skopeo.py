@@ -37,6 +37,12 @@ class Skopeo:
         options = ["--src-tls-verify=false", "--preserve-digests", *credentials, *platforms]
         return self._run("copy", *options, f"docker://{image}", target, timeout=timeout)
 
+    def move(self, source: str, target: str, *, every: bool = False) -> Outcome:
+        """Copy between any two places that skopeo knows, without credentials and with all digests kept."""
+        platforms = ["--all"] if every else []
+        options = ["--src-tls-verify=false", "--dest-tls-verify=false", "--src-no-creds", "--dest-no-creds"]
+        return self._run("copy", *options, "--preserve-digests", *platforms, source, target)
+
     def copied(self, name: str) -> Mapping[str, bytes]:
         """The files of a copy: `manifest.json` and each blob under the hexadecimal part of its digest."""
         return {file.name: file.read_bytes() for file in (self._directory / name).iterdir()}

@@ -1,4 +1,4 @@
-"""What a token server of each make answers to the scopes it is asked for."""
+"""What a token server of each make answers to the requested scopes."""
 
 import enum
 from collections.abc import Collection, Sequence

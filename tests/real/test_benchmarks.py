@@ -26,28 +26,28 @@ def benchmarks(*options: str) -> Outcome:
     return run(arguments, env={"PYTHONPATH": str(ROOT)})
 
 
-def repository(folder: Path, *names: str) -> Path:
+def repository(directory: Path, *names: str) -> Path:
     """A repository with one commit, of these files of the checkout and the script that installs a revision; the script.
 
     The checkout itself may be an archive without a repository, or belong to another user.
     """
-    script = folder / SCRIPT
+    script = directory / SCRIPT
     script.parent.mkdir(parents=True)
     shutil.copy(ROOT / SCRIPT, script)
     for name in names:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(ROOT / name, folder / name)
-    git(folder, "init", "--quiet")
-    git(folder, "add", "--all")
+            shutil.copy(ROOT / name, directory / name)
+    git(directory, "init", "--quiet")
+    git(directory, "add", "--all")
     author = ("-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgSign=false")
-    git(folder, *author, "commit", "--quiet", "--message=all")
+    git(directory, *author, "commit", "--quiet", "--message=all")
     return script
 
 
-def git(folder: Path, *arguments: str) -> str:
-    return run(["git", "-C", str(folder), *arguments]).checked().strip()
+def git(directory: Path, *arguments: str) -> str:
+    return run(["git", "-C", str(directory), *arguments]).checked().strip()
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_a_baseline_runs_its_own_code_in_the_same_rounds(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_baseline_that_refuses_its_configuration_is_told_with_its_own_message(tmp_path: Path) -> None:
+def test_a_baseline_that_refuses_its_configuration_is_reported_with_its_own_message(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text("nonsense: 1\n")
     ended = benchmarks("--baseline-config", str(tmp_path / "changes.yaml"), "--only", "manifest")
     assert (ended.status, ended.errors) == (1, "")

@@ -1,4 +1,4 @@
-"""The cache with real parts: what leaves the origin once, what is asked again, what survives."""
+"""The cache with real parts: what leaves the origin once, what is requested again, what survives."""
 
 import concurrent.futures
 import http.client
@@ -38,12 +38,12 @@ StartCached = Callable[..., Proxy]
 
 @pytest.fixture
 def start_cached(
-    cache_folder: Path, counted_registry: Registry, tokens: TokenServer, start_proxy: StartProxy
+    cache_directory: Path, counted_registry: Registry, tokens: TokenServer, start_proxy: StartProxy
 ) -> StartCached:
     """Start a proxy with a cache, in front of the registry; the arguments are settings of `cache`."""
 
     def start(workers: int = 1, **cache: object) -> Proxy:
-        settings = {"path": str(cache_folder), "reserveFree": "1Ki", **cache}
+        settings = {"path": str(cache_directory), "reserveFree": "1Ki", **cache}
         sections = {"cache": settings, "workers": workers}
         return start_proxy(registries(counted_registry.url), hosts(counted_registry, tokens), **sections)
 
@@ -192,12 +192,12 @@ def test_tag_that_moves_is_seen_after_its_age_and_not_before(
     proxy = start_cached(tagAge=f"{TAG_AGE:g}s")
     fresh_node(proxy).cri.pull(MOVING)
     push(new)
-    asked = confirmed = time.monotonic()
+    started = confirmed = time.monotonic()
     while (found := head(proxy, MOVING_PATH))["Docker-Content-Digest"] == old.manifest.digest:
-        confirmed = asked - float(found["Age"]) if found["X-Cache"] == "hit" else asked
+        confirmed = started - float(found["Age"]) if found["X-Cache"] == "hit" else started
         time.sleep(POLL_PAUSE)
-        asked = time.monotonic()
-    assert asked - confirmed >= TAG_AGE - 1  # Age has whole seconds
+        started = time.monotonic()
+    assert started - confirmed >= TAG_AGE - 1  # Age has whole seconds
     node = fresh_node(proxy)
     node.cri.pull(MOVING)
     node.assert_complete(MOVING, *new.files)
@@ -230,13 +230,14 @@ def test_removed_image_is_fetched_again(
     assert counted_registry.counts("GET") == twice
 
 
+@pytest.mark.parametrize("through", [False, True], ids=["directory", "listener"])
 def test_prefetched_image_pulls_while_the_origin_is_down(
-    fresh_node: Callable[[Proxy], Node], start_cached: StartCached, counted_registry: Registry
+    fresh_node: Callable[[Proxy], Node], start_cached: StartCached, counted_registry: Registry, *, through: bool
 ) -> None:
-    proxy, image = start_cached(), images.multi_arch()
+    proxy, image = start_cached(workers=2 if through else 1), images.multi_arch()
     name = "cp.icr.io/cp/se-data-center-edge/multi-arch:1"
-    told = proxy.cache("prefetch", name).checked()
-    assert told.startswith(f"{name}: ")
+    printed = proxy.cache("prefetch", *(("--through", proxy.url) if through else ()), name).checked()
+    assert printed.startswith(f"{name}: ")
     parts = (image.manifest.digest, *(child.digest for child in image.children), *blobs_of(image))
     assert counted_registry.counts("GET") == once(*parts)
     counted_registry.process.stop()

@@ -74,7 +74,7 @@ def test_right_secret_pulls_and_nobody_else_gets_anything_from_the_warm_cache(
     registry: Registry,
     tokens: TokenServer,
     start_proxy: StartProxy,
-    cache_folder: Path,
+    cache_directory: Path,
     private: Image,
     mode: Mode,
 ) -> None:
@@ -83,7 +83,7 @@ def test_right_secret_pulls_and_nobody_else_gets_anything_from_the_warm_cache(
         registries(registry.url),
         hosts(registry, tokens),
         clients={"auth": "upstream"},
-        cache={"path": str(cache_folder)},
+        cache={"path": str(cache_directory)},
     )
     owner = start_node()
     point_at(owner, proxy)
@@ -113,13 +113,13 @@ def test_right_secret_pulls_and_nobody_else_gets_anything_from_the_warm_cache(
 
 
 def test_joining_a_download_in_flight_takes_the_same_right(
-    registry: Registry, tokens: TokenServer, start_proxy: StartProxy, cache_folder: Path, private: Image
+    registry: Registry, tokens: TokenServer, start_proxy: StartProxy, cache_directory: Path, private: Image
 ) -> None:
     proxy = start_proxy(
         registries(registry.url),
         hosts(registry, tokens),
         clients={"auth": "upstream"},
-        cache={"path": str(cache_folder)},
+        cache={"path": str(cache_directory)},
     )
     target = f"/v2/{PRIVATE_NAME}/blobs/{private.blobs[-1].digest}?ns=cp.icr.io"
     for auth in (RIGHT, NO_RIGHT["other"], RIGHT):
@@ -129,13 +129,13 @@ def test_joining_a_download_in_flight_takes_the_same_right(
 
 
 def test_taking_the_right_away_upstream_ends_access_within_the_age_of_a_proof(
-    registry: Registry, tokens: TokenServer, start_proxy: StartProxy, cache_folder: Path, private: Image
+    registry: Registry, tokens: TokenServer, start_proxy: StartProxy, cache_directory: Path, private: Image
 ) -> None:
     proxy = start_proxy(
         registries(registry.url),
         hosts(registry, tokens),
         clients={"auth": "upstream", "proofAge": "1s"},
-        cache={"path": str(cache_folder)},
+        cache={"path": str(cache_directory)},
     )
     target = f"/v2/{PRIVATE_NAME}/blobs/{private.blobs[-1].digest}?ns=cp.icr.io"
     assert ask(proxy.address, target, RIGHT)[0] == 200
@@ -250,7 +250,7 @@ def test_a_manifest_that_the_registry_accepts_opens_nothing_that_it_only_claims(
     registry: Registry,
     tokens: TokenServer,
     start_proxy: StartProxy,
-    cache_folder: Path,
+    cache_directory: Path,
     private: Image,
     how: str,
 ) -> None:
@@ -259,7 +259,7 @@ def test_a_manifest_that_the_registry_accepts_opens_nothing_that_it_only_claims(
         registries(registry.url),
         hosts(registry, tokens),
         clients={"auth": "upstream"},
-        cache={"path": str(cache_folder)},
+        cache={"path": str(cache_directory)},
     )
     secret = private.blobs[-1]
     for target in (f"manifests/{private.tag}", f"blobs/{secret.digest}"):

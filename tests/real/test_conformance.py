@@ -63,7 +63,7 @@ def content(store: Path, push_report: list[Case]) -> Content:
 def test_what_passes_at_the_registry_passes_through_the_proxy_cold_and_warm(
     counted_registry: Registry,
     tokens: TokenServer,
-    cache_folder: Path,
+    cache_directory: Path,
     start_proxy: StartProxy,
     content: Content,
     registry_name: str,
@@ -77,7 +77,7 @@ def test_what_passes_at_the_registry_passes_through_the_proxy_cold_and_warm(
         {registry_name: {"endpoints": [counted_registry.url], **settings}},
         hosts(counted_registry, tokens),
         defaultRegistry=registry_name,
-        cache={"path": str(cache_folder), "reserveFree": "1Ki"},
+        cache={"path": str(cache_directory), "reserveFree": "1Ki"},
     )
     cold = read(proxy.address, repository, content)
     fetched = content_sent(counted_registry)
@@ -90,14 +90,14 @@ def test_what_passes_at_the_registry_passes_through_the_proxy_cold_and_warm(
 
 
 def test_reads_of_a_client_that_pushes_to_the_registry_pass_through_the_proxy(
-    store: Path, push_report: list[Case], cache_folder: Path, start_proxy: StartProxy
+    store: Path, push_report: list[Case], cache_directory: Path, start_proxy: StartProxy
 ) -> None:
     with open_registry(store) as registry:
         # The suite moves tags, and reads at once what it has pushed.
         proxy = start_proxy(
             {"registry.test": {"endpoints": [registry.url]}},
             defaultRegistry="registry.test",
-            cache={"path": str(cache_folder), "reserveFree": "1Ki", "tagAge": "0s", "negativeAge": "0s"},
+            cache={"path": str(cache_directory), "reserveFree": "1Ki", "tagAge": "0s", "negativeAge": "0s"},
         )
         with serving(front(proxy.address, registry.address)) as url:
             through = push_and_read(url.removeprefix("http://"), "conformance/through")

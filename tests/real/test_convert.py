@@ -59,7 +59,7 @@ QUESTIONS = {
     "several-rewrites": "k3s tries overlapping rules in random order",
     "tls": "is it there where the proxy runs?",
 }
-"""What the operator is asked."""
+"""The prompts for the operator."""
 SECRETS = (PASSWORD, REFRESH_TOKEN, "cm9ib3Q6cm9ib3QtcGFzc3dvcmQ=")
 
 
@@ -126,7 +126,7 @@ def test_a_converted_file_pulls_all_that_the_old_one_was_for(
     assert made.check().status == 0, made.check().errors
     place(node.certs_d, made.text("registries.yaml"))
     pulls = {filled(image, addresses): where for image, where in PULLS[name].items()}
-    with serving(made.folder / "config.yaml"):
+    with serving(made.directory / "config.yaml"):
         for image, where in pulls.items():
             node.cri.pull(image)
             node.assert_complete(image, *named(where).files)

@@ -50,14 +50,14 @@ def test_the_verdict_is_right_in_every_mode(registry: Registry, tokens: TokenSer
     assert tokens.scopes() - unknown == {SCOPE, f"repository:{UPSTREAM}:pull,push"}
 
 
-def test_a_token_server_that_is_not_trusted_is_not_asked(registry: Registry, tokens: TokenServer) -> None:
+def test_an_untrusted_token_server_gets_no_request(registry: Registry, tokens: TokenServer) -> None:
     found = examined(registry, tokens, trusted=False)
     assert (found.status, found.failed()) == (1, {"realm"})
     assert f"realms: [{tokens.url}]" in found.of("realm").advice
     assert tokens.requests == []
 
 
-def test_a_wrong_password_is_told(registry: Registry, tokens: TokenServer) -> None:
+def test_a_wrong_password_is_reported(registry: Registry, tokens: TokenServer) -> None:
     found = examined(registry, tokens, password="wrong-password")
     assert (found.status, found.failed()) == (1, {"token"})
     assert found.of("token").facts["status"] == 401

@@ -28,8 +28,8 @@ def test_a_missing_image_shows_the_last_hosts_error_and_only_the_proxys_log_has_
         write_mirror(node.certs_d, REGISTRY, [proxy.url], server=proxy.url)
         with pytest.raises(CriError) as ended:
             node.cri.pull(MISSING)
-    shown = f"dial tcp: lookup {REGISTRY}"
-    assert (shown in str(fallback.value), shown in str(ended.value)) == (True, False)
+    message = f"dial tcp: lookup {REGISTRY}"
+    assert (message in str(fallback.value), message in str(ended.value)) == (True, False)
     assert "not found" in str(ended.value)
     assert f"does not have {PROJECT}/mini-test manifests/missing" in proxy.log()
     assert "dial tcp: lookup icr.io" in (PROJECT_ROOT / "docs" / "troubleshooting.md").read_text()

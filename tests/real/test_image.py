@@ -62,8 +62,8 @@ def test_it_says_what_it_is_and_how_it_is_run(image: Built) -> None:
 
 
 def test_its_user_may_read_its_configuration_whatever_the_umask_of_the_checkout(image: Built) -> None:
-    folder = image.root / "etc/scope-proxy"
-    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (folder, *folder.iterdir())}
+    directory = image.root / "etc/scope-proxy"
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (directory, *directory.iterdir())}
     assert modes == {"scope-proxy": "0o755", "config.yaml": "0o644"}
 
 
@@ -184,9 +184,9 @@ class Scene:
 @contextlib.contextmanager
 def scene(image: Built, registry: str, workers: int = 1) -> Iterator[Scene]:
     """A configuration for one registry, an empty cache, and a container for them that is removed afterwards."""
-    with scratch("container") as folder:
+    with scratch("container") as directory:
         address, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        config, cache = folder / "config.yaml", folder / "cache"
+        config, cache = directory / "config.yaml", directory / "cache"
         document = settings(
             [registry],
             login=LOGIN,
@@ -200,7 +200,7 @@ def scene(image: Built, registry: str, workers: int = 1) -> Iterator[Scene]:
         cache.mkdir()
         for path in (config, cache):  # others may not read them where the umask is 0077
             os.chown(path, USER, USER)
-        container = Container(image, folder, folder.name)
+        container = Container(image, directory, directory.name)
         try:
             yield Scene(container, config, cache, address, admin)
         finally:

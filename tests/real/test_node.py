@@ -37,9 +37,9 @@ def public(store: Path) -> Iterator[Registry]:
 class Configurator:
     """`scope-proxy node` with one configuration and one tree."""
 
-    def __init__(self, folder: Path, node: Node, proxy: str, config: Mapping[str, object]) -> None:
+    def __init__(self, directory: Path, node: Node, proxy: str, config: Mapping[str, object]) -> None:
         self.tree = node.certs_d
-        self.config = folder / "node-config.yaml"
+        self.config = directory / "node-config.yaml"
         self.config.write_text(json.dumps({"version": 1, **config}))
         self._place = ("--certs-dir", str(self.tree))
         self._all = ("--config", str(self.config), "--proxy", proxy, *self._place)
@@ -92,14 +92,14 @@ def test_pulls_go_through_the_proxy_at_once_and_the_node_is_left_as_it_was(
     node.cri.pull(f"{public.address}/{MULTI}")
     node.assert_complete(f"{public.address}/{MULTI}", *named(MULTI).files)
     node.cri.remove(MINI)
-    with pytest.raises(CriError, match=proxy.address):  # nobody is asked for the un-rewritten name
+    with pytest.raises(CriError, match=proxy.address):  # no request has the name before the rewrite
         node.cri.pull(MINI)
 
     configurator.remove().checked()
     assert snapshot(node.certs_d) == before
 
 
-def test_files_that_are_not_ours_stay_and_are_told(node: Node, tmp_path: Path) -> None:
+def test_files_that_are_not_ours_stay_and_are_reported(node: Node, tmp_path: Path) -> None:
     foreign(node)
     before = snapshot(node.certs_d)
     configurator = Configurator(tmp_path, node, DEAD, {"registries": {"quay.io": {}, "docker.io": {}}})
@@ -120,8 +120,8 @@ def test_a_pull_that_fails_asks_the_proxy_once(
     with pytest.raises(CriError, match="not found"):
         node.cri.pull("cp.icr.io/cp/se-data-center-edge/mini-test:missing")
     proxy.process.stop()  # a request's line is written behind its answer
-    asked = [line for line in proxy.log().splitlines() if "proxy.access" in line and "/manifests/missing" in line]
-    assert len(asked) == 1, asked
+    lines = [line for line in proxy.log().splitlines() if "proxy.access" in line and "/manifests/missing" in line]
+    assert len(lines) == 1, lines
 
 
 def test_the_node_is_not_pointed_at_somebody_else(node: Node, public: Registry, tmp_path: Path) -> None:

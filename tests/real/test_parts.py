@@ -53,7 +53,7 @@ def test_ctr_pulls_by_the_same_hosts_directory(direct: Node) -> None:
     direct.assert_complete(name, *images.twelve_layers().files)
 
 
-def test_removed_image_is_gone(direct: Node) -> None:
+def test_removed_image_is_missing(direct: Node) -> None:
     name = f"{REGISTRY}/{PROJECT}/mini-test:1"
     direct.cri.pull(name)
     direct.cri.remove(name)

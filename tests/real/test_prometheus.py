@@ -32,17 +32,20 @@ pytestmark = pytest.mark.slow
 JOB = "scope-proxy"
 DEAD = "dead.example"
 """A registry that nobody serves."""
+LIMITED = "limited.example"
+"""A registry that has nothing, and limits requests for it."""
 IDLE = "docker.io"
 """A registry whose rule matches nothing here."""
-ASKED = "cp/se-data-center-edge"
+REPOSITORY = "cp/se-data-center-edge"
 RANGE = "2m"
 """What stands for ranges that Grafana chooses: all of the test."""
 POLL_PAUSE = 0.1
 NAMES = ("mini-test:1", "twelve-layers:1", "zstd:1")
 WRONG = (
-    f"/v2/{ASKED}/unknown/manifests/1?ns=cp.icr.io",  # the token server knows no such repository
-    f"/v2/{ASKED}/mini-test/manifests/unknown?ns=cp.icr.io",
+    f"/v2/{REPOSITORY}/unknown/manifests/1?ns=cp.icr.io",  # the token server knows no such repository
+    f"/v2/{REPOSITORY}/mini-test/manifests/unknown?ns=cp.icr.io",
     f"/v2/any/manifests/1?ns={DEAD}",
+    f"/v2/any/manifests/1?ns={LIMITED}",
     "/v2/any/manifests/1?ns=unknown.example",
     "/v2/ANY/manifests/1?ns=cp.icr.io",
     "/v2/any/blobs/sha256:1?ns=cp.icr.io",
@@ -72,7 +75,7 @@ def answer_of(proxy: Proxy, target: str, method: str = "GET", **headers: str) ->
 
 def pull(proxy: Proxy, image: Image, name: str) -> None:
     """Pull an image as a node does: tag, manifest, blobs."""
-    base = f"/v2/{ASKED}/{name.partition(':')[0]}"
+    base = f"/v2/{REPOSITORY}/{name.partition(':')[0]}"
     manifests = [f"{base}/manifests/{reference}?ns=cp.icr.io" for reference in (image.tag, image.manifest.digest)]
     blobs = [f"{base}/blobs/{blob.digest}?ns=cp.icr.io" for blob in image.blobs]
     accept = {"Accept": image.manifest.media_type}
@@ -87,9 +90,9 @@ def load(proxy: Proxy) -> None:
     assert answer_of(proxy, "/v2/") == 200
     for name in (*NAMES, *NAMES):
         pull(proxy, images.named(f"{PROJECT}/{name}"), name)
-    assert answer_of(proxy, f"/v2/{ASKED}/mini-test/tags/list?ns=cp.icr.io") == 200
+    assert answer_of(proxy, f"/v2/{REPOSITORY}/mini-test/tags/list?ns=cp.icr.io") == 200
     assert {answer_of(proxy, target) for target in WRONG} == {400, 403, 404, 503}
-    assert answer_of(proxy, f"/v2/{ASKED}/mini-test/manifests/1?ns=cp.icr.io", "PUT") == 405
+    assert answer_of(proxy, f"/v2/{REPOSITORY}/mini-test/manifests/1?ns=cp.icr.io", "PUT") == 405
 
 
 def certificate(directory: Path) -> dict[str, str]:
@@ -113,17 +116,34 @@ def kubelet() -> web.Application:
     return app
 
 
+def limiting() -> web.Application:
+    """A registry that reports a rate limit as Docker Hub does."""
+
+    async def nothing(_: web.Request) -> web.Response:
+        headers = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
+        return web.Response(status=404, headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", nothing)
+    return app
+
+
 @pytest.fixture(scope="module")
 def proxy(store: Path, _token_server: TokenServer, _signer: Signer) -> Iterator[Proxy]:
     require("prometheus", "promtool", "docker-registry")
     _token_server.reset()
     with (
-        scratch("cache") as folder,
+        scratch("cache") as directory,
+        serving(limiting()) as limited,
         token_registry(store, token_server=_token_server.url, signer=_signer) as registry,
         serving_proxy(
-            {**registries(registry.url), DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]}},
-            {**hosts(registry, _token_server), "tls.example": {"tls": certificate(folder)}},
-            cache={"path": str(folder / "cache"), "reserveFree": "1Ki"},
+            {
+                **registries(registry.url),
+                DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]},
+                LIMITED: {"endpoints": [limited]},
+            },
+            {**hosts(registry, _token_server), "tls.example": {"tls": certificate(directory)}},
+            cache={"path": str(directory / "cache"), "reserveFree": "1Ki"},
         ) as running,
     ):
         yield running
@@ -155,7 +175,7 @@ def filled_in(query: str) -> str:
     return re.sub(r"\$\w+", ".*", query)
 
 
-def told(query: str) -> str:
+def filled(query: str) -> str:
     """A query of an alert that answers also where it does not fire: 0 or 1 for what it compares."""
     return _COMPARISON.sub(lambda match: f"{match[0]} bool" if match[1] else match[0], query)
 
@@ -168,7 +188,7 @@ def test_every_query_of_every_panel_has_data(loaded: Prometheus, panel: Panel) -
 
 @every_alert
 def test_every_expression_of_every_alert_has_data(loaded: Prometheus, rule: dict[str, Any]) -> None:
-    assert loaded.values(told(rule["expr"]))
+    assert loaded.values(filled(rule["expr"]))
 
 
 def test_prometheus_finds_no_fault_in_the_rules(loaded: Prometheus) -> None:

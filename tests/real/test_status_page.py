@@ -14,7 +14,9 @@ import pytest_asyncio
 from proxy.testbed.images import make_image
 from proxy.testbed.tokens import Rules
 from tests.fakes.client import NodeClient, read_answer
-from tests.fakes.proxy import ACCOUNT, LOGIN, REG, REWRITES, UPSTREAM, authority, blob, layer_of, manifest
+from tests.fakes.matching import on
+from tests.fakes.metered import Metered
+from tests.fakes.proxy import ACCOUNT, LOGIN, NAME, REG, REWRITES, UPSTREAM, USER, authority, blob, layer_of, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.chromium import PROGRAM, Browser, Screen, Tab, browser
 from tests.real.processes import free_port, scratch
@@ -64,14 +66,15 @@ async def site() -> AsyncIterator[Site]:
     require(PROGRAM)
     image = make_image(UPSTREAM, "1")
     async with ScriptedRegistry([image], Rules(accounts=(ACCOUNT,))) as registry:
+        registry.script(on(kind="manifest").with_header("Authorization"), Metered(200, 77))
         with ExitStack() as stack:
-            folder = stack.enter_context(scratch("cache"))
+            directory = stack.enter_context(scratch("cache"))
             registries = {
                 REG: {"endpoints": [registry.url], "rewrites": list(REWRITES)},
                 DEAD: {"endpoints": [f"http://127.0.0.1:{free_port()}"]},
             }
             hosts = {authority(registry.url): {"credentials": LOGIN}}
-            proxy = stack.enter_context(serving_proxy(registries, hosts, cache={"path": str(folder / "cache")}))
+            proxy = stack.enter_context(serving_proxy(registries, hosts, cache={"path": str(directory / "cache")}))
             node = NodeClient(proxy.address)
             for _ in range(4):
                 assert (await node.get(manifest())).status == 200
@@ -112,6 +115,19 @@ def checker() -> str:
 
 
 @on_every_screen
+async def test_cached_images_fit_the_screen_and_are_accessible(
+    site: Site, tab: Tab, screen: Screen, checker: str
+) -> None:
+    await tab.show_on(screen)
+    await tab.goto(f"{site.url}/images")
+    assert f"{REG}/{NAME}:1" in await tab.text("main")
+    assert await tab.evaluate(TOO_WIDE) == []
+    await tab.evaluate(checker)
+    assert await tab.evaluate(FAULTS) == []
+    await tab.screenshot(PICTURES / f"images-{screen.name}.png")
+
+
+@on_every_screen
 async def test_says_what_a_person_wants_to_know_first(site: Site, tab: Tab, screen: Screen) -> None:
     await tab.show_on(screen)
     await tab.goto(site.url)
@@ -123,6 +139,8 @@ async def test_says_what_a_person_wants_to_know_first(site: Site, tab: Tab, scre
     errors = await tab.text("#refusals")
     assert "registry unknown.example " in errors
     assert f"{REG}/library/app:missing" in errors
+    limits = await tab.text("#limits")
+    assert all(part in limits for part in (REG, USER, " of 200", "6 h"))
     figures = await tab.text("#figures")
     assert "6 pulls without upstream transfer" in figures
     assert await tab.evaluate("document.title") == "Some pulls fail - scope-proxy"

@@ -87,7 +87,7 @@ class Box:
 
 def follow(machine: Machine, heading: str = "", checkout: str = OLD) -> str:
     """Follow the steps of a part, each block in a shell of its own, and type the password where one reads it."""
-    done = [machine.run(block, folder=checkout, typed=f"{PASSWORD}\n") for block in commands(heading)]
+    done = [machine.run(block, directory=checkout, typed=f"{PASSWORD}\n") for block in commands(heading)]
     return "".join(outcome.checked() + outcome.errors for outcome in done)
 
 
@@ -123,13 +123,13 @@ def box(_registry: Registry, _token_server: TokenServer) -> Iterator[Box]:
 
 def _checkout(machine: Machine, place: str, version: str = "") -> None:
     """Put a checkout into the machine, as one of another version if that is given."""
-    folder = machine.root / place.strip("/")
+    directory = machine.root / place.strip("/")
     for name in ("proxy", "config"):
-        shutil.copytree(PROJECT_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT_ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(PROJECT_ROOT / name, folder)
+        shutil.copy(PROJECT_ROOT / name, directory)
     if version:
-        file = folder / "pyproject.toml"
+        file = directory / "pyproject.toml"
         file.write_text(re.sub(r'^version = ".*"$', f'version = "{version}"', file.read_text(), flags=re.MULTILINE))
 
 

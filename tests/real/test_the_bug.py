@@ -54,8 +54,8 @@ def test_strict_token_server_refuses_the_pull_over_cri(
         mirrored.cri.pull(image, auth)
     assert REASON[mode] in str(refusal.value)
     assert mirrored.cri.status(image) is None
-    asked = {(request.scopes, request.user, request.status) for request in tokens.requests}
-    assert asked == {(SCOPES[image], auth and auth.username, int(mode.value))}
+    token_requests = {(request.scopes, request.user, request.status) for request in tokens.requests}
+    assert token_requests == {(SCOPES[image], auth and auth.username, int(mode.value))}
 
 
 @every_strict_mode
@@ -73,7 +73,7 @@ def test_strict_token_server_refuses_the_pull_with_ctr(
 
 @both_images
 @with_and_without_credentials
-def test_tolerant_token_server_lets_the_pull_pass_though_both_scopes_are_asked(
+def test_tolerant_token_server_lets_the_pull_pass_though_both_scopes_are_requested(
     mirrored: Node, tokens: TokenServer, auth: Auth | None, image: str
 ) -> None:
     tokens.mode = Mode.TOLERANT

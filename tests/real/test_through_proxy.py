@@ -56,7 +56,7 @@ def test_pulls_with_ctr(
     assert_one_scope(tokens, image)
 
 
-def test_registry_that_lets_everybody_read_is_asked_without_credentials(
+def test_public_registry_gets_no_credentials(
     node: Node, registry: Registry, tokens: TokenServer, start_proxy: StartProxy
 ) -> None:
     point_at(node, start_proxy(registries(registry.url), {registry.address: {"realms": [tokens.url]}}))
@@ -147,11 +147,11 @@ def test_reason_of_a_refusal_is_in_the_error_that_containerd_returns(
     if client == "cri":
         with pytest.raises(CriError) as refusal:
             node.cri.pull(MINI)
-        told = str(refusal.value)
+        message = str(refusal.value)
     else:
-        told = node.ctr.pull(MINI).errors
-    assert "answered 401 for repository:se-next-gen-docker-local/mini-test:pull" in told
-    assert "not-the-password" not in told
+        message = node.ctr.pull(MINI).errors
+    assert "answered 401 for repository:se-next-gen-docker-local/mini-test:pull" in message
+    assert "not-the-password" not in message
 
 
 def test_registry_that_is_not_configured_is_named_in_the_error(

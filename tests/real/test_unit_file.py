@@ -27,8 +27,8 @@ MOST_EXPOSED = 20
 def unit() -> Iterator[Path]:
     """The unit with the program as it is installed here."""
     require("systemd-analyze")
-    with scratch("unit") as folder:
-        copy = folder / UNIT.name
+    with scratch("unit") as directory:
+        copy = directory / UNIT.name
         copy.write_text(UNIT.read_text().replace(INSTALLED, str(PROGRAM)))
         yield copy
 

@@ -55,7 +55,7 @@ def point_at(node: Node, proxy: Proxy) -> None:
 
 
 def assert_one_scope(tokens: TokenServer, *images: str) -> None:
-    """The token server was asked for each image's one scope, once, and for nothing else."""
-    asked = Counter(request.scopes for request in tokens.requests)
-    assert asked == {(SCOPES[image],): 1 for image in images}
+    """The token server got one request for each image's one scope, and no other."""
+    requested_scopes = Counter(request.scopes for request in tokens.requests)
+    assert requested_scopes == {(SCOPES[image],): 1 for image in images}
     assert {request.status for request in tokens.requests} == {200}

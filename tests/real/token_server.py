@@ -59,7 +59,7 @@ class TokenServer:
         self.requests: list[TokenRequest] = []
 
     def scopes(self) -> set[str]:
-        """Every scope that anybody asked for since the last reset."""
+        """Every scope that was requested since the last reset."""
         return {scope for request in self.requests for scope in request.scopes}
 
     def app(self) -> web.Application:

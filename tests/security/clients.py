@@ -82,14 +82,14 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    folder: Path, rules: Rules | None = None, *, clients: Mapping[str, Any] | None = None, **more: Any
+    directory: Path, rules: Rules | None = None, *, clients: Mapping[str, Any] | None = None, **more: Any
 ) -> AsyncIterator[Scene]:
     """A proxy with a cache whose clients pull with their own credentials."""
     private, public = make_image("team/app", "1"), make_image("team/open", "1")
     listener = {"address": "127.0.0.1:0", "clients": {"auth": "upstream", **(clients or {})}}
     async with (
         ScriptedRegistry([private, public], rules or DIALECTS["strict"]) as registry,
-        cached([registry.url], folder, listeners=[listener], **more) as node,
+        cached([registry.url], directory, listeners=[listener], **more) as node,
     ):
         yield Scene(private, public, registry, node)
 

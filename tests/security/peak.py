@@ -13,26 +13,28 @@ NODE_MIB = 256.0
 CENTRAL_MIB = 512.0
 """What it gives a central one."""
 
-Told = Callable[[str, object], None]
+RecordProperty = Callable[[str, object], None]
 """pytest's `record_property`."""
 
 
 @asynccontextmanager
-async def program(*arguments: Any, told: Told, most: float = CENTRAL_MIB, **sections: Any) -> AsyncIterator[Proxy]:
-    """The proxy as a program of its own, whose peak is told in the end and may be no higher than `most` MiB."""
+async def program(
+    *arguments: Any, record: RecordProperty, most: float = CENTRAL_MIB, **sections: Any
+) -> AsyncIterator[Proxy]:
+    """The proxy as a program of its own, whose peak is reported at the end and may be no higher than `most` MiB."""
     serving = serving_proxy(*arguments, **sections)
     proxy = await asyncio.to_thread(serving.__enter__)
     try:
         yield proxy
-        tell_peak(proxy.process.pid, told, most)
+        tell_peak(proxy.process.pid, record, most)
     finally:
         await asyncio.to_thread(serving.__exit__, None, None, None)
 
 
-def tell_peak(pid: int, told: Told, most: float) -> None:
+def tell_peak(pid: int, record: RecordProperty, most: float) -> None:
     """Tell the peak of a process, which may be no higher than `most` MiB."""
     peak = peak_mib(pid)
-    told("peak resident MiB", round(peak, 1))
+    record("peak resident MiB", round(peak, 1))
     print(f"peak resident: {peak:.1f} MiB")  # noqa: T201 - read in the report of a run
     assert peak < most
 

@@ -71,7 +71,7 @@ SECRET = "{action: deny, registries: icr.io, repositories: cpopen/secret/**}"
         ("cpopen/secret/x", "icr.io", None),
         ("cpopen/secret", "icr.io", None),
         ("cpopen/secret/x/y/z", "icr.io", None),
-        # the rewritten name, asked for directly
+        # the rewritten name, requested directly
         ("local/secret/x", "icr.io", None),
         ("local/secret", "icr.io", None),
         # the registry in the path, in the Host header, and both
@@ -161,7 +161,7 @@ def test_other_repositories_are_not_denied_with_it(name: str, namespace: str) ->
         ("{action: deny, registries: docker.io}", "library/nginx", "index.docker.io"),
         ("{action: deny, registries: docker.io}", "library/nginx", "registry-1.docker.io:443"),
         ("{action: deny, registries: icr.io}", "cpopen/x", "icr.io:443"),
-        # an upstream that is told the registry: only that registry is meant
+        # an upstream that gets the registry's name: only that registry is meant
         ("{action: deny, registries: mirror.example, repositories: x/y}", "x/y", "mirror.example"),
     ],
 )

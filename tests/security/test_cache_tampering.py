@@ -33,7 +33,7 @@ def _pipe(path: Path, _: Path) -> None:
     os.mkfifo(path)
 
 
-def _folder(path: Path, _: Path) -> None:
+def _directory(path: Path, _: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -47,7 +47,7 @@ def _replaced(path: Path, secret: Path) -> None:
     shutil.copy(secret, path)
 
 
-def _linked_folder(path: Path, secret: Path) -> None:
+def _linked_directory(path: Path, secret: Path) -> None:
     elsewhere = secret.parent / "elsewhere"
     shutil.move(path.parent, elsewhere)
     (elsewhere / path.name).write_bytes(SECRET)
@@ -68,15 +68,15 @@ TAMPERED: dict[str, Callable[[Path, Path], None]] = {
     "link": _link,
     "hard link": _hard_link,
     "pipe": _pipe,
-    "folder": _folder,
+    "directory": _directory,
     "swapped": _swapped,
     "replaced": _replaced,
-    "linked folder": _linked_folder,
+    "linked directory": _linked_directory,
     "dangling link": _dangling,
     "device": _unreadable,
 }
-WORST = ("link", "swapped", "linked folder")
-AT_ONCE = ("device", "hard link", "link", "linked folder", "pipe")
+WORST = ("link", "swapped", "linked directory")
+AT_ONCE = ("device", "hard link", "link", "linked directory", "pipe")
 """What is noticed without hashing again: it is no regular file, or has another size."""
 
 
@@ -100,12 +100,12 @@ def target_of(image: Image, kind: str) -> tuple[str, str, bytes]:
 async def test_after_a_restart_it_is_not_served(
     plain: ScriptedRegistry, image: Image, tmp_path: Path, secret: Path, kind: str, how: str
 ) -> None:
-    folder = tmp_path / "cache"
+    directory = tmp_path / "cache"
     digest, target, data = target_of(image, kind)
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         assert (await node.get(target)).body == data
-    await asyncio.to_thread(TAMPERED[how], stored_file(folder, digest), secret)
-    async with cached([plain.url], folder) as node:
+    await asyncio.to_thread(TAMPERED[how], stored_file(directory, digest), secret)
+    async with cached([plain.url], directory) as node:
         assert (await node.get(target)).body == data
         assert (await node.get(target, ("Range", "bytes=0-9"))).body in {data[:10], data}
 
@@ -114,11 +114,11 @@ async def test_after_a_restart_it_is_not_served(
 async def test_while_it_runs_it_is_not_served_either(
     plain: ScriptedRegistry, image: Image, tmp_path: Path, secret: Path, how: str
 ) -> None:
-    folder = tmp_path / "cache"
+    directory = tmp_path / "cache"
     digest, target, data = target_of(image, "blob")
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         assert (await node.get(target)).body == data
-        await asyncio.to_thread(TAMPERED[how], stored_file(folder, digest), secret)
+        await asyncio.to_thread(TAMPERED[how], stored_file(directory, digest), secret)
         for _ in range(2):
             assert (await node.get(target)).body == data
 
@@ -126,11 +126,11 @@ async def test_while_it_runs_it_is_not_served_either(
 async def test_with_verify_always_swapped_bytes_are_noticed_at_once(
     plain: ScriptedRegistry, image: Image, tmp_path: Path, secret: Path
 ) -> None:
-    folder = tmp_path / "cache"
+    directory = tmp_path / "cache"
     digest, target, data = target_of(image, "blob")
-    async with cached([plain.url], folder, cache={"verify": "always"}) as node:
+    async with cached([plain.url], directory, cache={"verify": "always"}) as node:
         assert (await node.get(target)).body == data
-        await asyncio.to_thread(_swapped, stored_file(folder, digest), secret)
+        await asyncio.to_thread(_swapped, stored_file(directory, digest), secret)
         assert (await node.get(target)).body == data
 
 
@@ -139,18 +139,18 @@ async def test_with_verify_always_swapped_bytes_are_noticed_at_once(
 async def test_what_is_known_of_tags_is_read_from_files_of_ours_alone(
     plain: ScriptedRegistry, image: Image, tmp_path: Path, secret: Path, name: str, how: str
 ) -> None:
-    folder = tmp_path / "cache"
-    async with cached([plain.url], folder) as node:
+    directory = tmp_path / "cache"
+    async with cached([plain.url], directory) as node:
         assert (await node.get(manifest())).body == image.manifest
-    await asyncio.to_thread(_spoil, folder, name, how, secret)
-    async with cached([plain.url], folder) as node:
+    await asyncio.to_thread(_spoil, directory, name, how, secret)
+    async with cached([plain.url], directory) as node:
         assert (await node.get(manifest())).body == image.manifest
         assert (await node.get(manifest(image.digest))).body == image.manifest
 
 
-def _spoil(folder: Path, name: str, how: str, secret: Path) -> None:
+def _spoil(directory: Path, name: str, how: str, secret: Path) -> None:
     """Put something else in the place of what is kept beside the blobs."""
-    found = [path for path in folder.rglob("*") if name in {path.name, path.parent.name}]
+    found = [path for path in directory.rglob("*") if name in {path.name, path.parent.name}]
     assert found
     for path in (path for path in found if path.is_file()):
         if how == "rubbish":

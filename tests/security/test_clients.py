@@ -120,7 +120,7 @@ def bearing(keys: Path, **more: Any) -> dict[str, Any]:
 
 
 async def token_of(node: NodeClient, header: Header | None, *scopes: str, service: str = REG) -> str:
-    """A token, asked for by GET as skopeo does."""
+    """A token, requested by GET as skopeo does."""
     query = urlencode([("service", service), *(("scope", scope) for scope in scopes)])
     got = await node.get(f"/token?{query}", *((header,) if header else ()))
     assert got.status == 200, got
@@ -164,9 +164,9 @@ async def test_both_scopes_of_an_unpatched_node_become_one(bearer: Scene) -> Non
         }
     )
     posted = await bearer.node.send("POST", "/token", FORM, body=form.encode())
-    asked = await token_of(bearer.node, login(OWNER), *SCOPES)
-    for token in (json.loads(posted.body)["access_token"], asked):
-        for name in (PRIVATE, "team/app"):  # the path that was asked for, and the one that a rewriting node sends
+    fetched = await token_of(bearer.node, login(OWNER), *SCOPES)
+    for token in (json.loads(posted.body)["access_token"], fetched):
+        for name in (PRIVATE, "team/app"):  # the requested path, and the one that a rewriting node sends
             assert (await bearer.node.get(manifest(name=name), with_token(token))).status == 200
     assert bearer.registry.record.scopes == {"repository:team/app:pull"}
 

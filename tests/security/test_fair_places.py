@@ -68,10 +68,10 @@ async def answered(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> int
 
 
 @asynccontextmanager
-async def scene(registry: ScriptedRegistry, image: Image, folder: Path, **more: Any) -> AsyncIterator[Scene]:
+async def scene(registry: ScriptedRegistry, image: Image, directory: Path, **more: Any) -> AsyncIterator[Scene]:
     until, large = asyncio.Event(), registry.add_blob(UPSTREAM, LARGE).digest
     settings = {"limits": LIMITS, "timeouts": {"request": "30s", "manifest": "30s", "blob": "30s"}, **more}
-    async with cached([registry.url], folder, cache={"tagAge": "1h"}, **settings) as node:
+    async with cached([registry.url], directory, cache={"tagAge": "1h"}, **settings) as node:
         if "listeners" not in more:
             for target in (manifest(), blob(layer_of(image)[0]), blob(large)):
                 assert (await node.get(target, keep_body=False)).status == 200

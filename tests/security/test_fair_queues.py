@@ -19,6 +19,8 @@ pytestmark = pytest.mark.security
 
 FLOODER, OTHER = "127.0.0.2", "127.0.0.3"
 FLOOD = 40
+PATIENT = {"manifest": "60s", "blob": "60s", "connect": "60s"}
+"""On a busy machine the flood would end by itself."""
 WAITING = "scope_proxy_upstream_queue"
 
 
@@ -79,10 +81,10 @@ def wanted(what: str, image: Image) -> str:
 
 
 def place(registry: ScriptedRegistry, target: str) -> int:
-    """How many requests the registry had answered before it was asked for this."""
+    """How many requests the registry had answered before this one."""
     reference = target.partition("?")[0].rpartition("/")[2]
-    asked = [(seen.repository, seen.reference) for seen in registry.record.all()]
-    return asked.index((UPSTREAM, reference))
+    names = [(seen.repository, seen.reference) for seen in registry.record.all()]
+    return names.index((UPSTREAM, reference))
 
 
 async def queued(count: int) -> None:
@@ -94,7 +96,10 @@ async def test_whoever_comes_after_a_flood_is_next(plain: ScriptedRegistry, imag
     until = asyncio.Event()
     plain.script(on().times(2), Stall(BEFORE_HEADERS, until))
     inside = 1 if is_blob(what) else 2
-    async with started(settings([plain.url], host={"maxConnections": 2})) as proxy, asyncio.TaskGroup() as tasks:
+    async with (
+        started(settings([plain.url], timeouts=PATIENT, host={"maxConnections": 2})) as proxy,
+        asyncio.TaskGroup() as tasks,
+    ):
         flood = Flood(what, proxy.node.at(FLOODER), tasks)
         flood.send(FLOOD)
         await queued(FLOOD - inside)
@@ -115,7 +120,10 @@ async def test_a_queue_that_one_address_has_filled_has_room_for_another(
     until = asyncio.Event()
     plain.script(on().times(2), Stall(BEFORE_HEADERS, until))
     inside = 1 if is_blob(what) else 2
-    async with started(settings([plain.url], host={"maxConnections": 2})) as proxy, asyncio.TaskGroup() as tasks:
+    async with (
+        started(settings([plain.url], timeouts=PATIENT, host={"maxConnections": 2})) as proxy,
+        asyncio.TaskGroup() as tasks,
+    ):
         flood = Flood(what, proxy.node.at(FLOODER), tasks)
         flood.send(inside + QUEUE_LIMIT)
         await queued(QUEUE_LIMIT)
@@ -130,7 +138,10 @@ async def test_a_queue_that_one_address_has_filled_has_room_for_another(
 async def test_an_address_that_is_alone_has_the_whole_queue(plain: ScriptedRegistry) -> None:
     until = asyncio.Event()
     plain.script(on().times(2), Stall(BEFORE_HEADERS, until))
-    async with started(settings([plain.url], host={"maxConnections": 2})) as proxy, asyncio.TaskGroup() as tasks:
+    async with (
+        started(settings([plain.url], timeouts=PATIENT, host={"maxConnections": 2})) as proxy,
+        asyncio.TaskGroup() as tasks,
+    ):
         flood = Flood("manifests by tag", proxy.node.at(FLOODER), tasks)
         flood.send(FLOOD)
         await queued(FLOOD - 2)
@@ -149,7 +160,7 @@ async def test_who_wants_the_same_as_the_end_of_a_flood_does_not_wait_behind_it(
     method = FLOODS[what][0]
     target = blob(layer_of(image)[0]) if is_blob(what) else manifest(image.digest if "digest" in what else "1")
     async with (
-        cached([plain.url], tmp_path, host={"maxConnections": 2}) as node,
+        cached([plain.url], tmp_path, timeouts=PATIENT, host={"maxConnections": 2}) as node,
         asyncio.TaskGroup() as tasks,
     ):
         flood = Flood(what, node.at(FLOODER), tasks)

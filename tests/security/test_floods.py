@@ -23,7 +23,7 @@ from tests.fakes.proxy import NAME, REG, REWRITES, UPSTREAM, authority, blob, la
 from tests.fakes.registry import ScriptedRegistry
 from tests.real.processes import free_port
 from tests.real.proxy_process import Proxy
-from tests.security.peak import CENTRAL_MIB, NODE_MIB, Told, program, tell_peak
+from tests.security.peak import CENTRAL_MIB, NODE_MIB, RecordProperty, program, tell_peak
 from tests.security.prober import probing
 from tests.security.raw import Connection, connected
 from tests.security.smuggling import request
@@ -121,11 +121,11 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    registry: ScriptedRegistry, folder: Path, told: Told, most: float = NODE_MIB, **sections: object
+    registry: ScriptedRegistry, directory: Path, record: RecordProperty, most: float = NODE_MIB, **sections: object
 ) -> AsyncIterator[Scene]:
     entry = {"endpoints": [registry.url], "rewrites": list(REWRITES)}
-    settings = {"cache": {"path": str(folder / "cache"), "tagAge": "1h"}, "log": {"level": "error"}, **sections}
-    async with program({REG: entry}, told=told, most=most, **settings) as proxy, AsyncExitStack() as stack:
+    settings = {"cache": {"path": str(directory / "cache"), "tagAge": "1h"}, "log": {"level": "error"}, **sections}
+    async with program({REG: entry}, record=record, most=most, **settings) as proxy, AsyncExitStack() as stack:
         yield Scene(proxy, registry, stack)
 
 
@@ -141,7 +141,12 @@ async def scene(
     ids=["long values", "many lines", "long targets", "many pieces", "behind others"],
 )
 async def test_heads_that_do_not_end(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, count: int, pieces: tuple[bytes, ...]
+    plain: ScriptedRegistry,
+    image: Image,
+    tmp_path: Path,
+    record_property: RecordProperty,
+    count: int,
+    pieces: tuple[bytes, ...],
 ) -> None:
     targets = "/v2/", manifest(), blob(layer_of(image)[0])
     async with scene(plain, tmp_path, record_property) as made:
@@ -167,7 +172,7 @@ TLS_FLOODS: dict[str, tuple[bytes, ...]] = {
 
 @pytest.mark.parametrize("what", TLS_FLOODS)
 async def test_with_tls(
-    plain: ScriptedRegistry, authority: trustme.CA, tmp_path: Path, record_property: Told, what: str
+    plain: ScriptedRegistry, authority: trustme.CA, tmp_path: Path, record_property: RecordProperty, what: str
 ) -> None:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     tls, context = listener_files(authority, tmp_path)
@@ -192,7 +197,12 @@ async def test_with_tls(
     ids=["long heads", "half requests", "idle", "unread", "pipelined", "kept"],
 )
 async def test_at_the_operators_port(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, count: int, pieces: tuple[bytes, ...]
+    plain: ScriptedRegistry,
+    image: Image,
+    tmp_path: Path,
+    record_property: RecordProperty,
+    count: int,
+    pieces: tuple[bytes, ...],
 ) -> None:
     async with scene(plain, tmp_path, record_property) as made:
         async with probing(made.admin.host, made.admin.port, FLOODER) as found:
@@ -206,7 +216,7 @@ async def test_at_the_operators_port(
     "pieces", [(), (PING[:-2],), (PING,), (UNANSWERED,), (PING * 50,)], ids=["idle", "half", "kept", "stalled", "many"]
 )
 async def test_connections(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, pieces: tuple[bytes, ...]
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: RecordProperty, pieces: tuple[bytes, ...]
 ) -> None:
     targets = "/v2/", manifest(), blob(layer_of(image)[0])
     async with scene(plain, tmp_path, record_property) as made:
@@ -221,7 +231,7 @@ async def test_connections(
 
 @pytest.mark.parametrize("what", ["manifests by tag", "heads", "blobs", "lists of tags", "referrers"])
 async def test_requests_of_one_host(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, what: str
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: RecordProperty, what: str
 ) -> None:
     method, target = QUEUED[what]
     inside = PLACES * 3 // 4 if what == "blobs" else PLACES
@@ -259,7 +269,7 @@ async def ended(answers: Sequence["asyncio.Task[bytes]"], count: int) -> None:
 
 @pytest.mark.parametrize("what", ["passing through", "a range", "cached", "a cached range", "being cached"])
 async def test_clients_that_do_not_read(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, what: str
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: RecordProperty, what: str
 ) -> None:
     large = plain.add_blob(UPSTREAM, LARGE).digest
     is_passing = what in {"passing through", "a range"}
@@ -286,7 +296,7 @@ UNREAD: dict[str, tuple[Callable[[str], bytes], dict[str, object]]] = {
 
 @pytest.mark.parametrize("what", UNREAD)
 async def test_connections_whose_answers_are_not_read_make_room(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told, what: str
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: RecordProperty, what: str
 ) -> None:
     """One that is read is left alone, even of the address that has the most."""
     sent, more = UNREAD[what]
@@ -313,7 +323,7 @@ async def test_connections_whose_answers_are_not_read_make_room(
 
 
 async def test_a_connection_that_has_got_the_place_of_one_that_is_not_read_keeps_it(
-    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: Told
+    plain: ScriptedRegistry, image: Image, tmp_path: Path, record_property: RecordProperty
 ) -> None:
     """Longer than connections wait for a place."""
     wanted, times = plain.add_blob(UPSTREAM, WANTED).digest, {"request": "5s", "drainIdle": "0s"}
@@ -339,7 +349,7 @@ async def test_a_connection_that_has_got_the_place_of_one_that_is_not_read_keeps
 @pytest.mark.parametrize("count", [40, 80, 200])
 @pytest.mark.parametrize("cache", [True, False], ids=["cached", "passing through"])
 async def test_large_manifests_that_are_not_read(
-    plain: ScriptedRegistry, tmp_path: Path, record_property: Told, cache: bool, count: int
+    plain: ScriptedRegistry, tmp_path: Path, record_property: RecordProperty, cache: bool, count: int
 ) -> None:
     texts = [f"{number:06d}" * 690_000 for number in range(40)]
     large = [make_image(UPSTREAM, text[:6], extra={"annotations": {"a": text}}) for text in texts]
@@ -355,7 +365,9 @@ async def test_large_manifests_that_are_not_read(
 
 
 @pytest.mark.parametrize("what", ["idle", "half", "unread", "stalled", "of the operator's port"])
-async def test_without_descriptors(plain: ScriptedRegistry, tmp_path: Path, record_property: Told, what: str) -> None:
+async def test_without_descriptors(
+    plain: ScriptedRegistry, tmp_path: Path, record_property: RecordProperty, what: str
+) -> None:
     proxy = Program(tmp_path, plain.url, tmp_path / "cache", {})
     await proxy.start(open_files=FEW)
     node, admin = NodeClient(proxy.address), NodeClient(proxy.admin)

@@ -30,9 +30,9 @@ def publish(registry: ScriptedRegistry, number: int, count: int, field: str = "l
     return sha256(content)
 
 
-def bytes_of(folder: Path, pattern: str) -> int:
-    """The bytes of all files below a folder with such a name."""
-    return sum(path.lstat().st_size for path in folder.rglob(pattern) if path.is_file())
+def bytes_of(directory: Path, pattern: str) -> int:
+    """The bytes of all files below a directory with such a name."""
+    return sum(path.lstat().st_size for path in directory.rglob(pattern) if path.is_file())
 
 
 async def pull_all(node: NodeClient, digests: list[str]) -> None:
@@ -74,8 +74,8 @@ async def test_their_blobs_are_confirmed_by_the_upstream(
         assert (await node.get(blob(digest))).status == (200 if limit is None else 404)
         held.blobs[digest] = content
         assert (await node.get(blob(digest))).status == 200
-    asked = [entry.method for entry in plain.record.of("blob", repository=UPSTREAM)]
-    assert asked == ([] if limit is None else ["HEAD", "HEAD"])
+    methods = [entry.method for entry in plain.record.of("blob", repository=UPSTREAM)]
+    assert methods == ([] if limit is None else ["HEAD", "HEAD"])
 
 
 async def test_many_manifests_with_many_digests_keep_the_index_within_its_share(

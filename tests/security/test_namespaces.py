@@ -1,4 +1,4 @@
-"""`ns=` names a registry and never an address: what is not configured is refused before anybody is asked."""
+"""`ns=` names a registry and never an address: what is not configured is refused before any request."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is refused to one client locks no other one out, and is told to nobody else."""
+"""What is refused to one client locks no other one out, and is reported to nobody else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -44,7 +44,7 @@ REFUSALS: Mapping[str, tuple[Rules, Match, Change, tuple[Header, ...], str]] = {
     "blobs": (BASIC, _PRIVATE, Reply(401), (), "/blobs/sha256:{0:064}"),
     "tags": (BASIC, _PRIVATE, Reply(401), (), "-{0}/tags/list"),
 }
-"""Ways in which a registry says 401 to who has no credential, and what is asked for."""
+"""Ways in which a registry says 401 to a client without a credential, and what is requested."""
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -62,7 +62,7 @@ async def test_what_is_refused_to_nameless_clients_keeps_no_nameless_client_from
 
 
 def assert_names_only(got: Got, *others: str) -> None:
-    """The error tells of what this client has asked for, and names nothing of another one's request."""
+    """The error names what this client has requested, and nothing of another one's request."""
     text = got.reason + got.body.decode()
     assert got.status >= 400
     for other in others:
@@ -100,14 +100,14 @@ FAULTS: Mapping[str, Change] = {
 
 
 @asynccontextmanager
-async def two_names(folder: Path, clients: Mapping[str, Any]) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
+async def two_names(directory: Path, clients: Mapping[str, Any]) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
     """A proxy that knows one repository by several names."""
     image: Image = make_image("team/app", "1")
     async with ScriptedRegistry([image], Rules(dialect="none")) as registry:
         entry = {"endpoints": [registry.url], "rewrites": list(REWRITES)}
         listeners = [{"address": "127.0.0.1:0", "clients": clients}]
         registries = {"*": entry, "reg.example": entry}
-        async with cached([registry.url], folder, registries=registries, listeners=listeners) as node:
+        async with cached([registry.url], directory, registries=registries, listeners=listeners) as node:
             yield registry, node
 
 

@@ -74,8 +74,8 @@ async def test_an_answer_that_would_be_good_if_it_were_inflated_is_none(
 @pytest.mark.parametrize("kind", ["token", "manifest"])
 async def test_nobody_is_invited_to_pack(local: NodeClient, registry: ScriptedRegistry, kind: str) -> None:
     await local.get(manifest(), ("Accept-Encoding", "gzip, br, zstd"))
-    asked = registry.record.tokens if kind == "token" else registry.record.of("manifest")
-    assert {entry.headers["accept-encoding"] for entry in asked} == {"identity"}
+    requests = registry.record.tokens if kind == "token" else registry.record.of("manifest")
+    assert {entry.headers["accept-encoding"] for entry in requests} == {"identity"}
 
 
 @pytest.mark.usefixtures("memory")

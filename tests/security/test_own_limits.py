@@ -1,4 +1,4 @@
-"""A limit of the proxy itself is never an upstream that cannot be asked: no last proof counts because of it."""
+"""A limit of the proxy itself is never an unreachable upstream: no last proof counts because of it."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ class Owned(Scene):
         return await self.node.send(method, target, login(OWNER))
 
     async def becomes_refused(self) -> None:
-        """The owner is refused as soon as the upstream can be asked."""
+        """The owner is refused as soon as the upstream is reachable."""
         async with asyncio.timeout(WITHIN):
             while (got := await self.owner()).status != 403:
                 assert got.status == 503
@@ -71,14 +71,14 @@ class Owned(Scene):
 
 @asynccontextmanager
 async def owned(
-    folder: Path,
+    directory: Path,
     rules: Rules,
     policy: str = "lastProof",
     *,
     named: bool = False,
     limits: SessionLimits = SESSION_LIMITS,
 ) -> AsyncIterator[Owned]:
-    """A warm cache whose owner has just pulled; what the upstream last allowed counts while it cannot be asked.
+    """A warm cache whose owner has just pulled; what the upstream last allowed counts while it is unreachable.
 
     Its last proof is too old to count otherwise. With `named` the registry is known by a name.
     """
@@ -89,7 +89,7 @@ async def owned(
         ScriptedRegistry([], rules, issuer=registry.issuer) as tokens,
         cached(
             [registry.url.replace("127.0.0.1", "localhost") if named else registry.url],
-            folder,
+            directory,
             listeners=[{"address": "127.0.0.1:0", "clients": clients}],
             host={"maxConnections": PLACES, "realms": [tokens.url]},
             timeouts=TIMEOUTS,
@@ -238,7 +238,7 @@ async def test_a_429_is_an_upstream_that_cannot_be_asked(tmp_path: Path, limited
     async with owned(tmp_path / "cache", BEARER, policy) as played:
         await warm(played)
         played.registry.script(*LIMITED[limited])
-        for _ in range(2):  # the second time it is left alone, where it has asked for that
+        for _ in range(2):  # the second time without a request, after a Retry-After
             for attempt in played.attempts_of_the_owner:
                 got = await played.owner(attempt)
                 assert got.status == (200 if policy == "lastProof" else 503), (attempt, got)

@@ -1,4 +1,4 @@
-"""Floods of anonymous requests, at a proxy that runs as a program: they give nobody back a right that is gone."""
+"""Floods of anonymous requests, at a proxy that runs as a program: they give nobody back a revoked right."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,13 +15,13 @@ from tests.fakes.matching import on
 from tests.fakes.proxy import REG, REWRITES, manifest
 from tests.fakes.registry import ScriptedRegistry
 from tests.security.clients import ACCOUNTS, GUEST, OWNER, PRIVATE, PUBLIC, SECOND, login, revoke
-from tests.security.peak import Told, program
+from tests.security.peak import RecordProperty, program
 
 pytestmark = [pytest.mark.security, pytest.mark.slow, pytest.mark.timeout(120)]
 
 STRANGERS = 950
 CLIENTS = {"auth": "upstream", "allowAnonymous": True, "proofAge": "1ms", "whenUnreachable": "lastProof"}
-ASKED = {
+REQUESTS = {
     "manifests": on(kind="manifest", repository="team/open"),
     "heads": on("HEAD", repository="team/open"),
     "blobs": on(kind="blob", repository="team/open"),
@@ -32,7 +32,7 @@ ASKED = {
 
 
 @asynccontextmanager
-async def owned(folder: Path, told: Told) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
+async def owned(directory: Path, record: RecordProperty) -> AsyncIterator[tuple[ScriptedRegistry, NodeClient]]:
     """A proxy that runs as a program; the owner has pulled and is refused now, and somebody else has newer content."""
     images = [make_image("team/app", "1"), make_image("team/app", "2"), make_image("team/open", "1")]
     async with ScriptedRegistry(images, Rules(accounts=ACCOUNTS, anonymous=True)) as registry:
@@ -40,13 +40,13 @@ async def owned(folder: Path, told: Told) -> AsyncIterator[tuple[ScriptedRegistr
         times = {"manifest": "2s", "blob": "2s", "drainIdle": "0s", "shutdownGrace": "1s"}
         async with program(
             {REG: entry},
-            told=told,
+            record=record,
             clients=CLIENTS,
             timeouts=times,
-            cache={"path": str(folder)},
+            cache={"path": str(directory)},
             log={"level": "error"},
         ) as proxy:
-            node = NodeClient(proxy.address, may_be_asked=True)
+            node = NodeClient(proxy.address, may_be_challenged=True)
             for tag, account in (("1", OWNER), ("2", SECOND)):
                 assert (await node.get(manifest(tag, PRIVATE), login(account))).status == 200
             revoke(registry, GUEST, SECOND)
@@ -60,13 +60,13 @@ async def strangers(node: NodeClient, number: int, what: str) -> Got:
     return await node.get(f"/v2/{PUBLIC}/{kind}/{target}?ns={REG}")
 
 
-@pytest.mark.parametrize("what", ASKED)
+@pytest.mark.parametrize("what", REQUESTS)
 async def test_a_flood_gives_nobody_back_a_right_that_was_taken_away(
-    tmp_path: Path, record_property: Told, what: str
+    tmp_path: Path, record_property: RecordProperty, what: str
 ) -> None:
     async with owned(tmp_path / "cache", record_property) as (registry, node):
         until = asyncio.Event()
-        registry.script(ASKED[what], Stall(BEFORE_HEADERS, until))
+        registry.script(REQUESTS[what], Stall(BEFORE_HEADERS, until))
         registry.record.clear()
         async with asyncio.TaskGroup() as tasks:
             for number in range(STRANGERS):

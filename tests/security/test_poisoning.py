@@ -31,7 +31,7 @@ BOTH = {
 
 @pytest.fixture
 async def near(plain: ScriptedRegistry, tmp_path: Path) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy with a cache, whose tags are asked for anew each time."""
+    """A node in front of a proxy with a cache, whose tags are requested again each time."""
     async with cached([plain.url], tmp_path / "cache", cache={"tagAge": "0s"}) as node:
         yield node
 
@@ -62,21 +62,23 @@ async def test_a_sha512_is_checked_as_a_sha512(
         assert (await near.get(manifest(wrong) if kind == "manifest" else blob(wrong))).status == 502
 
 
-@pytest.mark.parametrize("told", [OCI_INDEX, "text/html", ""])
+@pytest.mark.parametrize("media_type", [OCI_INDEX, "text/html", ""])
 async def test_the_type_of_a_manifest_is_what_its_bytes_say(
-    near: NodeClient, plain: ScriptedRegistry, image: Image, told: str
+    near: NodeClient, plain: ScriptedRegistry, image: Image, media_type: str
 ) -> None:
     """No digest covers Content-Type: one answer must not give content another meaning for all (CVE-2021-41190)."""
-    plain.script(on(kind="manifest"), SetHeader("Content-Type", told))
+    plain.script(on(kind="manifest"), SetHeader("Content-Type", media_type))
     for reference in ("1", image.digest, image.digest):
         got = await near.get(manifest(reference))
         assert (got.status, got.header("Content-Type"), got.body) == (200, OCI_MANIFEST, image.manifest)
 
 
-@pytest.mark.parametrize("told", [OCI_MANIFEST, OCI_INDEX])
-async def test_a_manifest_that_is_two_things_is_refused(near: NodeClient, plain: ScriptedRegistry, told: str) -> None:
+@pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX])
+async def test_a_manifest_that_is_two_things_is_refused(
+    near: NodeClient, plain: ScriptedRegistry, media_type: str
+) -> None:
     content = json.dumps(BOTH).encode()
-    plain.script(on(kind="manifest"), Reply(200, content, content_type=told))
+    plain.script(on(kind="manifest"), Reply(200, content, content_type=media_type))
     for reference in ("1", sha256(content)):
         assert (await near.get(manifest(reference))).status == 502
     plain.behave()

@@ -63,7 +63,7 @@ Claim = Callable[[Pair, str, int], Awaitable[None]]
 
 
 @asynccontextmanager
-async def pair(folder: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
+async def pair(directory: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
     """The two registries of a mode."""
     settings, owners, guests = MODES[mode]
     rules = Rules(dialect="bearer" if owners else "none", accounts=owners)
@@ -73,7 +73,7 @@ async def pair(folder: Path, mode: str, **more: Any) -> AsyncIterator[Pair]:
     ):
         hostile.library.repository(UPSTREAM)
         registries = routes({REG: [private], OTHER: [hostile]})
-        async with cached([private.url], folder, registries=registries, **settings, **more) as node:
+        async with cached([private.url], directory, registries=registries, **settings, **more) as node:
             yield Pair(private, hostile, node, (login(OWNER),) if owners else (), (login(GUEST),) if guests else ())
 
 
@@ -95,7 +95,7 @@ async def two() -> AsyncIterator[tuple[ScriptedRegistry, ScriptedRegistry]]:
         yield one, other
 
 
-def told(digest: str, size: int) -> Reply:
+def claimed_size(digest: str, size: int) -> Reply:
     """An answer that says that something is there."""
     return Reply(200, b"{}", {"Docker-Content-Digest": digest, "Content-Length": str(size)}, content_type=OCI_MANIFEST)
 
@@ -109,8 +109,8 @@ def publish(registry: ScriptedRegistry, image: Image) -> None:
 
 async def claim_by_head(scene: Pair, digest: str, size: int) -> None:
     """Confirm every digest by HEAD."""
-    scene.hostile.script(on("HEAD", "blob"), told(digest, size))
-    scene.hostile.script(on("HEAD", "manifest"), told(digest, size))
+    scene.hostile.script(on("HEAD", "blob"), claimed_size(digest, size))
+    scene.hostile.script(on("HEAD", "manifest"), claimed_size(digest, size))
     for target in (blob(digest, registry=OTHER), manifest(digest, registry=OTHER)):
         await scene.node.head(target, *scene.attacker)
 
@@ -132,14 +132,14 @@ async def claim_by_index(scene: Pair, digest: str, size: int) -> None:
 
 async def claim_by_tag(scene: Pair, digest: str, size: int) -> None:
     """Tell the digest for a tag."""
-    scene.hostile.script(on("HEAD", "manifest"), told(digest, size))
+    scene.hostile.script(on("HEAD", "manifest"), claimed_size(digest, size))
     await scene.node.get(manifest("claim", registry=OTHER), *scene.attacker)
 
 
 async def claim_by_wrong_bytes(scene: Pair, digest: str, size: int) -> None:
     """Deliver other bytes of the same size for it."""
     scene.hostile.library.repository(UPSTREAM).blobs[digest] = Generated(size, seed=83)
-    scene.hostile.script(on("HEAD", "blob"), told(digest, size))
+    scene.hostile.script(on("HEAD", "blob"), claimed_size(digest, size))
     await scene.node.get(blob(digest, registry=OTHER), *scene.attacker)
     scene.hostile.library.repository(UPSTREAM).blobs.clear()
 
@@ -197,7 +197,7 @@ async def test_a_download_in_flight_is_not_joined_from_another_registry(tmp_path
         digest = scene.private.add_blob(UPSTREAM, LARGE).digest
         until, reached = asyncio.Event(), asyncio.Event()
         scene.private.script(BLOB, Stall(4 * MIB, until, reached))
-        scene.hostile.script(on("HEAD", "blob"), told(digest, LARGE.size))
+        scene.hostile.script(on("HEAD", "blob"), claimed_size(digest, LARGE.size))
         async with asyncio.TaskGroup() as tasks:
             pull = tasks.create_task(scene.node.get(blob(digest), *scene.victim, keep_body=False))
             await reached.wait()
@@ -236,7 +236,7 @@ async def _assert_hits(node: NodeClient, digest: str) -> None:
 
 
 async def test_a_body_of_two_origins_counts_only_where_both_belong(tmp_path: Path) -> None:
-    """A hostile second endpoint delivers the tail: the first one has not shown that it holds the whole."""
+    """A hostile second endpoint delivers the tail: the first one has not proved that it holds the whole."""
     async with two() as (good, evil):
         digest = good.add_blob(UPSTREAM, LARGE).digest
         evil.add_blob(UPSTREAM, LARGE)
@@ -260,14 +260,14 @@ async def test_a_part_that_was_left_behind_counts_for_the_whole_route_alone(tmp_
         digest = good.add_blob(UPSTREAM, LARGE).digest
         evil.add_blob(UPSTREAM, LARGE)
         registries = routes({OTHER: [evil, good], REG: [good], "evil.example": [evil]})
-        folder = tmp_path / "cache"
+        directory = tmp_path / "cache"
         domain = domain_name(frozenset(Origin.parse(server.url) for server in (good, evil)))
-        async with cached([good.url], folder, registries=registries, access=list(ALLOW)) as node:
-            part = Layout(folder).part(Digest.parse(digest), domain)
+        async with cached([good.url], directory, registries=registries, access=list(ALLOW)) as node:
+            part = Layout(directory).part(Digest.parse(digest), domain)
             await asyncio.to_thread(part.write_bytes, whole(LARGE)[:left])
             assert (await node.get(blob(digest, registry=OTHER), keep_body=False)).sha256 == digest
-            asked = [entry.headers["range"] for entry in evil.record.of("blob", "GET")]
-            assert asked == ([f"bytes={left}-"] if left < LARGE.size else [])
+            ranges = [entry.headers["range"] for entry in evil.record.of("blob", "GET")]
+            assert ranges == ([f"bytes={left}-"] if left < LARGE.size else [])
             assert way(await node.get(blob(digest, registry=OTHER), keep_body=False)) == "hit"
             for name in (REG, "evil.example"):
                 got = await node.get(blob(digest, registry=name), keep_body=False)
@@ -291,7 +291,7 @@ async def test_rules_that_come_with_a_reload_count_for_what_was_cached_before(tm
     async with two() as (one, other):
         digest = one.add_blob(UPSTREAM, LARGE).digest
         registries = routes({REG: [one], OTHER: [other]})
-        other.script(on("HEAD", "blob"), told(digest, LARGE.size))
+        other.script(on("HEAD", "blob"), claimed_size(digest, LARGE.size))
         more: Mapping[str, Any] = {"registries": registries}
         async with cached([one.url], tmp_path / "cache", **more) as node:
             assert way(await node.get(blob(digest), keep_body=False)) == "miss"

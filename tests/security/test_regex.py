@@ -63,11 +63,11 @@ async def test_a_rule_that_makes_more_than_a_name_reaches_no_upstream(
 async def test_dots_of_a_rule_are_resolved_before_the_scope_is_computed(
     registry: ScriptedRegistry, replacement: str
 ) -> None:
-    """What is asked of the token server and what is asked of the registry is one and the same repository."""
+    """Requests to the token server and to the registry name one and the same repository."""
     rules = [{"pattern": "^a+$", "replacement": replacement}]
     configured = settings([], login=LOGIN) | {"registries": {REG: {"endpoints": [registry.url], "rewrites": rules}}}
     async with started(configured) as proxy:
         await proxy.node.get(manifest(name="aaa"))
-    (asked,) = registry.record.of("manifest")
-    assert not {".", "..", ""} & set(asked.repository.split("/"))
-    assert registry.record.scopes == {f"repository:{asked.repository}:pull"}
+    (request,) = registry.record.of("manifest")
+    assert not {".", "..", ""} & set(request.repository.split("/"))
+    assert registry.record.scopes == {f"repository:{request.repository}:pull"}

@@ -55,7 +55,7 @@ def no_file(path: Path) -> None:
     path.unlink()
 
 
-def folder(path: Path) -> None:
+def directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -71,7 +71,7 @@ EMPTIED: Mapping[str, Callable[[Path], None]] = {
     "no-good-line": lambda path: put(path, b"canary\n"),
     "not-text": lambda path: put(path, b"\xff\xfe\xfd\n"),
     "removed": no_file,
-    "folder": folder,
+    "directory": directory,
     "link-to-nothing": link_to_nothing,
 }
 """Ways in which a file comes to name nobody."""
@@ -108,9 +108,9 @@ async def test_a_user_who_was_removed_is_refused_whatever_another_line_is(
         assert (await node.get("/v2/", BOB)).status == 200
         put(users, FIRST + SECOND)
         await becomes(200, lambda: node.get("/v2/", ALICE))
-    told = [line for line in logs.lines if "ignored line" in line]
-    assert len(told) == 1
-    assert f"{users}:2: " in told[0]
+    warnings = [line for line in logs.lines if "ignored line" in line]
+    assert len(warnings) == 1
+    assert f"{users}:2: " in warnings[0]
 
 
 @pytest.mark.parametrize("emptied", EMPTIED)
@@ -123,9 +123,9 @@ async def test_a_file_that_names_nobody_lets_nobody_in(registry: ScriptedRegistr
 
 
 @asynccontextmanager
-async def with_keys(folder: Path, keys: Path) -> AsyncIterator[tuple[NodeClient, Header]]:
+async def with_keys(directory: Path, keys: Path) -> AsyncIterator[tuple[NodeClient, Header]]:
     """A proxy that gives out tokens, and a token that is good."""
-    async with scene(folder, clients=bearing(keys), tuning=OFTEN) as played:
+    async with scene(directory, clients=bearing(keys), tuning=OFTEN) as played:
         token = with_token(await token_of(played.node, login(OWNER), *SCOPES))
         assert (await played.node.get(manifest(name=PRIVATE), token)).status == 200
         yield played.node, token

@@ -116,9 +116,9 @@ async def test_without_a_cache_too_nobody_learns_which_digests_others_have_pulle
     ):
         for name in (PRIVATE, PUBLIC):
             assert (await proxy.node.get(manifest(name=name), login(OWNER))).status == 200
-        asked = [await proxy.node.get(blob(digest, PUBLIC), login(OWNER)) for digest in (private.digest, unknown)]
-    assert [(got.status, got.code) for got in asked] == [(404, "BLOB_UNKNOWN")] * 2
-    assert asked[0].error["message"].replace(private.digest, unknown) == asked[1].error["message"]
+        responses = [await proxy.node.get(blob(digest, PUBLIC), login(OWNER)) for digest in (private.digest, unknown)]
+    assert [(got.status, got.code) for got in responses] == [(404, "BLOB_UNKNOWN")] * 2
+    assert responses[0].error["message"].replace(private.digest, unknown) == responses[1].error["message"]
 
 
 async def test_join_of_a_download_in_flight_needs_the_same_right(tmp_path: Path) -> None:

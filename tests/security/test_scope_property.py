@@ -58,8 +58,8 @@ def test_for_any_rules_and_challenge_the_scope_is_pull_on_the_upstream_repositor
     loaded = parse_config(configuration(rules, "https://registry.example"), "test.yaml")
     route = RouteTable(loaded.config, loaded.positions).resolve(name, namespace="reg.example", host=None)
     (target,) = route.targets
-    asked = outward_scope(target.repository, parse_scopes(" ".join(challenged))).requested
-    assert str(asked) == f"repository:{expected(name, rules)}:pull"
+    outward = outward_scope(target.repository, parse_scopes(" ".join(challenged))).requested
+    assert str(outward) == f"repository:{expected(name, rules)}:pull"
 
 
 @given(st.data())

@@ -44,7 +44,7 @@ def cut() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client that has had the head of an answer and reads no more of it until it is told to."""
+    """A client that has had the head of an answer and reads no more of it until `rest`."""
 
     reader: asyncio.StreamReader
     size: int
@@ -98,7 +98,7 @@ WAYS: dict[str, Way] = {
     "a range from the middle": lambda *_: {},
     "without a length": lambda registry, *_: _scripted(registry, DropHeader("Content-Length")),
     "from an object store": lambda registry, store, _: _redirected(registry, store),
-    "past a full cache": lambda _registry, _store, folder: {"cache": {"path": str(folder), **FULL}},
+    "past a full cache": lambda _registry, _store, directory: {"cache": {"path": str(directory), **FULL}},
 }
 RANGES = {"a range": "bytes=0-", "a range from the middle": "bytes=1000-"}
 

@@ -38,14 +38,14 @@ FAULTS: Mapping[str, Fault] = {
 
 
 def _set(_: asyncio.Event) -> asyncio.Event:
-    """An event that has happened: who waits for it is only told of."""
+    """An event that is set: who waits for it goes on at once."""
     made = asyncio.Event()
     made.set()
     return made
 
 
 @asynccontextmanager
-async def both(folder: Path, **more: Any) -> AsyncIterator[tuple[ScriptedRegistry, ScriptedRegistry, NodeClient]]:
+async def both(directory: Path, **more: Any) -> AsyncIterator[tuple[ScriptedRegistry, ScriptedRegistry, NodeClient]]:
     """The registry that is well, the one that is not, and a node."""
     async with (
         ScriptedRegistry([], Rules(dialect="none")) as good,
@@ -55,7 +55,7 @@ async def both(folder: Path, **more: Any) -> AsyncIterator[tuple[ScriptedRegistr
             name: {"endpoints": [server.url], "rewrites": list(REWRITES)}
             for name, server in ((REG, good), (OTHER, bad))
         }
-        async with cached([good.url], folder, registries=registries, **more) as node:
+        async with cached([good.url], directory, registries=registries, **more) as node:
             yield good, bad, node
 
 

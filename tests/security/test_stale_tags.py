@@ -38,8 +38,8 @@ def vanish(registry: ScriptedRegistry, how: Change | Interrupt) -> None:
 async def test_a_refusal_ends_what_an_outage_would_cover(
     plain: ScriptedRegistry, tmp_path: Path, image: Image, status: int, away: Change | Interrupt, restarted: bool
 ) -> None:
-    folder = tmp_path / "cache"
-    async with cached([plain.url], folder, cache=ALWAYS) as node:
+    directory = tmp_path / "cache"
+    async with cached([plain.url], directory, cache=ALWAYS) as node:
         assert (await node.get(manifest())).status == 200
         refuse(plain, status)
         assert (await node.get(manifest())).status == 403
@@ -47,9 +47,9 @@ async def test_a_refusal_ends_what_an_outage_would_cover(
         if not restarted:
             await _assert_not_served(node)
     if restarted:
-        async with cached([plain.url], folder, cache=ALWAYS) as node:
+        async with cached([plain.url], directory, cache=ALWAYS) as node:
             await _assert_not_served(node)
-    async with cached([plain.url], folder, cache=ALWAYS) as node:
+    async with cached([plain.url], directory, cache=ALWAYS) as node:
         plain.behave()
         assert (await node.get(manifest())).body == image.manifest
         vanish(plain, away)
@@ -88,8 +88,11 @@ async def test_a_refusal_of_one_client_ends_nothing_for_another(tmp_path: Path) 
 async def test_a_moved_tag_is_not_rolled_back_by_another_worker(
     plain: ScriptedRegistry, tmp_path: Path, image: Image, method: str, away: Change | Interrupt
 ) -> None:
-    folder = tmp_path / "cache"
-    async with cached([plain.url], folder, cache=ALWAYS) as one, cached([plain.url], folder, cache=ALWAYS) as other:
+    directory = tmp_path / "cache"
+    async with (
+        cached([plain.url], directory, cache=ALWAYS) as one,
+        cached([plain.url], directory, cache=ALWAYS) as other,
+    ):
         for node in (one, other):
             assert (await node.get(manifest())).header("Docker-Content-Digest") == image.digest
         plain.add(MOVED)
@@ -103,8 +106,11 @@ async def test_a_moved_tag_is_not_rolled_back_by_another_worker(
 async def test_what_another_worker_has_learned_to_be_gone_or_refused_is_not_served(
     plain: ScriptedRegistry, tmp_path: Path, status: int
 ) -> None:
-    folder = tmp_path / "cache"
-    async with cached([plain.url], folder, cache=ALWAYS) as one, cached([plain.url], folder, cache=ALWAYS) as other:
+    directory = tmp_path / "cache"
+    async with (
+        cached([plain.url], directory, cache=ALWAYS) as one,
+        cached([plain.url], directory, cache=ALWAYS) as other,
+    ):
         for node in (one, other):
             assert (await node.get(manifest())).status == 200
         refuse(plain, status)
@@ -118,10 +124,10 @@ async def test_what_could_not_be_written_counts_for_its_worker(
     plain: ScriptedRegistry, tmp_path: Path, image: Image
 ) -> None:
     """A disk that refuses to be written to leaves an older tag there: it does not roll this worker back."""
-    folder = tmp_path / "cache"
-    async with cached([plain.url], folder, cache=ALWAYS) as node:
+    directory = tmp_path / "cache"
+    async with cached([plain.url], directory, cache=ALWAYS) as node:
         assert (await node.get(manifest())).header("Docker-Content-Digest") == image.digest
-        (file,) = folder.glob("repositories/*/*/tags/1")
+        (file,) = directory.glob("repositories/*/*/tags/1")
         before = file.read_bytes()
         plain.add(MOVED)
         assert (await node.get(manifest())).header("Docker-Content-Digest") == MOVED.digest

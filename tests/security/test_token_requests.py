@@ -58,7 +58,7 @@ REALM_QUERIES = (
 )
 
 
-async def asked(node: NodeClient, registry: ScriptedRegistry, challenge: str) -> list[dict[str, list[str]]]:
+async def token_parameters(node: NodeClient, registry: ScriptedRegistry, challenge: str) -> list[dict[str, list[str]]]:
     """The parameters of the token requests that a challenge leads to."""
     registry.script(on(kind="manifest").times(1), Challenge((challenge,)))
     assert (await node.get(manifest())).status == 200
@@ -72,14 +72,14 @@ async def asked(node: NodeClient, registry: ScriptedRegistry, challenge: str) ->
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_stays_one_value(local: NodeClient, registry: ScriptedRegistry, service: str) -> None:
     challenge = f'Bearer realm="{registry.realm}",service="{service}",scope="{SCOPE}"'
-    (parameters,) = await asked(local, registry, challenge)
+    (parameters,) = await token_parameters(local, registry, challenge)
     assert parameters == {"scope": [SCOPE], "service": [service.replace('\\"', '"')]}
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 async def test_one_computed_scope_is_asked_for(local: NodeClient, registry: ScriptedRegistry, scope: str) -> None:
     challenge = f'Bearer realm="{registry.realm}",service="s",scope="{scope}"'
-    (parameters,) = await asked(local, registry, challenge)
+    (parameters,) = await token_parameters(local, registry, challenge)
     assert parameters["scope"] == [SCOPE]
     assert parameters.keys() <= {"scope", "service"}
 
@@ -87,7 +87,7 @@ async def test_one_computed_scope_is_asked_for(local: NodeClient, registry: Scri
 @pytest.mark.parametrize("query", REALM_QUERIES)
 async def test_the_query_of_a_realm_adds_no_scope(local: NodeClient, registry: ScriptedRegistry, query: str) -> None:
     challenge = f'Bearer realm="{registry.realm}{query}",service="s"'
-    (parameters,) = await asked(local, registry, challenge)
+    (parameters,) = await token_parameters(local, registry, challenge)
     given = {name.lower(): values for name, values in parameters.items()}
     assert given.pop("scope") == [SCOPE]
     assert given.pop("service") == ["s"]

@@ -1,4 +1,4 @@
-"""Names, tags and digests that want to be paths: refused by their grammar, before a file or an upstream is asked."""
+"""Names, tags and digests that want to be paths: refused by their grammar, before any file or request."""
 
 from collections.abc import AsyncIterator
 
@@ -104,13 +104,13 @@ async def silent() -> AsyncIterator[ScriptedRegistry]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def near(silent: ScriptedRegistry, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeClient]:
-    """A node in front of a proxy with a cache; after all attacks there is nothing beside the cache's folder."""
-    folder = tmp_path_factory.mktemp("traversal")
-    async with cached([silent.url], folder / "outer" / "cache") as node:
+    """A node in front of a proxy with a cache; after all attacks there is nothing beside the cache's directory."""
+    directory = tmp_path_factory.mktemp("traversal")
+    async with cached([silent.url], directory / "outer" / "cache") as node:
         yield node
-    assert [path.name for path in folder.iterdir()] == ["outer"]
-    assert [path.name for path in (folder / "outer").iterdir()] == ["cache"]
-    assert not [path for path in (folder / "outer" / "cache" / "repositories").rglob("*") if path.is_file()]
+    assert [path.name for path in directory.iterdir()] == ["outer"]
+    assert [path.name for path in (directory / "outer").iterdir()] == ["cache"]
+    assert not [path for path in (directory / "outer" / "cache" / "repositories").rglob("*") if path.is_file()]
 
 
 async def refused(node: NodeClient, registry: ScriptedRegistry, target: str) -> None:

@@ -65,9 +65,9 @@ async def serving(registry: ScriptedRegistry, **more: Any) -> AsyncIterator[Node
             until.set()
 
 
-def tokens(folder: Path) -> dict[str, Any]:
+def tokens(directory: Path) -> dict[str, Any]:
     """A listener that gives tokens out."""
-    keys = folder / "keys"
+    keys = directory / "keys"
     keys.write_text(secrets.token_hex(32))
     clients = {"auth": "upstream", "challenge": "bearer", "tokenKeyFile": str(keys), "externalURL": "https://x.example"}
     return {"address": "127.0.0.1:0", "clients": clients}

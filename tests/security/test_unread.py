@@ -1,4 +1,4 @@
-"""Clients that do not read what they asked for cost little memory, and never all of it."""
+"""Clients that do not read what they requested cost little memory, and never all of it."""
 
 import gc
 import logging
@@ -57,14 +57,12 @@ async def test_nothing_is_left_of_a_request_for_the_garbage_collector(
     plain: ScriptedRegistry,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
     *,
     has_cache: bool,
     kind: Kind,
     fault: Change | Interrupt | None,
 ) -> None:
     """It comes rarely: what waits for it is as good as lost, and 40 errors about manifests held 160 MiB."""
-    monkeypatch.setattr("proxy.upstream.client.pause_before", lambda _round: 0.0)
     caplog.set_level(logging.ERROR)  # pytest keeps the records, and they what they name
     images = [make_image(UPSTREAM, str(number)) for number in range(REPEATED + 1)]
     for held_image in images:

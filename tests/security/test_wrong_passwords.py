@@ -15,7 +15,7 @@ from tests.cache.serving import read_answer
 from tests.fakes.canaries import basic
 from tests.fakes.client import WITHIN
 from tests.fakes.registry import ScriptedRegistry
-from tests.security.peak import Told, program
+from tests.security.peak import RecordProperty, program
 
 pytestmark = [pytest.mark.security, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -148,10 +148,10 @@ async def right_login(address: str, source: str, username: str) -> int:
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 async def test_a_flood_of_wrong_passwords_keeps_no_right_one_out(
-    plain: ScriptedRegistry, users: Path, attack: Attack, record_property: Told
+    plain: ScriptedRegistry, users: Path, attack: Attack, record_property: RecordProperty
 ) -> None:
     clients = {"auth": "basic", "htpasswdFile": str(users)}
-    async with program({"reg.example": {"endpoints": [plain.url]}}, told=record_property, clients=clients) as proxy:
+    async with program({"reg.example": {"endpoints": [plain.url]}}, record=record_property, clients=clients) as proxy:
         if attack.known:
             for username in USERS:
                 assert await right_login(proxy.address, attack.right_from, username) == 200

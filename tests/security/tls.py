@@ -13,9 +13,9 @@ def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     return context
 
 
-def listener_files(authority: trustme.CA, folder: Path) -> tuple[dict[str, str], ssl.SSLContext]:
-    """The `tls` of a listener at 127.0.0.1 whose files are in this folder, and the TLS of a client that trusts it."""
-    issued, files = authority.issue_cert("127.0.0.1"), (folder / "cert.pem", folder / "key.pem")
+def listener_files(authority: trustme.CA, directory: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """The `tls` of a listener at 127.0.0.1 with its files in this directory, and the TLS of a client that trusts it."""
+    issued, files = authority.issue_cert("127.0.0.1"), (directory / "cert.pem", directory / "key.pem")
     files[0].write_bytes(b"".join(item.bytes() for item in issued.cert_chain_pems))
     files[1].write_bytes(issued.private_key_pem.bytes())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -31,10 +31,12 @@ CONFORMANCE = GoProgram(
 )
 """The conformance suite of the OCI distribution specification; its repository tags the specification alone."""
 
+CRANE = GoProgram("crane", "v0.20.6", "github.com/google/go-containerregistry/cmd/crane")
+
 BASE = DebianBase("base", "trixie", ("python3", "ca-certificates"))
 """What the image test builds the image on: it has the Python of the base that is shipped, 3.13."""
 
 MACHINE = DebianBase("machine", "bookworm", ("systemd", "systemd-sysv", "procps", "python3", "ca-certificates", "pipx"))
 """A Debian that systemd runs, for the systemd part of the install guide."""
 
-TOOLS = (HELM_3, HELM_4, SCHEMAS_1_21, SCHEMAS_1_25, CONFORMANCE, BASE, MACHINE)
+TOOLS = (HELM_3, HELM_4, SCHEMAS_1_21, SCHEMAS_1_25, CONFORMANCE, CRANE, BASE, MACHINE)

@@ -71,7 +71,7 @@ class DebianBase(Tool):
         return self.path / _ARCHIVE
 
     def build(self, target: Path, workshop: Path) -> None:
-        """Make it; what is mounted meanwhile is gone with the process, however that ends."""
+        """Make it; what is mounted meanwhile is unmounted with the process, however that ends."""
         if os.geteuid() != 0 or not shutil.which("debootstrap"):
             raise UnavailableError("needs root and debootstrap")
         root = workshop / f"{self.name}-root"

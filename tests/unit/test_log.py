@@ -109,7 +109,7 @@ def test_setting_up_again_does_not_write_twice(written: Written) -> None:
     assert written().count("once") == 1
 
 
-ASKED: dict[str, str | int | float] = {
+FIELDS: dict[str, str | int | float] = {
     "user": "anonymous",
     "status": 200,
     "bytes": 7,
@@ -123,8 +123,8 @@ def test_the_line_of_a_request_is_as_any_other_with_fields(written: Written) -> 
     set_up_logging("info", "json")
     token = REQUEST_ID.set("r-1")
     try:
-        logging.getLogger(ACCESS).info("%s %s %d", "GET", "/v2/a", 200, extra=ASKED)
-        logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**ASKED}))
+        logging.getLogger(ACCESS).info("%s %s %d", "GET", "/v2/a", 200, extra=FIELDS)
+        logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**FIELDS}))
     finally:
         REQUEST_ID.reset(token)
     usual, quick = written().splitlines()
@@ -137,7 +137,7 @@ def test_the_line_of_a_request_is_as_any_other_with_fields(written: Written) -> 
 
 def test_the_line_of_a_request_as_text_has_the_fields_that_are_not_empty(written: Written) -> None:
     set_up_logging("info", "text")
-    logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**ASKED}))
+    logging.getLogger(ACCESS).handle(AccessRecord("GET", "/v2/a", 200, {**FIELDS}))
     fields = r'user=anonymous bytes=7 seconds=0.0123 agent="c\"\\\n\u2028"'
     assert written().endswith(f" INFO    - GET /v2/a 200 {fields}\n")
 

@@ -2,7 +2,7 @@
 
 {{- define "scope-proxy.checks" -}}
 {{- $errors := list -}}
-{{- range list "config" "secrets" "image" "node" "central" "network" "monitoring" "configurator" "seccomp" -}}
+{{- range list "config" "secrets" "image" "node" "central" "network" "monitoring" "configurator" "prefetch" "seccomp" -}}
 {{- $errors = concat $errors (include (printf "scope-proxy.check.%s" .) $ | trim | splitList "\n" | compact) -}}
 {{- end -}}
 {{- if $errors -}}
@@ -251,6 +251,28 @@ nodeConfigurator needs an address of the central instances, and nodes do not res
 {{- if or (has "basic" $auth) (has "certificate" $auth) }}
 nodeConfigurator writes no credentials into nodes' files, but central.clients.auth requires them: use none or upstream, or write the nodes' files yourself
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "scope-proxy.check.prefetch" -}}
+{{- $prefetch := .Values.prefetch | default dict -}}
+{{- $auth := .Values.central.clients.auth | default "none" }}
+{{- $auth = ternary (list $auth) $auth (kindIs "string" $auth) }}
+{{- if and $prefetch.images (not (include "scope-proxy.hasCentral" .)) }}
+prefetch.images needs central instances: with mode node each cache is on its own node, in a volume that a Job cannot mount, behind a listener on that node's loopback. Set mode to both or central, or leave prefetch.images empty
+{{- else if $prefetch.images }}
+{{- if not (or $prefetch.afterInstall $prefetch.schedule) }}
+prefetch.images is set and nothing downloads them: set prefetch.afterInstall: true or a prefetch.schedule
+{{- end }}
+{{- if and (has "basic" $auth) (not (or (has "none" $auth) $prefetch.loginSecret (and (has "certificate" $auth) $prefetch.certificateSecret))) }}
+prefetch needs a login, because central.clients.auth is {{ join ", " $auth }}: name a Secret with username and password in prefetch.loginSecret
+{{- end }}
+{{- if and (eq (toJson $auth) (toJson (list "certificate"))) (not $prefetch.certificateSecret) }}
+prefetch needs a client certificate, because central.clients.auth is certificate: name a Secret with tls.crt and tls.key in prefetch.certificateSecret
+{{- end }}
+{{- if and $prefetch.certificateSecret (not .Values.tls.enabled) }}
+prefetch.certificateSecret needs tls.enabled: true
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -66,13 +66,17 @@ tls:
 {{- end -}}
 {{- end -}}
 
-{{/* A complete configuration; arguments: root, listener (text), adminPort, size (of the cache; empty for none). */}}
+{{/* A complete configuration; arguments: root, listener (text), adminPort, size (of the cache; empty for none),
+     keep (images to pin). */}}
 {{- define "scope-proxy.config" -}}
 {{- $config := deepCopy .root.Values.config -}}
 {{- $_ := set $config "listeners" (list (fromYaml .listener)) -}}
 {{- $_ := set $config "admin" (dict "address" (printf "127.0.0.1:%d" (int .adminPort))) -}}
 {{- if .size -}}
 {{- $_ := set $config "cache" (merge (dict "path" "/var/cache/scope-proxy/store" "maxSize" .size) ($config.cache | default dict)) -}}
+{{- with .keep -}}
+{{- $_ := set $config.cache "keep" (concat ($config.cache.keep | default list) .) -}}
+{{- end -}}
 {{- else -}}
 {{- $_ := unset $config "cache" -}}
 {{- end -}}
@@ -91,7 +95,7 @@ tls:
 {{- end -}}
 
 {{- define "scope-proxy.centralConfig" -}}
-{{- include "scope-proxy.config" (dict "root" . "listener" (include "scope-proxy.centralListener" .) "adminPort" .Values.central.adminPort "size" .Values.central.cacheSize) -}}
+{{- include "scope-proxy.config" (dict "root" . "listener" (include "scope-proxy.centralListener" .) "adminPort" .Values.central.adminPort "size" .Values.central.cacheSize "keep" (ternary .Values.prefetch.images list .Values.prefetch.pinned)) -}}
 {{- end -}}
 
 {{/* Hash of the settings that take effect only after a restart; argument: a configuration as text. */}}

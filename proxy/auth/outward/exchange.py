@@ -205,9 +205,9 @@ def _timeout_error(request: TokenRequest, spent: UpstreamTime, seconds: float) -
 
 
 def _unreachable(request: TokenRequest, error: aiohttp.ClientError | OSError) -> TokenUnavailable:
-    refused = refused_address(error)
-    text = f"{_name(request)} {connection_trouble(error)[1]}" if refused is None else f"token server {refused}"
-    return TokenUnavailable(text, local=is_own_limit(error))
+    if (refused := refused_address(error)) is not None:
+        return TokenUnavailable(f"token server {refused}, which is blocked", local=is_own_limit(error))
+    return TokenUnavailable(f"{_name(request)} {connection_trouble(error)[1]}", local=is_own_limit(error))
 
 
 def other_method_may_work(refusal: TokenRefused) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from proxy.config.address import EndpointAddress, Origin, default_endpoint, is_loopback
 from proxy.config.checks.access import check_access
 from proxy.config.checks.listeners import check_listeners, split_address
+from proxy.config.checks.offline import check_offline
 from proxy.config.checks.rules import check_rules
 from proxy.config.errors import Findings, KeyPath, setting_name
 from proxy.config.model import ANY, Config, Registry, Rewrite
@@ -54,6 +55,7 @@ def validate(config: Config, findings: Findings) -> None:
     for name, registry in config.registries.items():
         check_rules(name, registry, findings)
     check_access(config, findings)
+    check_offline(config, findings)
     check_size(config, findings)
     _check_log(config, findings)
 

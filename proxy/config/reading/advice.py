@@ -25,6 +25,14 @@ def registries_yaml(value: Value, positions: Positions) -> Problem | None:
     return Problem(positions.key(key), message)
 
 
+def registries_key(key: str) -> str | None:
+    """The error for a key of a registries.yaml in a configuration; None for any other key."""
+    ours = {"mirrors": "registries", "configs": "hosts"}.get(key)
+    if ours is None:
+        return None
+    return f"unknown key {key!r}, as in a registries.yaml of k3s: use --registries for such a file, or write {ours!r}"
+
+
 def variable_advice(value: Value, positions: Positions) -> Mapping[Position, str]:
     """What to write instead of each environment variable, by its place: values, and names of registries and hosts."""
     advice = {positions.value(*path): text for path, each in _scalars(value, ()) if (text := _of_value(each, path))}
@@ -53,8 +61,8 @@ def _of_value(value: Value, path: KeyPath) -> str | None:
 
 def _not_replaced(written: str) -> str:
     return (
-        f"environment variables are not replaced, {written} is used as written: write the value itself; only "
-        "passwordEnv and identityTokenEnv read a variable"
+        f"environment variables are not replaced in {written}: write the value itself; only passwordEnv and "
+        "identityTokenEnv read a variable"
     )
 
 

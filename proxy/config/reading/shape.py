@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from proxy.config.base import Model
 from proxy.config.errors import KeyPath, Position, Positions, Problem, quoted_key, unknown_key
 from proxy.config.model import Config, Credential
-from proxy.config.reading.advice import SECRETS, converted_rewrites
+from proxy.config.reading.advice import SECRETS, converted_rewrites, registries_key
 from proxy.config.reading.yaml_values import Value
 
 
@@ -124,6 +124,8 @@ def _problem(detail: ErrorDetails, value: Value, positions: Positions) -> Proble
         return Problem(positions.key(*path[:-1]), _message(detail, None))
     if detail["type"] == "extra_forbidden":
         where, known = positions.key(*path), keys_at(path[:-1])
+        if len(path) == 1 and (advice := registries_key(str(path[0]))) is not None:
+            return Problem(where, advice)
         if path[-1] == "rewrite" and "rewrites" in known:
             lines = converted_rewrites(_value_at(value, path), where)
             if lines is not None:

@@ -191,7 +191,7 @@ class _Builder:
             key = str(key_node.value)
             if key in chosen:
                 line = chosen[key][0].start_mark.line + 1
-                message = f"the key {quoted_key(key)} stands twice (also in line {line}): remove one"
+                message = f"duplicate key {quoted_key(key)} (also in line {line}): remove one"
                 self.document.duplicates.append(Problem(where, message))
             if key not in chosen or self.keep == "last":
                 chosen[key] = (key_node, value_node)

@@ -30,6 +30,7 @@ from proxy.transport.singleflight import Background
 from proxy.upstream.body import BodyBroken, BodySource, ResumingBody, others_first, refuse_shorter
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.errors import Wrong
+from proxy.upstream.offline import not_cached
 from proxy.upstream.send import UpstreamRequest, UpstreamResponse
 
 POLL_SECONDS = 0.025
@@ -86,7 +87,12 @@ class Downloads:
         return self._active.get((digest, self._domain(route, digest, is_own=is_own)))
 
     def start(self, route: Route, digest: Digest, *, is_own: bool = False) -> Progress:
-        """The download of a digest, begun if there is none; it goes on when its client leaves."""
+        """The download of a digest, begun if there is none; it goes on when its client leaves.
+
+        Raises BlobUnknown with `cache.offline`.
+        """
+        if self._cache.offline:
+            raise not_cached(route, Operation.BLOB, f"blobs/{digest}")
         domain = self._domain(route, digest, is_own=is_own)
         progress = self._active.get((digest, domain))
         if progress is None:

@@ -197,6 +197,14 @@ class CacheResult(StrEnum):
     BYPASS = "bypass"
 
 
+@dataclass(frozen=True, slots=True)
+class BlobHead:
+    """What a HEAD of a blob reports: its size in bytes, and whether it is stored, on its way, or known upstream."""
+
+    size: int
+    way: CacheResult
+
+
 class DigestMismatch(BodyBroken):
     """The bytes of a blob do not have its digest; its tail has not been sent."""
 

@@ -9,7 +9,7 @@ from proxy.observe.metrics import CACHE_REQUESTS, COALESCED_WAITERS, Bound
 from proxy.oci.byterange import ByteRange, Span
 from proxy.oci.errors import UpstreamInvalid
 from proxy.oci.reference import Digest
-from proxy.pull.blobs.live import Blob, CacheResult, MemoryBlob, Passing, Piece, Progress
+from proxy.pull.blobs.live import Blob, BlobHead, CacheResult, MemoryBlob, Passing, Piece, Progress
 from proxy.pull.blobs.mismatched_digests import MismatchedDigests
 from proxy.pull.blobs.passthrough import SMALL, PassThrough
 from proxy.pull.blobs.recovery import Recovery, follow
@@ -63,14 +63,14 @@ class Blobs:
         _SERVED["blob", blob.way].inc()
         return blob
 
-    async def head(self, route: Route, digest: Digest) -> int:
-        """The size of the blob in bytes; raises RegistryError, BlobUnknown for what is a manifest."""
+    async def head(self, route: Route, digest: Digest) -> BlobHead:
+        """The size of the blob, and how it would be served; raises RegistryError, BlobUnknown for a manifest."""
         deadline = Deadline.after(self._timeouts.blob)
         try:
             return await self._head(route, digest, deadline)
         except StoreError as error:
             _logger.warning("%s passes through: %s", digest, error)
-            return await self._passthrough.head(route, digest, deadline)
+            return BlobHead(await self._passthrough.head(route, digest, deadline), CacheResult.BYPASS)
 
     async def _get(self, route: Route, digest: Digest, wanted: ByteRange | None, deadline: Deadline) -> Blob:
         refuse_manifest(self._known_manifests, route, digest)
@@ -101,7 +101,7 @@ class Blobs:
         size = progress.size
         span = wanted.resolve(size) if wanted is not None and size is not None else None
         first, last = (span.first, span.last) if span else (0, None if size is None else size - 1)
-        if not progress.verified and first > progress.available + self._far_ahead:
+        if not (progress.verified or self._cache.offline) and first > progress.available + self._far_ahead:
             passed = await self._passthrough.get(route, digest, wanted, deadline)
             progress.release()
             return passed
@@ -112,14 +112,14 @@ class Blobs:
             digest, size, span, way, progress=progress, passing=passing, stored=self._stored, pieces=pieces
         )
 
-    async def _head(self, route: Route, digest: Digest, deadline: Deadline) -> int:
+    async def _head(self, route: Route, digest: Digest, deadline: Deadline) -> BlobHead:
         refuse_manifest(self._known_manifests, route, digest)
         content = await self._sources.small(route, digest)
         if content is not None:
-            return len(content)
-        size = await self._sources.known_size(route, digest, deadline)
-        if size is not None:
-            return size
+            return BlobHead(len(content), CacheResult.HIT)
+        known = await self._sources.known_size(route, digest, deadline)
+        if known is not None:
+            return known
         size = await self._sources.request_size(route, digest, deadline)
         if size is None or (size <= SMALL and self._known_manifests.known(digest) is None):
             blob = await self._get(route, digest, None, deadline)
@@ -127,7 +127,7 @@ class Blobs:
             size = size if blob.size is None else blob.size
         if size is None:
             raise UpstreamInvalid(f"no endpoint of {route.registry} reports the size of {digest}")
-        return size
+        return BlobHead(size, CacheResult.MISS)
 
 
 class FollowedBlob(Blob):

@@ -12,7 +12,7 @@ from proxy.oci.errors import (
 from proxy.oci.reference import Digest
 from proxy.oci.request import Operation
 from proxy.pull.blobs.downloads import Downloads
-from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, CacheResult, ContentWrong, Progress, WriterStalled
+from proxy.pull.blobs.live import RATE_SECONDS, Abandoned, BlobHead, CacheResult, ContentWrong, Progress, WriterStalled
 from proxy.pull.blobs.passthrough import SMALL, VERIFIED, head_size
 from proxy.pull.blobs.recovery import ATTEMPTS
 from proxy.pull.blobs.stored import Stored
@@ -127,16 +127,18 @@ class BlobSources:
             return await self._stored.small(digest)
         return None
 
-    async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> int | None:
+    async def known_size(self, route: Route, digest: Digest, deadline: Deadline) -> BlobHead | None:
         """The size of what is stored, or of a download in flight that knows it; raises RegistryError, StoreError."""
-        progress = await self._open_stored(route, digest)
+        progress, way = await self._open_stored(route, digest), CacheResult.HIT
         if progress is None:
+            way = CacheResult.JOIN
             progress = self._downloads.active(route, digest)
             if progress is None or progress.size is None or progress.failure is not None:
                 return None
             progress.retain()
         try:
-            return progress.size if await self._is_good(route, digest, progress, deadline) else None
+            is_good = await self._is_good(route, digest, progress, deadline)
+            return BlobHead(progress.size, way) if is_good and progress.size is not None else None
         except (PassThroughInstead, ServedElsewhere):
             return None
         finally:

@@ -24,6 +24,7 @@ from proxy.oci.errors import (
     UpstreamUnavailable,
 )
 from proxy.oci.reference import Digest, Tag
+from proxy.oci.request import Operation
 from proxy.pull.blobs.live import CacheResult
 from proxy.pull.manifests.fetch import Budget, Manifest, ManifestFetcher, accepts
 from proxy.pull.manifests.store import ManifestStore
@@ -34,6 +35,8 @@ from proxy.store.tags import TagEntry, Tags
 from proxy.transport.clock import Deadline, DeadlineExceeded
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.errors import detail_of
+from proxy.upstream.offline import not_cached, unreadable
+from proxy.upstream.rate_limits import RateLimits
 
 _TROUBLE = (UpstreamUnavailable, TooManyRequests, UpstreamInvalid)
 _UNKNOWN = (ManifestUnknown, NameUnknown)
@@ -52,6 +55,7 @@ class Manifests:
         store: ManifestStore,
         tags: Tags,
         background: Background,
+        rate_limits: RateLimits,
         cache: Cache,
         timeouts: Timeouts,
     ) -> None:
@@ -59,6 +63,7 @@ class Manifests:
         self._store = store
         self._tags = tags
         self._background = background
+        self._rate_limits = rate_limits
         self._cache = cache
         self._timeouts = timeouts
         self._resolves: SingleFlight[tuple[Starter, Tag], TagEntry] = SingleFlight(background)
@@ -103,11 +108,7 @@ class Manifests:
         key, age, digest = route.key, None, reference
         if isinstance(digest, Tag):
             known = self._tags.remembered(key, digest)
-            if (
-                known is None
-                or not known.is_young(self._cache.tag_age)
-                or not accepts(accept, known.descriptor.media_type)
-            ):
+            if known is None or not self._is_fresh(known) or not accepts(accept, known.descriptor.media_type):
                 return None
             age = known.age
             if head:
@@ -130,6 +131,8 @@ class Manifests:
                 retry_after=5,
             ) from None
         except StoreError as error:
+            if self._cache.offline:
+                raise unreadable(route, f"manifests/{reference}", error) from None
             _logger.warning("%s passes through: %s", reference, error)
             return await self._pass(route, reference, accept, deadline, head=head)
 
@@ -158,6 +161,8 @@ class Manifests:
         stored = await self._store.find(route, digest)
         if stored is not None:
             return stored
+        if self._cache.offline:
+            raise not_cached(route, Operation.MANIFEST, f"manifests/{digest}")
         flight = (route.starter, digest)
         self._refuse_negative(*flight)
         way = CacheResult.JOIN if self._fetches.is_flying(flight) else CacheResult.MISS
@@ -177,10 +182,12 @@ class Manifests:
         """What the tag points to, and how that is known; raises RegistryError and StoreError."""
         key = route.key
         known = self._tags.remembered(key, tag)
-        if known is None or not known.is_young(self._cache.tag_age):  # another worker may have learned more since
+        if known is None or not self._is_fresh(known):  # another worker may have learned more since
             known = await self._tags.find(key, tag, anew=True)
-        if known is not None and known.is_young(self._cache.tag_age):
+        if known is not None and self._is_fresh(known):
             return known, CacheResult.HIT
+        if self._cache.offline:
+            raise not_cached(route, Operation.MANIFEST, f"manifests/{tag}")
         flight = (route.starter, tag)
         self._refuse_negative(*flight)
         if known is None:
@@ -189,10 +196,14 @@ class Manifests:
         return await self._confirm(route, tag, known)
 
     async def _confirm(self, route: Route, tag: Tag, known: TagEntry) -> tuple[TagEntry, CacheResult]:
-        """Revalidate the tag; the known one is served when the upstream is unavailable or slow."""
+        """Revalidate the tag; the known one is served when the upstream is unavailable or slow, or limits requests."""
         cache, starter = self._cache, route.starter
         is_recent = time.time() - known.confirmed < cache.tag_age + cache.stale_if_error
         may_be_stale = is_recent and (cache.stale_if_denied or not known.refused)
+        saving = self._rate_limits.reason_to_save(route) if may_be_stale else None
+        if saving is not None:
+            _logger.info("%s:%s of %s is served stale: %s", route.repository, tag, route.registry, saving)
+            return known, CacheResult.STALE
         try:
             patience = Deadline.after(cache.stale_after if may_be_stale else self._timeouts.manifest)
             async with patience.enforced():
@@ -273,6 +284,10 @@ class Manifests:
     ) -> Manifest:
         fetch = self._fetcher.head if head else self._fetcher.get
         return await fetch(route, reference, accept, Budget(deadline))
+
+    def _is_fresh(self, known: TagEntry) -> bool:
+        """Whether the tag is served without a request to the upstream."""
+        return self._cache.offline or known.is_young(self._cache.tag_age)
 
     def _budget(self) -> Budget:
         return Budget(Deadline.after(self._cache.fetch_timeout), self._timeouts.manifest)

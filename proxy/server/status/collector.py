@@ -25,6 +25,7 @@ from proxy.pull.blobs.live import CacheResult
 from proxy.routing.explain import explain_image, explanation_lines
 from proxy.server.refusals import Refusal, Refusals, sanitize
 from proxy.server.status.findings import BY_LEVEL, level_of, with_findings
+from proxy.server.status.images import CachedImages, ImageCollector
 from proxy.server.status.values import (
     Certificate,
     EndpointStatus,
@@ -43,8 +44,11 @@ from proxy.store.blobs import StoreError
 from proxy.store.disk import LOOKUPS
 from proxy.store.format import exposure
 from proxy.store.index import Index, Totals
+from proxy.store.opened import OpenedStore
+from proxy.store.pins import pin_problem
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.endpoints import Endpoints
+from proxy.upstream.rate_limits import RateLimits, RateLimitStatus
 from proxy.version import VERSION
 
 SAVING = (CacheResult.HIT, CacheResult.JOIN, CacheResult.STALE)
@@ -202,6 +206,8 @@ class Snapshot:
     waiting: tuple[str, ...] = ()
     tls_problems: tuple[str, ...] = ()
     client_files: tuple[FileStatus, ...] = ()
+    store: OpenedStore | None = None
+    rate_limits: RateLimits | None = None
 
 
 class StatusCollector:
@@ -213,12 +219,19 @@ class StatusCollector:
         self._started_at = time.time()
         self._flights: SingleFlight[str, Status] = SingleFlight(background)
         self._effective: tuple[Loaded, str] | None = None
-        self._stores: SingleFlight[int, tuple[Totals, str | None]] = SingleFlight(background)
+        self._stores: SingleFlight[int, tuple[Totals, str | None, str | None]] = SingleFlight(background)
+        self._images = ImageCollector(background)
 
     @property
     def loaded(self) -> Loaded:
         """The configuration in use."""
         return self._snapshot().loaded
+
+    async def images(self, pattern: str) -> CachedImages:
+        """The cached images that match a pattern, or all without one."""
+        snapshot = self._snapshot()
+        cache = snapshot.loaded.config.cache
+        return await self._images.collect(snapshot.store, cache.keep if cache is not None else (), pattern)
 
     async def status(self) -> Status:
         """The current status."""
@@ -227,26 +240,29 @@ class StatusCollector:
     async def _collect(self) -> Status:
         snapshot = self._snapshot()
         cache = snapshot.loaded.config.cache
-        store = await self._fill(snapshot.index, cache) if snapshot.index is not None and cache is not None else None
+        store = await self._fill(snapshot, snapshot.index, cache) if snapshot.index and cache else None
         upstreams = tuple(sorted(_upstreams(snapshot), key=lambda upstream: BY_LEVEL.index(upstream.level)))
         refusals = self._refusals.newest()
         return await asyncio.to_thread(self._assemble, snapshot, store, upstreams, refusals)  # metrics may be in files
 
-    async def _fill(self, index: Index, cache: Cache) -> StoreUsage:
-        trouble, totals, exposed = "", None, None
+    async def _fill(self, snapshot: Snapshot, index: Index, cache: Cache) -> StoreUsage:
+        trouble, totals, exposed, pins = "", None, None, None
 
-        async def read() -> tuple[Totals, str | None]:
-            return await index.totals(), await LOOKUPS.in_time(partial(exposure, Path(cache.path)))
+        async def read() -> tuple[Totals, str | None, str | None]:
+            problem = None
+            if snapshot.store is not None:
+                problem = pin_problem(await snapshot.store.evictor.pinned(), cache.max_size)
+            return await index.totals(), await LOOKUPS.in_time(partial(exposure, Path(cache.path))), problem
 
         try:
             async with asyncio.timeout(STORE_WAIT):
-                totals, exposed = await self._stores.run(id(index), read)
+                totals, exposed, pins = await self._stores.run(id(index), read)
         except StoreError as error:
             trouble = sanitize(str(error))
         except TimeoutError:
             trouble = f"the index did not respond within {STORE_WAIT:.0f} s"
         stored, objects = (totals.bytes, totals.objects) if totals is not None else (None, None)
-        return StoreUsage(cache.path, cache.max_size, stored, objects, trouble, sanitize(exposed or ""))
+        return StoreUsage(cache.path, cache.max_size, stored, objects, trouble, sanitize(exposed or ""), pins or "")
 
     def _assemble(
         self,
@@ -272,6 +288,7 @@ class StatusCollector:
             unkept=last_write_error(samples),
             tls_problems=tuple(sanitize(problem) for problem in snapshot.tls_problems),
             client_files=tuple(map(_client_file, snapshot.client_files)),
+            rate_limits=tuple(_rate_limits(snapshot)),
         )
         return with_findings(status)
 
@@ -302,6 +319,12 @@ def _upstreams(snapshot: Snapshot) -> Iterator[UpstreamStatus]:
 def _endpoint(address: EndpointAddress, endpoints: Endpoints) -> EndpointStatus:
     health = endpoints.health(address.origin)
     return EndpointStatus(str(address), replace(health, error=sanitize(health.error)))
+
+
+def _rate_limits(snapshot: Snapshot) -> Iterator[RateLimitStatus]:
+    for known in snapshot.rate_limits.statuses() if snapshot.rate_limits is not None else ():
+        if known.upstream in snapshot.loaded.config.registries:
+            yield replace(known, credential=sanitize(known.credential))
 
 
 def _client_file(file: FileStatus) -> FileStatus:

@@ -16,7 +16,9 @@ from proxy.server.status.values import (
     UpstreamStatus,
 )
 from proxy.store.format import EXPOSURE_ADVICE
+from proxy.store.pins import PIN_ADVICE
 from proxy.upstream.endpoints import EndpointState
+from proxy.upstream.rate_limits import CLIENT_LABEL, RateLimitStatus
 
 EXPIRES_SOON_SECONDS = 14 * 86400.0
 """Certificates that expire within this time are reported."""
@@ -62,6 +64,7 @@ def with_findings(status: Status) -> Status:
     findings = (
         *_of_process(status.process),
         *_of_upstreams(status.upstreams),
+        *_of_rate_limits(status.rate_limits),
         *_of_store(status.store),
         *_of_write_error(status),
         *_of_reload(status.reload),
@@ -100,12 +103,27 @@ def _why(endpoint: EndpointStatus) -> str:
     return endpoint.health.error or f"{endpoint.url} failed"
 
 
+def _of_rate_limits(limits: Iterable[RateLimitStatus]) -> Iterator[Notice]:
+    """What is low; clients use up the limits of their own credentials themselves."""
+    for known in limits:
+        if known.low and known.credential != CLIENT_LABEL:
+            of = "" if known.limit is None else f" of {known.limit}"
+            text = f"{known.upstream} has {known.remaining}{of} requests left ({known.credential})."
+            advice = (
+                "Configure a credential with a higher limit, or a mirror. Until the reset, known tags may be served "
+                "stale, and new images may fail."
+            )
+            yield Notice(Level.WARNING, text, advice)
+
+
 def _of_store(store: StoreUsage | None) -> Iterator[Notice]:
     if store is not None and store.trouble:
         text = f"The cache is unavailable, pulls are not cached: {store.trouble}"
         yield Notice(Level.WARNING, text, f"Check the disk of {store.path}: free space, permissions, errors.")
     if store is not None and store.exposure:
         yield Notice(Level.WARNING, f"{store.exposure}.", f"{EXPOSURE_ADVICE[0].upper()}{EXPOSURE_ADVICE[1:]}.")
+    if store is not None and store.pins:
+        yield Notice(Level.WARNING, f"{store.pins[0].upper()}{store.pins[1:]}.", PIN_ADVICE)
 
 
 def _of_write_error(status: Status) -> Iterator[Notice]:

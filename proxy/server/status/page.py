@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from proxy.server.refusals import Refusal
 from proxy.server.status.collector import CLIENT_LIMIT, IMAGE_LIMIT, ExplainForm
+from proxy.server.status.images import PATTERN_LIMIT, CachedImages
 from proxy.server.status.values import Level, Links, Status
 from proxy.upstream.endpoints import EndpointState
 
@@ -106,6 +107,7 @@ class Page:
         filters = {"clock": clock, "count": count, "key": key, "percent": percent, "query": query}
         environment.filters.update(filters | {"size": size, "span": span, "word": _LEVEL_WORDS.__getitem__})
         self._template = environment.get_template("status.html")
+        self._images = environment.get_template("images.html")
         self._style, self._script = _part("status.css"), _part("status.js")
         self.policy = _POLICY.format(style=_hash(self._style), script=_hash(self._script))
         """The Content-Security-Policy: allows only this style and this script."""
@@ -123,6 +125,10 @@ class Page:
             css=self._style,
             script=self._script,
         )
+
+    def render_images(self, listed: CachedImages, links: Links) -> str:
+        """The page of the cached images."""
+        return self._images.render(listed=listed, links=links, pattern_limit=PATTERN_LIMIT, css=self._style)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The paths of the status page: `/status`, `/status.json`, `/status/explain`.
+"""The paths of the status page: `/status`, `/status.json`, `/status/explain`, `/status/images`.
 
 The admin port has no authentication, so the pages contain no secret and change nothing. The Host header is not checked:
 operators use port forwards, service names and their own proxies. A website whose name resolves to this address (DNS
@@ -24,6 +24,7 @@ Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
 STATUS = "/status"
 STATUS_JSON = "/status.json"
 EXPLAIN = "/status/explain"
+IMAGES = "/status/images"
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -39,14 +40,14 @@ JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """The Content-Security-Policy of JSON."""
 
 _JSON = "application/json"
-_FROM_STATUS = Links("status", "status.json", "status/explain")
-_FROM_EXPLAIN = Links("../status", "../status.json", "explain")
+_FROM_STATUS = Links("status", "status.json", "status/explain", "status/images")
+_FROM_EXPLAIN = Links("../status", "../status.json", "explain", "images")
 
 
 def status_pages(collector: StatusCollector) -> Mapping[str, Page]:
     """The pages by path."""
     pages = _Pages(collector)
-    return {STATUS: pages.status, STATUS_JSON: pages.status_json, EXPLAIN: pages.explain}
+    return {STATUS: pages.status, STATUS_JSON: pages.status_json, EXPLAIN: pages.explain, IMAGES: pages.images}
 
 
 class _Pages:
@@ -71,12 +72,21 @@ class _Pages:
         code = 400 if form.error else 200
         return _data(form.data or {}, code) if _wants_json(request) else await self._page(form, _FROM_EXPLAIN, code)
 
+    async def images(self, request: web.BaseRequest) -> web.Response:
+        """The cached images that match a pattern, in a page or as JSON; 400 if there is no list."""
+        listed = await self._collector.images(request.query.get("pattern", ""))
+        code = 400 if listed.error else 200
+        if _wants_json(request):
+            return _data(await asyncio.to_thread(listed.as_dict), code)
+        template = await asyncio.to_thread(_loaded_page)
+        text = await asyncio.to_thread(template.render_images, listed, _FROM_EXPLAIN)
+        return _html(text, template.policy, code)
+
     async def _page(self, form: ExplainForm, links: Links, code: int = 200) -> web.Response:
         status = await self._collector.status()
         template = await asyncio.to_thread(_loaded_page)
         text = await asyncio.to_thread(template.render, status, form, links)
-        headers = {**HEADERS, "Content-Security-Policy": template.policy}
-        return web.Response(status=code, text=text, content_type="text/html", charset="utf-8", headers=headers)
+        return _html(text, template.policy, code)
 
 
 def _loaded_page() -> "StatusPage":
@@ -89,6 +99,11 @@ def _loaded_page() -> "StatusPage":
 def _wants_json(request: web.BaseRequest) -> bool:
     accept = ",".join(request.headers.getall("Accept", []))
     return _JSON in accept and "text/html" not in accept
+
+
+def _html(text: str, policy: str, code: int) -> web.Response:
+    headers = {**HEADERS, "Content-Security-Policy": policy}
+    return web.Response(status=code, text=text, content_type="text/html", charset="utf-8", headers=headers)
 
 
 def _data(data: Mapping[str, Any], code: int = 200) -> web.Response:

@@ -10,6 +10,7 @@ from typing import Any
 from proxy.auth.inward.watched_file import FileStatus
 from proxy.server.refusals import Refusal
 from proxy.upstream.endpoints import EndpointHealth
+from proxy.upstream.rate_limits import RateLimitStatus
 
 
 class Level(StrEnum):
@@ -132,6 +133,8 @@ class StoreUsage:
     """Why the cache is unavailable; empty if it is available."""
     exposure: str = ""
     """Why other users could replace it; empty if they cannot."""
+    pins: str = ""
+    """Why pinned images do not fit; empty if they fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,8 @@ class Status:
     """Why changed TLS files of listeners are not in use."""
     client_files: tuple[FileStatus, ...] = ()
     """The files for client authentication (`htpasswdFile`, `tokenKeyFile`)."""
+    rate_limits: tuple[RateLimitStatus, ...] = ()
+    """What registries report of their rate limits, by upstream and credential."""
     level: Level = Level.OK
     """The worst level of the findings."""
     findings: tuple[Notice, ...] = ()
@@ -200,3 +205,4 @@ class Links:
     status: str
     json: str
     explain: str
+    images: str

@@ -11,7 +11,7 @@ from proxy.auth.inward.htpasswd import CHECKS_AT_ONCE
 
 @dataclass(slots=True)
 class Hashing:
-    """What bcrypt is asked, with a gate that holds it up."""
+    """The calls of bcrypt, with a gate that holds them up."""
 
     open: threading.Event = field(default_factory=threading.Event)
     begun: int = 0

@@ -75,7 +75,7 @@ def challenge(registry: ScriptedRegistry, scope: str | None = SCOPE, **parameter
         "nonsense",
     ],
 )
-async def test_whatever_the_challenge_names_one_scope_is_asked_for(challenged: str | None) -> None:
+async def test_whatever_the_challenge_names_one_scope_is_requested(challenged: str | None) -> None:
     async with made() as (broker, registry):
         authorization = await broker.authorization_for(asker(registry), challenge(registry, challenged))
         assert authorization.header.startswith("Bearer ")
@@ -101,8 +101,8 @@ async def test_a_challenge_is_remembered_and_its_grant_used_again() -> None:
 
 async def test_all_who_need_a_token_at_once_share_one_request() -> None:
     async with made() as (broker, registry):
-        asked = (broker.authorization_for(asker(registry), challenge(registry)) for _ in range(30))
-        assert len({authorization.header for authorization in await asyncio.gather(*asked)}) == 1
+        calls = (broker.authorization_for(asker(registry), challenge(registry)) for _ in range(30))
+        assert len({authorization.header for authorization in await asyncio.gather(*calls)}) == 1
         assert len(registry.record.tokens) == 1
 
 
@@ -123,7 +123,7 @@ async def test_repositories_services_and_credentials_never_share_a_grant() -> No
         assert len(registry.record.tokens) == 5
 
 
-async def test_a_dropped_grant_is_asked_for_anew_but_never_a_newer_one() -> None:
+async def test_a_dropped_grant_is_requested_again_but_never_a_newer_one() -> None:
     async with made() as (broker, registry):
         old = await broker.authorization_for(asker(registry), challenge(registry))
         broker.drop(old)
@@ -163,7 +163,7 @@ async def test_each_credential_has_its_method(rules: Rules, login: Login, method
         assert [entry.method for entry in registry.record.tokens] == requests
 
 
-async def test_a_refused_credential_is_told_as_what_get_said() -> None:
+async def test_a_refused_credential_is_reported_as_what_get_said() -> None:
     async with made(replace(STRICT, post=False)) as (broker, registry):
         wrong = Login("robot", LoginKind.PASSWORD, "robot", "wrong")
         with pytest.raises(TokenRefused) as caught:
@@ -173,7 +173,7 @@ async def test_a_refused_credential_is_told_as_what_get_said() -> None:
         assert await broker.known_authorization(asker(registry, wrong)) is None
 
 
-async def test_a_refusal_is_not_asked_for_again_by_the_next_node() -> None:
+async def test_a_refusal_is_not_requested_again_by_the_next_node() -> None:
     async with made(STRICT) as (broker, registry):
         wrong = Login("robot", LoginKind.PASSWORD, "robot", "wrong")
         labels = {"upstream": "upstream", "result": "denied"}
@@ -200,7 +200,7 @@ async def test_basic_is_answered_with_the_password_and_needs_one() -> None:
         assert registry.record.tokens == ()
 
 
-async def test_basic_can_be_configured_so_that_nothing_is_asked_first() -> None:
+async def test_basic_can_be_configured_so_that_nothing_is_requested_first() -> None:
     async with made() as (broker, registry):
         settings = {"tokenMethod": "basic"}
         authorization = await broker.known_authorization(asker(registry, settings=settings))
@@ -218,7 +218,7 @@ async def test_a_realm_that_is_not_trusted_gets_no_request_whenever_it_is_named(
         assert (evil.record.all(), registry.record.all()) == ((), ())
 
 
-async def test_a_listed_realm_is_asked() -> None:
+async def test_a_listed_realm_gets_the_request() -> None:
     async with (
         ScriptedRegistry([make_image(REPOSITORY, "1")], STRICT) as issuer,
         made(settings=f'hosts: {{"*": {{realms: ["{issuer.url}"]}}}}') as (broker, registry),

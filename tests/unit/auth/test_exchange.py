@@ -169,7 +169,7 @@ async def test_a_server_for_which_too_many_wait_is_unavailable() -> None:
     assert server.requests == []
 
 
-async def test_trouble_with_tls_is_told_in_the_words_of_tls() -> None:
+async def test_trouble_with_tls_is_reported_in_the_words_of_tls() -> None:
     async with serving() as server:
         request = token_request(f"{server.url.replace('http:', 'https:')}/token", ROBOT)
         async with sessions() as opened:

@@ -296,7 +296,7 @@ async def test_failed_logins_are_those_of_an_address_and_a_name(users: Htpasswd,
         assert hashing.passwords.index(BOB.encode()) <= begun + 2 * CHECKS_AT_ONCE
 
 
-async def test_a_new_file_is_taken_up_and_old_verdicts_are_gone(
+async def test_a_new_file_is_taken_up_and_old_verdicts_are_removed(
     users: Htpasswd, file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await users.check("alice", ALICE, HERE)
@@ -334,7 +334,7 @@ async def test_a_link_to_another_file_is_a_change(link: Path, clock: Clock) -> N
 
 
 @pytest.mark.parametrize("emptied", ["", "alice:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=\n", None])
-async def test_a_file_that_names_nobody_lets_nobody_in_and_is_told_once(
+async def test_a_file_that_names_nobody_lets_nobody_in_and_is_reported_once(
     users: Htpasswd, file: Path, clock: Clock, content: str, emptied: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await users.check("alice", ALICE, HERE)

@@ -35,7 +35,7 @@ GOOD = "$2y$04$Yez2DCCDN88DqLIJKexXgO.UWFJDvRgV3rSejp9k/sHMMJmf8ZdLq"
         (b"c\xe4rl:" + GOOD.encode(), "f:1: the line is not UTF-8 text"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_line_and_no_secret(text: str | bytes, message: str) -> None:
+def test_what_is_wrong_in_a_file_is_reported_with_its_line_and_no_secret(text: str | bytes, message: str) -> None:
     (problem,) = parse_users(text if isinstance(text, bytes) else text.encode(), "f").problems
     assert problem.startswith("f")
     assert message in problem
@@ -63,7 +63,7 @@ def test_lines_beyond_the_limit_do_not_count() -> None:
     assert (parsed.count, len(parsed.problems)) == (0, 1)
 
 
-def test_other_schemes_are_told_what_to_do() -> None:
+def test_other_schemes_get_advice() -> None:
     (problem,) = parse_users(b"alice:secret", "f").problems
     assert problem.endswith("set it again with htpasswd -B")
 

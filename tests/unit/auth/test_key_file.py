@@ -59,11 +59,11 @@ def test_without_a_key_nothing_is_sealed_or_opened() -> None:
         none.seal(PAYLOAD)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "binary", "large", "empty", "comment"])
+@pytest.mark.parametrize("kind", ["missing", "directory", "fifo", "binary", "large", "empty", "comment"])
 def test_what_is_no_key_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "keys"
     match kind:
-        case "folder":
+        case "directory":
             path.mkdir()
         case "fifo":
             os.mkfifo(path)

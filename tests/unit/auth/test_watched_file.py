@@ -79,7 +79,9 @@ async def test_it_is_looked_at_once_a_second_however_many_ask(watched: Watched) 
     assert await watched.words() == {"three"}
 
 
-async def test_good_lines_count_and_bad_ones_are_told_once(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+async def test_good_lines_count_and_bad_ones_are_reported_once(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
     watched.path.write_text("BAD\ntwo\n")
     for _ in range(3):
         assert await watched.words() == {"two"}
@@ -91,7 +93,7 @@ async def test_good_lines_count_and_bad_ones_are_told_once(watched: Watched, cap
     assert not watched.file.status.problems
 
 
-async def test_so_many_bad_lines_are_told_and_no_more(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+async def test_so_many_bad_lines_are_reported_and_no_more(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     watched.path.write_text("B\n" * (PROBLEMS_LIMIT + 5) + "two\n")
     assert await watched.words() == {"two"}
     assert len(watched.file.status.problems) == PROBLEMS_LIMIT + 1
@@ -104,7 +106,7 @@ async def test_what_stands_behind_the_limit_does_not_count(watched: Watched) -> 
     assert "larger than 0 KiB" in watched.file.status.problems[0]
 
 
-def gone(path: Path) -> None:
+def removed(path: Path) -> None:
     path.unlink()
 
 
@@ -121,7 +123,7 @@ def only_bad(path: Path) -> None:
     path.write_text("BAD\n")
 
 
-@pytest.mark.parametrize("change", [gone, pipe, empty, only_bad])
+@pytest.mark.parametrize("change", [removed, pipe, empty, only_bad])
 async def test_a_file_that_names_nothing_leaves_nothing(
     watched: Watched, caplog: pytest.LogCaptureFixture, change: Callable[[Path], None]
 ) -> None:

@@ -32,9 +32,9 @@ time.sleep(100)
 
 
 @contextmanager
-def server(folder: Path, program: str) -> Iterator[Started]:
+def server(directory: Path, program: str) -> Iterator[Started]:
     """A server that runs this Python program, once that has printed a line."""
-    log = folder / "log"
+    log = directory / "log"
     started = Started.start([sys.executable, "-c", program], log)
     try:
         deadline = time.monotonic() + WAIT_SECONDS

@@ -8,16 +8,16 @@ from benchmarks.installation import BaselineError
 from benchmarks.settings import merged, read_changes, settings
 
 
-def file_of(folder: Path, text: str) -> Path:
-    file = folder / "changes.yaml"
+def file_of(directory: Path, text: str) -> Path:
+    file = directory / "changes.yaml"
     file.write_text(text)
     return file
 
 
-def changed(folder: Path, text: str) -> object:
+def changed(directory: Path, text: str) -> object:
     """The benchmark's settings with the changes of a file."""
     base = settings("127.0.0.1:1", "127.0.0.1:2", Path("/store"), None)
-    return merged(base, read_changes(file_of(folder, text)))
+    return merged(base, read_changes(file_of(directory, text)))
 
 
 BASE = {

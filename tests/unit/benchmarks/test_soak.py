@@ -1,6 +1,8 @@
 """The soak tells growth from noise, and reads what a worker uses."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from benchmarks.soak.samples import LAG, Lags, Sample, read_lags
 from benchmarks.soak.tally import Tally
 from benchmarks.soak.verdict import growth, summaries
+from proxy.observe.metrics import DIRECTORY_VARIABLE
 
 
 def samples(descriptors: list[int] | None = None, memory: list[float] | None = None) -> list[Sample]:
@@ -44,14 +47,26 @@ def test_lag_is_that_since_the_sample_before() -> None:
     assert Lags(1.5, {0.001: 14, 0.1: 1, 0.005: 1}).since(before) == pytest.approx((100.0, 5.0))
 
 
-def test_lag_is_read_from_the_files_of_this_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = MmapedDict(str(tmp_path / f"histogram_{os.getpid()}.db"))  # type: ignore[no-untyped-call]
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[int]:
+    """The pid of a process that writes its metrics to this directory."""
+    environment = {**os.environ, DIRECTORY_VARIABLE: str(tmp_path)}
+    with subprocess.Popen(["cat"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"started\n")
+        process.stdin.flush()
+        process.stdout.readline()  # until then its environment may be missing in /proc
+        yield process.pid
+
+
+def test_lag_is_read_from_the_files_of_this_worker(tmp_path: Path, worker: int) -> None:
+    file = MmapedDict(str(tmp_path / f"histogram_{worker}.db"))  # type: ignore[no-untyped-call]
     for name, labels, value in ((f"{LAG}_sum", {}, 0.75), (f"{LAG}_bucket", {"le": "0.5"}, 3.0)):
         key = mmap_key(LAG, name, list(labels), list(labels.values()), "how late")
         file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
     file.close()  # type: ignore[no-untyped-call]
-    monkeypatch.setattr("benchmarks.soak.samples._variable", lambda *_: str(tmp_path))
-    assert read_lags(os.getpid()) == Lags(0.75, {0.5: 3.0})
+    assert read_lags(worker) == Lags(0.75, {0.5: 3.0})
 
 
 def test_only_failures_are_kept_in_words() -> None:

@@ -76,7 +76,7 @@ def test_forward_proxy_that_is_none_is_an_error_and_shows_no_password(monkeypatc
     assert "hunter2" not in result.output
 
 
-def test_forward_proxy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_proxy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     result = check("--config", str(CONFIG / "default.yaml"))
     assert result.exit_code == 0

@@ -83,19 +83,19 @@ def test_open_questions_are_status_1(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("mirrors: [a]\n", ":1:10: a map (key: value) is expected here"), ("a: b: c\n", ":1:5: ")],
 )
-def test_what_k3s_refuses_is_status_2(file: Path, text: str, told: str) -> None:
+def test_what_k3s_refuses_is_status_2(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     result = convert(file)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--proxy", "127.0.0.1:5000"], "write http://127.0.0.1:5000"),
         (["--proxy", "http://127.0.0.1:5000/v2"], "an origin is scheme, host and port only"),
@@ -104,13 +104,13 @@ def test_what_k3s_refuses_is_status_2(file: Path, text: str, told: str) -> None:
         (["--realm", "n.example=https://auth.example"], "--realm n.example: "),
     ],
 )
-def test_wrong_usage_is_status_2(file: Path, arguments: list[str], told: str) -> None:
+def test_wrong_usage_is_status_2(file: Path, arguments: list[str], message: str) -> None:
     result = convert(file, *arguments)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
 
 
-def test_folders_that_cannot_be_written_are_told(file: Path) -> None:
+def test_directories_that_cannot_be_written_are_reported(file: Path) -> None:
     result = convert(file, "--output", file / "below")
     assert result.exit_code == 2
     assert "Not a directory" in result.stderr

@@ -56,12 +56,12 @@ async def test_node_fails_directly_and_pulls_through_the_proxy_with_one_scope() 
         for case in CASES:
             direct = await pull_directly(here, case)
             assert not direct.exact
-            assert {asked.scopes for asked in direct.token_requests} == {
+            assert {request.scopes for request in direct.token_requests} == {
                 tuple(sorted((f"repository:{case.repository}:pull", f"repository:{case.rewritten}:pull")))
             }
-            assert {asked.status for asked in direct.token_requests} == {404}
+            assert {request.status for request in direct.token_requests} == {404}
             proxied = await pull_through_proxy(here, case)
             assert proxied.exact
-            assert [(asked.scopes, asked.status) for asked in proxied.token_requests] == [
+            assert [(request.scopes, request.status) for request in proxied.token_requests] == [
                 ((f"repository:{case.rewritten}:pull",), 200)
             ]

@@ -60,8 +60,8 @@ def healthcheck(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["healthcheck", *arguments])
 
 
-def configured(folder: Path, admin: str) -> tuple[str, str]:
-    file = folder / "config.yaml"
+def configured(directory: Path, admin: str) -> tuple[str, str]:
+    file = directory / "config.yaml"
     file.write_text(f"version: 1\nadmin: {admin}\n")
     return "--config", str(file)
 
@@ -81,7 +81,7 @@ def test_not_ready_is_status_1_with_what_was_said(tmp_path: Path, port: int) -> 
 def test_nobody_there_is_status_1(refusing: int) -> None:
     result = healthcheck("--admin", f"127.0.0.1:{refusing}")
     assert result.exit_code == 1
-    assert "no answer" in result.output
+    assert "no response" in result.output
 
 
 def test_the_address_of_the_command_line_needs_no_configuration(port: int) -> None:
@@ -131,12 +131,12 @@ def listening(status: int, name: str, tls: ssl.SSLContext | None = None) -> Iter
     ("status", "name", "expected"),
     [(200, "scope-proxy", 0), (401, "scope-proxy", 0), (503, "scope-proxy", 1), (200, "nginx", 1)],
 )
-def test_a_listener_is_asked_as_a_node_asks_it(status: int, name: str, expected: int) -> None:
+def test_a_listener_gets_the_request_of_a_node(status: int, name: str, expected: int) -> None:
     with listening(status, name) as port:
         result = healthcheck("--proxy", f"http://127.0.0.1:{port}")
     assert result.exit_code == expected
-    told = f"scope-proxy: http://127.0.0.1:{port}/v2/: something that is not scope-proxy answers\n"
-    assert result.output == (told if expected else "")
+    message = f"scope-proxy: http://127.0.0.1:{port}/v2/: another server than scope-proxy responds\n"
+    assert result.output == (message if expected else "")
 
 
 def test_the_certificate_of_a_listener_may_be_anybodys() -> None:
@@ -148,7 +148,7 @@ def test_the_certificate_of_a_listener_may_be_anybodys() -> None:
 
 def test_no_listener_is_status_1(refusing: int) -> None:
     result = healthcheck("--proxy", f"http://127.0.0.1:{refusing}")
-    assert (result.exit_code, "nothing answers" in result.output) == (1, True)
+    assert (result.exit_code, "no response" in result.output) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,6 @@ def test_no_listener_is_status_1(refusing: int) -> None:
         (("--proxy", "http://127.0.0.1:5000", "--admin", "127.0.0.1:5007"), "leave --admin out"),
     ],
 )
-def test_a_listener_is_asked_by_its_url_alone(arguments: tuple[str, ...], said: str) -> None:
+def test_a_listener_is_addressed_by_its_url_alone(arguments: tuple[str, ...], said: str) -> None:
     result = healthcheck(*arguments)
     assert (result.exit_code, said in result.output) == (2, True), result.output

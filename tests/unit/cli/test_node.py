@@ -47,7 +47,7 @@ def test_what_is_not_ours_is_status_1(tree: Path) -> None:
 def test_nothing_is_written_before_the_proxy_answers(tree: Path) -> None:
     result = node("apply", tree, "--proxy", "http://127.0.0.1:1", "--wait", "0.1")
     assert result.exit_code == 1
-    assert "http://127.0.0.1:1: nothing answers" in result.stderr
+    assert "http://127.0.0.1:1: no response" in result.stderr
     assert not tree.exists()
 
 
@@ -60,38 +60,40 @@ def test_a_registries_yaml_is_printed_and_nothing_changed(tree: Path) -> None:
     assert not tree.exists()
 
 
-def test_old_k3s_is_told_what_to_do_and_can_still_be_cleaned(tmp_path: Path) -> None:
-    folder = tmp_path / "rancher" / "containerd"
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(CONFIG)
-    assert node("apply", folder / "certs.d").exit_code == 0
-    (folder / "config.toml").write_text("version = 2\n")
+def test_old_k3s_gets_advice_and_can_still_be_cleaned(tmp_path: Path) -> None:
+    directory = tmp_path / "rancher" / "containerd"
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").write_text(CONFIG)
+    assert node("apply", directory / "certs.d").exit_code == 0
+    (directory / "config.toml").write_text("version = 2\n")
     for command in ("apply", "status"):
-        result = node(command, folder / "certs.d")
+        result = node(command, directory / "certs.d")
         assert result.exit_code == 2
         assert "--print-registries-yaml" in result.stderr
-    assert node("remove", folder / "certs.d").exit_code == 0
-    assert not (folder / "certs.d").exists()
+    assert node("remove", directory / "certs.d").exit_code == 0
+    assert not (directory / "certs.d").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--instance", "a b"], "--instance"),
-        (["--proxy", "127.0.0.1:5000"], "the scheme must be"),
+        (["--proxy", "127.0.0.1:5000"], "needs its scheme"),
         (["--ca-file", "config.yaml"], "no PEM certificate"),
         (["--watch", "0"], "0.0 is not in the range"),
     ],
 )
-def test_wrong_usage_is_status_2(tree: Path, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_usage_is_status_2(
+    tree: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tree.parent)
     result = node("apply", tree, *arguments)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert not tree.exists()
 
 
-def test_a_tree_that_cannot_be_written_is_told(tree: Path) -> None:
+def test_a_tree_that_cannot_be_written_is_reported(tree: Path) -> None:
     config = ("--config", tree.parent / "config.yaml")
     missing = node("apply", tree.parent / "not" / "there", *config)
     assert missing.exit_code == 1

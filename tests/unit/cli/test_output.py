@@ -65,4 +65,4 @@ def test_a_list_of_images_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     listing.write_text(f"# {USER}\n", encoding="utf-8")
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # Python then reads files as ASCII
     ran = run(plain, "cache", "prefetch", "--file", listing, "--config", file)
-    assert "name images, or a --file of them" in ran.stderr.decode()
+    assert "name at least one image" in ran.stderr.decode()

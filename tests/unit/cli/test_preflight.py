@@ -83,7 +83,7 @@ CASES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """Files that a configuration can name."""
     leaf = trustme.CA().issue_cert("p.example")
     leaf.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def weak_pair(folder: Path) -> None:
+def weak_pair(directory: Path) -> None:
     """A certificate with an RSA key of 1024 bits, which OpenSSL does not serve with."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - that is the point
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "p.example")])
@@ -110,17 +110,17 @@ def weak_pair(folder: Path) -> None:
         .not_valid_after(now + timedelta(days=90))
         .sign(key, hashes.SHA256())
     )
-    (folder / "weak.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / "weak.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "weak.key").write_bytes(pem)
+    (directory / "weak.key").write_bytes(pem)
 
 
-def written(folder: Path, settings: str) -> Path:
+def written(directory: Path, settings: str) -> Path:
     """A configuration that listens on free ports."""
     listeners = "" if "listeners:" in settings else "listeners: [{address: '127.0.0.1:0'}]\n"
-    file = folder / "config.yaml"
+    file = directory / "config.yaml"
     text = f"version: 1\nadmin: {{address: '127.0.0.1:0'}}\n{listeners}{settings}\n"
-    file.write_text(text.replace("DIR", str(folder)))
+    file.write_text(text.replace("DIR", str(directory)))
     return file
 
 
@@ -142,18 +142,18 @@ def refused(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("settings", "complaint"), CASES.values(), ids=CASES.keys())
-def test_a_file_that_cannot_be_used_is_refused_in_its_place(folder: Path, settings: str, complaint: str) -> None:
-    file = written(folder, settings)
+def test_a_file_that_cannot_be_used_is_refused_in_its_place(directory: Path, settings: str, complaint: str) -> None:
+    file = written(directory, settings)
     [problem] = refused(file)
     key = complaint.partition(":")[0].rpartition(".")[2]
-    assert problem.startswith(place(file, key) + complaint.replace("DIR", str(folder)))
+    assert problem.startswith(place(file, key) + complaint.replace("DIR", str(directory)))
     assert "hunter2" not in problem
 
 
-def test_every_file_that_cannot_be_used_is_told_at_once(folder: Path) -> None:
+def test_every_file_that_cannot_be_used_is_reported_at_once(directory: Path) -> None:
     users = "{address: '127.0.0.1:1', clients: {auth: basic, htpasswdFile: DIR/missing}}"
     certificate = "{address: '127.0.0.1:2', tls: {certFile: DIR/missing, keyFile: DIR/missing}}"
-    problems = refused(written(folder, f"listeners: [{users}, {certificate}]\n{HOST}{{caFile: DIR/missing}}}}}}"))
+    problems = refused(written(directory, f"listeners: [{users}, {certificate}]\n{HOST}{{caFile: DIR/missing}}}}}}"))
     assert [problem.split(": ")[1] for problem in problems] == [
         "listeners[0].clients.htpasswdFile",
         "listeners[1].tls.certFile",
@@ -161,35 +161,35 @@ def test_every_file_that_cannot_be_used_is_told_at_once(folder: Path) -> None:
     ]
 
 
-def test_tracing_without_the_extra_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracing_without_the_extra_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    file = written(folder, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
+    file = written(directory, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
     needs = "tracing: needs OpenTelemetry: install scope-proxy[otel], or remove tracing"
     assert refused(file) == [f"{file}:4:10: {needs}"]
 
 
 def test_tracing_with_a_variable_that_the_library_refuses_is_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
-    file = written(folder, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
+    file = written(directory, "tracing: {endpoint: 'http://127.0.0.1:4318/v1/traces'}")
     [problem] = refused(file)
     assert problem.startswith(f"{file}:4:10: tracing: cannot set up OpenTelemetry: max_queue_size ")
 
 
-def test_a_forward_proxy_that_is_none_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forward_proxy_that_is_none_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "ftp://user:hunter2@proxy.example.com")
-    [problem] = refused(written(folder, "registries: {}"))
+    [problem] = refused(written(directory, "registries: {}"))
     assert problem.startswith("environment variable HTTPS_PROXY: ")
     assert "hunter2" not in problem
 
 
 def test_workers_without_a_directory_for_temporary_files_are_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = written(folder, "workers: 2")
+    file = written(directory, "workers: 2")
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(folder / "missing")])
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(directory / "missing")])
     assert refused(file) == [
         f"{file}:4:10: workers: more than one worker requires a writable temporary directory: set TMPDIR"
     ]
@@ -221,20 +221,20 @@ def a_directory_of_something_else(cache: Path) -> None:
     ],
 )
 def test_a_cache_that_cannot_be_used_is_a_warning_and_nothing_is_made(
-    folder: Path, name: str, make: Callable[[Path], None]
+    directory: Path, name: str, make: Callable[[Path], None]
 ) -> None:
-    cache = folder / name
+    cache = directory / name
     make(cache)
-    file = written(folder, f"cache: {{path: {cache}}}")
-    before = sorted(folder.rglob("*"))
+    file = written(directory, f"cache: {{path: {cache}}}")
+    before = sorted(directory.rglob("*"))
     result = CliRunner().invoke(main, ["check", "--config", str(file)])
     assert result.exit_code == 0
     assert f"{file}:4:15: warning: nothing would be cached: " in result.output
     assert CliRunner().invoke(main, ["check", "--strict", "--config", str(file)]).exit_code == 1
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(directory.rglob("*")) == before
 
 
-def test_a_cache_that_is_not_there_yet_is_no_warning(folder: Path) -> None:
-    file = written(folder, f"cache: {{path: {folder}/new/cache}}")
+def test_a_cache_that_is_not_there_yet_is_no_warning(directory: Path) -> None:
+    file = written(directory, f"cache: {{path: {directory}/new/cache}}")
     assert CliRunner().invoke(main, ["check", "--strict", "--config", str(file)]).exit_code == 0
-    assert not (folder / "new").exists()
+    assert not (directory / "new").exists()

@@ -63,6 +63,13 @@ def test_a_registries_yaml_in_place_of_a_configuration_names_the_option(text: st
     assert "use --registries" in problem
 
 
+@pytest.mark.parametrize("key", ["mirrors", "configs"])
+def test_a_key_of_a_registries_yaml_in_a_configuration_names_the_option(key: str) -> None:
+    (problem,) = problems(f"version: 1\n{key}: {{}}\n")
+    assert problem.startswith("c:2:1: ")
+    assert "use --registries" in problem
+
+
 @pytest.mark.parametrize("key", ["rewrite", "rewrites"])
 def test_a_rewrite_map_is_converted_to_the_list_it_would_be(key: str) -> None:
     (problem,) = problems(f"version: 1\nregistries:\n  icr.io:\n    {key}: {{'^a''/(.*)': 'b/$1', '^c$': d}}\n")

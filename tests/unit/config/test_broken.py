@@ -34,7 +34,7 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         (8, 21, "the value must be greater than or equal to 2"),
     ],
     "duplicate_key": [
-        (5, 3, "the key 'docker.io' stands twice (also in line 3): remove one"),
+        (5, 3, "duplicate key 'docker.io' (also in line 3): remove one"),
     ],
     "exposed": [
         (
@@ -44,8 +44,16 @@ EXPECTED: dict[str, list[tuple[int, int, str]]] = {
         ),
     ],
     "k3s_names": [
-        (2, 1, "unknown key 'mirrors': did you mean 'registries'?"),
-        (4, 1, "unknown key 'configs': did you mean 'hosts'?"),
+        (
+            2,
+            1,
+            "unknown key 'mirrors', as in a registries.yaml of k3s: use --registries for such a file, or write 'registries'",
+        ),
+        (
+            4,
+            1,
+            "unknown key 'configs', as in a registries.yaml of k3s: use --registries for such a file, or write 'hosts'",
+        ),
     ],
     "list_as_password": [
         (7, 19, "expected text, found a list"),

@@ -55,7 +55,7 @@ def test_a_mirror_without_rewrites_ends_at_the_registry_itself() -> None:
 def test_a_mirror_with_rewrites_has_only_its_own_endpoints() -> None:
     loaded = load(mirror("[m.example]", "{'^a/(.*)$': 'b/$1'}"))
     assert urls(loaded) == ["https://m.example"]
-    assert "before the rewrite" in str(loaded.notes[0])
+    assert "the original name" in str(loaded.notes[0])
 
 
 def test_the_registry_itself_listed_last_is_not_rewritten_unless_with_its_port() -> None:
@@ -109,7 +109,7 @@ def test_what_yaml_v2_would_do_is_done_and_reported() -> None:
     loaded = load(text)
     assert urls(loaded, "a.io")[0] == "https://y.example"
     text = "\n".join(map(str, loaded.notes))
-    assert "r:3:3: warning: the key 'a.io' stands twice (also in line 2): the last one counts" in text
+    assert "r:3:3: warning: duplicate key 'a.io' (also in line 2): the last one counts" in text
     assert "r:3:33: warning: unknown key 'skip', k3s ignores it" in text
     assert "r:4:1: warning: auths is ignored" in text
     assert "r:5:1: warning: unknown key 'other', k3s ignores it" in text

@@ -84,4 +84,4 @@ def test_whatever_a_rule_makes_is_traced_back(pattern: str, replacement: str, na
 def test_a_name_with_very_many_readings_is_given_up_on() -> None:
     inverse = Inverse.of(RewriteRule.compile("^(.*)/(.*)/(.*)/(.*)$", "$1/$2/$3/$4/end"))
     assert inverse is not None
-    assert len(list(inverse.candidates("a/" * 120 + "a"))) <= MAX_STEPS
+    assert 0 < len(list(inverse.candidates("a/" * 120 + "end"))) <= MAX_STEPS

@@ -24,7 +24,7 @@ def hosts(loaded: Loaded, what: str | None) -> list[str]:
     return [subject.host for subject in choose(loaded, what)]
 
 
-def test_without_an_argument_each_endpoint_is_asked_once(loaded: Loaded) -> None:
+def test_without_an_argument_each_endpoint_gets_one_request(loaded: Loaded) -> None:
     subjects = choose(loaded, None)
     assert [str(subject.ping) for subject in subjects] == [
         "https://a.example.com/v2/",
@@ -54,7 +54,7 @@ def test_a_host_and_a_registry_mean_their_endpoints(loaded: Loaded, what: str, e
 
 
 @pytest.mark.parametrize("what", ["other.example.com", "https://other.example.com", "localhost:5000", "quay.io"])
-def test_no_host_is_asked_that_the_configuration_does_not_name(loaded: Loaded, what: str) -> None:
+def test_no_host_outside_the_configuration_gets_a_request(loaded: Loaded, what: str) -> None:
     with pytest.raises(HostUnknown, match=r"its endpoints: a\.example\.com, b\.example\.com:8443"):
         choose(loaded, what)
 

@@ -72,6 +72,23 @@ def test_rate_limits(limit: str, left: str, outcome: str, facts: tuple[int | Non
     assert (finding.facts["limit"], finding.facts["remaining"]) == facts
 
 
+def test_a_rate_limit_names_its_window_and_whom_it_counts() -> None:
+    journal = Journal([Check.RATE_LIMIT])
+    reported = {"ratelimit-limit": "100;w=3600", "ratelimit-remaining": "76;w=3600", "ratelimit-reset": "90"}
+    check_rates(journal, "r.example", {**reported, "docker-ratelimit-source": "192.0.2.7"})
+    finding = only(journal)
+    assert finding.seen == "76 of 100 pulls are left at r.example, in a window of 3600 s, counted for 192.0.2.7"
+    facts = {"limit": 100, "remaining": 76, "window": 3600, "resetSeconds": 90, "source": "192.0.2.7"}
+    assert finding.facts == facts
+
+
+def test_a_gateway_in_front_of_the_registry_reports_its_limit_by_other_names() -> None:
+    journal = Journal([Check.RATE_LIMIT])
+    check_rates(journal, "r.example", {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "59"})
+    finding = only(journal)
+    assert (finding.facts["limit"], finding.facts["remaining"], finding.facts["window"]) == (60, 59, None)
+
+
 def descriptor(letter: str, size: object, **more: object) -> dict[str, object]:
     return {"mediaType": "application/octet-stream", "digest": f"sha256:{letter * 64}", "size": size, **more}
 
@@ -86,7 +103,7 @@ def test_the_smallest_blob_is_found_among_config_and_layers() -> None:
     assert (str(found[0]), found[1]) == ("sha256:" + "a" * 64, 90)
 
 
-def test_empty_foreign_and_unsized_blobs_are_not_asked_for() -> None:
+def test_empty_foreign_and_unsized_blobs_are_not_requested() -> None:
     foreign = descriptor("d", 1, urls=["https://elsewhere.example/"])
     found = smallest_blob(manifest(descriptor("a", 0), descriptor("b", "7"), descriptor("e", True), foreign))
     assert found is not None

@@ -26,7 +26,7 @@ def test_findings_stand_in_their_order_and_the_rest_is_skipped_for_the_reason() 
     assert found[-1].seen == "not reached"
 
 
-def test_the_next_check_is_the_first_that_nothing_is_told_of() -> None:
+def test_the_next_check_is_the_first_that_nothing_is_reported() -> None:
     written = journal()
     following = [written.next]
     for check in (Check.CONNECTION, Check.TLS, Check.CLOCK):
@@ -67,7 +67,7 @@ def test_as_data_it_is_the_same() -> None:
     }
 
 
-def test_a_secret_that_a_registry_sends_back_is_not_shown() -> None:
+def test_a_secret_that_a_registry_sends_back_is_not_displayed() -> None:
     written = journal()
     written.hide("Canary-Password")
     written.failed(Check.TLS, "sent to canary-password.example", "not CANARY-PASSWORD", host="xcanary-passwordx")

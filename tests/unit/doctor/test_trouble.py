@@ -39,7 +39,7 @@ def refused_by_the_resolver() -> aiohttp.ClientConnectionError:
         (verification(9), Check.TLS, "the certificate of r.example:8443 is refused: said by OpenSSL"),
     ],
 )
-def test_the_step_and_the_cause_are_told(error: BaseException, check: Check, seen: str) -> None:
+def test_the_step_and_the_cause_are_reported(error: BaseException, check: Check, seen: str) -> None:
     trouble = explain(error, ORIGIN)
     assert trouble.check is check
     assert seen in trouble.seen

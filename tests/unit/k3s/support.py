@@ -10,6 +10,6 @@ def converted(text: str, settings: Settings | None = None) -> Conversion:
     return convert(text, "r", settings or Settings())
 
 
-def told(conversion: Conversion, kind: str) -> str:
+def notes_of(conversion: Conversion, kind: str) -> str:
     """All lines of a kind."""
     return "\n".join(str(change) for change in conversion.changes if change.kind == kind)

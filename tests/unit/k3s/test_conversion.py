@@ -11,7 +11,7 @@ from proxy.config.load import parse_config
 from proxy.config.model import Host
 from proxy.k3s.result import SecretFile, Settings, render_config, render_secrets, render_values
 from tests.docs.releases import RELEASES, SETTING
-from tests.unit.k3s.support import converted, told
+from tests.unit.k3s.support import converted, notes_of
 
 ROOT = Path(__file__).parents[3]
 REWRITING = """mirrors:
@@ -42,7 +42,7 @@ def test_secrets_move_into_files_and_manifests() -> None:
     secrets = list(YAML(typ="safe", pure=True).load_all(render_secrets(made.secrets)))
     assert [secret["metadata"]["name"] for secret in secrets] == ["scope-proxy-m-example", "scope-proxy-n-example-5000"]
     assert base64.b64decode(secrets[0]["data"]["password"]) == b"hunter2"
-    assert "r:7:5: changed: the password moved into the Secret scope-proxy-m-example" in told(made, "changed")
+    assert "r:7:5: changed: the password moved into the Secret scope-proxy-m-example" in notes_of(made, "changed")
 
 
 def test_the_configuration_is_what_was_meant_and_loads_again() -> None:
@@ -80,14 +80,16 @@ def test_every_host_has_a_secret_of_its_own_with_a_name_that_the_chart_takes() -
     assert directories[0] == "a-b-example"
     chart = json.loads((ROOT / "helm" / "scope-proxy" / "values.schema.json").read_text())
     pattern = chart["properties"]["secrets"]["propertyNames"]["pattern"]
-    assert [folder for folder in directories if not re.fullmatch(pattern, folder)] == []
+    assert [directory for directory in directories if not re.fullmatch(pattern, directory)] == []
 
 
 def test_a_host_that_was_pulled_from_directly_becomes_a_registry() -> None:
     made = converted(f"{REWRITING}configs:\n  m.example:\n{AUTH}  n.example:\n    tls: {{ca_file: /ca.pem}}\n")
     assert list(made.config.registries) == ["cp.icr.io", "m.example", "n.example"]
-    assert "r:8:3: changed: n.example is added to the registries" in told(made, "changed")
-    assert "r:9:5: question: /ca.pem is a file of the node: is it there where the proxy runs?" in told(made, "question")
+    assert "r:8:3: changed: n.example is added to the registries" in notes_of(made, "changed")
+    assert "r:9:5: question: /ca.pem is a file of the node: is it there where the proxy runs?" in notes_of(
+        made, "question"
+    )
 
 
 def test_a_host_on_plain_http_was_no_registry() -> None:
@@ -95,10 +97,10 @@ def test_a_host_on_plain_http_was_no_registry() -> None:
     assert list(converted(text).config.registries) == ["a.io"]
 
 
-def test_credentials_under_the_registrys_name_go_to_its_one_endpoint_and_the_operator_is_asked() -> None:
+def test_credentials_under_the_registrys_name_go_to_its_one_endpoint_and_the_operator_gets_a_warning() -> None:
     made = converted(f"{REWRITING}configs:\n  cp.icr.io:\n{AUTH}")
     assert credentials(made.config.hosts) == {"m.example": "/etc/scope-proxy/secrets/m-example/password"}
-    assert "r:6:3: question: it is used for m.example" in told(made, "question")
+    assert "r:6:3: question: it is used for m.example" in notes_of(made, "question")
     assert [secret.host for secret in made.secrets] == ["m.example"]
 
 
@@ -106,13 +108,13 @@ def test_credentials_go_nowhere_where_several_endpoints_could_be_meant() -> None
     text = REWRITING.replace("[https://m.example]", "[https://m.example, https://n.example]")
     made = converted(f"{text}configs:\n  cp.icr.io:\n{AUTH}")
     assert list(credentials(made.config.hosts)) == ["cp.icr.io"]
-    assert "endpoint's host (m.example, n.example)" in told(made, "question")
+    assert "endpoint's host (m.example, n.example)" in notes_of(made, "question")
 
 
-def test_credentials_of_a_registry_that_is_asked_itself_stay_there() -> None:
+def test_credentials_of_a_registry_that_gets_the_request_itself_stay_there() -> None:
     made = converted(f"mirrors: {{a.io: {{endpoint: [m.example]}}}}\nconfigs:\n  a.io:\n{AUTH}")
     assert list(credentials(made.config.hosts)) == ["a.io"]
-    assert "these credentials are for a.io itself; m.example gets none" in told(made, "question")
+    assert "these credentials are for a.io itself; m.example gets none" in notes_of(made, "question")
 
 
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "registry-1.docker.io"])
@@ -127,25 +129,27 @@ def test_keys_that_nothing_matches_are_repaired_once() -> None:
     made = converted(text)
     assert list(made.config.registries) == ["quay.io", "m.example"]
     assert list(credentials(made.config.hosts)) == ["m.example"]
-    assert "r:2:3: question: nothing ever matched the key 'https://Quay.io/'" in told(made, "question")
+    assert "r:2:3: question: nothing ever matched the key 'https://Quay.io/'" in notes_of(made, "question")
     both = converted("mirrors:\n  quay.io: {endpoint: [m.example]}\n  Quay.io: {endpoint: [n.example]}\n")
     assert [str(endpoint.address) for endpoint in both.config.registries["quay.io"].endpoints] == [
         "https://m.example/v2",
         "https://quay.io/v2",
     ]
-    assert "'Quay.io'" in told(both, "question")
+    assert "'Quay.io'" in notes_of(both, "question")
 
 
-def test_what_k3s_needed_tricks_for_is_told() -> None:
+def test_what_k3s_needed_tricks_for_is_reported() -> None:
     text = "mirrors:\n  quay.io:\n    endpoint: ['https://quay.io:443']\n    rewrite: {'^a\\.b/(.*)$': 'c/$1'}\n"
     made = converted(text)
-    assert "r:3:16: changed: the port :443, " in told(made, "changed")
-    assert "r:4:15: changed: this rule, and the whole mirror with it, never worked on nodes" in told(made, "changed")
+    assert "r:3:16: changed: the port :443, " in notes_of(made, "changed")
+    assert "r:4:15: changed: this rule, and the whole mirror with it, never worked on nodes" in notes_of(
+        made, "changed"
+    )
     assert not made.questions
 
 
-def test_the_setting_that_ends_the_fallback_is_told_with_the_releases_that_know_it() -> None:
-    [line] = [line for line in told(converted(REWRITING), "info").splitlines() if "cp.icr.io itself" in line]
+def test_the_setting_that_ends_the_fallback_is_reported_with_the_releases_that_know_it() -> None:
+    [line] = [line for line in notes_of(converted(REWRITING), "info").splitlines() if "cp.icr.io itself" in line]
     assert f"{SETTING}: true" in line
     assert RELEASES in line
     assert "other releases do not support it" in line
@@ -156,15 +160,15 @@ def test_overlapping_rules_are_a_question_and_rules_that_change_their_result_are
     assert not converted(text).questions
     overlapping = converted(text.replace("'a/$1'", "'a/$1', '^x/(.*)': 'y/$1'"))
     assert overlapping.questions == 1
-    assert "r:4:14: question: " in told(overlapping, "question")
+    assert "r:4:14: question: " in notes_of(overlapping, "question")
 
 
-def test_token_servers_elsewhere_are_told_of_and_taken() -> None:
+def test_token_servers_elsewhere_are_reported_and_used() -> None:
     text = f"{REWRITING}configs:\n  m.example:\n{AUTH}"
-    assert "realms must name it" in told(converted(text), "info")
+    assert "realms must name it" in notes_of(converted(text), "info")
     made = converted(text, Settings(realms=(("m.example", "https://auth.example"),)))
     assert made.config.hosts["m.example"].realms == ("https://auth.example",)
-    assert "realms" not in told(made, "info")
+    assert "realms" not in notes_of(made, "info")
     with pytest.raises(ConfigError, match=r"--realm other: .* m\.example"):
         converted(text, Settings(realms=(("other", "https://auth.example"),)))
 

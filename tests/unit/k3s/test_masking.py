@@ -23,12 +23,12 @@ auths:
 SECRETS = ("hunter2", "another", "dTpw", "misplaced", "first", "second", "refresh me", "old")
 
 
-def test_no_secret_is_shown_and_all_else_is() -> None:
-    shown = masked(TEXT, "r")
-    assert not any(secret in shown for secret in SECRETS)
+def test_secrets_alone_are_masked() -> None:
+    masked_text = masked(TEXT, "r")
+    assert not any(secret in masked_text for secret in SECRETS)
     for kept in ("endpoint: [m.example]}", "username: robot", "password: <secret>   # weekly", "username: u, auth:"):
-        assert kept in shown
-    assert shown.count("<secret>") == 8
+        assert kept in masked_text
+    assert masked_text.count("<secret>") == 8
 
 
 def test_values_are_those_of_secrets_only() -> None:
@@ -38,5 +38,5 @@ def test_values_are_those_of_secrets_only() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "- a\n- b\n", "a: &x {password: p}\nb: *x\n"])
-def test_any_file_can_be_shown(text: str) -> None:
+def test_any_file_can_be_masked(text: str) -> None:
     assert "p}" not in masked(text, "r")

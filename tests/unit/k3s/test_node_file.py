@@ -59,7 +59,7 @@ mirrors:
   quay.io:
     endpoint:
       - "{PROXY}"
-  # Pulled directly until now, with the credentials or certificates that stood under configs.
+  # Pulled directly until now, with the credentials or certificates under configs.
   "m.example:8443":
     endpoint:
       - "{PROXY}"

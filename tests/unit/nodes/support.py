@@ -23,9 +23,9 @@ def hosts(*proxies: str, text: str = CONFIG) -> tuple[NodeHosts, ...]:
     return plan(parse_config(text, "config.yaml").config, proxies or (PROXY,))
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, bytes | None]]:
-    """Everything below a folder: modes, and the bytes of files."""
+def snapshot(directory: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Everything below a directory: modes, and the bytes of files."""
     return {
-        str(path.relative_to(folder)): (path.lstat().st_mode, path.read_bytes() if path.is_file() else None)
-        for path in sorted(folder.rglob("*"))
+        str(path.relative_to(directory)): (path.lstat().st_mode, path.read_bytes() if path.is_file() else None)
+        for path in sorted(directory.rglob("*"))
     }

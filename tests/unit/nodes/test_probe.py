@@ -101,6 +101,6 @@ def test_an_authority_is_certificates_and_no_key(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").symlink_to("..data/ca.crt")  # as Kubernetes mounts a Secret
     assert read_ca(tmp_path / "ca.crt") == CA
     (tmp_path / "key").write_text(f"{CA}-----BEGIN PRIVATE KEY-----\n")
-    for name, told in (("key", "private key"), ("..data", "no PEM certificate"), ("no", "no PEM certificate")):
-        with pytest.raises(ValueError, match=told):
+    for name, message in (("key", "private key"), ("..data", "no PEM certificate"), ("no", "no PEM certificate")):
+        with pytest.raises(ValueError, match=message):
             read_ca(tmp_path / name)

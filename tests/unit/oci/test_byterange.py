@@ -23,9 +23,9 @@ SIZES = st.integers(min_value=0, max_value=10**18)
     ],
 )
 def test_a_range_means_these_bytes_of_a_hundred(header: str, first: int, last: int) -> None:
-    asked = ByteRange.parse(header)
-    assert asked is not None
-    span = asked.resolve(100)
+    byte_range = ByteRange.parse(header)
+    assert byte_range is not None
+    span = byte_range.resolve(100)
     assert (span.first, span.last, span.length) == (first, last, last - first + 1)
 
 
@@ -52,18 +52,18 @@ def test_what_is_no_single_range_is_ignored(header: str | None) -> None:
 
 @pytest.mark.parametrize(("header", "size"), [("bytes=100-", 100), ("bytes=-0", 100), ("bytes=0-", 0), ("bytes=-5", 0)])
 def test_a_range_outside_the_blob_is_an_error_that_tells_its_size(header: str, size: int) -> None:
-    asked = ByteRange.parse(header)
-    assert asked is not None
+    byte_range = ByteRange.parse(header)
+    assert byte_range is not None
     with pytest.raises(RangeInvalid) as caught:
-        asked.resolve(size)
+        byte_range.resolve(size)
     assert caught.value.size == size
 
 
 @given(first=SIZES, length=SIZES | st.none(), suffix=st.none() | SIZES)
 def test_a_range_survives_its_header(first: int, length: int | None, suffix: int | None) -> None:
     last = None if length is None else first + length
-    asked = ByteRange(first, last) if suffix is None else ByteRange(None, suffix=suffix)
-    assert ByteRange.parse(str(asked)) == asked
+    byte_range = ByteRange(first, last) if suffix is None else ByteRange(None, suffix=suffix)
+    assert ByteRange.parse(str(byte_range)) == byte_range
 
 
 @given(first=SIZES, length=st.integers(1, 10**6), rest=SIZES | st.none())
@@ -83,10 +83,10 @@ def test_a_content_range_that_contradicts_itself_is_none(header: str | None) -> 
 
 @given(st.text(max_size=30) | st.from_regex(r"bytes[ =][0-9-]{0,25}(/[0-9*]{0,25})?"), SIZES)
 def test_no_header_raises_anything_but_range_invalid(header: str, size: int) -> None:
-    asked, span = ByteRange.parse(header), Span.parse(header)
+    byte_range, span = ByteRange.parse(header), Span.parse(header)
     assert span is None or 0 <= span.first <= span.last
-    if asked is None:
+    if byte_range is None:
         return
     with contextlib.suppress(RangeInvalid):
-        found = asked.resolve(size)
+        found = byte_range.resolve(size)
         assert 0 <= found.first <= found.last < size

@@ -94,7 +94,7 @@ def test_a_web_page_in_place_of_a_manifest_is_named_by_its_type() -> None:
         encoded(IMAGE)[:-1] + b', "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
-def test_manifests_are_told_by_their_bytes(content: bytes) -> None:
+def test_manifests_are_recognized_by_their_bytes(content: bytes) -> None:
     assert parse_manifest(content).is_manifest
 
 

@@ -32,7 +32,7 @@ def test_codes_and_statuses_are_those_of_the_design() -> None:
     assert {kind.__name__: (kind.code, kind.status) for kind in ALL_ERRORS} == TABLE
 
 
-# 401 is for clients of listeners that ask who they are, and comes with what they are asked for.
+# 401 is for clients of listeners that ask who they are, and comes with a challenge.
 @pytest.mark.parametrize("kind", [kind for kind in ALL_ERRORS if kind is not Unauthorized])
 def test_no_error_is_one_that_containerd_takes_amiss(kind: type[RegistryError]) -> None:
     assert kind.status not in {401, 408, 429}

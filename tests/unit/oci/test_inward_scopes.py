@@ -65,10 +65,10 @@ def test_repeated_parameters_and_one_with_spaces_are_the_same(texts: list[str]) 
 
 def test_the_two_scopes_of_an_unpatched_node_become_one() -> None:
     resolve = rewriting([("^cpopen/(.+)$", "prefix/$1")], set())
-    asked = "repository:prefix/app:pull repository:cpopen/app:pull"
-    inward = inward_scopes([asked], resolve)
+    scopes = "repository:prefix/app:pull repository:cpopen/app:pull"
+    inward = inward_scopes([scopes], resolve)
     assert (inward.kept, inward.merged, inward.dropped) == ((Scope.pull("prefix/app"),), 1, 0)
-    assert inward_scopes(asked.split(), resolve) == inward
+    assert inward_scopes(scopes.split(), resolve) == inward
 
 
 @pytest.mark.parametrize("actions", ["pull", "push,pull", "pull,push,delete", "*", "*,push"])
@@ -101,6 +101,6 @@ def test_no_more_than_16_repositories_are_kept() -> None:
 
 
 def test_no_more_than_64_scopes_are_looked_at() -> None:
-    asked: list[str] = []
-    inward_scopes(["repository:a:pull " * 1000] * 3, asked.append)
-    assert len(asked) == 64
+    scopes: list[str] = []
+    inward_scopes(["repository:a:pull " * 1000] * 3, scopes.append)
+    assert len(scopes) == 64

@@ -172,5 +172,5 @@ def test_what_is_no_repository_is_refused(name: str) -> None:
         ("a.b", (None, "a.b")),
     ],
 )
-def test_a_registry_is_told_by_its_dot_or_colon(name: str, expected: tuple[str | None, str]) -> None:
+def test_a_registry_is_recognized_by_its_dot_or_colon(name: str, expected: tuple[str | None, str]) -> None:
     assert split_registry(name) == expected

@@ -55,13 +55,13 @@ def test_computed_mode_asks_for_exactly_the_upstream_repository(challenge: str, 
 @given(CHALLENGED, NAMES)
 def test_challenge_mode_asks_for_one_repository_and_only_pull(challenge: str, repository: str) -> None:
     challenged = parse_scopes(challenge)
-    asked = outward_scope(repository, challenged, from_challenge=True).requested
-    assert (asked.type, asked.actions) == ("repository", frozenset({"pull"}))
-    assert asked.name in {repository} | {scope.name for scope in challenged if scope.type == "repository"}
+    outward = outward_scope(repository, challenged, from_challenge=True).requested
+    assert (outward.type, outward.actions) == ("repository", frozenset({"pull"}))
+    assert outward.name in {repository} | {scope.name for scope in challenged if scope.type == "repository"}
 
 
 @given(CHALLENGED, NAMES, st.booleans())
-def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) -> None:
+def test_what_is_not_requested_is_reported(challenge: str, repository: str, mode: bool) -> None:
     challenged = parse_scopes(challenge)
     outward = outward_scope(repository, challenged, from_challenge=mode)
     assert outward.kept == (outward.requested in challenged)
@@ -69,7 +69,7 @@ def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) 
 
 
 @pytest.mark.parametrize(
-    ("challenge", "asked"),
+    ("challenge", "expected"),
     [
         ("repository:virtual/a:pull", "virtual/a"),
         ("repository:virtual/a:pull,push", "virtual/a"),
@@ -82,8 +82,8 @@ def test_what_is_not_asked_is_told(challenge: str, repository: str, mode: bool) 
         ("", "mine"),
     ],
 )
-def test_challenge_mode_takes_the_one_repository_that_is_named(challenge: str, asked: str) -> None:
-    assert outward_scope("mine", parse_scopes(challenge), from_challenge=True).requested == Scope.pull(asked)
+def test_challenge_mode_takes_the_one_repository_that_is_named(challenge: str, expected: str) -> None:
+    assert outward_scope("mine", parse_scopes(challenge), from_challenge=True).requested == Scope.pull(expected)
 
 
 def test_a_fitting_challenge_leaves_nothing_out() -> None:

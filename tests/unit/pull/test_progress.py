@@ -16,23 +16,23 @@ async def progress() -> Progress:
     return made
 
 
-def told(progress: Progress, offset: int = 0) -> int:
+def readable(progress: Progress, offset: int = 0) -> int:
     return sendable(progress, offset, None, hold_all=False)
 
 
-async def test_the_first_bytes_are_told_at_once(progress: Progress) -> None:
+async def test_the_first_bytes_are_reported_at_once(progress: Progress) -> None:
     progress.advance(1)
     assert progress.available == 1
 
 
-async def test_readers_are_told_of_a_whole_step_at_once(progress: Progress) -> None:
+async def test_readers_are_notified_of_a_whole_step_at_once(progress: Progress) -> None:
     for arrived in range(0, 4 * STEP + 1, STEP):
         progress.advance(arrived)
     assert progress.available == 4 * STEP
-    assert told(progress) == 4 * STEP - HELD_BACK
+    assert readable(progress) == 4 * STEP - HELD_BACK
 
 
-async def test_few_bytes_are_told_soon(progress: Progress) -> None:
+async def test_few_bytes_are_reported_soon(progress: Progress) -> None:
     progress.advance(2 * STEP)
     progress.advance(2 * STEP + 1)
     assert progress.available == 2 * STEP
@@ -41,22 +41,22 @@ async def test_few_bytes_are_told_soon(progress: Progress) -> None:
     assert progress.available == 2 * STEP + 1
 
 
-async def test_the_end_is_told_at_once(progress: Progress) -> None:
+async def test_the_end_is_reported_at_once(progress: Progress) -> None:
     progress.advance(2 * STEP)
     progress.advance(2 * STEP + 1)
     progress.complete(2 * STEP + 2)
-    assert told(progress) == 2 * STEP + 2
-    assert told(progress, 2 * STEP) == 2
+    assert readable(progress) == 2 * STEP + 2
+    assert readable(progress, 2 * STEP) == 2
 
 
-async def test_what_has_arrived_before_a_failure_is_told_with_it(progress: Progress) -> None:
+async def test_what_has_arrived_before_a_failure_is_reported_with_it(progress: Progress) -> None:
     progress.advance(2 * STEP)
     progress.advance(2 * STEP + 1)
     progress.fail(Abandoned("its writer has left"))
     assert progress.available == 2 * STEP + 1
 
 
-async def test_few_bytes_are_told_again_and_again(progress: Progress) -> None:
+async def test_few_bytes_are_reported_again_and_again(progress: Progress) -> None:
     for arrived in range(2 * STEP, 2 * STEP + 4):
         progress.advance(arrived)
         while progress.available < arrived:

@@ -51,7 +51,7 @@ async def test_a_right_password_stays_known_when_the_configuration_is_read_again
     origin = ConfigSource(lambda: load_config(file), (), (), watches=False)
     async with running(await asyncio.to_thread(load_config, file), origin=origin) as state:
         [opened] = state.reloader.current.client_files.opened.values()
-        node = NodeClient(state.addresses[0], may_be_asked=True)
+        node = NodeClient(state.addresses[0], may_be_challenged=True)
         assert (await node.get("/v2/", ALICE)).status == 200
         file.write_text(json.dumps({**configuration, "registries": {"new.example": {}}}))
         await state.reloader.reload()

@@ -32,7 +32,7 @@ def test_what_cannot_be_reached_is_warned_of(monkeypatch: pytest.MonkeyPatch, ca
     assert "only 1024 files may be open, and limits.connections (513) needs 1025" in record.getMessage()
 
 
-def test_a_limit_that_stays_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_that_stays_is_reported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError("not permitted")
 

@@ -35,8 +35,8 @@ NAMED = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the files that the configurations name."""
+def directory(tmp_path: Path) -> Path:
+    """A directory with the files that the configurations name."""
     authority = trustme.CA()
     certificate = authority.issue_cert("proxy.example.com")
     for name in ("tls", "other"):
@@ -49,34 +49,34 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def parsed(document: Any, folder: Path) -> Loaded:
-    """A configuration whose files are in a folder."""
-    return parse_config(json.dumps(document).replace('"/', f'"{folder}/'), "config.yaml")
+def parsed(document: Any, directory: Path) -> Loaded:
+    """A configuration whose files are in a directory."""
+    return parse_config(json.dumps(document).replace('"/', f'"{directory}/'), "config.yaml")
 
 
-async def reloaded(document: Any, folder: Path) -> Reloader:
+async def reloaded(document: Any, directory: Path) -> Reloader:
     """A process that was started by one configuration and has read another one."""
-    loaded = await asyncio.to_thread(parsed, BOUND, folder)
+    loaded = await asyncio.to_thread(parsed, BOUND, directory)
     first = await build_generation(loaded, loaded.config)
-    reloader = Reloader(first, loaded.config, ConfigSource(lambda: parsed(document, folder), (), ()))
+    reloader = Reloader(first, loaded.config, ConfigSource(lambda: parsed(document, directory), (), ()))
     await reloader.reload()
     await reloader.close()
     return reloader
 
 
 @pytest.mark.parametrize("name", [name for name in RESTART if name != "listeners[].address"])
-async def test_a_marked_setting_is_named(name: str, folder: Path) -> None:
+async def test_a_marked_setting_is_named(name: str, directory: Path) -> None:
     document = changed(name, RESTART[name], BOUND)
     if name.endswith(".auth"):  # without `basic` a file of users is refused
         document = changed("listeners[].clients", {"auth": RESTART[name]}, BOUND)
-    reloader = await reloaded(document, folder)
+    reloader = await reloaded(document, directory)
     assert reloader.last is not None
     assert reloader.last.problems == ()
     assert reloader.waiting == (NAMED.get(name, name),)
 
 
-async def test_another_address_is_refused(folder: Path) -> None:
-    reloader = await reloaded(changed("listeners[].address", "127.0.0.1:5001", BOUND), folder)
+async def test_another_address_is_refused(directory: Path) -> None:
+    reloader = await reloaded(changed("listeners[].address", "127.0.0.1:5001", BOUND), directory)
     assert reloader.last is not None
     assert reloader.last.problems == (
         "127.0.0.1:5000 is no longer under listeners: restart scope-proxy to change addresses",
@@ -84,8 +84,8 @@ async def test_another_address_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RELOAD if name.startswith(("timeouts.", "registries"))])
-async def test_any_other_setting_is_in_force(name: str, folder: Path) -> None:
+async def test_any_other_setting_is_in_force(name: str, directory: Path) -> None:
     document = changed(name, RELOAD[name], BOUND)
-    reloader = await reloaded(document, folder)
+    reloader = await reloaded(document, directory)
     assert reloader.waiting == ()
-    assert reloader.current.loaded.config == (await asyncio.to_thread(parsed, document, folder)).config
+    assert reloader.current.loaded.config == (await asyncio.to_thread(parsed, document, directory)).config

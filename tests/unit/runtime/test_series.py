@@ -26,6 +26,7 @@ from tests.fakes.proxy import metric
 
 UP = "scope_proxy_upstream_up"
 NOT_AFTER = "scope_proxy_tls_certificate_not_after_timestamp_seconds"
+RATE_LIMIT_RESET = "scope_proxy_upstream_rate_limit_reset_timestamp_seconds"
 TLS = {"certFile": "/tls.crt", "keyFile": "/tls.key"}
 
 
@@ -67,7 +68,7 @@ def test_fifty_reloads_with_other_names_do_not_add_up() -> None:
     assert len(counts) == 1
 
 
-def test_a_rule_that_is_gone_has_no_series_and_its_upstream_keeps_its_own() -> None:
+def test_a_rule_that_is_removed_has_no_series_and_its_upstream_keeps_its_own() -> None:
     prepare_series(config("ruled.example", pattern="^old/(.+)$"))
     UPSTREAM_RETRIES.labels("ruled.example").inc()
     prepare_series(config("ruled.example", pattern="^new/(.+)$"))
@@ -77,7 +78,7 @@ def test_a_rule_that_is_gone_has_no_series_and_its_upstream_keeps_its_own() -> N
     assert metric("scope_proxy_upstream_retries_total", upstream="ruled.example") == 1
 
 
-def test_what_comes_back_is_counted_in_a_series_that_is_shown() -> None:
+def test_what_comes_back_is_counted_in_a_series_that_is_displayed() -> None:
     bound = Bound(REWRITES)
     prepare_series(config("back.example", pattern="^a/(.+)$"))
     bound["back.example", "^a/(.+)$"].inc(5)
@@ -95,7 +96,7 @@ def test_an_upstream_that_is_down_stays_down_in_a_reload() -> None:
     assert (metric(UP, upstream="down.example"), metric(UP, upstream="new.example")) == (0, 1)
 
 
-def test_a_client_certificate_that_is_shown_no_more_has_no_end() -> None:
+def test_a_client_certificate_that_is_no_longer_sent_has_no_end() -> None:
     names = ("listeners[0].tls", "hosts.stays.example.tls", "hosts.goes.example.tls")
     for name in names:
         TLS_NOT_AFTER.labels(name).set(1.0)
@@ -108,14 +109,16 @@ def test_of_several_workers_what_cannot_be_removed_raises_no_alert(tmp_path_fact
     script = """
         import json
         from proxy.config.load import parse_config
-        from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_UP, render
+        from proxy.observe.metrics import TLS_NOT_AFTER, UPSTREAM_RATE_LIMIT_RESET, UPSTREAM_UP, render
         from proxy.runtime.series import prepare_series
         def config(*names):
             return parse_config(json.dumps({"version": 1, "registries": {name: {} for name in names}}), "f").config
         prepare_series(config("goes.example"))
         UPSTREAM_UP.labels("goes.example").set(0)
         TLS_NOT_AFTER.labels("hosts.goes.example.tls").set(1)
-        prepare_series(config("stays.example"))
+        UPSTREAM_RATE_LIMIT_RESET.labels("goes.example", "robot").set(7)
+        UPSTREAM_RATE_LIMIT_RESET.labels("stays.example", "robot").set(8)
+        prepare_series(config("stays.example"), {("stays.example", "robot"), ("goes.example", "robot")})
         print(render()[0].decode())
     """
     environment = {**os.environ, DIRECTORY_VARIABLE: str(tmp_path_factory.mktemp("shared"))}
@@ -124,6 +127,8 @@ def test_of_several_workers_what_cannot_be_removed_raises_no_alert(tmp_path_fact
     assert ran.returncode == 0, ran.stderr
     assert f'{UP}{{upstream="goes.example"}} 1.0' in ran.stdout
     assert f'{NOT_AFTER}{{name="hosts.goes.example.tls"}} +Inf' in ran.stdout
+    assert f'{RATE_LIMIT_RESET}{{credential="robot",upstream="goes.example"}} 0.0' in ran.stdout
+    assert f'{RATE_LIMIT_RESET}{{credential="robot",upstream="stays.example"}} 8.0' in ran.stdout
 
 
 def test_rules_of_endpoints_have_series_with_their_patterns_in_short() -> None:

@@ -45,8 +45,8 @@ class WatchedFiles(Sequence[Path]):
 class Watched:
     """A configuration that is watched."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "config.yaml"
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "config.yaml"
         self.document: dict[str, Any] = settings(["http://127.0.0.1:9"])
         self.files = WatchedFiles(self.file)
         self.loads = 0
@@ -84,9 +84,9 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     await reloader.close()
 
 
-def add_certificate(watched: Watched, folder: Path) -> Path:
+def add_certificate(watched: Watched, directory: Path) -> Path:
     """Have the configuration name a file of certificates."""
-    file = folder / "ca.crt"
+    file = directory / "ca.crt"
     trustme.CA().cert_pem.write_to_path(str(file))
     watched.document["hosts"] = {"127.0.0.1:9": {"tls": {"caFile": str(file)}}}
     watched.write()

@@ -99,7 +99,7 @@ def test_what_is_no_identity_token_is_refused(token: str) -> None:
         identity_login(token)
 
 
-def test_another_scheme_is_told_apart() -> None:
+def test_another_scheme_is_distinguished() -> None:
     with pytest.raises(OtherScheme):
         parse_basic(["Bearer abc"])
     with pytest.raises(OtherScheme):

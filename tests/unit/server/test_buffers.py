@@ -8,7 +8,7 @@ import pytest
 from proxy.server.listener.accept import LOCAL_BUFFER, bound_send_buffer
 
 DOUBLED = 2
-"""Linux doubles what it is told, and keeps half for its own use."""
+"""Linux doubles the requested size, and keeps half for its own use."""
 
 
 def send_buffer(connection: socket.socket) -> int:
@@ -48,8 +48,8 @@ def test_others_keep_what_the_system_finds_right(accepted: socket.socket, host: 
     assert (send_buffer(accepted) != before) is is_local
 
 
-def test_a_connection_that_is_gone_is_no_trouble() -> None:
-    gone = socket.socket()
-    gone.close()
-    bound_send_buffer(gone, "127.0.0.1")
-    assert gone.fileno() == -1
+def test_a_connection_that_is_closed_is_no_trouble() -> None:
+    closed = socket.socket()
+    closed.close()
+    bound_send_buffer(closed, "127.0.0.1")
+    assert closed.fileno() == -1

@@ -27,14 +27,14 @@ def content(tmp_path: Path) -> Iterator[FileContent]:
 
 def refuse(patch: pytest.MonkeyPatch, call: str, code: int) -> list[int]:
     """Have a system call fail; a list that grows with each attempt."""
-    asked: list[int] = []
+    codes: list[int] = []
 
     def fail(*_: object) -> int:
-        asked.append(code)
+        codes.append(code)
         raise OSError(code, os.strerror(code))
 
     patch.setattr(os, call, fail)
-    return asked
+    return codes
 
 
 async def test_what_is_in_memory_is_read_without_a_thread(
@@ -67,16 +67,16 @@ async def test_what_is_not_in_memory_is_read_by_a_thread(
         assert await reader.read(content, OFFSET, 5000) == BYTES[OFFSET : OFFSET + 5000]
 
 
-async def test_a_file_system_that_cannot_tell_is_asked_once(
+async def test_a_file_system_that_cannot_tell_is_checked_once(
     content: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, asked = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
+    reader, codes = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
     for _ in range(3):
         await reader.read(content, 0, 10)
-    assert len(asked) == 1
+    assert len(codes) == 1
 
 
-async def test_a_broken_disk_is_told_as_such(content: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_disk_is_reported_as_such(content: FileContent, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, "preadv", errno.EIO)
     refuse(monkeypatch, "pread", errno.EIO)
     with pytest.raises(StoreError) as caught:
@@ -148,13 +148,13 @@ async def test_only_what_is_to_be_sent_is_fetched(large: FileContent, monkeypatc
 async def test_where_there_is_no_telling_nothing_counts_as_held(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, asked = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
+    reader, codes = SpanReader(), refuse(monkeypatch, "preadv", errno.EOPNOTSUPP)
     for _ in range(2):
         assert not await reader.fetch(large.descriptor, 0, large.size)
-    assert len(asked) == 1
+    assert len(codes) == 1
 
 
-async def test_a_disk_that_breaks_while_it_is_fetched_is_told(
+async def test_a_disk_that_breaks_while_it_is_fetched_is_reported(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads(monkeypatch, held=0)
@@ -178,7 +178,7 @@ async def test_without_a_descriptor_to_spare_nothing_is_fetched(
     large: FileContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_threads = reads(monkeypatch, held=0)
-    asked = refuse(monkeypatch, "open", errno.EMFILE)
+    codes = refuse(monkeypatch, "open", errno.EMFILE)
     assert not await SpanReader().fetch(large.descriptor, 0, large.size)
-    assert asked == [errno.EMFILE]
+    assert codes == [errno.EMFILE]
     assert not in_threads

@@ -56,13 +56,13 @@ def test_tells_image_rule_scope_and_what_to_do() -> None:
     assert "credential" in found.advice
 
 
-def test_the_rule_is_that_of_the_endpoint_that_was_asked() -> None:
+def test_the_rule_is_that_of_the_endpoint_that_got_the_request() -> None:
     (found,) = noted(Denied("no", detail={"upstream": "https://own.example/v2/other/app/manifests/1"}))
     assert found.rule.startswith("rewritten by ^a/ -> other/")
     assert found.scope == "repository:other/app:pull"
 
 
-def test_without_a_route_there_is_the_name_that_was_asked_for() -> None:
+def test_without_a_route_there_is_the_name_that_was_requested() -> None:
     (found,) = noted(Denied("not configured"), record(registry="no.example"))
     assert (found.image, found.rule, found.scope, found.upstream) == ("no.example/a/app:1", "", "", "")
 
@@ -131,7 +131,7 @@ def test_a_list_that_is_not_there_is_usual(path: str) -> None:
     assert len(noted(UpstreamUnavailable("down"), record(path))) == 1
 
 
-def test_to_be_asked_who_one_is_is_usual_and_to_be_wrong_is_not() -> None:
+def test_a_challenge_is_usual_and_a_refusal_is_not() -> None:
     error = Unauthorized("who?", challenge="Basic")
     assert noted(error) == ()
     wrong = record()
@@ -139,7 +139,7 @@ def test_to_be_asked_who_one_is_is_usual_and_to_be_wrong_is_not() -> None:
     assert [found.status for found in noted(error, wrong)] == [401]
 
 
-def test_a_body_that_was_cut_is_told_unless_the_client_left() -> None:
+def test_a_body_that_was_cut_is_reported_unless_the_client_left() -> None:
     refusals = Refusals()
     for reason in ("", "client_gone"):
         good = record()
@@ -165,7 +165,7 @@ def test_texts_are_bounded_printable_and_without_credentials() -> None:
 
 
 def test_there_is_advice_for_every_error() -> None:
-    told = [kind for kind, _ in ADVICE]
-    for place, kind in enumerate(told):
-        assert not [base for base in told[:place] if issubclass(kind, base)], f"{kind} is never reached"
+    kinds = [kind for kind, _ in ADVICE]
+    for place, kind in enumerate(kinds):
+        assert not [base for base in kinds[:place] if issubclass(kind, base)], f"{kind} is never reached"
     assert advice(RegistryError("x")).startswith("A bug")

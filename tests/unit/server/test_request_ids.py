@@ -18,8 +18,8 @@ def drawn_by_a_child(count: int) -> set[str]:
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as told:
-        ids = told.read().split()
+    with os.fdopen(reading) as stream:
+        ids = stream.read().split()
     os.waitpid(child, 0)
     return set(ids)
 

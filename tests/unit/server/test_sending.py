@@ -19,7 +19,7 @@ STALL = 0.05
 
 
 class Secured(asyncio.Transport):
-    """A connection with TLS, as far as it can be told from outside."""
+    """A connection with TLS, as it looks from outside."""
 
     def __init__(self) -> None:
         super().__init__(extra={"sslcontext": object()})

@@ -1,4 +1,4 @@
-"""What a person is told first."""
+"""What the status page reports first."""
 
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from proxy.server.status.values import (
 )
 from proxy.store.disk import REASONS
 from proxy.upstream.endpoints import EndpointState
+from proxy.upstream.rate_limits import RateLimitStatus
 from tests.unit.server.statuses import NOW, process, status, upstream
 
 DOWN = (EndpointState.FAILING, EndpointState.COOLING, EndpointState.RESTING)
@@ -28,7 +29,7 @@ def only(made: Status) -> Notice:
     return found
 
 
-def test_where_nothing_is_wrong_nothing_is_told() -> None:
+def test_where_nothing_is_wrong_nothing_is_reported() -> None:
     found = with_findings(status(upstreams=(upstream("a", EndpointState.OK), upstream("b", EndpointState.UNASKED))))
     assert (found.findings, found.level, headline(found)) == ((), Level.OK, "Working")
 
@@ -72,7 +73,7 @@ def test_refusals_of_one_endpoint_of_several_are_a_warning() -> None:
     assert only(status(upstreams=(refusing(REFUSALS, EndpointState.OK),))).level is Level.WARNING
 
 
-def test_what_could_not_be_kept_lately_is_told_with_its_cause() -> None:
+def test_what_could_not_be_kept_lately_is_reported_with_its_cause() -> None:
     found = only(status(unkept=LastWriteError(NOW - 5, "enospc")))
     assert (found.level, "no space left on the disk" in found.text) == (Level.WARNING, True)
     assert "/cache" in found.advice
@@ -86,12 +87,12 @@ def test_there_are_words_for_every_cause(reason: str) -> None:
     assert ("see the log" in found.text) is (reason == "other")
 
 
-def test_what_waits_for_a_restart_is_told() -> None:
+def test_what_waits_for_a_restart_is_reported() -> None:
     found = only(status(waiting=("workers", "limits")))
     assert (found.level, "workers, limits" in found.text, "Restart" in found.advice) == (Level.WARNING, True, True)
 
 
-def test_files_of_a_listener_that_cannot_be_used_are_told() -> None:
+def test_files_of_a_listener_that_cannot_be_used_are_reported() -> None:
     found = only(status(tls_problems=("listeners[0].tls: /c.pem cannot be used: KEY_VALUES_MISMATCH",)))
     assert (found.level, "KEY_VALUES_MISMATCH" in found.text) == (Level.WARNING, True)
 
@@ -127,3 +128,13 @@ def test_the_worst_stands_first() -> None:
     made = status(reload=Reload(NOW, ("x",)), upstreams=(upstream("b", EndpointState.FAILING),))
     assert [finding.level for finding in with_findings(made).findings] == [Level.BAD, Level.WARNING]
     assert with_findings(made).level is Level.BAD
+
+
+def test_a_rate_limit_of_which_little_is_left_is_a_warning_unless_a_client_uses_it_up() -> None:
+    low = RateLimitStatus("docker.io", "robot", 100, 7, 21600.0, NOW + 600, NOW, low=True)
+    client, enough = replace(low, credential="client"), replace(low, remaining=70, low=False)
+    found = only(status(rate_limits=(low, client, enough)))
+    assert (found.level, found.text) == (Level.WARNING, "docker.io has 7 of 100 requests left (robot).")
+    assert only(status(rate_limits=(replace(low, limit=None, remaining=0),))).text == (
+        "docker.io has 0 requests left (robot)."
+    )

@@ -12,10 +12,11 @@ from proxy.server.status.findings import with_findings
 from proxy.server.status.page import Page, clock, count, percent, size, span
 from proxy.server.status.values import Certificate, Links, ListenerStatus, Reload, StoreUsage
 from proxy.upstream.endpoints import EndpointState
+from proxy.upstream.rate_limits import RateLimitStatus
 from tests.unit.routing.support import loaded
 from tests.unit.server.statuses import NOW, process, refusal, status, upstream
 
-LINKS = Links("status", "status.json", "status/explain")
+LINKS = Links("status", "status.json", "status/explain", "status/images")
 WILD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "input"}
 
@@ -57,6 +58,7 @@ def wild_page() -> str:
             for number in range(12)
         ),
         store=StoreUsage(WILD, 10, None, None, WILD),
+        rate_limits=(RateLimitStatus(WILD, WILD, None, None, None, NOW, NOW, low=True),),
         listeners=(ListenerStatus(WILD, tls=True, auth=(WILD,)),),
         certificates=(Certificate(WILD, NOW - 1),),
         reload=Reload(NOW, (WILD,)),
@@ -90,7 +92,7 @@ def test_every_link_stays_here() -> None:
         attributes[key] or "" for _, attributes in elements for key in ("href", "src", "action") if key in attributes
     ]
     assert leads
-    assert {lead.partition("?")[0] for lead in leads} == {"data:,", "status.json", "status/explain"}
+    assert {lead.partition("?")[0] for lead in leads} == {"data:,", "status.json", "status/explain", "status/images"}
 
 
 def test_the_policy_names_this_style_and_this_script_and_nothing_else() -> None:

@@ -41,7 +41,7 @@ def test_the_same_target_means_the_same_again(made: Make) -> None:
     assert first.namespace == "docker.io"
 
 
-def test_methods_and_queries_are_told_apart(made: Make) -> None:
+def test_methods_and_queries_are_distinguished(made: Make) -> None:
     targets = TargetCache()
     assert [targets.of(made(TARGET, method)).head for method in ("GET", "HEAD", "GET")] == [False, True, False]
     assert targets.of(made(TARGET.replace("docker.io", "quay.io"))).namespace == "quay.io"

@@ -169,7 +169,7 @@ async def test_what_is_refused_is_counted(
     assert counted("scope_proxy_client_tokens_total", result="refused") == refused + 1
 
 
-async def test_a_credential_that_fits_into_no_header_is_told_the_way_out(keys: KeyFile) -> None:
+async def test_a_credential_that_fits_into_no_header_gets_advice(keys: KeyFile) -> None:
     secret = "".join(f"{number * number:x}" for number in range(3000))
     encoded = base64.b64encode(f"robot:{secret}".encode()).decode()
     with pytest.raises(Denied, match="challenge: basic") as refused:

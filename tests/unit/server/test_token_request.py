@@ -31,12 +31,12 @@ def post(
 
 
 def test_containerd_without_a_credential() -> None:
-    asked = get(("scope", ONE), ("scope", TWO), ("service", "icr.io"))
-    assert asked == ParsedTokenRequest(ANONYMOUS, "icr.io", (ONE, TWO))
+    parsed = get(("scope", ONE), ("scope", TWO), ("service", "icr.io"))
+    assert parsed == ParsedTokenRequest(ANONYMOUS, "icr.io", (ONE, TWO))
 
 
 def test_containerd_with_a_password() -> None:
-    asked = post(
+    parsed = post(
         ("client_id", "containerd-client"),
         ("grant_type", "password"),
         ("password", "p:w"),
@@ -45,23 +45,23 @@ def test_containerd_with_a_password() -> None:
         ("username", "robot"),
         kind=f"{FORM}; charset=utf-8",
     )
-    assert asked == ParsedTokenRequest(ROBOT, "icr.io", (f"{ONE} {TWO}",))
+    assert parsed == ParsedTokenRequest(ROBOT, "icr.io", (f"{ONE} {TWO}",))
 
 
 def test_containerd_with_an_identity_token() -> None:
-    asked = post(("grant_type", "refresh_token"), ("refresh_token", "refresh"), ("scope", ONE), ("service", ""))
-    assert asked == ParsedTokenRequest(REFRESH, None, (ONE,))
+    parsed = post(("grant_type", "refresh_token"), ("refresh_token", "refresh"), ("scope", ONE), ("service", ""))
+    assert parsed == ParsedTokenRequest(REFRESH, None, (ONE,))
 
 
 def test_docker_at_login() -> None:
-    asked = get(
+    parsed = get(
         ("account", "robot"),
         ("client_id", "docker"),
         ("offline_token", "true"),
         ("service", "scope-proxy"),
         authorization=BASIC,
     )
-    assert asked == ParsedTokenRequest(ROBOT, "scope-proxy", ())
+    assert parsed == ParsedTokenRequest(ROBOT, "scope-proxy", ())
 
 
 def test_docker_that_asks_for_a_refresh_token() -> None:
@@ -164,7 +164,7 @@ def test_two_credentials_in_two_places_are_refused() -> None:
         post(*PASSWORD, authorization=BASIC)
 
 
-def test_another_scheme_is_asked_for_basic() -> None:
+def test_another_scheme_is_sent_basic() -> None:
     for ask in (get, post):
         with pytest.raises(Unauthorized) as refused:
             ask(authorization=("Bearer canary",))
@@ -186,8 +186,8 @@ def test_queries_have_limits(query: list[tuple[str, str]]) -> None:
 def test_credentials_in_a_query_are_not_read() -> None:
     query = (("grant_type", "password"), ("username", "u"), ("password", "canary"), ("refresh_token", "canary"))
     assert get(*query).login == ANONYMOUS
-    asked = parse_token_request(ClientTokenRequest("POST", query, (), FORM, b""))
-    assert asked == ParsedTokenRequest(ANONYMOUS, None, ())
+    parsed = parse_token_request(ClientTokenRequest("POST", query, (), FORM, b""))
+    assert parsed == ParsedTokenRequest(ANONYMOUS, None, ())
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "get", ""])
@@ -214,8 +214,8 @@ def test_every_form_is_read_or_refused(raw: bytes) -> None:
 @given(st.text(max_size=30), st.text(max_size=30), st.lists(st.text(max_size=20), max_size=5))
 def test_forms_are_decoded_as_clients_encode_them(service: str, password: str, scopes: list[str]) -> None:
     fields = [("grant_type", "password"), ("service", service), *(("scope", scope) for scope in scopes)]
-    asked = post(*fields)
-    assert (asked.service, asked.scopes) == (service or None, tuple(scopes))
+    parsed = post(*fields)
+    assert (parsed.service, parsed.scopes) == (service or None, tuple(scopes))
     try:
         login = post(("grant_type", "password"), ("username", "u"), ("password", password)).login
     except NameInvalid:

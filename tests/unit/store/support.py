@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy.oci.reference import Digest
-from proxy.store.eviction_order import Position, Stage
+from proxy.store.eviction_order import EvictionPosition, EvictionStage
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.format import open_directory
 from proxy.store.index import DEFAULT_BOUNDS, DEFAULT_TIMES, Index
@@ -34,16 +34,18 @@ layout = Layout(Path(sys.argv[1]))
 """
 
 
-def made(folder: Path) -> Layout:
-    """The layout of a store with its folders."""
-    layout = Layout(folder / "store")
+def made(directory: Path) -> Layout:
+    """The layout of a store with its directories."""
+    layout = Layout(directory / "store")
     open_directory(layout)
     return layout
 
 
 async def used(index: Index, layout: Layout, digest: Digest) -> float:
     """When a digest was last used, in seconds since the epoch, as the index file has it."""
-    await index.evictable(Position(Stage.END), 0)  # what is noted in memory is written before it answers
+    await index.evictable(
+        EvictionPosition(EvictionStage.END), 0
+    )  # what is noted in memory is written before it answers
     with contextlib.closing(sqlite3.connect(layout.index)) as file:
         [(seconds,)] = file.execute("SELECT used FROM objects WHERE digest = ?", (str(digest),))
     return float(seconds)
@@ -52,11 +54,11 @@ async def used(index: Index, layout: Layout, digest: Digest) -> float:
 async def order(index: Index, size: int = 1 << 40) -> list[tuple[Digest, int]]:
     """All that is stored, in the order in which it would be evicted, with sizes."""
     found: dict[Digest, int] = {}
-    position = Position()
-    while position.stage is not Stage.END:
+    position = EvictionPosition()
+    while position.stage is not EvictionStage.END:
         objects, position = await index.evictable(position, size)
-        for digest, length in objects:
-            found.setdefault(digest, length)
+        for item in objects:
+            found.setdefault(item.digest, item.size)
     return list(found.items())
 
 
@@ -136,6 +138,6 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as short as can be
 
 
-def modes(folder: Path) -> set[str]:
-    """Kind and permissions of all below a folder."""
-    return {oct(path.lstat().st_mode & 0o170777) for path in [folder, *folder.rglob("*")]}
+def modes(directory: Path) -> set[str]:
+    """Kind and permissions of all below a directory."""
+    return {oct(path.lstat().st_mode & 0o170777) for path in [directory, *directory.rglob("*")]}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from proxy.oci.descriptor import OCI_INDEX, OCI_MANIFEST, parse_manifest
 from proxy.oci.reference import Digest
 from proxy.routing.table import RepositoryKey
-from proxy.store.eviction_order import GRACE_SECONDS, MANIFESTS_SHARE, STEP, Position, Stage
+from proxy.store.eviction_order import GRACE_SECONDS, MANIFESTS_SHARE, STEP, EvictionPosition, EvictionStage
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -59,10 +59,10 @@ async def link(layout: Layout, index: Index, *manifests: bytes) -> None:
 
 async def evicted(files: FilesystemStore, index: Index, size: int) -> list[Digest]:
     """Evict all, and tell in which order."""
-    position, found = Position(), []
-    while position.stage is not Stage.END:
+    position, found = EvictionPosition(), []
+    while position.stage is not EvictionStage.END:
         objects, position = await index.evictable(position, size)
-        found += [digest for digest, _ in objects if await files.remove(digest)]
+        found += [item.digest for item in objects if await files.remove(item.digest)]
     return found
 
 
@@ -153,11 +153,11 @@ async def test_an_index_is_used_with_its_images_and_outlives_them(layout: Layout
 
 async def test_more_images_than_one_step_examines(layout: Layout) -> None:
     bodies = [f"{number:04}".encode() for number in range(STEP + 50)]
-    manifests = [image([body, b"base"]) for body in bodies]
+    manifests = [image([body, b"_"]) for body in bodies]
     for number, (body, manifest) in enumerate(zip(bodies, manifests, strict=True)):
         store(layout, body, manifest, used=LONG_AGO + number)
-    store(layout, b"base", used=LONG_AGO)
-    assert await orders(layout, *manifests) == [*bodies[:-1], bodies[-1], b"base", *manifests]
+    store(layout, b"_", used=LONG_AGO)
+    assert await orders(layout, *manifests) == [*bodies[:-1], bodies[-1], b"_", *manifests]
 
 
 layers = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), min_size=1, max_size=3, unique=True)

@@ -56,12 +56,12 @@ async def test_a_commit_is_durable_before_it_has_a_name(
     monkeypatch.setattr(os, "fsync", seen_fsync)
     monkeypatch.setattr(Path, "rename", seen_rename)
     await put(store, DATA)
-    part, folder = f"ingest/sha256-{DIGEST.hex}.part", f"blobs/sha256/{DIGEST.hex[:2]}"
+    part, directory = f"ingest/sha256-{DIGEST.hex}.part", f"blobs/sha256/{DIGEST.hex[:2]}"
     assert calls == [
         f"fsync {part}",
         "fsync blobs/sha256",
-        f"rename {part} {folder}/{DIGEST.hex}",
-        f"fsync {folder}",
+        f"rename {part} {directory}/{DIGEST.hex}",
+        f"fsync {directory}",
     ]
 
 
@@ -94,7 +94,7 @@ async def test_nothing_is_left_open_or_behind(store: FilesystemStore, layout: La
     assert list(layout.ingest.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
 @pytest.mark.security
 async def test_only_a_file_is_a_blob(store: FilesystemStore, layout: Layout, tmp_path: Path, kind: str) -> None:
     before = descriptors()
@@ -109,7 +109,7 @@ async def test_only_a_file_is_a_blob(store: FilesystemStore, layout: Layout, tmp
         path.mkdir()
     assert await store.find(DIGEST) is None
     assert [found async for found in store.list()] == []
-    if kind != "folder":  # what is stored then takes its place
+    if kind != "directory":  # what is stored then takes its place
         await put(store, DATA)
         assert stat.S_ISREG(path.lstat().st_mode)
     assert (tmp_path / "secret").read_bytes() == DATA
@@ -201,7 +201,7 @@ async def test_a_disk_that_does_not_even_delete_frees_the_digest(
     again.close()
 
 
-async def test_a_short_write_is_gone_on_with(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_write_is_continued(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pwritev", lambda to, pieces, offset: os.pwrite(to, b"".join(pieces)[:7], offset))
     pieces = [b"more", b" than ", b"", b"seven", b" bytes"]
     digest = Digest.of(b"".join(pieces))
@@ -314,7 +314,7 @@ async def test_a_writer_whose_part_was_taken_away_commits_nothing(store: Filesys
     ingest.close()
 
 
-async def test_a_folder_that_was_emptied_is_made_again(layout: Layout) -> None:
+async def test_a_directory_that_was_emptied_is_made_again(layout: Layout) -> None:
     async with opened(layout) as (store, index):
         await index.tidied()
         shutil.rmtree(layout.root)

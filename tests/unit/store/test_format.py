@@ -130,7 +130,7 @@ def test_of_many_processes_one_replaces_it(tmp_path: Path) -> None:
             ["None", "None", "None", str(ReplacedStore(layout.root / "emptied-format-0-1", is_kept=False))]
         )
         assert [other.wait(60) for other in others] == [0] * 4
-    assert all(folder.is_dir() for folder in layout.directories)
+    assert all(directory.is_dir() for directory in layout.directories)
 
 
 def test_another_process_is_not_waited_for_forever(tmp_path: Path) -> None:

@@ -29,16 +29,16 @@ def test_blobs_of_both_algorithms_are_listed(tmp_path: Path) -> None:
 def test_odd_files_are_passed_over(tmp_path: Path) -> None:
     layout = made(tmp_path)
     digest = put_file(layout, b"blob")
-    folder = layout.blob(digest).parent
-    (folder / "notes.txt").write_text("x")
-    (folder / ("0" * 64)).mkdir()
-    (folder / f"{folder.name}{'1' * 62}").symlink_to(layout.blob(digest))
+    directory = layout.blob(digest).parent
+    (directory / "notes.txt").write_text("x")
+    (directory / ("0" * 64)).mkdir()
+    (directory / f"{directory.name}{'1' * 62}").symlink_to(layout.blob(digest))
     (layout.root / "blobs" / "sha256" / "stray").write_text("x")
     (layout.root / "blobs" / "md5").mkdir()
-    wrong_folder = layout.root / "blobs" / "sha256" / "zz"
-    wrong_folder.mkdir()
-    (wrong_folder / digest.hex).write_bytes(b"blob")
-    other = next(name for name in ("00", "11") if name != folder.name)
+    wrong_directory = layout.root / "blobs" / "sha256" / "zz"
+    wrong_directory.mkdir()
+    (wrong_directory / digest.hex).write_bytes(b"blob")
+    other = next(name for name in ("00", "11") if name != directory.name)
     (layout.root / "blobs" / "sha256" / other).mkdir()
     (layout.root / "blobs" / "sha256" / other / digest.hex).write_bytes(b"not where it is looked for")
     assert list(layout.blobs()) == [digest]
@@ -48,16 +48,16 @@ def test_links_are_read_from_the_manifests(tmp_path: Path) -> None:
     layout = made(tmp_path)
     text = f'{{"schemaVersion": 2, "mediaType": "{OCI_MANIFEST}", "config": {{"digest": "{BLOB}"}}, "layers": []}}'
     manifest = put_file(layout, text.encode())
-    gone = Digest.of(b"an evicted manifest")
+    evicted = Digest.of(b"an evicted manifest")
     marks = layout.repository("key") / "manifests"
     marks.mkdir(parents=True)
     (marks.parent / "key.json").write_text('{"key": "key"}')
-    for name in (str(manifest).replace(":", "-"), str(gone).replace(":", "-"), "odd", ".hidden", "sha256-zz"):
+    for name in (str(manifest).replace(":", "-"), str(evicted).replace(":", "-"), "odd", ".hidden", "sha256-zz"):
         (marks / name).touch()
     links = {found: {(str(link.digest), link.kind) for link in links} for _, found, links in layout.marked_manifests(9)}
     assert links == {
         manifest: {(str(manifest), "manifest"), (str(BLOB), "blob")},
-        gone: {(str(gone), "manifest")},
+        evicted: {(str(evicted), "manifest")},
     }
 
 
@@ -76,7 +76,7 @@ keys = st.builds(RepositoryKey, names, st.lists(names, max_size=3).map(tuple))
 
 
 @given(one=keys, other=keys)
-def test_different_repositories_never_share_a_folder(one: RepositoryKey, other: RepositoryKey) -> None:
+def test_different_repositories_never_share_a_directory(one: RepositoryKey, other: RepositoryKey) -> None:
     layout = Layout(Path("/store"))
     assert (layout.repository(str(one)) == layout.repository(str(other))) == (one == other)
     assert layout.repository(str(one)).is_relative_to(layout.repositories)

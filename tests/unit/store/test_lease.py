@@ -86,13 +86,13 @@ def test_those_who_look_are_not_in_each_others_way(path: Path) -> None:
     lease = take(path)  # none of them has kept it
     assert one.is_held()
     lease.release()
-    assert not one.is_held()  # even though its file is gone
+    assert not one.is_held()  # even though its file is missing
     one.close()
     other.close()
 
 
 @pytest.mark.parametrize("total", [0, 1, 123_456_789_012, -1])
-def test_followers_are_told_the_size(path: Path, total: int) -> None:
+def test_followers_get_the_size(path: Path, total: int) -> None:
     lease = take(path)
     assert reported_size(path) is None
     lease.report_size(total)
@@ -117,7 +117,7 @@ def test_a_new_holder_says_nothing_of_what_the_last_one_said(path: Path, tmp_pat
     again.release()
 
 
-def test_only_the_committed_file_is_told_to_be_committed(path: Path, tmp_path: Path) -> None:
+def test_only_the_committed_file_is_reported_as_committed(path: Path, tmp_path: Path) -> None:
     lease = take(path)
     view = LeaseView.open(path)
     assert view is not None
@@ -132,7 +132,7 @@ def test_only_the_committed_file_is_told_to_be_committed(path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["x", "--1", "1.5", "\0" * 20, "²"])
-def test_what_nobody_can_have_told_is_nothing(path: Path, text: str) -> None:
+def test_what_nobody_can_have_reported_is_nothing(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     assert reported_size(path) is None
 

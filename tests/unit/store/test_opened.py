@@ -50,7 +50,7 @@ async def test_another_format_is_replaced_with_one_log_line(
 
 
 @pytest.mark.parametrize("name", ["file", "link", "foreign"])
-async def test_a_folder_that_cannot_be_used_keeps_nobody_from_starting(
+async def test_a_directory_that_cannot_be_used_keeps_nobody_from_starting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     before = descriptors()

@@ -138,7 +138,7 @@ async def test_a_follower_sees_a_second_writer_go_on(store: FilesystemStore, lay
     arriving.close()
 
 
-async def test_a_follower_of_a_part_that_was_swept_is_not_told_of_another_commit(
+async def test_a_follower_of_a_part_that_was_swept_does_not_get_another_commit(
     store: FilesystemStore, layout: Layout
 ) -> None:
     writer = await asyncio.to_thread(Writer, layout)

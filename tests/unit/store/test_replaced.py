@@ -80,5 +80,5 @@ async def test_only_files_that_were_there_count_as_evicted(
     before = metric("scope_proxy_cache_evictions_total", reason="size")
     evictor = Evictor(layout, index, blobs, Bounds((await index.totals()).index + 5 * 1024, 0))
     assert await evictor.make_room()
-    gone = sum(not layout.blob(digest).exists() for digest in digests[4:])
-    assert metric("scope_proxy_cache_evictions_total", reason="size") - before == gone
+    evicted = sum(not layout.blob(digest).exists() for digest in digests[4:])
+    assert metric("scope_proxy_cache_evictions_total", reason="size") - before == evicted

@@ -119,7 +119,7 @@ async def test_trouble_with_one_file_is_nobody_elses(
     assert isinstance(found[1], OSError)
 
 
-async def test_what_is_asked_for_while_others_are_read_is_looked_at_anew(
+async def test_what_is_requested_while_others_are_read_is_looked_at_anew(
     reader: SmallReader, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest, disk = stored(layout, DATA[0]), SlowDisk(monkeypatch)
@@ -152,14 +152,14 @@ async def test_a_slow_disk_gets_more_threads_and_not_any_number(
     digests, disk = [stored(layout, data) for data in DATA[: TURNS_LIMIT + 2]], SlowDisk(monkeypatch)
     reader = SmallReader(layout, TimedThreads(threads, LATE_LIMIT, WITHIN), slow_seconds=-1.0)
     async with asyncio.TaskGroup() as tasks:
-        asked = []
+        read_tasks = []
         for number, digest in enumerate(digests):
-            asked.append(tasks.create_task(reader.read(digest)))
+            read_tasks.append(tasks.create_task(reader.read(digest)))
             if number < TURNS_LIMIT:
                 await disk.is_reading()
         assert disk.reads == TURNS_LIMIT
         disk.may_go_on.set()
-    assert [task.result() for task in asked] == DATA[: TURNS_LIMIT + 2]
+    assert [task.result() for task in read_tasks] == DATA[: TURNS_LIMIT + 2]
 
 
 async def test_who_asks_just_behind_a_read_that_hangs_is_served(
@@ -185,7 +185,7 @@ async def test_who_asks_just_behind_a_read_that_hangs_is_served(
     assert first.result() == DATA[0]
 
 
-async def test_without_a_thread_everybody_is_told_and_later_ones_are_served(
+async def test_without_a_thread_everybody_gets_an_error_and_later_ones_are_served(
     reader: SmallReader, layout: Layout, threads: RefusingThreads
 ) -> None:
     digests = [stored(layout, data) for data in DATA]

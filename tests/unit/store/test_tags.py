@@ -143,7 +143,7 @@ async def test_a_tag_that_is_removed_while_its_file_is_read_does_not_come_back(l
     assert await tags.find(KEY, TAG) is None
 
 
-async def test_trouble_of_the_disk_is_told(layout: Layout, index: Index) -> None:
+async def test_trouble_of_the_disk_is_reported(layout: Layout, index: Index) -> None:
     await asyncio.to_thread(layout.repositories.rmdir)
     layout.repositories.write_text("in the way")
     tags = Tags(layout, index)

@@ -32,11 +32,11 @@ def test_parts_and_locks_that_nobody_holds_go(layout: Layout) -> None:
 
 
 def test_odd_things_do_no_harm(layout: Layout) -> None:
-    (layout.ingest / "folder.part").mkdir()
+    (layout.ingest / "directory.part").mkdir()
     (layout.ingest / "notes.txt").touch()
     (layout.ingest / "a.part").symlink_to("/nowhere")
     assert sweep(layout) >= 1
-    assert {path.name for path in layout.ingest.iterdir()} == {"folder.part", "notes.txt"}
+    assert {path.name for path in layout.ingest.iterdir()} == {"directory.part", "notes.txt"}
 
 
 def test_a_download_of_another_process_is_not_swept(layout: Layout) -> None:
@@ -63,7 +63,7 @@ os._exit(0)
 
 
 def test_what_repositories_need_no_more_goes(layout: Layout) -> None:
-    stored, gone = put_file(layout, b"a manifest"), Digest.of(b"an evicted manifest")
+    stored, evicted = put_file(layout, b"a manifest"), Digest.of(b"an evicted manifest")
     repository = layout.repository("key")
     names = {
         "key.json": True,
@@ -73,7 +73,7 @@ def test_what_repositories_need_no_more_goes(layout: Layout) -> None:
         "tags/.tmp": False,
         "tags/.new": True,
         f"manifests/{str(stored).replace(':', '-')}": True,
-        f"manifests/{str(gone).replace(':', '-')}": False,
+        f"manifests/{str(evicted).replace(':', '-')}": False,
     }
     (repository / "tags").mkdir(parents=True)
     (repository / "manifests").mkdir()
@@ -83,7 +83,7 @@ def test_what_repositories_need_no_more_goes(layout: Layout) -> None:
         os.utime(repository / name, (now, now - (3000 if stays or name == "tags/old" else 4000)))
     os.utime(repository / "tags" / "old", (now, now - 91 * 86400))
     compared: list[tuple[str, str]] = []
-    for _ in tidy(layout, lambda *folder: compared.append(folder)):
+    for _ in tidy(layout, lambda *directory: compared.append(directory)):
         pass
     assert {name for name in names if (repository / name).exists()} == {name for name, stays in names.items() if stays}
     assert compared[0] == ("sha256", "00")

@@ -178,7 +178,7 @@ async def test_gzip(client: aiohttp.ClientSession, registry: ScriptedRegistry) -
         (ShiftRange(lie=True), (206, "bytes 10-19/100"), DATA[11:21]),
     ],
 )
-async def test_ranges_gone_wrong(
+async def test_wrong_ranges(
     client: aiohttp.ClientSession,
     registry: ScriptedRegistry,
     fault: IgnoreRange | ShiftRange,
@@ -217,7 +217,7 @@ async def test_token_answers(
 
 
 @pytest.mark.parametrize(
-    ("shown_as", "status", "challenge"),
+    ("dead_token", "status", "challenge"),
     [
         ("error", 401, 'error="invalid_token"'),
         ("no error", 401, f'scope="{SCOPE}"'),
@@ -228,7 +228,7 @@ async def test_token_answers(
     ],
 )
 async def test_tokens_can_be_revoked(
-    client: aiohttp.ClientSession, image: Image, shown_as: DeadToken, status: int, challenge: str
+    client: aiohttp.ClientSession, image: Image, dead_token: DeadToken, status: int, challenge: str
 ) -> None:
     async with ScriptedRegistry([image]) as registry:
 
@@ -237,7 +237,7 @@ async def test_tokens_can_be_revoked(
                 return bearer(await response.json())
 
         old = await token()
-        registry.revoke_tokens(shown_as)
+        registry.revoke_tokens(dead_token)
         async with client.get(manifest_url(registry), headers=old) as response:
             assert response.status == status
             assert challenge in response.headers.get("WWW-Authenticate", "")

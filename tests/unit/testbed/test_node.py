@@ -51,10 +51,10 @@ async def test_with_credentials_the_form_comes_first(status: int, credentials: i
     async with StrictRegistry(demo_images(), rules) as registry:
         with pytest.raises(PullFailed, match="failed to fetch oauth token"):
             await pull(target(registry), LOGIN)
-        asked = registry.record.tokens
-    assert [entry.credential for entry in asked] == ["password robot", "basic robot"][:credentials]
-    assert [entry.scope_parameters for entry in asked] == [(" ".join(BOTH),), BOTH][:credentials]
-    assert "hunter2" not in repr(asked)
+        requests = registry.record.tokens
+    assert [entry.credential for entry in requests] == ["password robot", "basic robot"][:credentials]
+    assert [entry.scope_parameters for entry in requests] == [(" ".join(BOTH),), BOTH][:credentials]
+    assert "hunter2" not in repr(requests)
 
 
 async def test_a_prefix_mirror_fails_too() -> None:
@@ -87,7 +87,7 @@ async def test_an_image_under_its_own_name_pulls_with_one_scope() -> None:
         assert registry.record.scopes == {f"repository:{REWRITTEN}:pull"}
 
 
-async def test_without_a_challenge_nothing_is_asked_and_no_credential_sent() -> None:
+async def test_without_a_challenge_nothing_is_requested_and_no_credential_sent() -> None:
     async with StrictRegistry(demo_images(), Rules(dialect="none")) as registry:
         result = await pull(target(registry), LOGIN)
         assert not result.scopes
@@ -127,7 +127,7 @@ async def test_without_a_reason_the_same_token_is_sent_until_six_answers() -> No
 
 
 @pytest.mark.parametrize("status", [429, 408])
-async def test_a_busy_registry_is_asked_six_times_at_once(status: int) -> None:
+async def test_a_busy_registry_gets_six_requests_at_once(status: int) -> None:
     async with ScriptedRegistry(demo_images(), Rules(dialect="none")) as registry:
         registry.script(on("HEAD"), Reply(status))
         with pytest.raises(PullFailed, match=str(status)):

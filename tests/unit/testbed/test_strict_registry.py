@@ -180,7 +180,7 @@ async def test_content_by_tag_and_digest(client: aiohttp.ClientSession, image: I
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "body", "content_range"),
+    ("header", "status", "body", "content_range"),
     [
         ("bytes=2-4", 206, b"234", "bytes 2-4/10"),
         ("bytes=7-", 206, b"789", "bytes 7-9/10"),
@@ -191,12 +191,12 @@ async def test_content_by_tag_and_digest(client: aiohttp.ClientSession, image: I
     ],
 )
 async def test_ranges(
-    client: aiohttp.ClientSession, asked: str, status: int, body: bytes | None, content_range: str | None
+    client: aiohttp.ClientSession, header: str, status: int, body: bytes | None, content_range: str | None
 ) -> None:
     image = Image(REPOSITORY, "1", b"{}", "application/json", "sha256:0", {"sha256:1": b"0123456789"})
     async with (
         StrictRegistry([image], Rules(dialect="none")) as registry,
-        client.get(f"{registry.url}/v2/{REPOSITORY}/blobs/sha256:1", headers={"Range": asked}) as response,
+        client.get(f"{registry.url}/v2/{REPOSITORY}/blobs/sha256:1", headers={"Range": header}) as response,
     ):
         assert response.status == status
         assert response.headers.get("Content-Range") == content_range

@@ -25,7 +25,7 @@ PLAIN = {"Accept": "a/b", "Range": "bytes=0-1", "If-Range": "tag"}
 
 @dataclass(slots=True)
 class Server:
-    """Answers each path as told, 200 where nothing is told, and keeps what it was sent."""
+    """Answers each path as configured, else 200, and keeps what it was sent."""
 
     answers: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     requests: list[web.BaseRequest] = field(default_factory=list)

@@ -33,19 +33,19 @@ class Attempts:
             await self._begins.wait_for(lambda: len(self.begun) == 2)
 
 
-async def test_what_comes_soon_is_asked_for_once() -> None:
-    asked = 0
+async def test_what_comes_soon_is_requested_once() -> None:
+    calls = 0
 
     async def answer() -> str:
-        nonlocal asked
-        asked += 1
+        nonlocal calls
+        calls += 1
         return "answer"
 
     assert await hedged(answer, answer, NEVER, print) == "answer"
-    assert asked == 1
+    assert calls == 1
 
 
-async def test_what_fails_soon_is_told_at_once() -> None:
+async def test_what_fails_soon_is_reported_at_once() -> None:
     async def fail() -> str:
         raise LookupError("not there")
 
@@ -74,7 +74,7 @@ async def test_one_that_fails_leaves_the_other_its_time(first: int) -> None:
     assert await request == "answer"
 
 
-async def test_when_both_fail_the_last_failure_is_told() -> None:
+async def test_when_both_fail_the_last_failure_is_reported() -> None:
     attempts = Attempts()
     request = Background().start(attempts.hedged())
     await attempts.second()

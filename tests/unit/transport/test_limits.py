@@ -20,7 +20,7 @@ UPSTREAM = "limited.example"
 
 
 class Visitors:
-    """Tasks that hold a place of a gate until they are told to go."""
+    """Tasks that hold a place until they are released."""
 
     def __init__(self, gate: HostLimit, group: asyncio.TaskGroup) -> None:
         self.gate = gate

@@ -130,7 +130,7 @@ async def test_a_redirect_without_location_is_refused() -> None:
             await followed(server, opened)
 
 
-@pytest.mark.parametrize("smuggled", [b"\rX: y", b"\x00", b"\nX-Evil: y"])
+@pytest.mark.parametrize("smuggled", [b"\rX-Evil: y", b"\x00", b"\nX-Evil: y"])
 async def test_raw_control_bytes_in_a_location_reach_nobody(smuggled: bytes) -> None:
     heads: list[bytes] = []
 
@@ -147,7 +147,8 @@ async def test_raw_control_bytes_in_a_location_reach_nobody(smuggled: bytes) -> 
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/start"
         with contextlib.suppress(aiohttp.ClientError, RedirectRefused):  # whichever part refuses it
             await follow(opened, outgoing(url))
-    assert all(b"\nX: y" not in head and b"\rX: y" not in head and b"\x00" not in head for head in heads)
+    assert heads
+    assert not [head for head in heads if b"X-Evil" in head or b"\x00" in head]
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ class System:
     """The system's resolver, which answers when it is let."""
 
     open: threading.Event = field(default_factory=threading.Event)
-    asked: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
 
     def getaddrinfo(self, host: str, port: int, *_: object) -> list[object]:
-        self.asked.append(host)
+        self.hosts.append(host)
         assert self.open.wait(20)
         if host == "nowhere":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -48,10 +48,10 @@ async def test_several_that_want_one_name_share_its_lookup(lookups: NameLookups,
         found = [tasks.create_task(lookups.resolve("one", 443)) for _ in range(5)]
         await asyncio.sleep(0)
         system.open.set()
-    assert system.asked == ["one"]
+    assert system.hosts == ["one"]
     assert {task.result()[0]["host"] for task in found} == {ADDRESS}
     await lookups.resolve("one", 443)
-    assert system.asked == ["one", "one"]
+    assert system.hosts == ["one", "one"]
 
 
 async def test_who_leaves_ends_nobody_elses_lookup(lookups: NameLookups, system: System) -> None:

@@ -68,12 +68,12 @@ class Tunnel:
     """A forward proxy for CONNECT: every host leads to one port of this machine."""
 
     def __init__(self, port: int) -> None:
-        self.asked = b""
+        self.request_head = b""
         self.ended = asyncio.Event()
         self._port = port
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked = await reader.readuntil(b"\r\n\r\n")
+        self.request_head = await reader.readuntil(b"\r\n\r\n")
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         async with asyncio.TaskGroup() as group:
@@ -99,7 +99,7 @@ class SecretServer:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret")
         await writer.drain()
         writer.close()
-        with contextlib.suppress(OSError):  # the peer may be gone before the last TLS record
+        with contextlib.suppress(OSError):  # the peer may have closed before the last TLS record
             await writer.wait_closed()
 
 
@@ -118,9 +118,9 @@ async def test_https_through_a_proxy_shows_its_login_to_the_proxy_alone(tmp_path
         environment = {"https_proxy": f"http://robot:s3cret@127.0.0.1:{port}"}
         assert await fetched("https://registry.test/v2/", environment, settings) == "secret"
         await tunnel.ended.wait()
-    assert tunnel.asked.startswith(b"CONNECT registry.test:443 ")
-    assert f"Proxy-Authorization: {LOGIN}".encode() in tunnel.asked
-    assert b"Bearer" not in tunnel.asked
+    assert tunnel.request_head.startswith(b"CONNECT registry.test:443 ")
+    assert f"Proxy-Authorization: {LOGIN}".encode() in tunnel.request_head
+    assert b"Bearer" not in tunnel.request_head
     assert b"Authorization: Bearer token" in registry.head
     assert b"Proxy-Authorization" not in registry.head
 

@@ -15,7 +15,7 @@ async def background() -> AsyncIterator[Background]:
 
 
 class Work:
-    """Counts its starts and ends when it is told to."""
+    """Counts its starts and ends on request."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.starts = 0

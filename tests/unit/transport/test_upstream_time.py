@@ -1,4 +1,4 @@
-"""Time of the upstream, told from the time that a request waits for us."""
+"""Time of the upstream, separate from the time that a request waits for us."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def background() -> AsyncIterator[Background]:
     await made.close()
 
 
-async def test_an_upstream_that_is_silent_for_its_time_is_told_of(clock: Clock) -> None:
+async def test_an_upstream_that_is_silent_for_its_time_is_reported(clock: Clock) -> None:
     async def silent() -> None:
         async with limited(LIMIT):
             with at_upstream():

@@ -1,4 +1,4 @@
-"""What is known of endpoints, as people are told."""
+"""What is known of endpoints, as it is reported to people."""
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_refusals_in_a_row_are_counted_up_to_the_next_good_answer(endpoints: End
     assert endpoints.health(ORIGIN).refusals == 0
 
 
-def told(logs: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+def reports(logs: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """What was logged and cleared, as level and text."""
     found = [(record.levelname, record.getMessage()) for record in logs.records]
     logs.clear()
@@ -109,17 +109,17 @@ def test_who_begins_to_fail_is_a_warning_once_until_it_serves_again(
     caplog.set_level("INFO", "proxy.upstream.endpoints")
     for _ in range(3):
         endpoints.failed(target, "up.example answered 500")
-    assert told(caplog) == [("WARNING", "https://up.example fails: up.example answered 500")]
+    assert reports(caplog) == [("WARNING", "https://up.example fails: up.example answered 500")]
     endpoints.succeeded(target)
     endpoints.succeeded(target)
-    assert told(caplog) == [("INFO", "https://up.example serves again, after 3 failures")]
+    assert reports(caplog) == [("INFO", "https://up.example serves again, after 3 failures")]
     for _ in range(20):  # good and bad in turn
         endpoints.failed(target, "up.example answered 500")
         endpoints.succeeded(target)
-    assert told(caplog) == []
+    assert reports(caplog) == []
     clock.now += QUIET_SECONDS
     endpoints.failed(target, "up.example answered 503")
-    assert told(caplog) == [("WARNING", "https://up.example fails: up.example answered 503")]
+    assert reports(caplog) == [("WARNING", "https://up.example fails: up.example answered 503")]
 
 
 def test_what_one_client_finds_out_for_itself_is_not_logged(
@@ -131,4 +131,4 @@ def test_what_one_client_finds_out_for_itself_is_not_logged(
     clock.now += 2
     endpoints.succeeded(target)
     assert endpoints.health(ORIGIN).state is EndpointState.OK
-    assert told(caplog) == []
+    assert reports(caplog) == []

@@ -25,7 +25,7 @@ async def secrets(*sources: Source) -> list[str]:
     return [login.secret for login in await CredentialChain(sources).logins(ORIGIN, "a")]
 
 
-async def test_sources_are_asked_in_order_and_doubles_are_tried_once() -> None:
+async def test_sources_are_tried_in_order_and_duplicates_once() -> None:
     assert await secrets(Source("b", "a"), Source(), Source("a", "c")) == ["b", "a", "c"]
 
 

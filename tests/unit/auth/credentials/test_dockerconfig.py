@@ -23,12 +23,14 @@ def made(path: Path, content: object) -> DockerConfigSource:
     return DockerConfigSource(path, HelperSource(Background()))
 
 
-async def asked(tmp_path: Path, content: object, url: str = "https://r.example", repository: str = "a") -> list[Login]:
+async def logins_of(
+    tmp_path: Path, content: object, url: str = "https://r.example", repository: str = "a"
+) -> list[Login]:
     return list(await made(tmp_path / "config.json", content).logins(Origin.parse(url), repository))
 
 
 async def users(tmp_path: Path, auths: object, url: str, repository: str = "a") -> list[str]:
-    return [found.username for found in await asked(tmp_path, {"auths": auths}, url, repository)]
+    return [found.username for found in await logins_of(tmp_path, {"auths": auths}, url, repository)]
 
 
 def encoded(text: str) -> str:
@@ -48,7 +50,7 @@ def encoded(text: str) -> str:
 async def test_entries_are_read(
     tmp_path: Path, entry: dict[str, str], kind: LoginKind, username: str, secret: str
 ) -> None:
-    (found,) = await asked(tmp_path, {"auths": {"r.example": entry}})
+    (found,) = await logins_of(tmp_path, {"auths": {"r.example": entry}})
     assert (found.kind, found.username, found.secret) == (kind, username, secret)
     assert found.name == f"{tmp_path}/config.json auths[r.example]"
 
@@ -58,12 +60,12 @@ async def test_entries_are_read(
     [{}, {"username": "robot"}, {"password": "p"}, {"auth": ""}, {"auth": encoded("robot")}, {"auth": 7}, None, "x"],
 )
 async def test_entries_without_a_login_are_passed_over(tmp_path: Path, entry: object) -> None:
-    assert await asked(tmp_path, {"auths": {"r.example": entry}}) == []
+    assert await logins_of(tmp_path, {"auths": {"r.example": entry}}) == []
 
 
 async def test_half_a_surrogate_pair_is_no_password(tmp_path: Path) -> None:
     content = b'{"auths": {"r.example": {"username": "robot", "password": "\\ud800"}}}'
-    assert await asked(tmp_path, content) == []
+    assert await logins_of(tmp_path, content) == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ async def test_the_link_that_kubernetes_swaps_is_followed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is not JSON"),
         (b"\xff\xfe s3cret", "is not JSON"),
@@ -153,9 +155,9 @@ async def test_the_link_that_kubernetes_swaps_is_followed(tmp_path: Path) -> Non
         ({"auths": {"r.example": {"auth": base64.b64encode(b"robot:\xff").decode()}}}, "not base64"),
     ],
 )
-async def test_a_malformed_file_is_an_error_without_its_secrets(tmp_path: Path, content: object, told: str) -> None:
-    with pytest.raises(CredentialError, match=told) as caught:
-        await asked(tmp_path, content)
+async def test_a_malformed_file_is_an_error_without_its_secrets(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(CredentialError, match=message) as caught:
+        await logins_of(tmp_path, content)
     assert "s3cr" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
@@ -163,13 +165,13 @@ async def test_a_malformed_file_is_an_error_without_its_secrets(tmp_path: Path, 
 async def test_what_is_no_readable_file_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     origin = Origin.parse("https://r.example")
-    for path, told in (
+    for path, message in (
         ("missing", "No such file"),
         (".", "Is a directory"),
         ("pipe", "not a regular file"),
         ("\0", "name"),
     ):
-        with pytest.raises(CredentialError, match=told):
+        with pytest.raises(CredentialError, match=message):
             await DockerConfigSource(tmp_path / path, HelperSource(Background())).logins(origin, "a")
     (tmp_path / "long").write_text('{"auths": {}}')
     with pytest.raises(CredentialError, match="larger than 10 bytes"):
@@ -185,15 +187,15 @@ async def test_what_is_no_readable_file_is_an_error(tmp_path: Path) -> None:
         ({"credHelpers": ["one"], "credsStore": "two"}, "two"),
     ],
 )
-async def test_helpers_of_the_file_are_asked(tmp_path: Path, settings: dict[str, object], program: str) -> None:
+async def test_helpers_of_the_file_are_run(tmp_path: Path, settings: dict[str, object], program: str) -> None:
     with pytest.raises(CredentialError, match=f"cannot run docker-credential-{program}:"):
-        await asked(tmp_path, settings)
+        await logins_of(tmp_path, settings)
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "\0", " x", "-x", "x" * 200])
 async def test_what_is_no_name_of_a_program_is_not_run(tmp_path: Path, name: str) -> None:
     with pytest.raises(CredentialError, match="not a valid name of a credential helper"):
-        await asked(tmp_path, {"credsStore": name})
+        await logins_of(tmp_path, {"credsStore": name})
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b'{"auths": {"a": {"auth": "' + tail))

@@ -38,7 +38,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def script(programs: Path, text: str) -> None:
-    """Let `docker-credential-test` be this shell script; it notes each start and what it was asked."""
+    """Let `docker-credential-test` be this shell script; it notes each start and its input."""
     path = programs / "docker-credential-test"
     path.write_text(f'#!/bin/sh\necho "$1 $(cat)" >> {shlex.quote(f"{programs}/log")}\n{text}\n')
     path.chmod(0o755)
@@ -82,7 +82,7 @@ async def test_a_host_that_the_helper_does_not_know_has_no_login(source: HelperS
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("echo s3cret; echo s3cret >&2; exit 1", "failed for r.example:8443 with exit status 1"),
         ("kill -9 $$", "with exit status -9"),
@@ -98,10 +98,10 @@ async def test_a_host_that_the_helper_does_not_know_has_no_login(source: HelperS
     ],
 )
 async def test_trouble_is_an_error_without_the_secret(
-    source: HelperSource, programs: Path, text: str, told: str
+    source: HelperSource, programs: Path, text: str, message: str
 ) -> None:
     script(programs, text)
-    with pytest.raises(CredentialError, match=told) as caught:
+    with pytest.raises(CredentialError, match=message) as caught:
         await source.logins("test", ORIGIN)
     assert "s3cret" not in str(caught.value)
 

@@ -24,7 +24,7 @@ def source(credentials: str, environment: dict[str, str] | None = None) -> Stati
     return StaticSource(config, SecretReader(environment or {}), helpers, files)
 
 
-async def asked(credentials: str, repository: str = "a", environment: dict[str, str] | None = None) -> list[Login]:
+async def logins_of(credentials: str, repository: str = "a", environment: dict[str, str] | None = None) -> list[Login]:
     made = await asyncio.to_thread(source, credentials, environment)
     return list(await made.logins(ORIGIN, repository))
 
@@ -37,18 +37,23 @@ async def test_the_longest_match_comes_first_and_the_others_follow() -> None:
     - {username: exact, password: p, repositories: team/app}
     - {username: other, password: p, repositories: 'other/**'}
     """
-    assert [login.username for login in await asked(credentials, "team/app")] == ["exact", "one", "all", "everywhere"]
-    assert [login.username for login in await asked(credentials, "team/a/b")] == ["all", "everywhere"]
-    assert [login.username for login in await asked(credentials, "team")] == ["all", "everywhere"]
-    assert [login.username for login in await asked(credentials, "x")] == ["everywhere"]
+    assert [login.username for login in await logins_of(credentials, "team/app")] == [
+        "exact",
+        "one",
+        "all",
+        "everywhere",
+    ]
+    assert [login.username for login in await logins_of(credentials, "team/a/b")] == ["all", "everywhere"]
+    assert [login.username for login in await logins_of(credentials, "team")] == ["all", "everywhere"]
+    assert [login.username for login in await logins_of(credentials, "x")] == ["everywhere"]
 
 
 async def test_passwords_tokens_files_and_variables() -> None:
-    (password,) = await asked("    - {username: robot, password: p}")
+    (password,) = await logins_of("    - {username: robot, password: p}")
     assert (password.kind, password.username, password.secret) == (LoginKind.PASSWORD, "robot", "p")
-    (token,) = await asked("    - {identityToken: t}")
+    (token,) = await logins_of("    - {identityToken: t}")
     assert (token.kind, token.username, token.secret) == (LoginKind.IDENTITY_TOKEN, "", "t")
-    (variable,) = await asked("    - {username: robot, passwordEnv: PW}", environment={"PW": "v"})
+    (variable,) = await logins_of("    - {username: robot, passwordEnv: PW}", environment={"PW": "v"})
     assert variable.secret == "v"
 
 
@@ -67,7 +72,7 @@ async def test_a_password_file_is_read_again_after_it_changed(tmp_path: Path) ->
 )
 async def test_a_secret_that_is_missing_names_the_host_and_the_setting(credential: str) -> None:
     with pytest.raises(CredentialError, match=r"hosts\.r\.example\.credentials: password(File|Env)"):
-        await asked(f"    - {credential}")
+        await logins_of(f"    - {credential}")
 
 
 async def test_a_docker_config_file_can_be_named_for_some_repositories(tmp_path: Path) -> None:
@@ -77,8 +82,8 @@ async def test_a_docker_config_file_can_be_named_for_some_repositories(tmp_path:
     - {{username: robot, password: p}}
     - {{dockerConfigFile: {file}, repositories: 'team/**'}}
     """
-    assert [login.username for login in await asked(credentials, "team/a")] == ["docker", "robot"]
-    assert [login.username for login in await asked(credentials, "b")] == ["robot"]
+    assert [login.username for login in await logins_of(credentials, "team/a")] == ["docker", "robot"]
+    assert [login.username for login in await logins_of(credentials, "b")] == ["robot"]
 
 
 async def test_a_host_without_credentials_has_none() -> None:

@@ -1,0 +1,130 @@
+"""`scope-proxy cache export` and `cache import`: carry images to a cache without a network."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.cache import EXIT_FAILED, human
+from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.cli.progress import counted
+from proxy.config.address import canonical_registry
+from proxy.config.cache import Cache
+from proxy.config.load import Loaded
+from proxy.oci.descriptor import Descriptor
+from proxy.oci.errors import RegistryError
+from proxy.oci.reference import ImageReference
+from proxy.routing.table import Route, RouteTable
+from proxy.store.blobs import StoreError
+from proxy.store.bundle import opened_bundle
+from proxy.store.bundle_export import Collector, export
+from proxy.store.bundle_import import BundleImporter, Placed, imported, planned
+from proxy.store.bundle_names import named_images
+from proxy.store.opened import opened_store
+from proxy.store.tar_entries import BundleError
+
+
+@click.command("export")
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    "bundle",
+    required=True,
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write, such as bundle.tar; replaced only once the new one is complete.",
+)
+@configuration_options
+def export_images(images: tuple[str, ...], bundle: Path, config: Path | None, registries: Path | None) -> None:
+    """Write IMAGES from the cache into a bundle (an OCI image layout in a tar)."""
+    loaded, cache = _loaded(config, registries)
+    _run(bundle, lambda: _export(loaded, cache, images, bundle))
+
+
+@click.command("import")
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--registry",
+    "names",
+    required=True,
+    multiple=True,
+    metavar="REGISTRY",
+    help="The registry that the images come from, as nodes name it; may be repeated. Images of others are refused.",
+)
+@click.option("--name", metavar="IMAGE", help="The name of the image, for a bundle of one image without a name.")
+@configuration_options
+def import_bundle(
+    bundle: Path, names: tuple[str, ...], name: str | None, config: Path | None, registries: Path | None
+) -> None:
+    """Store the images of BUNDLE in the cache, as if the endpoints of REGISTRY had delivered them."""
+    loaded, cache = _loaded(config, registries)
+    try:
+        origins = frozenset(map(canonical_registry, names))
+    except ValueError as error:
+        raise click.UsageError(f"--registry: {error}") from None
+    _run(bundle, lambda: _import(loaded, cache, bundle, origins, name))
+
+
+def _loaded(config: Path | None, registries: Path | None) -> tuple[Loaded, Cache]:
+    loaded = source_of(config, registries).load_or_exit()
+    if loaded.config.cache is None:
+        click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
+        raise click.exceptions.Exit(EXIT_CONFIG)
+    return loaded, loaded.config.cache
+
+
+def _run(bundle: Path, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it; prints an error and exits with status 1."""
+    try:
+        with threads_or_exit():
+            asyncio.run(work())
+    except BundleError as error:
+        _fail(f"{bundle}: {error}")
+    except (StoreError, RegistryError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    click.echo(f"scope-proxy: {message}", err=True)
+    raise click.exceptions.Exit(EXIT_FAILED)
+
+
+async def _export(loaded: Loaded, cache: Cache, images: Sequence[str], bundle: Path) -> None:
+    routes = RouteTable(loaded.config, loaded.positions)
+    async with opened_store(cache) as store:
+        collector = Collector(store)
+        found = [await collector.collect(image, _route(routes, image)) for image in map(ImageReference.parse, images)]
+        sizes = {digest: size for each in found for digest, size in each.sizes.items()}
+        with counted("exported", sum(sizes.values())) as advance:
+            await export(store, found, bundle, advance)
+    for each in found:
+        left_out = f", {each.left_out} of its manifests left out: not complete in the cache" if each.left_out else ""
+        click.echo(f"{each.image}: {human(each.size)}{left_out}")
+
+
+async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozenset[str], name: str | None) -> None:
+    routes = RouteTable(loaded.config, loaded.positions)
+    with opened_bundle(path) as bundle:
+        asks_upstream = any(listener.clients.asks_upstream for listener in loaded.config.listeners)
+        images = named_images(bundle.images, registries, name)
+        placed = [_placed(image, _route(routes, image), found, asks_upstream=asks_upstream) for image, found in images]
+        plan = await asyncio.to_thread(planned, bundle, placed, cache.max_manifest_digests)
+        async with opened_store(cache) as store:
+            with counted("imported", plan.size) as advance:
+                await BundleImporter(store, bundle, cache.max_size, advance).run(plan)
+    for image, size in imported(plan):
+        click.echo(f"{image}: {human(size)}")
+    if plan.absent:
+        click.echo(f"{plan.absent} manifests of other platforms are not in the bundle", err=True)
+
+
+def _placed(image: ImageReference, route: Route, manifest: Descriptor, *, asks_upstream: bool) -> Placed:
+    """An image with its route; clients with credentials of their own request it under keys of their own."""
+    return Placed(image, route, route.keys() if asks_upstream else [route.key], manifest)
+
+
+def _route(routes: RouteTable, image: ImageReference) -> Route:
+    return routes.resolve(image.repository, namespace=image.registry)
