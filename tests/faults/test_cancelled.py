@@ -74,5 +74,6 @@ async def test_a_cancelled_pull_gives_everything_back(
             # The request of a token continues for the next pull. A place that is released twice counts as -1.
             await eventually(lambda: metric("scope_proxy_upstream_in_flight", upstream=REG) == 0)
             await eventually(lambda: not open_responses())
+            assert metric("scope_proxy_upstream_in_flight", upstream=REG) == 0
         if is_done:
             break

@@ -78,7 +78,7 @@ def test_old_k3s_gets_advice_and_can_still_be_cleaned(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--instance", "a b"], "--instance"),
-        (["--proxy", "127.0.0.1:5000"], "the scheme must be"),
+        (["--proxy", "127.0.0.1:5000"], "an origin needs its scheme"),
         (["--ca-file", "config.yaml"], "no PEM certificate"),
         (["--watch", "0"], "0.0 is not in the range"),
     ],
