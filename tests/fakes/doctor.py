@@ -16,6 +16,10 @@ from proxy.config.load import parse_config
 from proxy.doctor.run import TimeLimits, examine_all
 from proxy.doctor.subject import choose
 from tests.fakes.canaries import assert_no_secret
+from tests.fakes.proxy import LOGIN, NAME, REG, settings
+from tests.fakes.registry import ScriptedRegistry
+
+IMAGE = f"{REG}/{NAME}:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,8 @@ async def diagnosed(
 ) -> Diagnosis:
     """The same beside servers in this event loop; the command has a loop of its own, in a thread."""
     return await asyncio.to_thread(run_and_read, configuration, *arguments, env=env)
+
+
+async def examined(registry: ScriptedRegistry, *arguments: str, **more: Any) -> Diagnosis:
+    """What the command reports of a registry, with the password of its account."""
+    return await diagnosed(settings([registry.url], login=LOGIN, **more), *(arguments or (IMAGE,)))
