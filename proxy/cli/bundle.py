@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from proxy.cli.cache import EXIT_FAILED, human
-from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.cli.cache import EXIT_FAILED
+from proxy.cli.options import cache_or_exit, configuration_options, source_of, threads_or_exit
 from proxy.cli.progress import counted
 from proxy.config.address import canonical_registry
+from proxy.config.base import readable_size
 from proxy.config.cache import Cache
 from proxy.config.load import Loaded
 from proxy.oci.descriptor import Descriptor
@@ -70,10 +71,7 @@ def import_bundle(
 
 def _loaded(config: Path | None, registries: Path | None) -> tuple[Loaded, Cache]:
     loaded = source_of(config, registries).load_or_exit()
-    if loaded.config.cache is None:
-        click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
-        raise click.exceptions.Exit(EXIT_CONFIG)
-    return loaded, loaded.config.cache
+    return loaded, cache_or_exit(loaded)
 
 
 def _run(bundle: Path, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -102,7 +100,7 @@ async def _export(loaded: Loaded, cache: Cache, images: Sequence[str], bundle: P
             await export(store, found, bundle, advance)
     for each in found:
         left_out = f", {each.left_out} of its manifests left out: not complete in the cache" if each.left_out else ""
-        click.echo(f"{each.image}: {human(each.size)}{left_out}")
+        click.echo(f"{each.image}: {readable_size(each.size)}{left_out}")
 
 
 async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozenset[str], name: str | None) -> None:
@@ -116,7 +114,7 @@ async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozense
             with counted("imported", plan.size) as advance:
                 await BundleImporter(store, bundle, cache.max_size, advance).run(plan)
     for image, size in imported(plan):
-        click.echo(f"{image}: {human(size)}")
+        click.echo(f"{image}: {readable_size(size)}")
     if plan.absent:
         click.echo(f"{plan.absent} manifests of other platforms are not in the bundle", err=True)
 

@@ -1,15 +1,14 @@
 """`scope-proxy cache`: inspect and maintain the cache, also while the proxy runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
 
 from proxy.cli.main import LateGroup
-from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.cli.options import cache_or_exit, configuration_options, source_of, threads_or_exit
 from proxy.cli.progress import counted
 from proxy.config.base import parse_size, readable_size
 from proxy.config.cache import Cache
@@ -43,12 +42,10 @@ def cache_command(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 
     def run(config: Path | None, registries: Path | None, **arguments: Any) -> None:
         loaded = source_of(config, registries).load_or_exit()
-        if loaded.config.cache is None:
-            click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
-            raise click.exceptions.Exit(EXIT_CONFIG)
+        section = cache_or_exit(loaded)
 
         async def with_store() -> None:
-            async with _store(loaded) as store:
+            async with opened_store(section) as store:
                 await command(loaded, store, **arguments)
 
         try:
@@ -63,14 +60,6 @@ def cache_command(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
     return run
 
 
-@asynccontextmanager
-async def _store(loaded: Loaded) -> AsyncIterator[OpenedStore]:
-    if loaded.config.cache is None:
-        raise StoreError("no cache is configured")
-    async with opened_store(loaded.config.cache) as store:
-        yield store
-
-
 @cache.command()
 @configuration_options
 @cache_command
@@ -79,12 +68,12 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
     await store.index.tidied()
     totals = await store.index.totals()
     tags = sum(1 for _ in stored_tags(store.layout))
-    limit = loaded.config.cache.max_size if loaded.config.cache else 0
+    limit = cache_or_exit(loaded).max_size
     for label, value in (
         ("directory", str(store.layout.root)),
-        ("stored", f"{human(totals.bytes)} in {totals.objects} objects"),
-        ("index", human(totals.index)),
-        ("limit", f"{human(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
+        ("stored", f"{readable_size(totals.bytes)} in {totals.objects} objects"),
+        ("index", readable_size(totals.index)),
+        ("limit", f"{readable_size(limit)} ({100 * totals.bytes / limit:.1f} % used)"),
         ("tags", str(tags)),
         ("downloads", str(len(list(store.layout.ingest.glob("*.part"))))),
     ):
@@ -95,7 +84,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
 @configuration_options
 @cache_command
 async def verify(_: Loaded, store: OpenedStore) -> None:
-    """Hash all objects; corrupt ones are reported and removed, and the exit status is 1."""
+    """Hash all content; corrupt content is reported and deleted, and the exit status is 1."""
     totals = await store.index.totals()
     wrong = 0
     with counted("verified", totals.bytes) as advance:
@@ -114,7 +103,7 @@ async def verify(_: Loaded, store: OpenedStore) -> None:
 @click.option("--to", "target", metavar="SIZE", help="Size to reduce the cache to, such as 10Gi; default: maxSize.")
 @cache_command
 async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> None:
-    """Remove the least recently used objects until the cache is within its limits."""
+    """Delete the least recently used images until the cache is within its limits."""
     try:
         wanted = None if target is None else parse_size(target)
     except ValueError as error:
@@ -123,26 +112,25 @@ async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> No
     before = await store.index.totals()
     obstacle = await store.evictor.prune(wanted)
     after = await store.index.totals()
-    click.echo(f"{before.objects - after.objects} objects removed, {human(before.bytes - after.bytes)} freed")
-    if obstacle is not None and loaded.config.cache is not None:
-        click.echo(f"scope-proxy: {_explanation(obstacle, loaded.config.cache, after.bytes)}", err=True)
+    click.echo(f"{before.objects - after.objects} objects removed, {readable_size(before.bytes - after.bytes)} freed")
+    if obstacle is not None:
+        click.echo(f"scope-proxy: {_explanation(obstacle, cache_or_exit(loaded), after.bytes)}", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _explanation(obstacle: Obstacle, cache: Cache, stored: int) -> str:
     """Why the cache still exceeds the limits of `prune`, and what to do."""
+    still = f"{readable_size(stored)} are still stored"
+    max_size = readable_size(cache.max_size)
     match obstacle:
         case Obstacle.DISK:
-            free = f"less than reserveFree ({human(cache.reserve_free)}) of the disk is free"
+            free = f"less than reserveFree ({readable_size(cache.reserve_free)}) of the disk is free"
             return f"{free}, even without the cache: free space on the disk of {cache.path}"
         case Obstacle.PINNED:
-            return f"{human(stored)} are still stored: the pinned images do not fit; unpin some or raise maxSize"
+            return f"{still}: the pinned images do not fit; unpin some or raise maxSize"
         case Obstacle.DOWNLOADS:
-            return f"downloads in progress need more than maxSize ({human(cache.max_size)}): run prune again after them"
+            return f"downloads in progress need more than maxSize ({max_size}): run prune again after them"
         case Obstacle.OTHER_PROCESS:
-            return f"{human(stored)} are still stored: another process is removing objects; run prune again"
+            return f"{still}: another process is removing objects; run prune again"
         case Obstacle.NEW_OBJECTS:
-            return f"{human(stored)} are still stored: another process is storing objects; run prune again"
-
-
-human = readable_size
+            return f"{still}: another process is storing objects; run prune again"

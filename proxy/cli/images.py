@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import click
 
-from proxy.cli.cache import EXIT_FAILED, cache_command, human
-from proxy.cli.options import configuration_options
+from proxy.cli.cache import EXIT_FAILED, cache_command
+from proxy.cli.options import cache_or_exit, configuration_options
+from proxy.config.base import readable_size
 from proxy.config.load import Loaded
 from proxy.oci.reference import DEFAULT_TAG, Digest, ImageReference, Tag
 from proxy.routing.table import RepositoryKey, RouteTable
@@ -55,7 +56,7 @@ async def ls(loaded: Loaded, store: OpenedStore, *, patterns: tuple[str, ...], a
         async for digest, size in store.blobs.list():
             click.echo(f"{digest}  {size}")
         return
-    keep = loaded.config.cache.keep if loaded.config.cache else ()
+    keep = cache_or_exit(loaded).keep
     listed = await cached_images(store.layout, store.index, keep=keep, patterns=_patterns(patterns))
     images = sorted(listed.images, key=lambda image: image.name)
     if as_json:
@@ -72,7 +73,7 @@ def _row(cached: CachedImage, now: float) -> tuple[str, str, str, str, str, str]
     image, stored = cached.image, cached.image.stored
     used = "unknown" if image.used is None else _ago(now - image.used)
     upstream = f"{stored.upstream_name}@{stored.entry.descriptor.digest.hex[:12]}"
-    return cached.name, upstream, human(image.size), cached.platforms, used, cached.state
+    return cached.name, upstream, readable_size(image.size), cached.platforms, used, cached.state
 
 
 def _ago(seconds: float) -> str:
@@ -109,7 +110,7 @@ async def rm(loaded: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> 
             failed = True
         for removal in removals:
             freed = await _remove_image(store, removal)
-            click.echo(f"{removal.label} removed, {human(freed)} freed")
+            click.echo(f"{removal.label} removed, {readable_size(freed)} freed")
     await asyncio.to_thread(store.layout.announce_change)
     if failed:
         raise click.exceptions.Exit(EXIT_FAILED)

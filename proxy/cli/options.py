@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from proxy.config.base import exact_origin
+from proxy.config.cache import Cache
 from proxy.config.errors import ConfigError, Problem
 from proxy.config.files import NO_SUCH_FILE
 from proxy.config.load import Loaded, load_config
@@ -57,6 +58,14 @@ def exit_with(problems: Sequence[str]) -> NoReturn:
         click.echo(problem, err=True)
     click.echo(f"scope-proxy: {len(problems)} error(s) in the configuration", err=True)
     sys.exit(EXIT_CONFIG)
+
+
+def cache_or_exit(loaded: Loaded) -> Cache:
+    """The section `cache`; without one, prints an error and exits with status 2."""
+    if loaded.config.cache is None:
+        click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
+        raise click.exceptions.Exit(EXIT_CONFIG)
+    return loaded.config.cache
 
 
 def configuration_options(command: Command) -> Command:

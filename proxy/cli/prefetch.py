@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress
 
 from proxy.cli.cache import EXIT_FAILED
-from proxy.cli.options import EXIT_CONFIG, configuration_options, source_of, threads_or_exit
+from proxy.cli.options import cache_or_exit, configuration_options, source_of, threads_or_exit
 from proxy.cli.progress import bars, finish, print_line
 from proxy.cli.running_proxies import RunningProxies, listener_options, proxies_of
 from proxy.config.base import readable_size
@@ -91,10 +91,7 @@ def prefetch(
         raise click.UsageError("name at least one image, or give a file of them with --file")
     if proxies is None:
         loaded = source_of(config, registries).load_or_exit()
-        if loaded.config.cache is None:
-            click.echo("scope-proxy: no cache is configured: set cache: {path: ...}", err=True)
-            raise click.exceptions.Exit(EXIT_CONFIG)
-        work = partial(_into_store, loaded, loaded.config.cache, request)
+        work = partial(_into_store, loaded, cache_or_exit(loaded), request)
     else:
         work = partial(_through, proxies, request)
     with threads_or_exit():

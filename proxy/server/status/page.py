@@ -10,14 +10,13 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from proxy.config.base import readable_size
 from proxy.server.refusals import Refusal
 from proxy.server.status.collector import CLIENT_LIMIT, IMAGE_LIMIT, ExplainForm
 from proxy.server.status.images import PATTERN_LIMIT, CachedImages
 from proxy.server.status.values import Level, Links, Status
 from proxy.upstream.endpoints import EndpointState
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024.0
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -32,16 +31,6 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{int(seconds / length)} {unit}"
     return f"{max(0, int(seconds))} s"
-
-
-def size(value: int) -> str:
-    """Bytes with a unit."""
-    amount = float(value)
-    for unit in _UNITS:
-        if amount < _STEP or unit == _UNITS[-1]:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= _STEP
-    raise AssertionError("the last unit always fits")
 
 
 def count(value: int) -> str:
@@ -105,7 +94,7 @@ class Page:
             lstrip_blocks=True,
         )
         filters = {"clock": clock, "count": count, "key": key, "percent": percent, "query": query}
-        environment.filters.update(filters | {"size": size, "span": span, "word": _LEVEL_WORDS.__getitem__})
+        environment.filters.update(filters | {"size": readable_size, "span": span, "word": _LEVEL_WORDS.__getitem__})
         self._template = environment.get_template("status.html")
         self._images = environment.get_template("images.html")
         self._style, self._script = _part("status.css"), _part("status.js")

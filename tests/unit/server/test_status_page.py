@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from proxy.config.base import readable_size
 from proxy.server.status.collector import CLIENT_LIMIT, IMAGE_LIMIT, ExplainForm, explain
 from proxy.server.status.findings import with_findings
-from proxy.server.status.page import Page, clock, count, percent, size, span
+from proxy.server.status.page import Page, clock, count, percent, span
 from proxy.server.status.values import Certificate, Links, ListenerStatus, Reload, StoreUsage
 from proxy.upstream.endpoints import EndpointState
 from proxy.upstream.rate_limits import RateLimitStatus
@@ -134,9 +135,9 @@ def test_with_several_workers_the_page_says_whose_it_is() -> None:
         (span(120), "2 min"),
         (span(3 * 86400 + 5), "3 d"),
         (span(-3), "0 s"),
-        (size(0), "0 B"),
-        (size(1536), "1.5 KiB"),
-        (size(5 << 50), "5120.0 TiB"),
+        (readable_size(0), "0 B"),
+        (readable_size(1536), "1.5 KiB"),
+        (readable_size(5 << 50), "5120.0 TiB"),
         (count(1234567), "1\N{NO-BREAK SPACE}234\N{NO-BREAK SPACE}567"),
         (percent(None), "\N{EN DASH}"),
         (percent(2 / 3), "66.7 %"),
