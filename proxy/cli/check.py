@@ -17,7 +17,7 @@ from proxy.runtime.preflight import preflight
 from proxy.server.listener.tls import check_certificate, tls_path
 from proxy.store.format import EXPOSURE_ADVICE, exposure, store_problem
 from proxy.store.layout import Layout
-from proxy.store.pins import PIN_ADVICE, pin_problem, pinned
+from proxy.store.pins import PIN_ADVICE, pin_problem, pinned_content
 from proxy.transport.forward_proxy import ForwardProxies
 
 EXIT_WARNINGS = 1
@@ -85,10 +85,10 @@ def _check_cache(loaded: Loaded, findings: Findings) -> None:
 def _check_pins(cache: Cache, findings: Findings) -> None:
     """Whether the stored images that are pinned leave room: more than `maxSize` is an error, almost all a warning."""
     with suppress(OSError):  # reported already
-        found = pinned(Layout(Path(cache.path)), cache.keep)
-        problem = pin_problem(found, cache.max_size)
+        pinned = pinned_content(Layout(Path(cache.path)), cache.keep)
+        problem = pin_problem(pinned, cache.max_size)
         if problem is not None:
-            report = findings.error if found.size > cache.max_size else findings.warning
+            report = findings.error if pinned.size > cache.max_size else findings.warning
             report(("cache", "keep" if cache.keep else "path"), f"{problem}. {PIN_ADVICE}")
 
 

@@ -25,7 +25,6 @@ from proxy.store.inventory import (
     stored_tags,
 )
 from proxy.store.opened import OpenedStore
-from proxy.store.pins import is_pinned
 from proxy.store.pins import pin as note_pin
 from proxy.store.pins import unpin as remove_pin
 
@@ -127,7 +126,7 @@ def _removals(loaded: Loaded, store: OpenedStore, text: str) -> Iterator[_Remova
     for stored in stored_tags(store.layout):
         digest = stored.entry.descriptor.digest
         is_meant = stored.key in keys and pattern.tags in (None, stored.tag.name) and pattern.digest in (None, digest)
-        if is_meant or is_pinned(stored, [pattern]):
+        if is_meant or stored.matches_any([pattern]):
             yield _Removal(stored.key, digest, stored.tag, str(stored))
     if pattern.digest is not None:
         for key in keys:

@@ -22,7 +22,7 @@ from proxy.store.index import Index
 from proxy.store.layout import Layout
 from proxy.store.lease import reported_size
 from proxy.store.maintenance import sweep
-from proxy.store.pins import Pinned, PinnedScan
+from proxy.store.pins import PinnedContent, PinnedScan
 from proxy.store.shared_scan import SharedScan
 
 LOW_WATER = 0.95
@@ -103,7 +103,7 @@ class Evictor:
         self._room = SharedScan(functools.partial(_room, layout, free or _free))
         self._pinned = PinnedScan(layout, keep)
 
-    async def pinned(self) -> Pinned:
+    async def pinned(self) -> PinnedContent:
         """What is stored of the pinned images, as of the last seconds; raises StoreError."""
         return await self._pinned.result()
 
@@ -181,7 +181,7 @@ class Evictor:
         Up to `spare` further bytes are removed, but no further image becomes incomplete for them.
         """
         removed, position, image = 0, EvictionPosition(), None
-        pinned = (await self._pinned.result()).digests
+        pinned = (await self._pinned.result()).sizes
         while wanted + spare > 0 and position.stage is not EvictionStage.END:
             objects, position = await self._index.evictable(position, self._bounds.max_size)
             for item in objects:

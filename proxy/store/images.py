@@ -11,7 +11,7 @@ from proxy.store.disk import store_errors
 from proxy.store.index import Index
 from proxy.store.inventory import StoredImage, StoredTag, stored_image, stored_tags
 from proxy.store.layout import Layout
-from proxy.store.pins import is_pinned, pins
+from proxy.store.pins import pins
 
 BATCH = 200
 """Images that are read from the store in one call to a thread."""
@@ -91,7 +91,7 @@ async def cached_images(
 
 
 def _matching(layout: Layout, patterns: Sequence[ImagePattern]) -> list[StoredTag]:
-    return [tag for tag in stored_tags(layout) if not patterns or is_pinned(tag, patterns)]
+    return [tag for tag in stored_tags(layout) if not patterns or tag.matches_any(patterns)]
 
 
 def _described(
@@ -99,4 +99,4 @@ def _described(
 ) -> list[CachedImage]:
     digests = [tag.entry.descriptor.digest for tag in tags]
     images = [stored_image(layout, tag, used.get(digest)) for tag, digest in zip(tags, digests, strict=True)]
-    return [CachedImage(image, is_pinned(image.stored, pinning)) for image in images]
+    return [CachedImage(image, image.stored.matches_any(pinning)) for image in images]

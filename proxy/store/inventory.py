@@ -12,6 +12,7 @@ from proxy.oci.descriptor import MANIFEST_LIMIT, parse_manifest
 from proxy.oci.errors import NameInvalid
 from proxy.oci.reference import Digest, Tag
 from proxy.routing.table import RepositoryKey
+from proxy.rules.image_pattern import ImagePattern
 from proxy.store.files import children, read_small, regular_size
 from proxy.store.layout import Layout, repository_key_of
 from proxy.store.platforms import Platforms, platforms_of
@@ -35,6 +36,12 @@ class StoredTag:
     def upstream_name(self) -> str:
         """The registry, and the repository as its first endpoint knows it."""
         return f"{self.key.registry}/{self.key.repositories[0] if self.key.repositories else ''}"
+
+    def matches_any(self, patterns: Iterable[ImagePattern]) -> bool:
+        """Whether one of the patterns is for it, by any name of its repository."""
+        digest = self.entry.descriptor.digest
+        names = (*self.names, self.upstream_name)
+        return any(pattern.matches(name, self.tag.name, digest) for pattern in patterns for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.config.base import readable_size
 from proxy.oci.reference import Digest
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors, to_the_end
 from proxy.store.files import children, make_directory, read_small, regular_size, replace
-from proxy.store.inventory import StoredTag, content_of, stored_tags
+from proxy.store.inventory import content_of, stored_tags
 from proxy.store.layout import Layout
 
 SCAN_SECONDS = 10.0
@@ -30,13 +31,15 @@ _PIN_LIMIT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
-    """What is stored of the pinned images."""
+class PinnedContent:
+    """What the stored manifests of pinned images name, with the bytes that are stored of each digest."""
 
-    digests: frozenset[Digest] = frozenset()
-    size: int = 0
-    """Bytes that are stored of them."""
-    images: tuple[StoredTag, ...] = field(default=(), repr=False)
+    sizes: Mapping[Digest, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes that are stored of all."""
+        return sum(self.sizes.values())
 
 
 def pin(layout: Layout, pattern: ImagePattern) -> bool:
@@ -72,26 +75,18 @@ def pins(layout: Layout) -> tuple[ImagePattern, ...]:
     return tuple(found)
 
 
-def is_pinned(stored: StoredTag, patterns: Iterable[ImagePattern]) -> bool:
-    """Whether one of the patterns is for a stored tag, by any name of its repository."""
-    digest = stored.entry.descriptor.digest
-    names = (*stored.names, stored.upstream_name)
-    return any(pattern.matches(name, stored.tag.name, digest) for pattern in patterns for name in names)
-
-
-def pinned(layout: Layout, keep: Sequence[ImagePattern]) -> Pinned:
+def pinned_content(layout: Layout, keep: Sequence[ImagePattern]) -> PinnedContent:
     """What is stored of the images that are pinned in the store or named by `keep`; raises OSError."""
     patterns = (*keep, *pins(layout))
-    images = tuple(stored for stored in stored_tags(layout) if is_pinned(stored, patterns)) if patterns else ()
+    images = [stored for stored in stored_tags(layout) if stored.matches_any(patterns)] if patterns else []
     digests = {digest for image in images for digest in content_of(layout, image.entry.descriptor.digest)}
-    sizes = (regular_size(layout.blob(digest)) for digest in digests)
-    return Pinned(frozenset(digests), sum(size or 0 for size in sizes), images)
+    return PinnedContent({digest: regular_size(layout.blob(digest)) or 0 for digest in digests})
 
 
-def pin_problem(found: Pinned, max_size: int) -> str | None:
+def pin_problem(pinned: PinnedContent, max_size: int) -> str | None:
     """Why pinned images do not fit into a cache of `max_size` bytes; None where they fit."""
-    if found.size > max_size * FULL_SHARE:
-        used = f"{found.size / 2**20:.0f} of {max_size / 2**20:.0f} MiB"
+    if pinned.size > max_size * FULL_SHARE:
+        used = f"{readable_size(pinned.size)} of {readable_size(max_size)}"
         return f"pinned images fill the cache ({used}): other images, or the rest of the pinned ones, are not stored"
     return None
 
@@ -104,15 +99,15 @@ class PinnedScan:
         self._keep = tuple(keep)
         self._seconds = seconds
         self._turn = asyncio.Lock()
-        self._result: tuple[float, Pinned] | None = None
+        self._result: tuple[float, PinnedContent] | None = None
 
-    async def result(self) -> Pinned:
+    async def result(self) -> PinnedContent:
         """What is pinned; raises StoreError."""
         async with self._turn:
             if self._result is None or time.monotonic() - self._result[0] > self._seconds:
                 with store_errors("cannot read which images are pinned"):
-                    found = await to_the_end(functools.partial(pinned, self._layout, self._keep))
-                self._result = time.monotonic(), found
+                    pinned = await to_the_end(functools.partial(pinned_content, self._layout, self._keep))
+                self._result = time.monotonic(), pinned
             return self._result[1]
 
 
