@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.config.base import readable_size
@@ -13,6 +13,7 @@ from proxy.store.disk import store_errors
 from proxy.store.eviction import LOW_WATER
 from proxy.store.layout import Link, LinkKind
 from proxy.store.opened import OpenedStore
+from proxy.store.pins import PIN_ADVICE
 
 
 class ImageTooLarge(Exception):
@@ -57,16 +58,22 @@ class LocalPrefetch:
         objects: dict[Digest, int] = {}
         for image in images:
             objects |= image.plan.objects
-        together = sum(objects.values())
-        return [await self._problem(image, together) for image in images]
+        return [await self._problem(image, objects) for image in images]
 
-    async def _problem(self, image: FetchedImage, together: int) -> str | None:
+    async def _problem(self, image: FetchedImage, objects: Mapping[Digest, int]) -> str | None:
+        """Why an image is not complete; `objects` are those of all images."""
         missing = await self._missing(image.plan)
         if missing is None:
             return None
+        together = sum(objects.values())
         room = self._cache.max_size - (await self._store.index.totals()).index
         if image.plan.size > room:
             return self._too_large(image.plan)
+        pinned = await self._other_pinned(objects)
+        if together <= room < together + pinned:
+            return (
+                f"does not fit beside the pinned images: they take {readable_size(pinned)}, {self._limit}. {PIN_ADVICE}"
+            )
         if together > room * LOW_WATER:
             need = f"the images together need {readable_size(together)}, {self._limit}"
             if together <= room:
@@ -78,6 +85,11 @@ class LocalPrefetch:
         else:
             cause = "the cache could not be written, or other pulls evicted it; run prefetch again"
         return f"is not complete in the cache: {missing} is missing; {cause}"
+
+    async def _other_pinned(self, objects: Mapping[Digest, int]) -> int:
+        """Bytes that are stored of pinned images, without those of `objects`; raises StoreError."""
+        sizes = (await self._store.evictor.pinned()).sizes
+        return sum(size for digest, size in sizes.items() if digest not in objects)
 
     @property
     def _limit(self) -> str:

@@ -86,8 +86,8 @@ class ThroughPrefetch:
         if way == CacheResult.BYPASS:
             return f"the proxy does not cache it: {what} is served with X-Cache: bypass; see its log and status page"
         return (
-            f"is not complete in the proxy's cache: {what} is missing. It does not fit, or a later image evicted it: "
-            f"{need}; increase the proxy's maxSize"
+            f"is not complete in the proxy's cache: {what} is missing. It does not fit, pinned images leave too little "
+            f"room, or a later image evicted it: {need}; increase the proxy's maxSize, or remove pins"
         )
 
     async def _missing(self, image: ServedImage) -> tuple[str, str] | None:

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from proxy.config.base import readable_size
 from proxy.oci.descriptor import Contents, Descriptor
 from proxy.oci.reference import Digest, ImageReference, Tag
 from proxy.routing.table import RepositoryKey, Route
 from proxy.store.blobs import Ingest, Origins
 from proxy.store.bundle import BundleReader
+from proxy.store.eviction import Obstacle
 from proxy.store.opened import OpenedStore
+from proxy.store.pins import PIN_ADVICE
 from proxy.store.tags import TagEntry
 from proxy.store.tar_entries import BundleError
 
@@ -134,14 +137,18 @@ class BundleImporter:
     async def _make_room(self, plan: Plan) -> None:
         if plan.size > self._max_size:
             raise BundleError(
-                f"its images have {plan.size} bytes, and cache.maxSize is {self._max_size}: raise it, or import fewer"
+                f"its images take {readable_size(plan.size)}, and cache.maxSize is {readable_size(self._max_size)}: "
+                "raise it, or import fewer"
             )
         missing = 0
         for digest, size in plan.sizes.items():
             missing += 0 if await self._is_stored(digest, size) else size
-        if not await self._store.evictor.make_room(missing):
+        obstacle = await self._store.evictor.fit(missing)
+        if obstacle is Obstacle.PINNED:
+            raise BundleError(f"there is no room for {readable_size(missing)} beside the pinned images. {PIN_ADVICE}")
+        if obstacle is not None:
             raise BundleError(
-                f"there is no room for {missing} bytes within cache.maxSize and cache.reserveFree: "
+                f"there is no room for {readable_size(missing)} within cache.maxSize and cache.reserveFree: "
                 "run 'scope-proxy cache prune', or free space on the disk"
             )
 

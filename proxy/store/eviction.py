@@ -112,16 +112,17 @@ class Evictor:
 
         Raises StoreError.
         """
-        return await self._fit(size) is None
+        return await self.fit(size) is None
 
     async def prune(self, target: int | None = None) -> Obstacle | None:
         """Evict until the store is within its bounds; with `target`, until it holds at most that many bytes.
 
         With `target` the free disk space is ignored. Returns why it did not succeed, or None. Raises StoreError.
         """
-        return await self._fit(0) if target is None else await self._shrink(target)
+        return await self.fit(0) if target is None else await self._shrink(target)
 
-    async def _fit(self, size: int) -> Obstacle | None:
+    async def fit(self, size: int) -> Obstacle | None:
+        """As `make_room`; returns why the bytes do not fit, or None."""
         if (await self._excess(size)).bytes <= 0:
             return None
         async with self._exclusively() as alone:

@@ -1,6 +1,7 @@
 """`cache export` and `cache import`: from one cache to another that has no network."""
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,8 +241,22 @@ def test_what_does_not_fit_is_refused_before_anything_is_evicted(
 ) -> None:
     small = configuration(tmp_path / "small", registry.url, maxSize="2Ki")
     line = refused(small, "import", bundle, "--registry", "cp.icr.io", "--registry", "docker.io")
-    assert "cache.maxSize is 2048: raise it, or import fewer" in line
+    assert "cache.maxSize is 2.0 KiB: raise it, or import fewer" in line
     assert stored(small) == set()
+
+
+def test_pinned_images_that_leave_no_room_for_an_import_are_the_reason(
+    registry: StrictRegistry, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path / "pinned", registry.url, maxSize="5Mi")
+    for tag in ("1", "2"):
+        image = make_image("app", tag, {"file": random.Random(tag).randbytes(3 << 20)})  # noqa: S311 - does not compress
+        write_tar(tmp_path / f"{tag}.tar", layout((image, {REF_NAME: f"cp.icr.io/app:{tag}"})))
+    good(config, "import", tmp_path / "1.tar", "--registry", "cp.icr.io")
+    good(config, "pin", "cp.icr.io/app:1")
+    line = refused(config, "import", tmp_path / "2.tar", "--registry", "cp.icr.io")
+    assert "there is no room for 3.0 MiB beside the pinned images" in line
+    assert "cache unpin" in line
 
 
 def test_a_second_import_changes_nothing(bundle: Path, target: Path) -> None:

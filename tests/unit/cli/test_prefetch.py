@@ -96,6 +96,17 @@ async def test_image_that_a_later_one_evicted_is_told_from_one_that_never_fitted
         assert await prefetch.problems(images) == [f"was evicted by a later image: {need}", None, None]
 
 
+def test_pinned_images_that_leave_too_little_room_are_the_reason(config: Path) -> None:
+    assert run(config, "one", "two").exit_code == 0
+    pins = ["cache", "pin", "r.example/app:one", "r.example/app:two", "--config", str(config)]
+    assert CliRunner().invoke(main, pins).exit_code == 0
+    result = run(config, "three")
+    assert result.exit_code == 1
+    reason = "r.example/app:three: failed: does not fit beside the pinned images: they take 4.0 MiB, maxSize is 5.0 MiB"
+    assert reason in result.output
+    assert "cache unpin" in result.output
+
+
 def test_what_was_stored_before_makes_room(config: Path) -> None:
     assert run(config, "one", "two").exit_code == 0
     result = run(config, "three")
