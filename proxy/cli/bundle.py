@@ -21,7 +21,7 @@ from proxy.routing.table import Route, RouteTable
 from proxy.store.blobs import StoreError
 from proxy.store.bundle import opened_bundle
 from proxy.store.bundle_export import Collector, export
-from proxy.store.bundle_import import BundleImporter, Placed, imported, planned
+from proxy.store.bundle_import import BundleImporter, PlacedImage, imported_images, plan_import
 from proxy.store.bundle_names import named_images
 from proxy.store.opened import opened_store
 from proxy.store.tar_entries import BundleError
@@ -109,19 +109,19 @@ async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozense
         asks_upstream = any(listener.clients.asks_upstream for listener in loaded.config.listeners)
         images = named_images(bundle.images, registries, name)
         placed = [_placed(image, _route(routes, image), found, asks_upstream=asks_upstream) for image, found in images]
-        plan = await asyncio.to_thread(planned, bundle, placed, cache.max_manifest_digests)
+        plan = await asyncio.to_thread(plan_import, bundle, placed, cache.max_manifest_digests)
         async with opened_store(cache) as store:
             with counted("imported", plan.size) as advance:
                 await BundleImporter(store, bundle, cache.max_size, advance).run(plan)
-    for image, size in imported(plan):
+    for image, size in imported_images(plan):
         click.echo(f"{image}: {readable_size(size)}")
     if plan.absent:
         click.echo(f"{plan.absent} manifests of other platforms are not in the bundle", err=True)
 
 
-def _placed(image: ImageReference, route: Route, manifest: Descriptor, *, asks_upstream: bool) -> Placed:
+def _placed(image: ImageReference, route: Route, manifest: Descriptor, *, asks_upstream: bool) -> PlacedImage:
     """An image with its route; clients with credentials of their own request it under keys of their own."""
-    return Placed(image, route, route.keys() if asks_upstream else [route.key], manifest)
+    return PlacedImage(image, route, route.keys() if asks_upstream else [route.key], manifest)
 
 
 def _route(routes: RouteTable, image: ImageReference) -> Route:

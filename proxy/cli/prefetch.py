@@ -19,13 +19,13 @@ from proxy.config.cache import Cache
 from proxy.config.load import Loaded
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import ImageReference
+from proxy.prefetch.images import Prefetcher, Progressed
 from proxy.prefetch.instances import NotReady, ready_listeners
 from proxy.prefetch.listener import ListenerClient, PrefetchFailed, listener_session
 from proxy.prefetch.local import FetchedImage, ImageTooLarge, LocalPrefetch
 from proxy.prefetch.through import ServedImage, ThroughPrefetch
 from proxy.pull.blobs.service import Blobs
 from proxy.pull.manifests.service import Manifests
-from proxy.pull.prefetch import Prefetcher, Progressed
 from proxy.routing.table import RouteTable
 from proxy.runtime.assemble import engine
 from proxy.store.blobs import StoreError

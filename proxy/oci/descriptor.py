@@ -199,6 +199,12 @@ def json_object(content: bytes) -> dict[str, Any] | None:
     return None if document is None else document[0]
 
 
+def index_entries(index: bytes) -> list[dict[str, Any]]:
+    """The JSON objects that an index lists, unchecked; none of anything else. Raises RecursionError."""
+    listed = (json_object(index) or {}).get("manifests")
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+
+
 def _decoded(content: bytes) -> tuple[dict[str, Any], bool] | None:
     """The JSON object in these bytes, decoded as Go does (U+FFFD for invalid UTF-8), and whether it has duplicate keys.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from proxy.config.base import readable_size
 from proxy.config.cache import Cache
 from proxy.oci.reference import Digest, ImageReference, Tag
-from proxy.pull.prefetch import PlannedImage, Prefetcher, Progressed
+from proxy.prefetch.images import PlannedImage, Prefetcher, Progressed
 from proxy.store.disk import store_errors
 from proxy.store.eviction import LOW_WATER
 from proxy.store.layout import Link, LinkKind

@@ -11,9 +11,9 @@ from proxy.config.base import readable_size
 from proxy.oci.descriptor import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, ParsedManifest, parse_manifest
 from proxy.oci.errors import RegistryError
 from proxy.oci.reference import Digest, ImageReference, Tag
+from proxy.prefetch.images import Progressed, chosen_manifests
 from proxy.prefetch.listener import ListenerClient, PrefetchFailed, read_limited
 from proxy.pull.blobs.live import CacheResult
-from proxy.pull.prefetch import Progressed, chosen_manifests
 
 CHUNK = 256 * 1024
 """Bytes of a blob that are read at once."""

@@ -38,7 +38,7 @@ def note_error(error: RegistryError, record: RequestRecord) -> None:
         case "bad_ns" | "rewrite":
             record.denied_by = record.settings.registries
         case "upstream":
-            target = target_of(record.decision, error.detail.get("upstream", ""))
+            target = target_of(record.route, error.detail.get("upstream", ""))
             if target is not None:
                 record.denied_by = DecidingSetting(f"endpoint {target.endpoint.text}", target.place)
 
@@ -81,7 +81,7 @@ def _reason(error: RegistryError, record: RequestRecord) -> str:
         return "loop"
     if not record.auth:
         return "auth"
-    return "rewrite" if record.decision is None else "upstream"
+    return "rewrite" if record.route is None else "upstream"
 
 
 def _decision(record: RequestRecord) -> str:
@@ -90,7 +90,7 @@ def _decision(record: RequestRecord) -> str:
         return "denied" if record.has_login else "challenged"
     if record.code == Denied.code:
         return "denied"
-    is_known = record.auth and (record.decision is not None or record.operation == Operation.PING)
+    is_known = record.auth and (record.route is not None or record.operation == Operation.PING)
     return "allowed" if is_known else ""
 
 
@@ -99,7 +99,7 @@ def _fields(record: RequestRecord, seconds: float, decision: str) -> dict[str, s
     registry, repository, reference = record.registry, record.repository, ""
     if pull is not None:
         reference = "" if pull.reference is None else pull.reference.text
-        if record.decision is None:  # what the client requested, unchecked
+        if record.route is None:  # what the client requested, unchecked
             registry, repository = _field(pull.namespace or ""), _field(pull.name)
     fields: dict[str, str | int | float] = {
         "user": _field(record.user),

@@ -76,7 +76,7 @@ class Handler:
             return await responder.whole(b"{}", {"Content-Type": "application/json"})
         route = self._pulls.routes.resolve(pull.name, namespace=pull.namespace, host=request.headers.get("Host"))
         record.registry, record.repository, record.upstream = route.registry, route.repository, route.upstream
-        record.decision = route
+        record.route = route
         _count_rewrites(route)
         route = route if caller is route.caller else replace(route, caller=caller)
         try:

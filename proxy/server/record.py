@@ -37,7 +37,7 @@ class RequestRecord:
     """The operation, as a metric label."""
     pull: RegistryRequest | None = None
     """The request, once parsed."""
-    decision: Route | None = None
+    route: Route | None = None
     """The route, once resolved."""
     has_login: bool = False
     """Whether the client sent a credential, valid or not."""

@@ -239,7 +239,7 @@ def _is_usual(error: RegistryError, record: RequestRecord) -> bool:
 def _refusal(record: RequestRecord, error: _ErrorFields) -> Refusal:
     now = time.time()
     image, explainable = _image(record)
-    target = target_of(record.decision, error.url)
+    target = target_of(record.route, error.url)
     return Refusal(
         at=now,
         first_at=now,

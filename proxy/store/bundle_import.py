@@ -32,7 +32,7 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedImage:
     """An image of a bundle, and the repository that it goes to; `keys` are those under which it is requested."""
 
     image: ImageReference
@@ -42,11 +42,11 @@ class Placed:
 
 
 @dataclass(slots=True)
-class Plan:
+class ImportPlan:
     """What there is to import."""
 
     manifests: dict[Digest, tuple[Descriptor, Contents]] = field(default_factory=dict)
-    images: list[tuple[Placed, tuple[Digest, ...]]] = field(default_factory=list)
+    images: list[tuple[PlacedImage, tuple[Digest, ...]]] = field(default_factory=list)
     """Each with the manifests that the bundle has of it."""
     sizes: dict[Digest, int] = field(default_factory=dict)
     origins: dict[Digest, set[Origins]] = field(default_factory=dict)
@@ -59,9 +59,9 @@ class Plan:
         return sum(self.sizes.values())
 
 
-def planned(bundle: BundleReader, placed: Sequence[Placed], digests_limit: int) -> Plan:
+def plan_import(bundle: BundleReader, placed: Sequence[PlacedImage], digests_limit: int) -> ImportPlan:
     """Read and verify all manifests; raises BundleError where an image cannot be imported as a whole. Blocking."""
-    plan, named = Plan(), 0
+    plan, named = ImportPlan(), 0
     for each in placed:
         found: dict[Digest, None] = {}
         waiting = [(each.manifest, 0)]
@@ -86,7 +86,7 @@ def planned(bundle: BundleReader, placed: Sequence[Placed], digests_limit: int) 
     return plan
 
 
-def _contents(plan: Plan, bundle: BundleReader, listed: Descriptor, digests_limit: int) -> Contents:
+def _contents(plan: ImportPlan, bundle: BundleReader, listed: Descriptor, digests_limit: int) -> Contents:
     """What a manifest holds, read once; raises BundleError."""
     if listed.digest not in plan.manifests:
         content, parsed = bundle.manifest(listed)
@@ -98,7 +98,7 @@ def _contents(plan: Plan, bundle: BundleReader, listed: Descriptor, digests_limi
     return plan.manifests[listed.digest][1]
 
 
-def _add_content(plan: Plan, bundle: BundleReader, placed: Placed, manifests: Sequence[Digest]) -> None:
+def _add_content(plan: ImportPlan, bundle: BundleReader, placed: PlacedImage, manifests: Sequence[Digest]) -> None:
     """Add what an image consists of; raises BundleError for a blob that the bundle does not have."""
     for digest in manifests:
         described, contents = plan.manifests[digest]
@@ -113,7 +113,7 @@ def _add_content(plan: Plan, bundle: BundleReader, placed: Placed, manifests: Se
 
 
 class BundleImporter:
-    """Stores what is planned."""
+    """Stores the images of a plan."""
 
     def __init__(self, store: OpenedStore, bundle: BundleReader, max_size: int, advance: Advance) -> None:
         self._store = store
@@ -121,7 +121,7 @@ class BundleImporter:
         self._max_size = max_size
         self._advance = advance
 
-    async def run(self, plan: Plan) -> None:
+    async def run(self, plan: ImportPlan) -> None:
         """Store all content, then the links and tags; raises BundleError and StoreError."""
         await self._make_room(plan)
         for digest, size in plan.sizes.items():
@@ -134,7 +134,7 @@ class BundleImporter:
                 await self._link(plan, placed, key, manifests, now)
         await asyncio.to_thread(self._store.layout.announce_change)
 
-    async def _make_room(self, plan: Plan) -> None:
+    async def _make_room(self, plan: ImportPlan) -> None:
         if plan.size > self._max_size:
             raise BundleError(
                 f"its images take {readable_size(plan.size)}, and cache.maxSize is {readable_size(self._max_size)}: "
@@ -213,7 +213,7 @@ class BundleImporter:
             raise BundleError(f"the bytes of {digest} have another digest: the bundle is damaged, copy it again")
 
     async def _link(
-        self, plan: Plan, placed: Placed, key: RepositoryKey, manifests: Sequence[Digest], now: float
+        self, plan: ImportPlan, placed: PlacedImage, key: RepositoryKey, manifests: Sequence[Digest], now: float
     ) -> None:
         tags = self._store.tags
         for digest in manifests:
@@ -225,7 +225,7 @@ class BundleImporter:
         await tags.note_name(key, f"{placed.route.registry}/{placed.route.repository}")
 
 
-def imported(plan: Plan) -> Iterator[tuple[ImageReference, int]]:
+def imported_images(plan: ImportPlan) -> Iterator[tuple[ImageReference, int]]:
     """The images of a plan, each with the bytes of its content."""
     for placed, manifests in plan.images:
         blobs = (held.digest for digest in manifests for held in plan.manifests[digest][1].blobs)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.oci.descriptor import INDEX_TYPES, json_object, parse_manifest
+from proxy.oci.descriptor import INDEX_TYPES, index_entries, json_object, parse_manifest
 from proxy.oci.errors import DigestInvalid
 from proxy.oci.reference import Digest
 
@@ -39,7 +39,7 @@ def platforms_of(
         name = _declared(parsed.contents.blobs[0].digest, read) if parsed.contents.blobs else UNKNOWN
         (complete if body is not None and _has_all(parsed.contents.blobs, sizes) else incomplete).append(name)
         return Platforms(tuple(complete), tuple(incomplete))
-    for entry in _entries(body or b""):
+    for entry in index_entries(body or b""):
         held, name = _digest(entry), _name(entry.get("platform"))
         content = read(held) if held is not None else None
         if content is None or name == _NO_IMAGE:
@@ -59,11 +59,6 @@ def _declared(config: Digest, read: Callable[[Digest], bytes | None]) -> str:
         return _name(json_object(read(config) or b""))
     except RecursionError:
         return UNKNOWN
-
-
-def _entries(index: bytes) -> list[dict[str, Any]]:
-    listed = (json_object(index) or {}).get("manifests")
-    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
 
 
 def _digest(entry: Mapping[str, Any]) -> Digest | None:

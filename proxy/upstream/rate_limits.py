@@ -65,7 +65,7 @@ class RateLimitStatus:
 
 
 @dataclass(slots=True)
-class _Known:
+class _KnownLimit:
     """The last report for one account at one endpoint; times are on the monotonic clock."""
 
     report: RateLimit
@@ -128,7 +128,7 @@ class RateLimits:
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
-        self._groups: dict[_Group, LRUCache[_Account, _Known]] = {}
+        self._groups: dict[_Group, LRUCache[_Account, _KnownLimit]] = {}
         self._used: LRUCache[tuple[str, str], tuple[_Group, _Account]] = LRUCache(_REPOSITORIES_LIMIT)
         """Which account a repository was last requested with, by the repository and the client's identity."""
 
@@ -148,9 +148,9 @@ class RateLimits:
         account = (target.endpoint.origin, route.caller.identity or response.login.identity)
         accounts = self._groups.setdefault(group, LRUCache(_LIMITS_LIMIT))
         self._used[repository] = group, account
-        known: _Known | None = accounts.get(account)
+        known: _KnownLimit | None = accounts.get(account)
         if known is None:
-            known = accounts[account] = _Known(report, now, wall_now, now)
+            known = accounts[account] = _KnownLimit(report, now, wall_now, now)
         elif report.is_standard or not known.report.is_standard or now >= known.expires:
             known.update(report, response.method, now, wall_now)
         _set_gauges(group, min(self._current(accounts.values(), now), key=_by_share, default=known).report)
@@ -168,10 +168,10 @@ class RateLimits:
         count = sum(upstream == route.upstream for upstream, _ in self._groups)
         return name if is_known or count < LABELS_LIMIT else OTHER_LABEL
 
-    def _current(self, known: Iterable[_Known], now: float) -> Iterator[_Known]:
+    def _current(self, known: Iterable[_KnownLimit], now: float) -> Iterator[_KnownLimit]:
         return (item for item in known if now < item.expires)
 
-    def _log(self, group: _Group, account: _Account, known: _Known) -> None:
+    def _log(self, group: _Group, account: _Account, known: _KnownLimit) -> None:
         upstream, label = group
         if known.report.is_low and not known.is_logged and label != CLIENT_LABEL:
             text = "%s limits requests (%s): %s; known tags may be served stale"
@@ -191,7 +191,7 @@ class RateLimits:
             return None
         return "; ".join(_left(item.report, origin) for origin, item in known)
 
-    def _entry(self, route: Route, target: Target) -> tuple[Origin, _Known] | None:
+    def _entry(self, route: Route, target: Target) -> tuple[Origin, _KnownLimit] | None:
         used = self._used.get((target.key, route.caller.identity))
         if used is None:
             return None
@@ -229,7 +229,7 @@ class RateLimitReader:
         return response
 
 
-def _by_share(known: _Known) -> float:
+def _by_share(known: _KnownLimit) -> float:
     return known.report.share
 
 

@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from proxy.cli.main import main
 from proxy.config.load import load_config
 from proxy.oci.reference import ImageReference
+from proxy.prefetch.images import Prefetcher
 from proxy.prefetch.local import LocalPrefetch
 from proxy.pull.blobs.service import Blobs
 from proxy.pull.manifests.service import Manifests
-from proxy.pull.prefetch import Prefetcher
 from proxy.routing.table import RouteTable
 from proxy.runtime.assemble import engine
 from proxy.store.opened import opened_store

@@ -34,7 +34,7 @@ def record(path: str = "a/app/manifests/1", registry: str = "reg.example") -> Re
     made.operation = made.pull.operation
     if registry == "reg.example":
         route = table(RULES).resolve(made.pull.name, namespace=registry)
-        made.decision, made.registry, made.repository, made.upstream = route, registry, route.repository, route.upstream
+        made.route, made.registry, made.repository, made.upstream = route, registry, route.repository, route.upstream
     return made
 
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.oci.descriptor import INDEX_TYPES, json_object, parse_manifest
+from proxy.oci.descriptor import INDEX_TYPES, index_entries, parse_manifest
 from proxy.oci.errors import ManifestUnknown, UpstreamInvalid
 from proxy.oci.reference import Digest, ImageReference, Tag
 from proxy.pull.blobs.live import CacheResult
@@ -97,9 +97,7 @@ class Prefetcher:
 
 def chosen_manifests(index: bytes, platforms: frozenset[str]) -> list[Digest]:
     """The manifests of an index that are for the platforms (none given: all); raises DigestInvalid."""
-    listed = (json_object(index) or {}).get("manifests")
-    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    return [Digest.parse(str(entry.get("digest"))) for entry in entries if _is_wanted(entry, platforms)]
+    return [Digest.parse(str(entry.get("digest"))) for entry in index_entries(index) if _is_wanted(entry, platforms)]
 
 
 def _is_wanted(entry: dict[str, Any], platforms: frozenset[str]) -> bool:
