@@ -13,7 +13,7 @@ class Cache(Model):
     path: str
     """Directory of the cache. It is created if missing and used by scope-proxy alone."""
     max_size: Annotated[Size, Field(gt=0)] = 50 << 30
-    """Maximum size of everything in `path`; beyond it, the least recently used content is deleted."""
+    """Maximum size of everything in `path`; beyond it, the least recently used images are deleted."""
     reserve_free: Size = 1 << 30
     """Disk space to leave free; below that, blobs pass through and are not stored."""
     tag_age: Duration = 60.0

@@ -260,8 +260,8 @@ class Log(Model):
     """`json`: one JSON object per line; `text`: readable text."""
     access: Literal["all", "errors", "denied", "none"] = "all"
     """The requests that are logged at level `info`. `errors`: requests with status 400 or higher, and aborted ones.
-    `denied`: requests that scope-proxy or an upstream denied, without the 401 with which every client without a
-    credential is asked for one."""
+    `denied`: requests that scope-proxy or an upstream denied, without the 401 that every client without a credential
+    gets at first."""
 
 
 RegistryName = Annotated[str, AfterValidator(_registry_name)]

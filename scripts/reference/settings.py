@@ -23,6 +23,7 @@ from proxy.config.base import (
 )
 from proxy.config.model import Config
 from proxy.config.reading.shape import section_in
+from proxy.rules.image_pattern import ImagePattern
 
 _UNITS: Mapping[str, tuple[Callable[[object], float], Callable[[Any], str]]] = {
     "duration": (parse_duration, format_duration),
@@ -126,6 +127,7 @@ def _kind(annotation: Any) -> str:
     if origin is not None or hasattr(annotation, "__metadata__"):
         return _kind(arguments[0])
     names = {str: "text", SecretStr: "text", bool: "`true`, `false`", int: "number", float: "number"}
+    names[ImagePattern] = "image pattern"
     return names.get(annotation, "section")
 
 
