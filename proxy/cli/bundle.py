@@ -94,11 +94,11 @@ async def _export(loaded: Loaded, cache: Cache, images: Sequence[str], bundle: P
     routes = RouteTable(loaded.config, loaded.positions)
     async with opened_store(cache) as store:
         collector = Collector(store)
-        found = [await collector.collect(image, _route(routes, image)) for image in map(ImageReference.parse, images)]
-        sizes = {digest: size for each in found for digest, size in each.sizes.items()}
+        exports = [await collector.collect(image, _route(routes, image)) for image in map(ImageReference.parse, images)]
+        sizes = {digest: size for each in exports for digest, size in each.sizes.items()}
         with counted("exported", sum(sizes.values())) as advance:
-            await export(store, found, bundle, advance)
-    for each in found:
+            await export(store, exports, bundle, advance)
+    for each in exports:
         left_out = f", {each.left_out} of its manifests left out: not complete in the cache" if each.left_out else ""
         click.echo(f"{each.image}: {readable_size(each.size)}{left_out}")
 
@@ -108,7 +108,9 @@ async def _import(loaded: Loaded, cache: Cache, path: Path, registries: frozense
     with opened_bundle(path) as bundle:
         asks_upstream = any(listener.clients.asks_upstream for listener in loaded.config.listeners)
         images = named_images(bundle.images, registries, name)
-        placed = [_placed(image, _route(routes, image), found, asks_upstream=asks_upstream) for image, found in images]
+        placed = [
+            _placed(image, _route(routes, image), manifest, asks_upstream=asks_upstream) for image, manifest in images
+        ]
         plan = await asyncio.to_thread(plan_import, bundle, placed, cache.max_manifest_digests)
         async with opened_store(cache) as store:
             with counted("imported", plan.size) as advance:

@@ -31,7 +31,7 @@ from proxy.store.pins import unpin as remove_pin
 
 def _patterns(texts: Iterable[str], *, default_tag: str | None = None) -> tuple[ImagePattern, ...]:
     """The patterns that were typed; a name without wildcards and tag gets the default tag. Exits with status 2."""
-    found = []
+    patterns = []
     for text in texts:
         try:
             pattern = ImagePattern.parse(text)
@@ -39,8 +39,8 @@ def _patterns(texts: Iterable[str], *, default_tag: str | None = None) -> tuple[
             raise click.UsageError(str(error)) from None
         if default_tag is not None and "*" not in text and pattern.tags is None and pattern.digest is None:
             pattern = ImagePattern(pattern.repositories, default_tag)
-        found.append(pattern)
-    return tuple(found)
+        patterns.append(pattern)
+    return tuple(patterns)
 
 
 @click.command()

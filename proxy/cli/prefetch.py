@@ -68,7 +68,7 @@ class ImagePrefetch(Protocol[Fetched]):
     "--platform", "platforms", multiple=True, help="Only this platform, such as linux/amd64; may be repeated."
 )
 @click.option(
-    "--file", "listing", type=click.Path(path_type=Path), help="A file with one image a line, # for comments."
+    "--file", "listing", type=click.Path(path_type=Path), help="A file with one image per line; # starts a comment."
 )
 @listener_options
 @configuration_options
@@ -80,9 +80,9 @@ def prefetch(
     registries: Path | None,
     **listener: Any,
 ) -> None:
-    """Fetch IMAGES into the cache, with all their manifests and blobs; status 1 if one of them is not complete there.
+    """Download IMAGES into the cache, with all manifests and blobs; status 1 if one of them is not complete there.
 
-    With --through, a running proxy fetches them into its own cache, and no configuration is read.
+    With --through, a running proxy downloads them into its own cache, and no configuration is read.
     """
     wanted = list(dict.fromkeys([*images, *_listed(listing)]))
     request = PrefetchRequest(wanted, frozenset(platforms))

@@ -30,7 +30,7 @@ class RunningProxies:
 
 _FILE = click.Path(dir_okay=False)
 _OPTIONS = (
-    click.option("--through", metavar="URL", help="Have the running proxy with this listener fetch the images."),
+    click.option("--through", metavar="URL", help="Have the running proxy with this listener download the images."),
     click.option(
         "--instances", metavar="HOST", help="With --through: each address of this host is a proxy of its own."
     ),

@@ -101,8 +101,8 @@ def chosen_manifests(index: bytes, platforms: frozenset[str]) -> list[Digest]:
 
 
 def _is_wanted(entry: dict[str, Any], platforms: frozenset[str]) -> bool:
-    found = entry.get("platform")
-    if not platforms or not isinstance(found, dict):
+    platform = entry.get("platform")
+    if not platforms or not isinstance(platform, dict):
         return True
-    name = f"{found.get('os')}/{found.get('architecture')}"
-    return bool(platforms & {name, f"{name}/{found.get('variant')}"})
+    name = f"{platform.get('os')}/{platform.get('architecture')}"
+    return bool(platforms & {name, f"{name}/{platform.get('variant')}"})

@@ -16,7 +16,7 @@ from proxy.prefetch.listener import ListenerAddress, listener_session
 INSTANCES_LIMIT = 256
 PAUSE = 1.0
 """Seconds between two attempts to find the instances."""
-_ANSWERS = frozenset({200, 401})  # 401 where clients have to authenticate
+_PROXY_STATUSES = frozenset({200, 401})  # 401 where clients have to authenticate
 
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 """The addresses of a host name; empty where it has none."""
@@ -39,10 +39,12 @@ class NotReady(Exception):
 async def addresses_of(name: str) -> list[str]:
     """The addresses of a host name, in their order; empty where it has none."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        addresses = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return sorted({str(address[0]) for *_, address in found}, key=lambda text: ipaddress.ip_address(text.split("%")[0]))
+    return sorted(
+        {str(address[0]) for *_, address in addresses}, key=lambda text: ipaddress.ip_address(text.split("%")[0])
+    )
 
 
 async def ready_listeners(
@@ -51,8 +53,8 @@ async def ready_listeners(
     """The listeners to pull through, once all of them respond; raises NotReady after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        found = [None] if wanted.name is None else list(await lookup(wanted.name))[:INSTANCES_LIMIT]
-        listeners = [ListenerAddress(wanted.origin, address) for address in found]
+        addresses = [None] if wanted.name is None else list(await lookup(wanted.name))[:INSTANCES_LIMIT]
+        listeners = [ListenerAddress(wanted.origin, address) for address in addresses]
         problem = f"{wanted.name} has {len(listeners)} of {wanted.count} addresses"
         if len(listeners) >= wanted.count:
             problems = [await _problem(each, tls) for each in listeners]
@@ -71,7 +73,7 @@ async def _problem(listener: ListenerAddress, tls: ssl.SSLContext) -> str | None
             listener_session(listener, tls, 1) as session,
             session.get(f"{listener.origin}/v2/", allow_redirects=False) as response,
         ):
-            if response.status in _ANSWERS and response.headers.get("Server") == "scope-proxy":
+            if response.status in _PROXY_STATUSES and response.headers.get("Server") == "scope-proxy":
                 return None
             return f"{listener}: something that is not scope-proxy responds"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

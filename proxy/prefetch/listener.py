@@ -52,7 +52,7 @@ class PrefetchFailed(Exception):
 
 
 class _Busy(Exception):
-    """The proxy may serve it later; `pause` in seconds is what it asks for."""
+    """The proxy may serve it later; `pause` is its Retry-After in seconds."""
 
     def __init__(self, reason: str, pause: float | None) -> None:
         super().__init__(reason)
@@ -105,7 +105,7 @@ class FixedResolver(AbstractResolver):
 
 
 class ListenerClient:
-    """Sends requests to one listener. Credentials go to it alone: no redirect is followed."""
+    """Sends requests to one listener. Only this listener gets credentials: no redirect is followed."""
 
     def __init__(
         self, session: aiohttp.ClientSession, origin: Origin, login: BasicLogin | None = None, pause: float = 2.0

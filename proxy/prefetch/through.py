@@ -96,9 +96,9 @@ class ThroughPrefetch:
             digest, _ = await self._head(image, f"manifests/{image.name.reference}")
             if digest != str(image.top):
                 raise PrefetchFailed(f"tag {image.name.reference} moved during the prefetch: run it again")
-        found = [(f"manifests/{digest}", f"manifest {digest}") for digest in image.manifests]
-        found += [(f"blobs/{digest}", f"blob {digest}") for digest in image.blobs]
-        for suffix, what in found:
+        objects = [(f"manifests/{digest}", f"manifest {digest}") for digest in image.manifests]
+        objects += [(f"blobs/{digest}", f"blob {digest}") for digest in image.blobs]
+        for suffix, what in objects:
             _, way = await self._head(image, suffix)
             if way != CacheResult.HIT:
                 return what, way

@@ -58,16 +58,16 @@ class BundleReader:
         entry = self._entries[blob_name(digest)]
         return self._pread(entry.offset + offset, max(min(length, entry.size - offset), 0))
 
-    def manifest(self, found: Descriptor) -> tuple[bytes, ParsedManifest]:
+    def manifest(self, listed: Descriptor) -> tuple[bytes, ParsedManifest]:
         """A manifest, verified, and what it holds; raises BundleError."""
-        content = self._whole(blob_name(found.digest), MANIFEST_LIMIT)
-        if Digest.of(content, found.digest.algorithm) != found.digest:
-            raise BundleError(f"the bytes of manifest {found.digest} have another digest: the bundle is damaged")
+        content = self._whole(blob_name(listed.digest), MANIFEST_LIMIT)
+        if Digest.of(content, listed.digest.algorithm) != listed.digest:
+            raise BundleError(f"the bytes of manifest {listed.digest} have another digest: the bundle is damaged")
         parsed = parse(content)
         if parsed.contents.problem:
-            raise BundleError(f"manifest {found.digest} cannot be used: {parsed.contents.problem}")
-        if parsed.own_type != found.media_type:
-            raise BundleError(f"manifest {found.digest} is {parsed.own_type}, and is listed as {found.media_type}")
+            raise BundleError(f"manifest {listed.digest} cannot be used: {parsed.contents.problem}")
+        if parsed.own_type != listed.media_type:
+            raise BundleError(f"manifest {listed.digest} is {parsed.own_type}, and is listed as {listed.media_type}")
         return content, parsed
 
     def _indexed(self) -> dict[str, TarEntry]:

@@ -59,8 +59,8 @@ class Collector:
         if isinstance(reference, Digest):
             link = Link(reference, LinkKind.MANIFEST)
             return reference if any([await self._store.tags.is_linked(key, link) for key in keys]) else None
-        found = [await self._store.tags.find(key, reference) for key in keys]
-        entries: list[TagEntry] = [entry for entry in found if entry is not None]
+        candidates = [await self._store.tags.find(key, reference) for key in keys]
+        entries: list[TagEntry] = [entry for entry in candidates if entry is not None]
         return max(entries, key=lambda entry: entry.confirmed).descriptor.digest if entries else None
 
     async def _add(
@@ -74,21 +74,21 @@ class Collector:
         if size is None or depth > DEPTH_LIMIT:
             return None
         media_type, contents = await self._parsed(digest)
-        found = {digest: size}
+        subtree = {digest: size}
         left_out = 0
         for held in contents.blobs:
             stored = await self._size(route, held.digest)
             if stored is None:
                 return None
-            found[held.digest] = stored
+            subtree[held.digest] = stored
         for child in dict.fromkeys(held.digest for held in contents.manifests):
             if child not in known:
-                known[child] = await self._add(route, child, found, known, depth + 1)
+                known[child] = await self._add(route, child, subtree, known, depth + 1)
             below = known[child]
             left_out += 1 if below is None else below
-        if media_type in INDEX_TYPES and len(found) == 1:
+        if media_type in INDEX_TYPES and len(subtree) == 1:
             return None  # no platform is complete
-        sizes |= found
+        sizes |= subtree
         return left_out
 
     async def _size(self, route: Route, digest: Digest) -> int | None:

@@ -63,11 +63,11 @@ def plan_import(bundle: BundleReader, placed: Sequence[PlacedImage], digests_lim
     """Read and verify all manifests; raises BundleError where an image cannot be imported as a whole. Blocking."""
     plan, named = ImportPlan(), 0
     for each in placed:
-        found: dict[Digest, None] = {}
+        manifests: dict[Digest, None] = {}
         waiting = [(each.manifest, 0)]
         while waiting:
             listed, depth = waiting.pop()
-            if listed.digest in found:
+            if listed.digest in manifests:
                 continue
             if depth > DEPTH_LIMIT:
                 raise BundleError(f"index {listed.digest} is nested more than {DEPTH_LIMIT} levels deep")
@@ -75,14 +75,14 @@ def plan_import(bundle: BundleReader, placed: Sequence[PlacedImage], digests_lim
             named += len(contents.blobs) + len(contents.manifests)
             if named > NAMED_LIMIT:
                 raise BundleError(f"its manifests name more than {NAMED_LIMIT} digests")
-            found[listed.digest] = None
+            manifests[listed.digest] = None
             present = [held for held in contents.manifests if bundle.size(held.digest) is not None]
             plan.absent += len(contents.manifests) - len(present)
             waiting += [(held, depth + 1) for held in present]
-        if not any(plan.manifests[digest][1].blobs for digest in found):
+        if not any(plan.manifests[digest][1].blobs for digest in manifests):
             raise BundleError(f"{each.image}: no platform of it is in the bundle")
-        plan.images.append((each, tuple(found)))
-        _add_content(plan, bundle, each, tuple(found))
+        plan.images.append((each, tuple(manifests)))
+        _add_content(plan, bundle, each, tuple(manifests))
     return plan
 
 

@@ -186,14 +186,14 @@ def evictable(
 
 def _blobs(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]], young: object) -> Objects:
     """The blobs of the images, largest first, and blobs that no manifest names."""
-    found: list[tuple[str, int, str | None]] = []
+    objects: list[tuple[str, int, str | None]] = []
     for used, digest, size, is_manifest, is_alive in rows:
         if is_manifest:
             values = {"digest": digest, "young": young, "is_alive": is_alive, "used": used}
-            found += connection.execute(_EXCLUSIVE, values)
+            objects += connection.execute(_EXCLUSIVE, values)
         else:
-            found.append((digest, size, None))
-    return found
+            objects.append((digest, size, None))
+    return objects
 
 
 def _surplus(connection: sqlite3.Connection, size: int, young: object) -> Objects:
@@ -202,13 +202,13 @@ def _surplus(connection: sqlite3.Connection, size: int, young: object) -> Object
         "SELECT coalesce(sum(size), 0) FROM objects INDEXED BY objects_bare WHERE is_bare"
     ).fetchone()
     surplus -= int(size * MANIFESTS_SHARE)
-    found: list[tuple[str, int, str | None]] = []
+    objects: list[tuple[str, int, str | None]] = []
     for length, digest in connection.execute(_SURPLUS, (young, STEP)):
         if surplus <= 0:
             break
         surplus -= length
-        found.append((digest, length, None))
-    return found
+        objects.append((digest, length, None))
+    return objects
 
 
 def _after(position: EvictionPosition, rows: Sequence[tuple[Any, ...]]) -> EvictionPosition:

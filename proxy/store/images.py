@@ -38,8 +38,8 @@ class CachedImage:
     @property
     def platforms(self) -> str:
         """The platforms of which content is stored."""
-        found = self.image.platforms
-        return ", ".join((*found.complete, *(f"{name} (incomplete)" for name in found.incomplete))) or "none"
+        platforms = self.image.platforms
+        return ", ".join((*platforms.complete, *(f"{name} (incomplete)" for name in platforms.incomplete))) or "none"
 
     def as_dict(self) -> dict[str, Any]:
         """The image as JSON-serializable data."""

@@ -128,15 +128,15 @@ def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
 
 
 def _names(directory: Path) -> tuple[str, ...]:
-    found = []
+    names = []
     for entry in children(directory / "names"):
         try:
             name = json.loads(read_small(Path(entry.path), TAG_FILE_LIMIT) or b"")["name"]
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if isinstance(name, str):
-            found.append(name)
-    return tuple(sorted(found))
+            names.append(name)
+    return tuple(sorted(names))
 
 
 def _files(directory: Path) -> list[Path]:

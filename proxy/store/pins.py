@@ -65,14 +65,14 @@ def unpin(layout: Layout, pattern: ImagePattern) -> bool:
 
 def pins(layout: Layout) -> tuple[ImagePattern, ...]:
     """The pins that are noted in the store; what cannot be read is passed over. Raises OSError."""
-    found = []
+    patterns = []
     for entry in children(layout.pins):
         try:
             image = json.loads(read_small(Path(entry.path), _PIN_LIMIT) or b"")["image"]
-            found.append(ImagePattern.parse(str(image)))
+            patterns.append(ImagePattern.parse(str(image)))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
-    return tuple(found)
+    return tuple(patterns)
 
 
 def pinned_content(layout: Layout, keep: Sequence[ImagePattern]) -> PinnedContent:

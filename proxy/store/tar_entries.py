@@ -1,8 +1,8 @@
-"""The entries of a tar that somebody else has made: regular files alone, each at a place of its own in the archive.
+"""The entries of an untrusted tar: only regular files, each at its own offset in the archive.
 
-Read by hand and not by `tarfile`, which holds extended headers of any size in memory, follows sizes below zero, and
-knows links, devices and sparse files. POSIX (ustar and pax) and GNU archives are read, as Go and Python write them.
-Nothing is unpacked: an entry tells where its bytes are.
+Parsed here and not by `tarfile`, which holds extended headers of any size in memory, follows negative sizes, and
+accepts links, devices and sparse files. Reads POSIX (ustar and pax) and GNU archives, as Go and Python write them.
+Nothing is unpacked: an entry has the offset of its bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -101,7 +101,9 @@ def _is_file(kind: bytes, entry: TarEntry) -> bool:
         return False
     if kind in (b"0", b"\0"):
         return True
-    raise BundleError(f"{entry.name[:200]!r} is {_KINDS.get(kind, 'of an unknown kind')}; a bundle has files alone")
+    raise BundleError(
+        f"{entry.name[:200]!r} is {_KINDS.get(kind, 'of an unknown kind')}; a bundle has only regular files"
+    )
 
 
 def _checked(name: str) -> str:
@@ -159,7 +161,7 @@ def _pax(records: bytes, name: str | None, size: int | None) -> tuple[str | None
         elif key == b"size":
             size = _size(value)
         elif key.startswith(b"GNU.sparse"):
-            raise BundleError("it has a sparse file; a bundle has plain files alone")
+            raise BundleError("it has a sparse file; a bundle has only regular files")
         records = records[int(length) :]
     return name, size
 

@@ -55,7 +55,7 @@ def unreadable(route: Route, suffix: str, cause: object) -> CacheUnreadable:
 
 
 class OfflineSender:
-    """Stands where requests would leave: it has no sessions, and refuses every request."""
+    """Takes the place of what sends requests: it has no sessions, and refuses every request."""
 
     async def send(self, request: EndpointRequest) -> NoReturn:
         """Raise what `not_cached` gives."""

@@ -205,14 +205,14 @@ class RateLimits:
 
     def statuses(self) -> list[RateLimitStatus]:
         """The reports that still count, the lowest share of each upstream and credential."""
-        now, found = self._clock(), []
+        now, statuses = self._clock(), []
         for (upstream, label), accounts in sorted(self._groups.items()):
             known = min(self._current(accounts.values(), now), key=_by_share, default=None)
             if known is not None:
                 report = known.report
                 values = (report.limit, report.remaining, report.window, report.reset_at)
-                found.append(RateLimitStatus(upstream, label, *values, known.noted_at, report.is_low))
-        return found
+                statuses.append(RateLimitStatus(upstream, label, *values, known.noted_at, report.is_low))
+        return statuses
 
 
 class RateLimitReader:

@@ -73,9 +73,11 @@ class ImageCollector:
         now = time.time()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                found = await cached_images(store.layout, store.index, keep=keep, patterns=patterns, limit=IMAGES_LIMIT)
+                listed = await cached_images(
+                    store.layout, store.index, keep=keep, patterns=patterns, limit=IMAGES_LIMIT
+                )
         except StoreError as error:
             return CachedImages(now, pattern, error=sanitize(str(error)))
         except TimeoutError:
             return CachedImages(now, pattern, error=f"the cache did not respond within {WAIT_SECONDS:.0f} s")
-        return CachedImages(now, pattern, found.images, found.total)
+        return CachedImages(now, pattern, listed.images, listed.total)
