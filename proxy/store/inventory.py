@@ -35,7 +35,7 @@ class StoredTag:
     @property
     def upstream_name(self) -> str:
         """The registry, and the repository as its first endpoint knows it."""
-        return f"{self.key.registry}/{self.key.repositories[0] if self.key.repositories else ''}"
+        return _upstream_name(self.key)
 
     def matches_any(self, patterns: Iterable[ImagePattern]) -> bool:
         """Whether one of the patterns is for it, by any name of its repository."""
@@ -70,9 +70,17 @@ def stored_tags(layout: Layout) -> Iterator[StoredTag]:
                 tag = Tag.parse(file.name)
             except NameInvalid:
                 continue
-            entry = read_tag(file)
+            entry = read_tag(file, is_timed=False)  # what is stored does not depend on a clock that is wrong
             if entry is not None:
                 yield StoredTag(key, tag, entry, names)
+
+
+def stored_manifests(layout: Layout, digests: frozenset[Digest]) -> Iterator[tuple[tuple[str, ...], Digest]]:
+    """Those of the digests that a repository holds as a manifest, with or without a tag, and its names."""
+    for directory, key in _repositories(layout):
+        held = digests.intersection(layout.marked(directory))
+        names = (*_names(directory), _upstream_name(key)) if held else ()
+        yield from ((names, digest) for digest in held)
 
 
 def stored_image(layout: Layout, stored: StoredTag, used: float | None) -> StoredImage:
@@ -125,6 +133,10 @@ def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
         except (ValueError, TypeError):
             continue
         yield directory, RepositoryKey(str(registry), tuple(map(str, repositories)))
+
+
+def _upstream_name(key: RepositoryKey) -> str:
+    return f"{key.registry}/{key.repositories[0] if key.repositories else ''}"
 
 
 def _names(directory: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from proxy.oci.reference import Digest
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors, to_the_end
 from proxy.store.files import children, make_directory, read_small, regular_size, replace
-from proxy.store.inventory import content_of, stored_tags
+from proxy.store.inventory import content_of, stored_manifests, stored_tags
 from proxy.store.layout import Layout
 
 SCAN_SECONDS = 10.0
@@ -78,9 +78,19 @@ def pins(layout: Layout) -> tuple[ImagePattern, ...]:
 def pinned_content(layout: Layout, keep: Sequence[ImagePattern]) -> PinnedContent:
     """What is stored of the images that are pinned in the store or named by `keep`; raises OSError."""
     patterns = (*keep, *pins(layout))
-    images = [stored for stored in stored_tags(layout) if stored.matches_any(patterns)] if patterns else []
-    digests = {digest for image in images for digest in content_of(layout, image.entry.descriptor.digest)}
+    tags = [stored for stored in stored_tags(layout) if stored.matches_any(patterns)] if patterns else []
+    manifests = {tag.entry.descriptor.digest for tag in tags}.union(_pinned_by_digest(layout, patterns))
+    digests = {digest for manifest in manifests for digest in content_of(layout, manifest)}
     return PinnedContent({digest: regular_size(layout.blob(digest)) or 0 for digest in digests})
+
+
+def _pinned_by_digest(layout: Layout, patterns: Sequence[ImagePattern]) -> Iterator[Digest]:
+    """The manifests that patterns with a digest name; an image that was pulled by its digest has no tag."""
+    with_digest = [pattern for pattern in patterns if pattern.digest is not None]
+    digests = frozenset(pattern.digest for pattern in with_digest if pattern.digest is not None)
+    for names, digest in stored_manifests(layout, digests) if digests else ():
+        if any(pattern.matches(name, None, digest) for pattern in with_digest for name in names):
+            yield digest
 
 
 def pin_problem(pinned: PinnedContent, max_size: int) -> str | None:

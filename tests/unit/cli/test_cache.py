@@ -150,7 +150,7 @@ def _publish(registry: StrictRegistry, image: Image, content: bytes) -> None:
     held.tags["odd"] = sha256(content)
 
 
-def with_cache(config: Path, **cache: str | list[str]) -> None:
+def with_cache(config: Path, **cache: str | bool | list[str]) -> None:
     """Change the bounds of the cache."""
     settings = json.loads(config.read_text())
     settings["cache"] |= cache

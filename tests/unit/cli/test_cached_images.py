@@ -1,6 +1,7 @@
 """`scope-proxy cache ls`, `rm`, `pin` and `unpin`."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,27 @@ def test_images_that_the_configuration_keeps_are_pinned(config: Path, tmp_path: 
     with_cache(config, keep=["docker.io/**"])
     assert run(config, "prune", "--to", "0Ki").exit_code == 1
     assert stored(tmp_path) == contents(demo_image("hmirror/rabbitmqoperator/cluster-operator"))
+
+
+def test_image_without_a_tag_is_pinned_by_its_digest(config: Path, tmp_path: Path) -> None:
+    image = demo_image("se-next-gen-docker-local/mini-test")
+    name = f"{MINI.rpartition(':')[0]}@{image.digest}"
+    assert run(config, "prefetch", name, INDEX).exit_code == 0
+    assert run(config, "pin", name).exit_code == 0
+    assert run(config, "prune", "--to", "0Ki").exit_code == 1
+    assert stored(tmp_path) == contents(image)
+
+
+def test_image_whose_tag_was_confirmed_by_a_clock_that_was_ahead_is_listed_and_pinned(
+    config: Path, tmp_path: Path
+) -> None:
+    run(config, "prefetch", MINI, INDEX)
+    [tag] = (tmp_path / "cache" / "repositories").glob("*/*/tags/1")
+    tag.write_text(json.dumps({**json.loads(tag.read_text()), "confirmed": time.time() + 86400}))
+    with_cache(config, keep=[MINI], offline=True)
+    assert listed(config)[MINI]["pinned"]
+    assert run(config, "prune", "--to", "0Ki").exit_code == 1
+    assert stored(tmp_path) == contents(demo_image("se-next-gen-docker-local/mini-test"))
 
 
 @pytest.mark.parametrize("pattern", ["", "two words", "nginx:*", "docker.io/Nginx:1", "docker.io/x@sha256:1"])
