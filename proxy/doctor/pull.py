@@ -38,7 +38,7 @@ def check_rates(journal: Journal, host: str, *answers: Mapping[str, str]) -> Non
     of = "" if report.limit is None else f" of {report.limit}"
     window = "" if report.window is None else f", in a window of {report.window:.0f} s"
     source = f", counted for {report.source}" if report.source else ""
-    seen = f"{left}{of} pulls are left at {host}{window}{source}"
+    seen = f"{left}{of} requests are left at {host}{window}{source}"
     facts: dict[str, Fact] = {
         "limit": report.limit,
         "remaining": report.remaining,

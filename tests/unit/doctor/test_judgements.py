@@ -77,7 +77,7 @@ def test_a_rate_limit_names_its_window_and_whom_it_counts() -> None:
     reported = {"ratelimit-limit": "100;w=3600", "ratelimit-remaining": "76;w=3600", "ratelimit-reset": "90"}
     check_rates(journal, "r.example", {**reported, "docker-ratelimit-source": "192.0.2.7"})
     finding = only(journal)
-    assert finding.seen == "76 of 100 pulls are left at r.example, in a window of 3600 s, counted for 192.0.2.7"
+    assert finding.seen == "76 of 100 requests are left at r.example, in a window of 3600 s, counted for 192.0.2.7"
     facts = {"limit": 100, "remaining": 76, "window": 3600, "resetSeconds": 90, "source": "192.0.2.7"}
     assert finding.facts == facts
 
