@@ -20,9 +20,9 @@ FULL = {"maxSize": "6Mi", "tagAge": "1h"}
 
 
 @pytest.fixture
-async def node(plain: ScriptedRegistry, folder: Path) -> AsyncIterator[NodeClient]:
+async def node(plain: ScriptedRegistry, directory: Path) -> AsyncIterator[NodeClient]:
     """A node of a proxy whose cache has room for two of the images."""
-    async with cached([plain.url], folder, cache=FULL) as found:
+    async with cached([plain.url], directory, cache=FULL) as found:
         yield found
 
 
@@ -51,30 +51,32 @@ async def test_image_in_use_stays_whole_though_its_layers_are_not_requested(
     assert [await pull(node, image) for image in (used, unused, new)] == [True, False, True]
 
 
-async def test_pinned_image_is_never_evicted(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_pinned_image_is_never_evicted(plain: ScriptedRegistry, directory: Path) -> None:
     pinned, *others = (held(plain, tag, 2 * MIB) for tag in ("pinned", "second", "third", "fourth"))
     keep = [f"{REG}/{NAME}:pinned"]
-    async with cached([plain.url], folder, cache={**FULL, "keep": keep}) as node:
+    async with cached([plain.url], directory, cache={**FULL, "keep": keep}) as node:
         for image in (pinned, *others):
             assert await pull(node, image)
         plain.script(on(), AWAY)
         assert [await pull(node, image) for image in (pinned, *others)] == [True, False, False, True]
 
 
-async def test_pins_that_fill_the_cache_fail_no_pull(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_pins_that_fill_the_cache_fail_no_pull(plain: ScriptedRegistry, directory: Path) -> None:
     images = [held(plain, tag, 2 * MIB) for tag in ("first", "second", "third", "fourth")]
-    async with cached([plain.url], folder, cache={**FULL, "keep": [f"{REG}/**"]}) as node:
+    async with cached([plain.url], directory, cache={**FULL, "keep": [f"{REG}/**"]}) as node:
         assert [await pull(node, image) for image in images] == [True] * 4
         plain.script(on(), AWAY)
         assert [await pull(node, image) for image in images[:2]] == [True] * 2
 
 
-async def test_evicted_image_is_pulled_again_without_a_counted_request(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_evicted_image_is_pulled_again_without_a_counted_request(
+    plain: ScriptedRegistry, directory: Path
+) -> None:
     first, second, third = (held(plain, tag, 2 * MIB) for tag in ("first", "second", "third"))
-    async with cached([plain.url], folder, cache=FULL) as node:
+    async with cached([plain.url], directory, cache=FULL) as node:
         for image in (first, second, third):
             assert await pull(node, image)
-    async with cached([plain.url], folder, cache=FULL) as node:  # nothing is in memory
+    async with cached([plain.url], directory, cache=FULL) as node:  # nothing is in memory
         assert await pull(node, first)
     assert len(plain.record.of("manifest", method="GET")) == 3
 

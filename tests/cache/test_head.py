@@ -28,12 +28,12 @@ async def test_head_of_a_blob_reports_whether_it_is_stored(plain: ScriptedRegist
 
 
 async def test_head_of_a_blob_reports_that_nothing_is_stored_where_no_cache_works(
-    plain: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, directory: Path
 ) -> None:
-    await asyncio.to_thread(folder.write_text, "this is no directory")
+    await asyncio.to_thread(directory.write_text, "this is no directory")
     image = make_image(UPSTREAM, "one", {"file": b"content"})
     plain.library.add(image)
-    async with cached([plain.url], folder) as node:
+    async with cached([plain.url], directory) as node:
         for digest in image.blobs:
             assert (await node.get(blob(digest))).whole
             assert way(await node.head(blob(digest))) != "hit"

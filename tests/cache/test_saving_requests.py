@@ -40,12 +40,12 @@ async def pulls(node: NodeClient, times: int) -> list[str | None]:
 
 
 async def test_where_head_is_counted_the_rest_is_spread_over_the_window(
-    plain: ScriptedRegistry, folder: Path, image: Image, logs: Written
+    plain: ScriptedRegistry, directory: Path, image: Image, logs: Written
 ) -> None:
     """Six hours for nine requests: one confirmation each forty minutes at the most."""
     clock, meter = MovedClock(), Metered(100, 12, counts_head=True)
     plain.script(MANIFEST, meter)
-    async with cached([plain.url], folder, cache=ALWAYS, tuning=replace(AT_ONCE, clock=clock)) as node:
+    async with cached([plain.url], directory, cache=ALWAYS, tuning=replace(AT_ONCE, clock=clock)) as node:
         assert await pulls(node, 2) == ["miss", "hit"]  # by HEAD and GET; then HEAD, with ten left
         assert meter.remaining == 9
         for _ in range(5):
@@ -58,11 +58,11 @@ async def test_where_head_is_counted_the_rest_is_spread_over_the_window(
 
 
 async def test_stale_rather_than_429_until_the_window_resets(
-    plain: ScriptedRegistry, folder: Path, image: Image
+    plain: ScriptedRegistry, directory: Path, image: Image
 ) -> None:
     clock, meter = MovedClock(), Metered(100, 2, counts_head=True)
     plain.script(MANIFEST, meter)
-    async with cached([plain.url], folder, cache=ALWAYS, tuning=replace(AT_ONCE, clock=clock)) as node:
+    async with cached([plain.url], directory, cache=ALWAYS, tuning=replace(AT_ONCE, clock=clock)) as node:
         assert await pulls(node, 1) == ["miss"]
         plain.add(OTHER)
         for moved in (0, WINDOW / 2, WINDOW / 2 - 60):
@@ -74,11 +74,13 @@ async def test_stale_rather_than_429_until_the_window_resets(
         assert (await node.get(manifest())).body == OTHER.manifest
 
 
-async def test_where_head_is_not_counted_tags_stay_fresh(plain: ScriptedRegistry, folder: Path, image: Image) -> None:
+async def test_where_head_is_not_counted_tags_stay_fresh(
+    plain: ScriptedRegistry, directory: Path, image: Image
+) -> None:
     """As at Docker Hub: HEAD shows that the tag is where it was; only with no pull left nothing is requested."""
     meter = Metered(100, 10)
     plain.script(MANIFEST, meter)
-    async with cached([plain.url], folder, cache=ALWAYS) as node:
+    async with cached([plain.url], directory, cache=ALWAYS) as node:
         assert await pulls(node, 6) == ["miss", "hit", "hit", "hit", "hit", "hit"]
         assert (meter.remaining, requests(plain)) == (9, ["HEAD", "GET", *["HEAD"] * 5])
         meter.remaining = 1
@@ -89,32 +91,34 @@ async def test_where_head_is_not_counted_tags_stay_fresh(plain: ScriptedRegistry
         assert requests(plain) == ["HEAD", "GET", *["HEAD"] * 6]
 
 
-async def test_with_enough_left_and_without_stale_tags_nothing_changes(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_with_enough_left_and_without_stale_tags_nothing_changes(
+    plain: ScriptedRegistry, directory: Path
+) -> None:
     meter = Metered(100, 50, counts_head=True)
     plain.script(MANIFEST, meter)
-    async with cached([plain.url], folder / "a", cache=ALWAYS) as node:
+    async with cached([plain.url], directory / "a", cache=ALWAYS) as node:
         assert await pulls(node, 4) == ["miss", "hit", "hit", "hit"]
     meter.remaining = 6
-    async with cached([plain.url], folder / "b", cache={**ALWAYS, "staleIfError": "0s"}) as node:
+    async with cached([plain.url], directory / "b", cache={**ALWAYS, "staleIfError": "0s"}) as node:
         assert await pulls(node, 5) == ["miss", "hit", "hit", "hit", "hit"]
     assert meter.remaining == 0
 
 
-async def test_an_image_that_is_not_known_is_pulled_with_what_is_left(plain: ScriptedRegistry, folder: Path) -> None:
+async def test_an_image_that_is_not_known_is_pulled_with_what_is_left(plain: ScriptedRegistry, directory: Path) -> None:
     plain.script(MANIFEST, Metered(100, 5, counts_head=True))
     new = make_image(UPSTREAM, "2")
     plain.add(new)
-    async with cached([plain.url], folder, cache=ALWAYS) as node:
+    async with cached([plain.url], directory, cache=ALWAYS) as node:
         assert await pulls(node, 3) == ["miss", "hit", "stale"]
         got = await node.get(manifest("2"))
         assert (way(got), got.body) == ("miss", new.manifest)
 
 
 async def test_another_endpoint_with_requests_left_confirms(
-    plain: ScriptedRegistry, second: ScriptedRegistry, folder: Path
+    plain: ScriptedRegistry, second: ScriptedRegistry, directory: Path
 ) -> None:
     plain.script(MANIFEST, Metered(100, 1))
-    async with cached([plain.url, second.url], folder, cache=ALWAYS) as node:
+    async with cached([plain.url, second.url], directory, cache=ALWAYS) as node:
         assert await pulls(node, 3) == ["miss", "hit", "hit"]
 
 
@@ -129,7 +133,9 @@ async def test_another_endpoint_with_requests_left_confirms(
         ("ratelimit-reset", "0"),
     ],
 )
-async def test_malformed_headers_change_nothing(plain: ScriptedRegistry, folder: Path, header: tuple[str, str]) -> None:
+async def test_malformed_headers_change_nothing(
+    plain: ScriptedRegistry, directory: Path, header: tuple[str, str]
+) -> None:
     plain.script(MANIFEST, SetHeader(*header))
-    async with cached([plain.url], folder, cache=ALWAYS) as node:
+    async with cached([plain.url], directory, cache=ALWAYS) as node:
         assert await pulls(node, 3) == ["miss", "hit", "hit"]

@@ -97,11 +97,11 @@ def test_every_file_that_is_named_is_mounted_and_the_key_of_the_instances_is_not
     pod = pod_of(job)
     [container] = pod["containers"]
     volumes = {volume["name"]: volume["secret"] for volume in pod["volumes"]}
-    folders = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    directories = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
     files = [Path(text.partition("=")[2]) for text in arguments(job) if "-file=" in text]
     assert {file.name for file in files} == {"ca.crt", "password", "tls.crt", "tls.key"}
-    assert {str(file.parent) for file in files} == set(folders)
-    authority = folders["/etc/scope-proxy/authority"]
+    assert {str(file.parent) for file in files} == set(directories)
+    authority = directories["/etc/scope-proxy/authority"]
     assert (authority["secretName"], authority["items"]) == ("proxy-tls", [{"key": "ca.crt", "path": "ca.crt"}])
     [name] = container["env"]
     assert name["valueFrom"] == {"secretKeyRef": {"name": "prefetch-login", "key": "username"}}

@@ -55,11 +55,11 @@ def log() -> Iterator[AccessLog]:
 
 
 @asynccontextmanager
-async def guarded(registry: ScriptedRegistry, folder: Path, **more: Any) -> AsyncIterator[NodeClient]:
+async def guarded(registry: ScriptedRegistry, directory: Path, **more: Any) -> AsyncIterator[NodeClient]:
     """A proxy with the user alice, access rules and a cache."""
-    write_users(folder / "htpasswd", alice=OTHER_PASSWORD)
-    listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(folder / "htpasswd")}}
-    sections = {"listeners": [listener], "access": RULES, "cache": {"path": str(folder / "cache"), "tagAge": "1h"}}
+    write_users(directory / "htpasswd", alice=OTHER_PASSWORD)
+    listener = {"address": "127.0.0.1:0", "clients": {"auth": "basic", "htpasswdFile": str(directory / "htpasswd")}}
+    sections = {"listeners": [listener], "access": RULES, "cache": {"path": str(directory / "cache"), "tagAge": "1h"}}
     async with started(settings([registry.url], login=LOGIN, **{**sections, **more})) as proxy:
         yield proxy.node
 

@@ -183,13 +183,13 @@ def test_a_bundle_of_containerd_is_imported(open_to_all: Registry, node: Node, t
 def test_containerd_pulls_from_an_imported_bundle_with_the_registry_stopped(
     bundle: Path,
     open_to_all: Registry,
-    cache_folder: Path,  # removed after the proxy has ended
+    cache_directory: Path,  # removed after the proxy has ended
     start_proxy: Callable[..., Proxy],
     start_node: Callable[[], Node],
 ) -> None:
     """The proxy is empty, offline and running when the bundle arrives; every image pulls, by tag and by digest."""
     open_to_all.process.stop()
-    cache = {"path": str(cache_folder), "reserveFree": "1Ki", "offline": True, "tagAge": "0s"}
+    cache = {"path": str(cache_directory), "reserveFree": "1Ki", "offline": True, "tagAge": "0s"}
     proxy = start_proxy({REGISTRY: {"endpoints": [open_to_all.url]}}, cache=cache, workers=2)
     node = start_node()
     write_mirror(node.certs_d, REGISTRY, [proxy.url], server=proxy.url)

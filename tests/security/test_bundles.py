@@ -31,33 +31,33 @@ ENDPOINTS = ("http://127.0.0.1:1", "http://127.0.0.1:2")
 Files = dict[str, bytes]
 
 
-def run(folder: Path, *arguments: str | Path, **sections: Any) -> Result:
+def run(directory: Path, *arguments: str | Path, **sections: Any) -> Result:
     """`scope-proxy cache` with a configuration of two registries, and of further sections."""
     registries = {
         REG: {"endpoints": [ENDPOINTS[0]], "rewrites": list(REWRITES)},
         OTHER: {"endpoints": [ENDPOINTS[1]], "rewrites": list(REWRITES)},
     }
-    cache = {"path": str(folder), "reserveFree": "1Ki"}
-    config = folder.with_suffix(".yaml")
+    cache = {"path": str(directory), "reserveFree": "1Ki"}
+    config = directory.with_suffix(".yaml")
     config.write_text(json.dumps({"version": 1, "registries": registries, "cache": cache, **sections}))
     return CliRunner().invoke(main, ["cache", *map(str, arguments), "--config", str(config)])
 
 
-def imported(folder: Path, bundle: Path, registry: str = REG, **sections: Any) -> str:
+def imported(directory: Path, bundle: Path, registry: str = REG, **sections: Any) -> str:
     """The output of an import that succeeds."""
-    result = run(folder, "import", bundle, "--registry", registry, **sections)
+    result = run(directory, "import", bundle, "--registry", registry, **sections)
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def refused(folder: Path, bundle: Path, registry: str = REG) -> str:
+def refused(directory: Path, bundle: Path, registry: str = REG) -> str:
     """The one line of an import that fails, after which no image is known."""
-    result = run(folder, "import", bundle, "--registry", registry)
+    result = run(directory, "import", bundle, "--registry", registry)
     assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
     [line] = result.output.splitlines()
     assert line.startswith(f"scope-proxy: {bundle}: ")
-    assert list(folder.glob("repositories/*/*/*/*")) == []
-    assert list(folder.glob("ingest/*")) == []
+    assert list(directory.glob("repositories/*/*/*/*")) == []
+    assert list(directory.glob("ingest/*")) == []
     return line
 
 
@@ -237,9 +237,9 @@ def registries(first: str = ENDPOINTS[0]) -> dict[str, Any]:
 
 
 async def test_with_access_rules_an_import_counts_for_its_registry_alone(tmp_path: Path) -> None:
-    folder, (digest, content) = tmp_path / "cache", layer_of(IMAGE)
-    await asyncio.to_thread(imported, folder, write_tar(tmp_path / "b.tar", files()), access=list(ALLOW))
-    async with cached((), folder, cache=OFFLINE, registries=registries(), access=list(ALLOW)) as node:
+    directory, (digest, content) = tmp_path / "cache", layer_of(IMAGE)
+    await asyncio.to_thread(imported, directory, write_tar(tmp_path / "b.tar", files()), access=list(ALLOW))
+    async with cached((), directory, cache=OFFLINE, registries=registries(), access=list(ALLOW)) as node:
         assert (await node.get(manifest())).body == IMAGE.manifest
         assert (await node.get(blob(digest))).body == content
         for target in (
@@ -254,19 +254,19 @@ async def test_with_access_rules_an_import_counts_for_its_registry_alone(tmp_pat
 
 
 async def test_and_only_while_its_registry_has_the_same_endpoints(tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    await asyncio.to_thread(imported, folder, write_tar(tmp_path / "b.tar", files()), access=list(ALLOW))
+    directory = tmp_path / "cache"
+    await asyncio.to_thread(imported, directory, write_tar(tmp_path / "b.tar", files()), access=list(ALLOW))
     moved = registries("http://127.0.0.1:3")
-    async with cached((), folder, cache=OFFLINE, registries=moved, access=list(ALLOW)) as node:
+    async with cached((), directory, cache=OFFLINE, registries=moved, access=list(ALLOW)) as node:
         assert (await node.get(manifest(IMAGE.digest))).status == 404
         assert (await node.get(blob(layer_of(IMAGE)[0]))).status == 404
 
 
 async def test_access_rules_deny_what_was_imported(tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
+    directory = tmp_path / "cache"
     rules = [{"action": "deny", "repositories": ["library/app"]}, {"action": "allow"}]
-    await asyncio.to_thread(imported, folder, write_tar(tmp_path / "b.tar", files()), access=rules)
-    async with cached((), folder, cache=OFFLINE, registries=registries(), access=rules) as node:
+    await asyncio.to_thread(imported, directory, write_tar(tmp_path / "b.tar", files()), access=rules)
+    async with cached((), directory, cache=OFFLINE, registries=registries(), access=rules) as node:
         for target in (manifest(), manifest(IMAGE.digest), blob(layer_of(IMAGE)[0])):
             assert (await node.get(target)).status == 403, target
 
@@ -274,13 +274,13 @@ async def test_access_rules_deny_what_was_imported(tmp_path: Path) -> None:
 async def test_clients_with_their_own_credentials_get_an_import_only_by_a_right_that_the_upstream_proves(
     tmp_path: Path,
 ) -> None:
-    folder, (digest, content) = tmp_path / "cache", layer_of(IMAGE)
+    directory, (digest, content) = tmp_path / "cache", layer_of(IMAGE)
     async with ScriptedRegistry([IMAGE], Rules(accounts=(OWNER, GUEST))) as server:
         entries = {REG: {"endpoints": [server.url], "rewrites": list(REWRITES)}}
         listeners = [{"address": "127.0.0.1:0", "clients": {"auth": "upstream"}}]
         bundle = write_tar(tmp_path / "b.tar", files())
-        await asyncio.to_thread(imported, folder, bundle, registries=entries, listeners=listeners)
-        async with cached((), folder, registries=entries, listeners=listeners) as node:
+        await asyncio.to_thread(imported, directory, bundle, registries=entries, listeners=listeners)
+        async with cached((), directory, registries=entries, listeners=listeners) as node:
             assert (await node.get(blob(digest), login(GUEST))).status in {401, 403, 404}
             assert (await node.get(blob(digest))).status == 401
             got = await node.get(blob(digest), login(OWNER))

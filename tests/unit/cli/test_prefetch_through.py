@@ -43,8 +43,8 @@ def registry() -> Iterator[StrictRegistry]:
         yield server
 
 
-def configuration(registry: StrictRegistry, folder: Path, *, is_cached: bool = True, **more: Any) -> Loaded:
-    """A proxy with a cache below the folder, and credentials for the registry."""
+def configuration(registry: StrictRegistry, directory: Path, *, is_cached: bool = True, **more: Any) -> Loaded:
+    """A proxy with a cache below the directory, and credentials for the registry."""
     rules = {"cp.icr.io": ("^(.+)$", "se-next-gen-docker-local/$1"), "docker.io": ("^(.+)$", "hmirror/$1")}
     registries = {
         name: {"endpoints": [registry.url], "rewrites": [{"pattern": pattern, "replacement": replacement}]}
@@ -56,7 +56,7 @@ def configuration(registry: StrictRegistry, folder: Path, *, is_cached: bool = T
         "listeners": [{"address": "127.0.0.1:0", **more.pop("listener", {})}],
         "registries": registries,
         "hosts": {authority(registry.url): {"credentials": {"username": USER, "password": PASSWORD}}},
-        "cache": {"path": str(folder / "cache"), "reserveFree": "1Ki", **more.pop("cache", {})},
+        "cache": {"path": str(directory / "cache"), "reserveFree": "1Ki", **more.pop("cache", {})},
         **more,
     }
     if not is_cached:
@@ -65,9 +65,9 @@ def configuration(registry: StrictRegistry, folder: Path, *, is_cached: bool = T
 
 
 @contextmanager
-def proxy(registry: StrictRegistry, folder: Path, **more: Any) -> Iterator[str]:
+def proxy(registry: StrictRegistry, directory: Path, **more: Any) -> Iterator[str]:
     """A proxy that runs; the URL of its listener."""
-    loaded = configuration(registry, folder, **more)
+    loaded = configuration(registry, directory, **more)
     addresses: list[str] = []
 
     @asynccontextmanager
@@ -85,8 +85,8 @@ def run(url: str, *arguments: str, environment: Mapping[str, str] | None = None)
     return CliRunner().invoke(main, command, env=dict(environment or {}))
 
 
-def stored(folder: Path) -> set[str]:
-    return {f"sha256:{file.name}" for file in (folder / "cache" / "blobs").rglob("*") if file.is_file()}
+def stored(directory: Path) -> set[str]:
+    return {f"sha256:{file.name}" for file in (directory / "cache" / "blobs").rglob("*") if file.is_file()}
 
 
 def test_running_proxy_has_the_images_in_its_cache(registry: StrictRegistry, tmp_path: Path) -> None:
