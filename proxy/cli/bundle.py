@@ -28,7 +28,7 @@ from proxy.store.tar_entries import BundleError
 
 
 @click.command("export")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "-o",
     "--output",
@@ -40,7 +40,7 @@ from proxy.store.tar_entries import BundleError
 )
 @configuration_options
 def export_images(images: tuple[str, ...], bundle: Path, config: Path | None, registries: Path | None) -> None:
-    """Write IMAGES from the cache into a bundle (an OCI image layout in a tar)."""
+    """Write images from the cache into a bundle. A bundle is an OCI image layout in a tar."""
     loaded, cache = _loaded(config, registries)
     _run(bundle, lambda: _export(loaded, cache, images, bundle))
 
@@ -60,7 +60,10 @@ def export_images(images: tuple[str, ...], bundle: Path, config: Path | None, re
 def import_bundle(
     bundle: Path, names: tuple[str, ...], name: str | None, config: Path | None, registries: Path | None
 ) -> None:
-    """Store the images of BUNDLE in the cache, as if the endpoints of REGISTRY had delivered them."""
+    """Store the images of a bundle in the cache.
+
+    They count as delivered by the endpoints of REGISTRY.
+    """
     loaded, cache = _loaded(config, registries)
     try:
         origins = frozenset(map(canonical_registry, names))

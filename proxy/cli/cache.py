@@ -84,7 +84,7 @@ async def stat(loaded: Loaded, store: OpenedStore) -> None:
 @configuration_options
 @cache_command
 async def verify(_: Loaded, store: OpenedStore) -> None:
-    """Hash all content; corrupt content is reported and deleted, and the exit status is 1."""
+    """Hash all content. Corrupt content is reported and deleted, and the exit status is 1."""
     totals = await store.index.totals()
     wrong = 0
     with counted("verified", totals.bytes) as advance:
@@ -103,7 +103,7 @@ async def verify(_: Loaded, store: OpenedStore) -> None:
 @click.option("--to", "target", metavar="SIZE", help="Size to reduce the cache to, such as 10Gi; default: maxSize.")
 @cache_command
 async def prune(loaded: Loaded, store: OpenedStore, *, target: str | None) -> None:
-    """Delete the least recently used images until the cache is within its limits."""
+    """Reduce the cache to its limits. The least recently used images are deleted first."""
     try:
         wanted = None if target is None else parse_size(target)
     except ValueError as error:

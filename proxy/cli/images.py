@@ -44,13 +44,13 @@ def _patterns(texts: Iterable[str], *, default_tag: str | None = None) -> tuple[
 
 
 @click.command()
-@click.argument("patterns", nargs=-1)
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @configuration_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--blobs", is_flag=True, help="List digests and sizes instead of images.")
 @cache_command
 async def ls(loaded: Loaded, store: OpenedStore, *, patterns: tuple[str, ...], as_json: bool, blobs: bool) -> None:
-    """List the cached images: those that match a PATTERN such as 'docker.io/library/*', or all."""
+    """List the cached images. PATTERN selects some of them, such as 'docker.io/library/*'."""
     if blobs:
         async for digest, size in store.blobs.list():
             click.echo(f"{digest}  {size}")
@@ -97,9 +97,9 @@ class _Removal:
 @configuration_options
 @cache_command
 async def rm(loaded: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> None:
-    """Remove images: tags, manifests, and the blobs that no other manifest references.
+    """Delete images from the cache. This includes tags, manifests, and blobs that no other manifest references.
 
-    IMAGE is a name as `ls` prints it, a node's or the upstream's, or a pattern such as 'docker.io/library/*'.
+    IMAGE is a name as `ls` prints it, the node's or the upstream's, or a pattern such as 'docker.io/library/*'.
     """
     failed = False
     for image in images:
@@ -156,7 +156,7 @@ async def _remove_image(store: OpenedStore, removal: _Removal) -> int:
 @configuration_options
 @cache_command
 async def pin(_: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> None:
-    """Pin images, or patterns of images: they are never evicted. Those to come are pinned as well."""
+    """Pin images: they are never evicted. IMAGE is a name or a pattern, also of images that are stored later."""
     for pattern in _patterns(images):
         with store_errors("cannot pin"):
             try:
@@ -172,7 +172,7 @@ async def pin(_: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> None
 @configuration_options
 @cache_command
 async def unpin(_: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> None:
-    """Remove pins, each as it was given to `pin`; `cache.keep` is changed in the configuration."""
+    """Remove pins. IMAGE is what `pin` got; for `cache.keep`, change the configuration."""
     failed = False
     for pattern in _patterns(images):
         with store_errors("cannot unpin"):

@@ -63,9 +63,13 @@ class ImagePrefetch(Protocol[Fetched]):
 
 
 @click.command()
-@click.argument("images", nargs=-1)
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @click.option(
-    "--platform", "platforms", multiple=True, help="Only this platform, such as linux/amd64; may be repeated."
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCHITECTURE",
+    help="Only this platform, such as linux/amd64; may be repeated.",
 )
 @click.option(
     "--file", "listing", type=click.Path(path_type=Path), help="A file with one image per line; # starts a comment."
@@ -80,7 +84,7 @@ def prefetch(
     registries: Path | None,
     **listener: Any,
 ) -> None:
-    """Download IMAGES into the cache, with all manifests and blobs; status 1 if one of them is not complete there.
+    """Download whole images into the cache. The exit status is 1 if one of them is not complete there at the end.
 
     With --through, a running proxy downloads them into its own cache, and no configuration is read.
     """

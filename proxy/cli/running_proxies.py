@@ -34,9 +34,19 @@ _OPTIONS = (
     click.option(
         "--instances", metavar="HOST", help="With --through: each address of this host is a proxy of its own."
     ),
-    click.option("--count", type=click.IntRange(1, 256), default=1, help="With --instances: how many to wait for."),
-    click.option("--wait", type=click.FloatRange(0, 86400), default=0.0, help="Seconds to wait until they respond."),
-    click.option("--username", envvar="SCOPE_PROXY_USERNAME", help="User name that the listener requires."),
+    click.option(
+        "--count", type=click.IntRange(1, 256), default=1, metavar="N", help="With --instances: how many to wait for."
+    ),
+    click.option(
+        "--wait",
+        type=click.FloatRange(0, 86400),
+        default=0.0,
+        metavar="SECONDS",
+        help="Seconds to wait until they respond.",
+    ),
+    click.option(
+        "--username", envvar="SCOPE_PROXY_USERNAME", metavar="NAME", help="User name that the listener requires."
+    ),
     click.option("--password-file", type=_FILE, help="File with the password that the listener requires."),
     click.option("--ca-file", type=_FILE, help="CA file for an https listener, in PEM; default: those of the system."),
     click.option("--cert-file", type=_FILE, help="Client certificate that the listener requires, in PEM."),

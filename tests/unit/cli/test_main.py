@@ -29,7 +29,7 @@ def test_a_command_that_resembles_none_gets_the_list() -> None:
     assert "healthcheck" in result.output
 
 
-@pytest.mark.parametrize("command", [["check"], ["serve"], ["healthcheck"], ["cache", "ls"], ["node", "status"]])
+@pytest.mark.parametrize("command", [["check"], ["serve"], ["healthcheck"], ["cache", "stat"], ["node", "status"]])
 @pytest.mark.parametrize(("file", "option"), [("my.yaml", "--config"), ("/x/registries.yaml", "--registries")])
 def test_a_file_as_an_argument_is_an_error_that_names_the_option(command: list[str], file: str, option: str) -> None:
     result = CliRunner().invoke(main, [*command, file])
