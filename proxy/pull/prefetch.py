@@ -99,7 +99,8 @@ def chosen_manifests(index: bytes, platforms: frozenset[str]) -> list[Digest]:
     """The manifests of an index that are for the platforms (none given: all); raises DigestInvalid."""
     listed = (json_object(index) or {}).get("manifests")
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    return [Digest.parse(str(entry.get("digest"))) for entry in entries if _is_wanted(entry, platforms)]
+    named = (Digest.parse(str(entry.get("digest"))) for entry in entries if _is_wanted(entry, platforms))
+    return list(dict.fromkeys(named))
 
 
 def _is_wanted(entry: dict[str, Any], platforms: frozenset[str]) -> bool:
