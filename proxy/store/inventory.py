@@ -4,7 +4,7 @@ Blocking; a store may have tens of thousands of tags.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class StoredTag:
     @property
     def upstream_name(self) -> str:
         """The registry, and the repository as its first endpoint knows it."""
-        return f"{self.key.registry}/{self.key.repositories[0] if self.key.repositories else ''}"
+        return _upstream_name(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,20 @@ class StoredImage:
         return bool(self.platforms.complete)
 
 
-def stored_tags(layout: Layout) -> Iterator[StoredTag]:
-    """Every tag of every repository; what cannot be read is passed over."""
+def stored_tags(
+    layout: Layout,
+    is_wanted: Callable[[Sequence[str]], bool] = bool,
+    read: Callable[[Path], TagEntry | None] = read_tag,
+) -> Iterator[StoredTag]:
+    """Every tag of every repository of which one name is wanted; what cannot be read is passed over."""
     for directory, key in _repositories(layout):
         names = _names(directory)
-        for file in sorted(_files(directory / "tags")):
+        for file in sorted(_files(directory / "tags")) if is_wanted((*names, _upstream_name(key))) else ():
             try:
                 tag = Tag.parse(file.name)
             except NameInvalid:
                 continue
-            entry = read_tag(file)
+            entry = read(file)
             if entry is not None:
                 yield StoredTag(key, tag, entry, names)
 
@@ -126,6 +130,10 @@ def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
         except (ValueError, TypeError):
             continue
         yield directory, RepositoryKey(str(registry), tuple(map(str, repositories)))
+
+
+def _upstream_name(key: RepositoryKey) -> str:
+    return f"{key.registry}/{key.repositories[0] if key.repositories else ''}"
 
 
 def _names(directory: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from proxy.store.disk import store_errors, to_the_end
 from proxy.store.files import children, make_directory, read_small, regular_size, replace
 from proxy.store.inventory import StoredTag, content_of, stored_tags
 from proxy.store.layout import Layout
+from proxy.store.tags import TagEntry, read_tag
 
 SCAN_SECONDS = 10.0
 """How long the result of a scan of the tags is used."""
@@ -81,10 +82,21 @@ def is_pinned(stored: StoredTag, patterns: Iterable[ImagePattern]) -> bool:
     return any(pattern.matches(name, stored.tag.name, digest) for pattern in patterns for name in names)
 
 
+def matching_tags(
+    layout: Layout, patterns: Sequence[ImagePattern], read: Callable[[Path], TagEntry | None] = read_tag
+) -> Iterator[StoredTag]:
+    """The stored tags that one of the patterns is for; reads no tag of other repositories."""
+
+    def is_wanted(names: Sequence[str]) -> bool:
+        return any(pattern.covers(name) for pattern in patterns for name in names)
+
+    return (stored for stored in stored_tags(layout, is_wanted, read) if is_pinned(stored, patterns))
+
+
 def pinned(layout: Layout, keep: Sequence[ImagePattern]) -> Pinned:
     """What is stored of the images that are pinned in the store or named by `keep`; raises OSError."""
     patterns = (*keep, *pins(layout))
-    images = tuple(stored for stored in stored_tags(layout) if is_pinned(stored, patterns)) if patterns else ()
+    images = tuple(matching_tags(layout, patterns)) if patterns else ()
     digests = {digest for image in images for digest in content_of(layout, image.entry.descriptor.digest)}
     sizes = (regular_size(layout.blob(digest)) for digest in digests)
     return Pinned(frozenset(digests), sum(size or 0 for size in sizes), images)

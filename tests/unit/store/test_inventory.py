@@ -1,15 +1,20 @@
 """What an image consists of, where its registry made it large on purpose."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from proxy.oci.descriptor import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
-from proxy.oci.reference import Digest
+from proxy.oci.descriptor import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST, Descriptor
+from proxy.oci.reference import Digest, Tag
+from proxy.routing.table import RepositoryKey
+from proxy.rules.image_pattern import ImagePattern
 from proxy.store.inventory import CONTENT_LIMIT, content_of
+from proxy.store.pins import matching_tags
 from proxy.store.platforms import Platforms, platforms_of
-from tests.unit.store.support import made, put_file
+from proxy.store.tags import TagEntry, Tags, read_tag
+from tests.unit.store.support import made, opened, put_file
 
 pytestmark = pytest.mark.security
 
@@ -67,3 +72,24 @@ def test_a_manifest_that_an_index_names_a_thousand_times_is_read_once() -> None:
     sizes = {Digest.of(b"layer"): 5}
     assert platforms_of(Digest.of(index), read, sizes, CONTENT_LIMIT) == Platforms(("linux/amd64",))
     assert reads == [Digest.of(index), Digest.of(body)]
+
+
+async def test_tags_of_repositories_that_no_pattern_covers_are_not_read(tmp_path: Path) -> None:
+    """A full cache looks for pinned images every 10 s; a client makes any number of tags in its own repositories."""
+    layout, reads = await asyncio.to_thread(made, tmp_path), list[Path]()
+
+    def read(path: Path) -> TagEntry | None:
+        reads.append(path)
+        return read_tag(path)
+
+    patterns = [ImagePattern.parse("reg.example/app:1"), ImagePattern.parse("reg.example/node-name")]
+    entry = TagEntry(Descriptor(OCI_MANIFEST, Digest.of(b"x"), 1), 1.0)
+    async with opened(layout) as (_, index):
+        tags = Tags(layout, index)
+        for repository in ("app", "other", "upstream-name"):
+            for tag in ("1", "2"):
+                await tags.set(RepositoryKey("reg.example", (repository,)), Tag(tag), entry)
+        await tags.note_name(RepositoryKey("reg.example", ("upstream-name",)), "reg.example/node-name")
+    found = await asyncio.to_thread(lambda: {str(tag) for tag in matching_tags(layout, patterns, read)})
+    assert found == {"reg.example/app:1", "reg.example/node-name:1", "reg.example/node-name:2"}
+    assert len(reads) == 4
