@@ -18,12 +18,7 @@ from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors
 from proxy.store.images import CachedImage, cached_images
-from proxy.store.inventory import (
-    content_of,
-    forget_manifest,
-    in_use,
-    stored_tags,
-)
+from proxy.store.inventory import content_of, forget_manifests, stored_tags
 from proxy.store.opened import OpenedStore
 from proxy.store.pins import pin as note_pin
 from proxy.store.pins import unpin as remove_pin
@@ -97,7 +92,7 @@ class _Removal:
 @configuration_options
 @cache_command
 async def rm(loaded: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> None:
-    """Delete images from the cache. This includes tags, manifests, and blobs that no other manifest references.
+    """Delete images from the cache. This includes tags, and the manifests and blobs that no other image needs.
 
     IMAGE is a name as `ls` prints it, the node's or the upstream's, or a pattern such as 'docker.io/library/*'.
     """
@@ -135,11 +130,11 @@ def _removals(loaded: Loaded, store: OpenedStore, text: str) -> Iterator[_Remova
 
 
 async def _remove_image(store: OpenedStore, removal: _Removal) -> int:
-    """Remove a tag, its manifest, and the blobs that nothing else references; returns the bytes freed."""
+    """Remove a tag, and what no other tag or repository needs of its image; returns the bytes freed."""
     if removal.tag is not None:
         await store.tags.remove(removal.key, removal.tag)
-    digests = list(await asyncio.to_thread(lambda: list(content_of(store.layout, removal.manifest))))
-    used = await asyncio.to_thread(in_use, store.layout, digests)
+    digests = await asyncio.to_thread(lambda: list(content_of(store.layout, removal.manifest)))
+    used = await asyncio.to_thread(forget_manifests, store.layout, removal.key, digests)
     freed = 0
     for digest in digests:
         content = None if digest in used else await store.blobs.find(digest)
@@ -147,7 +142,6 @@ async def _remove_image(store: OpenedStore, removal: _Removal) -> int:
             freed += content.size
             content.close()
             await store.blobs.remove(digest)
-    await asyncio.to_thread(forget_manifest, store.layout, removal.key, removal.manifest)
     return freed
 
 

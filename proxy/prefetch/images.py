@@ -97,7 +97,8 @@ class Prefetcher:
 
 def chosen_manifests(index: bytes, platforms: frozenset[str]) -> list[Digest]:
     """The manifests of an index that are for the platforms (none given: all); raises DigestInvalid."""
-    return [Digest.parse(str(entry.get("digest"))) for entry in index_entries(index) if _is_wanted(entry, platforms)]
+    named = (Digest.parse(str(entry.get("digest"))) for entry in index_entries(index) if _is_wanted(entry, platforms))
+    return list(dict.fromkeys(named))
 
 
 def _is_wanted(entry: dict[str, Any], platforms: frozenset[str]) -> bool:

@@ -53,13 +53,17 @@ class ImagePattern:
         has_tag = ":" in text.rpartition("/")[2]
         return cls(repository, image.reference.name if has_tag else None)
 
+    def covers(self, name: str) -> bool:
+        """Whether it is for images of the repository with this name (`registry/repository`)."""
+        return covers_repository(self.repositories, name)
+
     def matches(self, name: str, tag: str | None, digest: Digest) -> bool:
         """Whether it is for an image, by a name of its repository (`registry/repository`), its tag and its digest."""
         if self.digest is not None and self.digest != digest:
             return False
         if self.tags is not None and (tag is None or not covers_repository(self.tags, tag)):
             return False
-        return covers_repository(self.repositories, name)
+        return self.covers(name)
 
     def __str__(self) -> str:
         """The pattern as it is written."""

@@ -1,12 +1,16 @@
 """Patterns of names and repositories, and sample repositories that match a rule's pattern, to compare rules."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 _IN_NAMES = {"*": ".*?"}
 _IN_REPOSITORIES = {"/**": "(?:/.*)?", "**": ".*", "*": "[^/]*"}
 """The wildcards of each dialect and what they stand for, the longest first; all else in a pattern is literal text."""
+_FEW_WILDCARDS = 2
+"""Up to so many, a regular expression is fast; each more would multiply its time by the length of the name."""
+_SLASH = "/?"
+"""The slash of `/**`, which may be missing together with what follows."""
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -20,9 +24,12 @@ def covers(pattern: str, name: str) -> bool:
 def covers_repository(pattern: str, repository: str) -> bool:
     """Whether a pattern of repositories matches one: unlike in names, `*` is one segment, and `**` is any number.
 
-    `a/**` matches `a` as well.
+    `a/**` matches `a` as well. Takes time in proportion to both lengths: whoever can read the status page may choose
+    the pattern, and a client the repository.
     """
-    return _compile(pattern, is_repository=True).fullmatch(repository) is not None
+    if pattern.count("*") - pattern.count("**") <= _FEW_WILDCARDS:
+        return _compile(pattern, is_repository=True).fullmatch(repository) is not None
+    return _matches(_steps(pattern), repository)
 
 
 def specificity(pattern: str) -> int:
@@ -38,6 +45,42 @@ def _compile(pattern: str, *, is_repository: bool) -> re.Pattern[str]:
     if not is_repository:  # the first place of a literal is as good as any later one, so nothing is tried twice
         pieces[:-1] = [f"(?>{piece})" for piece in pieces[:-1]]
     return re.compile(re.escape(first) + "".join(pieces), re.DOTALL)
+
+
+@lru_cache(maxsize=1024)
+def _steps(pattern: str) -> tuple[str, ...]:
+    """A pattern of repositories as literal characters and wildcards, with `/**` as two steps."""
+    found: list[str] = []
+    for literal, wildcard in re.findall(r"([^*/]|/(?!\*\*))|(/\*\*|\*\*|\*)", pattern):
+        found += [literal] if literal else [_SLASH, "**"] if wildcard == "/**" else [wildcard]
+    return tuple(found)
+
+
+def _matches(steps: Sequence[str], text: str) -> bool:
+    """Whether the steps match a text: follows all positions that they can be at, and tries none twice."""
+    positions = _reached(steps, [0])
+    for character in text:
+        following = []
+        for position in positions:
+            step = steps[position] if position < len(steps) else ""
+            if step == "**" or (step == "*" and character != "/"):
+                following.append(position)
+            elif step == character or (step == _SLASH and character == "/"):
+                following.append(position + 1)
+        positions = _reached(steps, following)
+    return len(steps) in positions
+
+
+def _reached(steps: Sequence[str], positions: Iterable[int]) -> set[int]:
+    """The positions, and those that wildcards lead to by matching nothing."""
+    found: set[int] = set()
+    for position in positions:
+        current = position
+        while current not in found:
+            found.add(current)
+            step = steps[current] if current < len(steps) else ""
+            current += {_SLASH: 2, "**": 1, "*": 1}.get(step, 0)
+    return found
 
 
 COMMON = ("library/alpine", "alpine", "rancher/mirrored-pause", "org/team/app")

@@ -89,7 +89,7 @@ class BundleReader:
         parsed, fields = parse(content), _object(content, _INDEX)
         if parsed.own_type != OCI_INDEX or parsed.contents.problem:
             raise BundleError(f"its index.json cannot be used: {parsed.contents.problem or 'it is not an OCI index'}")
-        listed = fields["manifests"]
+        listed = fields.get("manifests") or ()
         if len(listed) > IMAGES_LIMIT:
             raise BundleError(f"it has more than {IMAGES_LIMIT} images")
         return tuple(map(_named, listed))
@@ -173,12 +173,12 @@ def _named(entry: object) -> NamedManifest:
         digest = Digest.parse(str(entry.get("digest")))
     except DigestInvalid as error:
         raise BundleError(f"its index.json has an invalid digest: {error.reason}") from None
-    if media_type not in MANIFEST_TYPES:
+    if not isinstance(media_type, str) or media_type not in MANIFEST_TYPES:
         raise BundleError(f"its index.json lists {digest} as {str(media_type)[:100]!r}, which is not a manifest")
     names = annotations if isinstance(annotations, dict) else {}
     name = names.get(CONTAINERD_NAME) or names.get(REF_NAME) or ""
     known = size if isinstance(size, int) and not isinstance(size, bool) else -1
-    return NamedManifest(name if isinstance(name, str) else "", Descriptor(str(media_type), digest, known))
+    return NamedManifest(name if isinstance(name, str) else "", Descriptor(media_type, digest, known))
 
 
 def _object(content: bytes, name: str) -> dict[str, Any]:

@@ -158,6 +158,8 @@ async def _write(file: IO[bytes], data: bytes) -> None:
 @asynccontextmanager
 async def _replacement(path: Path) -> AsyncIterator[IO[bytes]]:
     """A file that takes the place of the one at `path`, unless the block raises; raises BundleError."""
+    if await asyncio.to_thread(_is_special, path):
+        raise BundleError("it is a device or a link, which a file must not replace: name a regular file")
     try:
         file = await asyncio.to_thread(_temporary, path)
     except OSError as error:
@@ -169,6 +171,11 @@ async def _replacement(path: Path) -> AsyncIterator[IO[bytes]]:
         raise _unwritable(error) from None
     finally:
         await asyncio.to_thread(_discard, file)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something that is not a regular file, such as /dev/stdout."""
+    return os.path.lexists(path) and (path.is_symlink() or not path.is_file())
 
 
 def _temporary(path: Path) -> IO[bytes]:

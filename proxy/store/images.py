@@ -11,7 +11,7 @@ from proxy.store.disk import store_errors
 from proxy.store.index import Index
 from proxy.store.inventory import StoredImage, StoredTag, stored_image, stored_tags
 from proxy.store.layout import Layout
-from proxy.store.pins import pins
+from proxy.store.pins import matching_tags, pins
 
 BATCH = 200
 """Images that are read from the store in one call to a thread."""
@@ -91,7 +91,7 @@ async def cached_images(
 
 
 def _matching(layout: Layout, patterns: Sequence[ImagePattern]) -> list[StoredTag]:
-    return [tag for tag in stored_tags(layout) if not patterns or tag.matches_any(patterns)]
+    return list(matching_tags(layout, patterns) if patterns else stored_tags(layout))
 
 
 def _described(

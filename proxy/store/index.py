@@ -245,7 +245,8 @@ class Index:
         """
         with self._transaction() as connection:
             connection.execute(_CORRECT_CLOCK, (earliest, now))
-            for digest, when in used.items():
+            # The latest first: then the row of a manifest that many indexes name is written once.
+            for digest, when in sorted(used.items(), key=lambda item: item[1], reverse=True):
                 found = size_and_time(self._layout, digest)
                 if found is None:
                     connection.execute("DELETE FROM objects WHERE digest = ?", (digest.text,))

@@ -24,7 +24,7 @@ from proxy.store.layout import ALGORITHMS, PREFIXES, Layout
 
 OPEN_SECONDS = 10.0
 """How long opening waits for other processes: for one that builds the index, or for all to close a damaged one."""
-VERSION = 3
+VERSION = 4
 """Version of the tables; an index of another version is rebuilt."""
 
 INSERT_LINK = "INSERT OR IGNORE INTO links (repository, digest, kind) VALUES (?, ?, ?)"

@@ -4,7 +4,7 @@ Blocking; a store may have tens of thousands of tags.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from proxy.store.files import children, read_small, regular_size
 from proxy.store.layout import Layout, repository_key_of
 from proxy.store.platforms import Platforms, platforms_of
 from proxy.store.tags import TAG_FILE_LIMIT, TagEntry, read_tag
+
+CONTENT_LIMIT = 4 * MANIFEST_LIMIT
+"""Bytes of the manifests of one image that are read: its registry can make an index of any number of large ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,25 @@ class StoredImage:
         return bool(self.platforms.complete)
 
 
-def stored_tags(layout: Layout) -> Iterator[StoredTag]:
-    """Every tag of every repository; what cannot be read is passed over."""
+def read_stored_tag(path: Path) -> TagEntry | None:
+    """A tag file, also one that was confirmed by a clock that is ahead: what is stored does not depend on it."""
+    return read_tag(path, is_timed=False)
+
+
+def stored_tags(
+    layout: Layout,
+    is_wanted: Callable[[Sequence[str]], bool] = bool,
+    read: Callable[[Path], TagEntry | None] = read_stored_tag,
+) -> Iterator[StoredTag]:
+    """Every tag of every repository of which one name is wanted; what cannot be read is passed over."""
     for directory, key in _repositories(layout):
         names = _names(directory)
-        for file in sorted(_files(directory / "tags")):
+        for file in sorted(_files(directory / "tags")) if is_wanted((*names, _upstream_name(key))) else ():
             try:
                 tag = Tag.parse(file.name)
             except NameInvalid:
                 continue
-            entry = read_tag(file, is_timed=False)  # what is stored does not depend on a clock that is wrong
+            entry = read(file)
             if entry is not None:
                 yield StoredTag(key, tag, entry, names)
 
@@ -87,42 +99,47 @@ def stored_image(layout: Layout, stored: StoredTag, used: float | None) -> Store
     """What is stored of a tag's image; raises OSError."""
     digest = stored.entry.descriptor.digest
     sizes = {held: regular_size(layout.blob(held)) for held in content_of(layout, digest)}
-    platforms = platforms_of(digest, lambda held: read_small(layout.blob(held), MANIFEST_LIMIT), sizes)
+    platforms = platforms_of(digest, lambda held: read_small(layout.blob(held), MANIFEST_LIMIT), sizes, CONTENT_LIMIT)
     return StoredImage(stored, sum(size or 0 for size in sizes.values()), platforms, used)
 
 
 def content_of(layout: Layout, manifest: Digest) -> Iterator[Digest]:
-    """A manifest and all that it names, down through the manifests of an index, as far as they are stored."""
+    """A manifest and all that it names, down through the manifests of an index, as far as they are stored.
+
+    Manifests beyond `CONTENT_LIMIT` are named, and what they name is not.
+    """
     visited: set[Digest] = set()
-    waiting = [manifest]
+    waiting, read = [manifest], 0
     while waiting:
         digest = waiting.pop()
         if digest in visited:
             continue
         visited.add(digest)
         yield digest
-        contents = parse_manifest(read_small(layout.blob(digest), MANIFEST_LIMIT) or b"").contents
+        body = read_small(layout.blob(digest), MANIFEST_LIMIT) or b"" if read < CONTENT_LIMIT else b""
+        read += len(body)
+        contents = parse_manifest(body).contents
         waiting += [held.digest for held in contents.manifests]
         blobs = {held.digest for held in contents.blobs} - visited
         visited |= blobs
         yield from blobs
 
 
-def in_use(layout: Layout, leaving: Iterable[Digest]) -> set[Digest]:
-    """The digests that the known manifests name, except those manifests that are about to be removed."""
-    removed = set(leaving)
-    used: set[Digest] = set()
+def forget_manifests(layout: Layout, key: RepositoryKey, digests: Iterable[Digest]) -> set[Digest]:
+    """Remove the marks that a repository holds these manifests, except those that its tags still need.
+
+    Returns all digests that are in use then: by this repository's tags, and by what is marked anywhere. Raises OSError.
+    """
+    repository = layout.repository(key.text)
+    tags = (read_stored_tag(file) for file in _files(repository / "tags"))
+    tagged = {tag.descriptor.digest for tag in tags if tag is not None}
+    used = {held for digest in tagged for held in content_of(layout, digest)}
+    for digest in set(digests) - used:
+        (repository / "manifests" / digest.text.replace(":", "-")).unlink(missing_ok=True)
     for directory, _ in _repositories(layout):
         for digest in layout.marked(directory):
-            if digest not in removed:
-                used |= {digest, *layout.named_by(digest)}
+            used |= {digest, *layout.named_by(digest)}
     return used
-
-
-def forget_manifest(layout: Layout, key: RepositoryKey, digest: Digest) -> None:
-    """Remove the mark that a repository holds a manifest; raises OSError."""
-    marker = layout.repository(key.text) / "manifests" / digest.text.replace(":", "-")
-    marker.unlink(missing_ok=True)
 
 
 def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:

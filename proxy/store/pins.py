@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from proxy.oci.reference import Digest
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors, to_the_end
 from proxy.store.files import children, make_directory, read_small, regular_size, replace
-from proxy.store.inventory import content_of, stored_manifests, stored_tags
+from proxy.store.inventory import StoredTag, content_of, read_stored_tag, stored_manifests, stored_tags
 from proxy.store.layout import Layout
+from proxy.store.tags import TagEntry
 
 SCAN_SECONDS = 10.0
 """How long the result of a scan of the tags is used."""
@@ -67,6 +68,8 @@ def pins(layout: Layout) -> tuple[ImagePattern, ...]:
     """The pins that are noted in the store; what cannot be read is passed over. Raises OSError."""
     patterns = []
     for entry in children(layout.pins):
+        if entry.name.startswith("."):  # temporary: a crash may have left it, and nothing would remove the pin
+            continue
         try:
             image = json.loads(read_small(Path(entry.path), _PIN_LIMIT) or b"")["image"]
             patterns.append(ImagePattern.parse(str(image)))
@@ -75,10 +78,21 @@ def pins(layout: Layout) -> tuple[ImagePattern, ...]:
     return tuple(patterns)
 
 
+def matching_tags(
+    layout: Layout, patterns: Sequence[ImagePattern], read: Callable[[Path], TagEntry | None] = read_stored_tag
+) -> Iterator[StoredTag]:
+    """The stored tags that one of the patterns is for; reads no tag of other repositories."""
+
+    def is_wanted(names: Sequence[str]) -> bool:
+        return any(pattern.covers(name) for pattern in patterns for name in names)
+
+    return (stored for stored in stored_tags(layout, is_wanted, read) if stored.matches_any(patterns))
+
+
 def pinned_content(layout: Layout, keep: Sequence[ImagePattern]) -> PinnedContent:
     """What is stored of the images that are pinned in the store or named by `keep`; raises OSError."""
     patterns = (*keep, *pins(layout))
-    tags = [stored for stored in stored_tags(layout) if stored.matches_any(patterns)] if patterns else []
+    tags = matching_tags(layout, patterns) if patterns else ()
     manifests = {tag.entry.descriptor.digest for tag in tags}.union(_pinned_by_digest(layout, patterns))
     digests = {digest for manifest in manifests for digest in content_of(layout, manifest)}
     return PinnedContent({digest: regular_size(layout.blob(digest)) or 0 for digest in digests})

@@ -25,11 +25,12 @@ class Platforms:
 
 
 def platforms_of(
-    digest: Digest, read: Callable[[Digest], bytes | None], sizes: Mapping[Digest, int | None]
+    digest: Digest, read: Callable[[Digest], bytes | None], sizes: Mapping[Digest, int | None], limit: int
 ) -> Platforms:
     """The platforms of the image with this digest; `sizes` has None for what is not stored.
 
-    Platforms of an index of which no manifest is stored are left out: no node has pulled them.
+    Platforms of an index of which no manifest is stored are left out: no node has pulled them. So are those beyond
+    `limit` bytes of manifests.
     """
     body = read(digest)
     parsed = parse_manifest(body or b"")
@@ -39,13 +40,18 @@ def platforms_of(
         name = _declared(parsed.contents.blobs[0].digest, read) if parsed.contents.blobs else UNKNOWN
         (complete if body is not None and _has_all(parsed.contents.blobs, sizes) else incomplete).append(name)
         return Platforms(tuple(complete), tuple(incomplete))
+    states: dict[Digest, bool | None] = {}  # an index may name one manifest any number of times
     for entry in index_entries(body or b""):
         held, name = _digest(entry), _name(entry.get("platform"))
-        content = read(held) if held is not None else None
-        if content is None or name == _NO_IMAGE:
+        if held is None or name == _NO_IMAGE:
             continue
-        whole = _has_all(parse_manifest(content).contents.blobs, sizes)
-        (complete if whole else incomplete).append(name)
+        if held not in states:
+            content = read(held) if limit > 0 else None
+            limit -= len(content or b"")
+            states[held] = None if content is None else _has_all(parse_manifest(content).contents.blobs, sizes)
+        is_whole = states[held]
+        if is_whole is not None:
+            (complete if is_whole else incomplete).append(name)
     return Platforms(tuple(dict.fromkeys(complete)), tuple(dict.fromkeys(incomplete)))
 
 

@@ -133,6 +133,11 @@ def changed_index(content: bytes) -> Callable[[Files], Files]:
     return lambda found: {**found, "index.json": content}
 
 
+def changed_type(media_type: object) -> Callable[[Files], Files]:
+    entry = {**listed(IMAGE.manifest, OCI_MANIFEST, {REF_NAME: NAME}), "mediaType": media_type}
+    return lambda found: {**found, **indexed([entry])}
+
+
 HOSTILE: Mapping[str, tuple[Callable[[Files], Files], str]] = {
     "wrong layer": (wrong_layer, "have another digest: the bundle is damaged"),
     "short layer": (short_layer, "bytes and not"),
@@ -149,6 +154,9 @@ HOSTILE: Mapping[str, tuple[Callable[[Files], Files], str]] = {
     "deep object": (changed_index(b'{"a":' * 100_000), "index.json"),
     "no object": (changed_index(b"[]"), "index.json is not a JSON object"),
     "no manifests": (changed_index(b'{"schemaVersion": 2, "manifests": []}'), "it has no images"),
+    "no list": (changed_index(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX}).encode()), "it has no images"),
+    "type that is a list": (changed_type([]), "which is not a manifest"),
+    "type that is an object": (changed_type({}), "which is not a manifest"),
     "two lists": (
         changed_index(b'{"schemaVersion": 2, "manifests": [], "manifests": [{}]}'),
         "its index.json cannot be used: ",

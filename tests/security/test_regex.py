@@ -1,9 +1,15 @@
 """Rewrite rules that would keep a backtracking engine busy for longer than the universe lasts."""
 
+import subprocess
+import sys
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.config.errors import ConfigError
 from proxy.config.load import parse_config
+from proxy.rules.patterns import covers_repository
 from tests.fakes.proxy import LOGIN, REG, manifest, settings, started
 from tests.fakes.registry import ScriptedRegistry
 
@@ -71,3 +77,40 @@ async def test_dots_of_a_rule_are_resolved_before_the_scope_is_computed(
     (request,) = registry.record.of("manifest")
     assert not {".", "..", ""} & set(request.repository.split("/"))
     assert registry.record.scopes == {f"repository:{request.repository}:pull"}
+
+
+WILDCARDS = ("**" * 40 + "x", "/**" * 100 + "x", "*a" * 100 + "x", "**a*" * 60 + "/x")
+
+
+@pytest.mark.parametrize("pattern", WILDCARDS, ids=range(len(WILDCARDS)))
+def test_a_pattern_of_many_wildcards_ends(pattern: str) -> None:
+    """`/status/images?pattern=` takes patterns from whoever reaches the admin port, and a match stops everything."""
+    code = "import sys; from proxy.rules.patterns import *; print(covers_repository(sys.argv[1], 'a' * 200 + '/b'))"
+    try:
+        ran = subprocess.run([sys.executable, "-c", code, pattern], capture_output=True, timeout=30, check=True)
+    except subprocess.TimeoutExpired:
+        pytest.fail("it did not end within 30 s")
+    assert ran.stdout == b"False\n"
+
+
+def reference(pattern: str, name: str) -> bool:
+    """What a pattern means, one wildcard at a time."""
+    if not pattern:
+        return not name
+    if pattern.startswith("/**"):
+        rest = pattern[3:]
+        return reference(rest, name) or (name.startswith("/") and reference("**" + rest, name[1:]))
+    if pattern.startswith("**"):
+        return any(reference(pattern[2:], name[start:]) for start in range(len(name) + 1))
+    if pattern.startswith("*"):
+        first = name.partition("/")[0]
+        return any(reference(pattern[1:], name[start:]) for start in range(len(first) + 1))
+    return name[:1] == pattern[0] and reference(pattern[1:], name[1:])
+
+
+pieces = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "/**"]), max_size=7)
+
+
+@given(pieces.map("".join), st.text("ab/", max_size=7))
+def test_patterns_with_few_and_many_wildcards_mean_the_same(pattern: str, name: str) -> None:
+    assert covers_repository(pattern, name) == reference(pattern, name)

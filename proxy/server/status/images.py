@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from proxy.rules.image_pattern import ImagePattern
 from proxy.server.refusals import sanitize
 from proxy.store.blobs import StoreError
-from proxy.store.images import CachedImage, cached_images
+from proxy.store.images import CachedImage, ImageList, cached_images
 from proxy.store.opened import OpenedStore
 from proxy.transport.singleflight import Background, SingleFlight
 
@@ -49,6 +49,9 @@ class ImageCollector:
 
     def __init__(self, background: Background) -> None:
         self._flights: SingleFlight[tuple[int, str], CachedImages] = SingleFlight(background)
+        self._background = background
+        self._turn = asyncio.Lock()
+        """Held while the cache is read: one list at a time, however many patterns are requested."""
         self._lists: TTLCache[tuple[int, str], CachedImages] = TTLCache(_REMEMBERED, LISTED_SECONDS)
 
     async def collect(self, store: OpenedStore | None, keep: Sequence[ImagePattern], text: str) -> CachedImages:
@@ -73,11 +76,24 @@ class ImageCollector:
         now = time.time()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                listed = await cached_images(
-                    store.layout, store.index, keep=keep, patterns=patterns, limit=IMAGES_LIMIT
-                )
+                await self._turn.acquire()
+                listed = await asyncio.shield(self._read(store, keep, patterns))
         except StoreError as error:
             return CachedImages(now, pattern, error=sanitize(str(error)))
         except TimeoutError:
             return CachedImages(now, pattern, error=f"the cache did not respond within {WAIT_SECONDS:.0f} s")
         return CachedImages(now, pattern, listed.images, listed.total)
+
+    def _read(
+        self, store: OpenedStore, keep: Sequence[ImagePattern], patterns: Sequence[ImagePattern]
+    ) -> asyncio.Task[ImageList]:
+        """Read the list in a task, which ends the turn: its threads go on when nobody waits for it any longer."""
+        listing = cached_images(store.layout, store.index, keep=keep, patterns=patterns, limit=IMAGES_LIMIT)
+        task = self._background.start_awaited(listing)
+        task.add_done_callback(self._end_turn)
+        return task
+
+    def _end_turn(self, task: asyncio.Task[ImageList]) -> None:
+        self._turn.release()
+        if not task.cancelled():
+            task.exception()  # it is not reported where the timeout has passed

@@ -1,6 +1,7 @@
 """`cache export` and `cache import`: from one cache to another that has no network."""
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,3 +318,17 @@ def index_of(manifest: bytes, media_type: str) -> bytes:
         "manifests": [listed(manifest, media_type)],
     }
     return json.dumps(index).encode()
+
+
+@pytest.mark.parametrize("target", ["device", "link"])
+def test_an_export_replaces_no_device_and_no_link(source: Path, tmp_path: Path, target: str) -> None:
+    """As root, `-o /dev/null` would make a file of the device."""
+    good(source, "prefetch", MINI)
+    path = tmp_path / target
+    if target == "device":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("elsewhere")
+    before = path.lstat()
+    assert "a file must not replace" in refused(source, "export", MINI, "-o", path)
+    assert path.lstat() == before

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.testbed.images import Image
+from tests.fakes.bundles import CONTAINERD_NAME, layout, write_tar
 from tests.unit.cli.test_cache import INDEX, MINI, config, contents, demo_image, registry, run, stored, with_cache
 
 __all__ = ["config", "registry"]
@@ -65,6 +67,42 @@ def test_rm_of_several_names_the_one_that_is_not_cached(config: Path, tmp_path: 
     assert result.exit_code == 1
     assert "cp.icr.io/other:1" in result.output
     assert stored(tmp_path) == set()
+
+
+def import_images(config: Path, *images: tuple[Image, str]) -> None:
+    bundle = write_tar(
+        config.with_name("bundle.tar"), layout(*((image, {CONTAINERD_NAME: name}) for image, name in images))
+    )
+    names = sorted({name.partition("/")[0] for _, name in images})
+    result = run(config, "import", str(bundle), *(word for name in names for word in ("--registry", name)))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("other", ["docker.io/library/app:2", "docker.io/library/other:1", "cp.icr.io/other:1"])
+def test_rm_keeps_what_another_name_of_the_same_image_needs(config: Path, tmp_path: Path, other: str) -> None:
+    image = demo_image("se-next-gen-docker-local/mini-test")
+    import_images(config, (image, "docker.io/library/app:1"), (image, other))
+    assert run(config, "rm", "docker.io/library/app:1").exit_code == 0
+    assert listed(config)[other]["complete"]
+    assert run(config, "rm", other).exit_code == 0
+    assert stored(tmp_path) == set()
+
+
+def test_rm_of_an_index_keeps_an_image_that_has_a_tag_elsewhere(config: Path, tmp_path: Path) -> None:
+    """Whoever makes an index can name the manifests of others."""
+    index = demo_image("hmirror/rabbitmqoperator/cluster-operator")
+    import_images(config, (index, "docker.io/library/index:1"), (index.platforms[0], "cp.icr.io/single:1"))
+    assert run(config, "rm", "docker.io/library/index:1").exit_code == 0
+    assert stored(tmp_path) == contents(index.platforms[0])
+    assert listed(config)["cp.icr.io/single:1"]["complete"]
+
+
+def test_what_an_interrupted_pin_leaves_is_no_pin(config: Path, tmp_path: Path) -> None:
+    run(config, "prefetch", MINI)
+    assert run(config, "pin", MINI).exit_code == 0
+    [pin] = (tmp_path / "cache" / "pins").iterdir()
+    pin.rename(pin.with_name(".temporary"))
+    assert not listed(config)[MINI]["pinned"]
 
 
 def test_pinned_image_survives_prune_until_it_is_unpinned(config: Path, tmp_path: Path) -> None:

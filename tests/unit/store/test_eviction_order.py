@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from proxy.oci.descriptor import OCI_INDEX, OCI_MANIFEST, parse_manifest
 from proxy.oci.reference import Digest
 from proxy.routing.table import RepositoryKey
-from proxy.store.eviction_order import GRACE_SECONDS, MANIFESTS_SHARE, STEP, EvictionPosition, EvictionStage
+from proxy.store.eviction_order import (
+    BLOBS_STEP,
+    GRACE_SECONDS,
+    MANIFESTS_LIMIT,
+    MANIFESTS_SHARE,
+    STEP,
+    EvictionPosition,
+    EvictionStage,
+)
 from proxy.store.filesystem import FilesystemStore
 from proxy.store.index import Index
 from proxy.store.layout import Layout
@@ -158,6 +166,42 @@ async def test_more_images_than_one_step_examines(layout: Layout) -> None:
         store(layout, body, manifest, used=LONG_AGO + number)
     store(layout, b"_", used=LONG_AGO)
     assert await orders(layout, *manifests) == [*bodies[:-1], bodies[-1], b"_", *manifests]
+
+
+async def test_one_go_examines_so_many_blobs(layout: Layout) -> None:
+    """Other requests to the index wait for it, and a registry decides how many blobs an image has."""
+    manifests = [image([f"{number} {each}".encode() for each in range(BLOBS_STEP // 4)]) for number in range(8)]
+    bodies = [f"{number} {each}".encode() for number in range(8) for each in range(BLOBS_STEP // 4)]
+    store(layout, *bodies, *manifests, used=LONG_AGO)
+    async with opened(layout) as (_, index):
+        await index.tidied()
+        await link(layout, index, *manifests)
+        start = EvictionPosition(EvictionStage.IMAGES)
+        objects, position = await index.evictable(start, 1 << 40)
+        assert len(objects) == BLOBS_STEP
+        found = {item.digest for item in objects}
+        while position.stage is EvictionStage.IMAGES:
+            objects, position = await index.evictable(position, 1 << 40)
+            found |= {item.digest for item in objects}
+    assert found == {Digest.of(body) for body in bodies}
+
+
+@pytest.mark.parametrize("is_index", [False, True])
+async def test_manifests_that_are_not_evicted_with_their_images_have_a_limit(layout: Layout, is_index: bool) -> None:
+    """One small image that is pulled again and again keeps neither the images nor the indexes that share it."""
+    shared, other = image([b"shared"]), image([b"other"])
+    padded = [
+        (image_index([shared]) if is_index else image([b"shared"])) + b" " * 10_000 + b"\n" * number
+        for number in range(10)
+    ]
+    for number, body in enumerate(padded):
+        store(layout, body, used=time.time() - 100 + number)
+    store(layout, shared, b"shared", used=time.time())
+    store(layout, other, b"other", used=time.time() - 200)
+    size = int(sum(map(len, padded)) / 2 / MANIFESTS_LIMIT)
+    order = await orders(layout, shared, other, *padded, size=size)
+    assert order.index(padded[3]) < order.index(b"other")
+    assert order.index(padded[7]) > order.index(b"shared")
 
 
 layers = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), min_size=1, max_size=3, unique=True)
