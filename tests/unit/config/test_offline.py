@@ -22,4 +22,6 @@ def test_offline_with_clients_that_only_the_upstream_can_judge_is_an_error() -> 
 
 @pytest.mark.parametrize(("auth", "offline"), [("none", "true"), ("upstream", "false")])
 def test_either_of_them_alone_is_none(auth: str, offline: str) -> None:
-    parse_config(TEXT.format(auth=auth, offline=offline), "f")
+    cache = parse_config(TEXT.format(auth=auth, offline=offline), "f").config.cache
+    assert cache is not None
+    assert cache.offline is (offline == "true")
