@@ -244,7 +244,7 @@ def test_prefetched_image_pulls_while_the_origin_is_down(
     node = fresh_node(proxy)
     node.cri.pull(name)
     node.assert_complete(name, *image.files)
-    listed = proxy.cache("ls").checked()
+    listed = proxy.cache("ls", "--json").checked()
     assert image.manifest.digest in listed
     assert f"{len(parts)} objects" in proxy.cache("stat").checked()
     assert proxy.cache("verify").checked().endswith(" 0 removed\n")
