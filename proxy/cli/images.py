@@ -4,7 +4,7 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -18,7 +18,8 @@ from proxy.routing.table import RepositoryKey, RouteTable
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors
 from proxy.store.images import CachedImage, cached_images
-from proxy.store.inventory import content_of, forget_manifests, stored_tags
+from proxy.store.inventory import content_of, forget_manifests, marked_content, stored_tags
+from proxy.store.layout import Layout
 from proxy.store.opened import OpenedStore
 from proxy.store.pins import pin as note_pin
 from proxy.store.pins import unpin as remove_pin
@@ -96,18 +97,30 @@ async def rm(loaded: Loaded, store: OpenedStore, *, images: tuple[str, ...]) -> 
 
     IMAGE is a name as `ls` prints it, the node's or the upstream's, or a pattern such as 'docker.io/library/*'.
     """
+    removals: dict[_Removal, None] = {}
     failed = False
     for image in images:
-        removals = await asyncio.to_thread(lambda text: list(_removals(loaded, store, text)), image)
-        if not removals:
+        named = await asyncio.to_thread(lambda text: list(_removals(loaded, store, text)), image)
+        removals |= dict.fromkeys(named)
+        if not named:
             click.echo(f"{image} is not in the cache", err=True)
             failed = True
-        for removal in removals:
-            freed = await _remove_image(store, removal)
-            click.echo(f"{removal.label} removed, {readable_size(freed)} freed")
-    await asyncio.to_thread(store.layout.announce_change)
+    if removals:
+        await _remove(store, list(removals))
     if failed:
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+async def _remove(store: OpenedStore, removals: Sequence[_Removal]) -> None:
+    """Remove images, and print what each has freed."""
+    for removal in removals:
+        if removal.tag is not None:
+            await store.tags.remove(removal.key, removal.tag)
+    contents, used = await asyncio.to_thread(_forget, store.layout, removals)
+    for removal in removals:
+        freed = await _remove_blobs(store, contents[removal] - used)
+        click.echo(f"{removal.label} removed, {readable_size(freed)} freed")
+    await asyncio.to_thread(store.layout.announce_change)
 
 
 def _removals(loaded: Loaded, store: OpenedStore, text: str) -> Iterator[_Removal]:
@@ -129,15 +142,26 @@ def _removals(loaded: Loaded, store: OpenedStore, text: str) -> Iterator[_Remova
                 yield _Removal(key, pattern.digest, None, text)
 
 
-async def _remove_image(store: OpenedStore, removal: _Removal) -> int:
-    """Remove a tag, and what no other tag or repository needs of its image; returns the bytes freed."""
-    if removal.tag is not None:
-        await store.tags.remove(removal.key, removal.tag)
-    digests = await asyncio.to_thread(lambda: list(content_of(store.layout, removal.manifest)))
-    used = await asyncio.to_thread(forget_manifests, store.layout, removal.key, digests)
+def _forget(
+    layout: Layout, removals: Sequence[_Removal]
+) -> tuple[dict[_Removal, frozenset[Digest]], frozenset[Digest]]:
+    """Unmark the manifests, whose tags are removed; the content of each image, and all that is still in use. Blocking.
+
+    Reads all other manifests, so it is done once for all images.
+    """
+    contents = {removal: frozenset(content_of(layout, removal.manifest)) for removal in removals}
+    by_key: dict[RepositoryKey, set[Digest]] = {}
+    for removal, digests in contents.items():
+        by_key.setdefault(removal.key, set()).update(digests)
+    tagged = [forget_manifests(layout, key, digests) for key, digests in by_key.items()]
+    return contents, frozenset(marked_content(layout).union(*tagged))
+
+
+async def _remove_blobs(store: OpenedStore, digests: Iterable[Digest]) -> int:
+    """Remove stored content; returns the bytes freed."""
     freed = 0
     for digest in digests:
-        content = None if digest in used else await store.blobs.find(digest)
+        content = await store.blobs.find(digest)
         if content is not None:
             freed += content.size
             content.close()

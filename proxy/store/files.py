@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import stat
 import tempfile
@@ -52,6 +53,15 @@ def read_small(path: Path, limit: int) -> bytes | None:
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(limit + 1)
     return content if len(content) <= limit else None
+
+
+def read_field(path: Path, name: str, limit: int) -> str | None:
+    """The text of one field of a JSON file up to `limit` bytes; None where there is no such text. Raises OSError."""
+    try:
+        value = json.loads(read_small(path, limit) or b"")[name]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def write_at(descriptor: int, offset: int, pieces: Sequence[bytes]) -> int:

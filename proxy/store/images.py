@@ -11,7 +11,7 @@ from proxy.store.disk import store_errors
 from proxy.store.index import Index
 from proxy.store.inventory import StoredImage, StoredTag, stored_image, stored_tags
 from proxy.store.layout import Layout
-from proxy.store.pins import matching_tags, pins
+from proxy.store.pins import pins
 
 BATCH = 200
 """Images that are read from the store in one call to a thread."""
@@ -79,7 +79,7 @@ async def cached_images(
     wanted = tuple(patterns)
     with store_errors("cannot list the cached images"):
         pinning = (*keep, *await asyncio.to_thread(pins, layout))
-        tags = await asyncio.to_thread(_matching, layout, wanted)
+        tags = await asyncio.to_thread(lambda: list(stored_tags(layout, wanted or None)))
         used = await index.last_used(list({tag.entry.descriptor.digest for tag in tags}))
         tags.sort(key=lambda tag: (-used.get(tag.entry.descriptor.digest, 0.0), str(tag)))
         images: list[CachedImage] = []
@@ -88,10 +88,6 @@ async def cached_images(
             batch = batch if limit is None else batch[: limit - first]
             images += await asyncio.to_thread(_described, layout, batch, used, pinning)
     return ImageList(tuple(images), len(tags))
-
-
-def _matching(layout: Layout, patterns: Sequence[ImagePattern]) -> list[StoredTag]:
-    return list(matching_tags(layout, patterns) if patterns else stored_tags(layout))
 
 
 def _described(

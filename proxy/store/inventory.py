@@ -13,8 +13,8 @@ from proxy.oci.errors import NameInvalid
 from proxy.oci.reference import Digest, Tag
 from proxy.routing.table import RepositoryKey
 from proxy.rules.image_pattern import ImagePattern
-from proxy.store.files import children, read_small, regular_size
-from proxy.store.layout import Layout, repository_key_of
+from proxy.store.files import children, read_field, read_small, regular_size
+from proxy.store.layout import Layout, mark_of, repository_key_of
 from proxy.store.platforms import Platforms, platforms_of
 from proxy.store.tags import TAG_FILE_LIMIT, TagEntry, read_tag
 
@@ -71,20 +71,27 @@ def read_stored_tag(path: Path) -> TagEntry | None:
 
 def stored_tags(
     layout: Layout,
-    is_wanted: Callable[[Sequence[str]], bool] = bool,
+    patterns: Sequence[ImagePattern] | None = None,
     read: Callable[[Path], TagEntry | None] = read_stored_tag,
 ) -> Iterator[StoredTag]:
-    """Every tag of every repository of which one name is wanted; what cannot be read is passed over."""
+    """The tags that one of the patterns is for, or without patterns all; what cannot be read is passed over.
+
+    Reads no tag of a repository that no pattern covers.
+    """
     for directory, key in _repositories(layout):
         names = _names(directory)
-        for file in sorted(_files(directory / "tags")) if is_wanted((*names, _upstream_name(key))) else ():
+        called = (*names, _upstream_name(key))
+        if patterns is not None and not any(pattern.covers(name) for pattern in patterns for name in called):
+            continue
+        for file in sorted(_files(directory / "tags")):
             try:
                 tag = Tag.parse(file.name)
             except NameInvalid:
                 continue
             entry = read(file)
-            if entry is not None:
-                yield StoredTag(key, tag, entry, names)
+            stored = None if entry is None else StoredTag(key, tag, entry, names)
+            if stored is not None and (patterns is None or stored.matches_any(patterns)):
+                yield stored
 
 
 def stored_manifests(layout: Layout, digests: frozenset[Digest]) -> Iterator[tuple[tuple[str, ...], Digest]]:
@@ -128,18 +135,21 @@ def content_of(layout: Layout, manifest: Digest) -> Iterator[Digest]:
 def forget_manifests(layout: Layout, key: RepositoryKey, digests: Iterable[Digest]) -> set[Digest]:
     """Remove the marks that a repository holds these manifests, except those that its tags still need.
 
-    Returns all digests that are in use then: by this repository's tags, and by what is marked anywhere. Raises OSError.
+    Returns the digests that its tags need. Raises OSError.
     """
     repository = layout.repository(key.text)
     tags = (read_stored_tag(file) for file in _files(repository / "tags"))
     tagged = {tag.descriptor.digest for tag in tags if tag is not None}
     used = {held for digest in tagged for held in content_of(layout, digest)}
     for digest in set(digests) - used:
-        (repository / "manifests" / digest.text.replace(":", "-")).unlink(missing_ok=True)
-    for directory, _ in _repositories(layout):
-        for digest in layout.marked(directory):
-            used |= {digest, *layout.named_by(digest)}
+        mark_of(repository, digest).unlink(missing_ok=True)
     return used
+
+
+def marked_content(layout: Layout) -> set[Digest]:
+    """The manifests that any repository is marked to hold, and what they name; raises OSError."""
+    manifests = {digest for directory, _ in _repositories(layout) for digest in layout.marked(directory)}
+    return manifests.union(*map(layout.named_by, manifests))
 
 
 def _repositories(layout: Layout) -> Iterator[tuple[Path, RepositoryKey]]:
@@ -157,15 +167,8 @@ def _upstream_name(key: RepositoryKey) -> str:
 
 
 def _names(directory: Path) -> tuple[str, ...]:
-    names = []
-    for entry in children(directory / "names"):
-        try:
-            name = json.loads(read_small(Path(entry.path), TAG_FILE_LIMIT) or b"")["name"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if isinstance(name, str):
-            names.append(name)
-    return tuple(sorted(names))
+    names = (read_field(Path(entry.path), "name", TAG_FILE_LIMIT) for entry in children(directory / "names"))
+    return tuple(sorted(name for name in names if name is not None))
 
 
 def _files(directory: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """The paths of the store's files."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from proxy.oci.descriptor import MANIFEST_LIMIT, Contents, parse_manifest
 from proxy.oci.errors import DigestInvalid
 from proxy.oci.reference import Digest
-from proxy.store.files import FILE_MODE, children, read_small
+from proxy.store.files import FILE_MODE, children, read_field, read_small
 
 ALGORITHMS = ("sha256", "sha512")
 PREFIXES = tuple(f"{number:02x}" for number in range(256))
@@ -155,11 +154,12 @@ class Layout:
 
 def repository_key_of(directory: Path) -> str | None:
     """The key of the repository that a directory belongs to; None if its `key.json` is invalid. Raises OSError."""
-    try:
-        key = json.loads(read_small(directory / "key.json", KEY_LIMIT) or b"")["key"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return key if isinstance(key, str) else None
+    return read_field(directory / "key.json", "key", KEY_LIMIT)
+
+
+def mark_of(directory: Path, manifest: Digest) -> Path:
+    """The file that marks that the repository of a directory holds a manifest."""
+    return directory / "manifests" / manifest.text.replace(":", "-")
 
 
 def digest_of(text: str) -> Digest | None:

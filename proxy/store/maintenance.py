@@ -12,7 +12,7 @@ from proxy.oci.reference import Digest
 from proxy.store.blobs import BlobStore
 from proxy.store.files import children, regular_size
 from proxy.store.format import EMPTIED
-from proxy.store.layout import ALGORITHMS, PREFIXES, Layout, digest_of
+from proxy.store.layout import ALGORITHMS, PREFIXES, Layout, digest_of, mark_of
 from proxy.store.lease import Lease
 
 TEMPORARY_SECONDS = 3600.0
@@ -91,7 +91,7 @@ def _clean(layout: Layout, repository: Path, *, tags_expire: bool) -> None:
         _remove_older(Path(entry.path), now - TAG_SECONDS)
     for digest in layout.marked(repository):
         if regular_size(layout.blob(digest)) is None:
-            marker = repository / "manifests" / digest.text.replace(":", "-")
+            marker = mark_of(repository, digest)
             _remove_older(marker, now - TEMPORARY_SECONDS)
 
 

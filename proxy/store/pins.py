@@ -4,11 +4,12 @@ Blocking, except for `PinnedScan`.
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,9 @@ from proxy.config.base import readable_size
 from proxy.oci.reference import Digest
 from proxy.rules.image_pattern import ImagePattern
 from proxy.store.disk import store_errors, to_the_end
-from proxy.store.files import children, make_directory, read_small, regular_size, replace
-from proxy.store.inventory import StoredTag, content_of, read_stored_tag, stored_manifests, stored_tags
+from proxy.store.files import children, make_directory, read_field, regular_size, replace
+from proxy.store.inventory import content_of, stored_manifests, stored_tags
 from proxy.store.layout import Layout
-from proxy.store.tags import TagEntry
 
 SCAN_SECONDS = 10.0
 """How long the result of a scan of the tags is used."""
@@ -70,30 +70,18 @@ def pins(layout: Layout) -> tuple[ImagePattern, ...]:
     for entry in children(layout.pins):
         if entry.name.startswith("."):  # temporary: a crash may have left it, and nothing would remove the pin
             continue
-        try:
-            image = json.loads(read_small(Path(entry.path), _PIN_LIMIT) or b"")["image"]
-            patterns.append(ImagePattern.parse(str(image)))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
+        with contextlib.suppress(ValueError):
+            patterns.append(ImagePattern.parse(read_field(Path(entry.path), "image", _PIN_LIMIT) or ""))
     return tuple(patterns)
-
-
-def matching_tags(
-    layout: Layout, patterns: Sequence[ImagePattern], read: Callable[[Path], TagEntry | None] = read_stored_tag
-) -> Iterator[StoredTag]:
-    """The stored tags that one of the patterns is for; reads no tag of other repositories."""
-
-    def is_wanted(names: Sequence[str]) -> bool:
-        return any(pattern.covers(name) for pattern in patterns for name in names)
-
-    return (stored for stored in stored_tags(layout, is_wanted, read) if stored.matches_any(patterns))
 
 
 def pinned_content(layout: Layout, keep: Sequence[ImagePattern]) -> PinnedContent:
     """What is stored of the images that are pinned in the store or named by `keep`; raises OSError."""
     patterns = (*keep, *pins(layout))
-    tags = matching_tags(layout, patterns) if patterns else ()
-    manifests = {tag.entry.descriptor.digest for tag in tags}.union(_pinned_by_digest(layout, patterns))
+    if not patterns:
+        return PinnedContent({})
+    tagged = {tag.entry.descriptor.digest for tag in stored_tags(layout, patterns)}
+    manifests = tagged.union(_pinned_by_digest(layout, patterns))
     digests = {digest for manifest in manifests for digest in content_of(layout, manifest)}
     return PinnedContent({digest: regular_size(layout.blob(digest)) or 0 for digest in digests})
 

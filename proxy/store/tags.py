@@ -18,7 +18,7 @@ from proxy.routing.table import RepositoryKey
 from proxy.store.disk import LOOKUPS, store_errors, to_the_end
 from proxy.store.files import FILE_MODE, children, make_directory, read_small, replace
 from proxy.store.index import Index
-from proxy.store.layout import Layout, Link, LinkKind, links_of
+from proxy.store.layout import Layout, Link, LinkKind, links_of, mark_of
 
 TAG_FILE_LIMIT = 4096
 REMEMBERED_TAGS = 20_000
@@ -155,9 +155,10 @@ class Tags:
 
     def is_new_name(self, key: RepositoryKey, name: str) -> bool:
         """Whether this process sees the name, by which nodes request the repository, for the first time."""
-        is_new = (key, name) not in self._names
+        if (key, name) in self._names:
+            return False
         self._names[key, name] = True
-        return is_new
+        return True
 
     async def note_name(self, key: RepositoryKey, name: str) -> None:
         """Note a name by which nodes request the repository, as `registry/repository`; raises StoreError."""
@@ -183,8 +184,7 @@ class Tags:
         return self._layout.repository(key.text) / "tags" / tag.name
 
     def _mark(self, key: RepositoryKey, manifest: Digest) -> None:
-        directory = self._directory(key, "manifests")
-        (directory / str(manifest).replace(":", "-")).touch(mode=FILE_MODE)
+        mark_of(self._directory(key, "manifests").parent, manifest).touch(mode=FILE_MODE)
 
     def _write(self, key: RepositoryKey, tag: Tag, entry: TagEntry) -> None:
         target = entry.descriptor

@@ -10,8 +10,7 @@ from proxy.oci.descriptor import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST, Descri
 from proxy.oci.reference import Digest, Tag
 from proxy.routing.table import RepositoryKey
 from proxy.rules.image_pattern import ImagePattern
-from proxy.store.inventory import CONTENT_LIMIT, content_of
-from proxy.store.pins import matching_tags
+from proxy.store.inventory import CONTENT_LIMIT, content_of, stored_tags
 from proxy.store.platforms import Platforms, platforms_of
 from proxy.store.tags import TagEntry, Tags, read_tag
 from tests.unit.store.support import made, opened, put_file
@@ -90,6 +89,6 @@ async def test_tags_of_repositories_that_no_pattern_covers_are_not_read(tmp_path
             for tag in ("1", "2"):
                 await tags.set(RepositoryKey("reg.example", (repository,)), Tag(tag), entry)
         await tags.note_name(RepositoryKey("reg.example", ("upstream-name",)), "reg.example/node-name")
-    found = await asyncio.to_thread(lambda: {str(tag) for tag in matching_tags(layout, patterns, read)})
+    found = await asyncio.to_thread(lambda: {str(tag) for tag in stored_tags(layout, patterns, read)})
     assert found == {"reg.example/app:1", "reg.example/node-name:1", "reg.example/node-name:2"}
     assert len(reads) == 4
