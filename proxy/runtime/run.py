@@ -151,7 +151,7 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
     return Snapshot(
         loaded=current.loaded,
         endpoints=current.engine_part.value.endpoints,
-        index=current.store_part.value.index if current.store_part is not None else None,
+        store=current.store_part.value if current.store_part is not None else None,
         listeners=listeners,
         ready=state.ready,
         draining=state.draining,
@@ -161,7 +161,6 @@ def _snapshot(state: Running, bound: Config) -> Snapshot:
         waiting=state.reloader.waiting,
         tls_problems=tls_problems(state.contexts),
         client_files=tuple(current.client_files.statuses()),
-        store=current.store_part.value if current.store_part is not None else None,
         rate_limits=current.engine_part.value.rate_limits,
     )
 

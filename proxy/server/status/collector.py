@@ -43,9 +43,9 @@ from proxy.server.status.values import (
 from proxy.store.blobs import StoreError
 from proxy.store.disk import LOOKUPS
 from proxy.store.format import exposure
-from proxy.store.index import Index, Totals
+from proxy.store.index import Totals
 from proxy.store.opened import OpenedStore
-from proxy.store.pins import pin_problem
+from proxy.store.pins import PinnedContent, pin_problem
 from proxy.transport.singleflight import Background, SingleFlight
 from proxy.upstream.endpoints import Endpoints
 from proxy.upstream.rate_limits import RateLimits, RateLimitStatus
@@ -194,8 +194,8 @@ class Snapshot:
 
     loaded: Loaded
     endpoints: Endpoints
-    index: Index | None
-    """The index of the cache; None without a cache."""
+    store: OpenedStore | None
+    """The cache; None without one."""
     listeners: tuple[ListenerStatus, ...]
     ready: bool
     draining: bool
@@ -206,7 +206,6 @@ class Snapshot:
     waiting: tuple[str, ...] = ()
     tls_problems: tuple[str, ...] = ()
     client_files: tuple[FileStatus, ...] = ()
-    store: OpenedStore | None = None
     rate_limits: RateLimits | None = None
 
 
@@ -219,7 +218,8 @@ class StatusCollector:
         self._started_at = time.time()
         self._flights: SingleFlight[str, Status] = SingleFlight(background)
         self._effective: tuple[Loaded, str] | None = None
-        self._stores: SingleFlight[int, tuple[Totals, str | None, str | None]] = SingleFlight(background)
+        self._stores: SingleFlight[int, tuple[Totals, str | None]] = SingleFlight(background)
+        self._pinned: SingleFlight[int, PinnedContent] = SingleFlight(background)
         self._images = ImageCollector(background)
 
     @property
@@ -240,29 +240,40 @@ class StatusCollector:
     async def _collect(self) -> Status:
         snapshot = self._snapshot()
         cache = snapshot.loaded.config.cache
-        store = await self._fill(snapshot, snapshot.index, cache) if snapshot.index and cache else None
+        store = None
+        if snapshot.store is not None and cache is not None:
+            usage, pins = await asyncio.gather(
+                self._usage(snapshot.store, cache), self._pin_problem(snapshot.store, cache)
+            )
+            store = replace(usage, pins=pins)
         upstreams = tuple(sorted(_upstreams(snapshot), key=lambda upstream: BY_LEVEL.index(upstream.level)))
         refusals = self._refusals.newest()
         return await asyncio.to_thread(self._assemble, snapshot, store, upstreams, refusals)  # metrics may be in files
 
-    async def _fill(self, snapshot: Snapshot, index: Index, cache: Cache) -> StoreUsage:
-        trouble, totals, exposed, pins = "", None, None, None
+    async def _usage(self, store: OpenedStore, cache: Cache) -> StoreUsage:
+        trouble, totals, exposed = "", None, None
 
-        async def read() -> tuple[Totals, str | None, str | None]:
-            problem = None
-            if snapshot.store is not None:
-                problem = pin_problem(await snapshot.store.evictor.pinned(), cache.max_size)
-            return await index.totals(), await LOOKUPS.in_time(partial(exposure, Path(cache.path))), problem
+        async def read() -> tuple[Totals, str | None]:
+            return await store.index.totals(), await LOOKUPS.in_time(partial(exposure, Path(cache.path)))
 
         try:
             async with asyncio.timeout(STORE_WAIT):
-                totals, exposed, pins = await self._stores.run(id(index), read)
+                totals, exposed = await self._stores.run(id(store), read)
         except StoreError as error:
             trouble = sanitize(str(error))
         except TimeoutError:
             trouble = f"the index did not respond within {STORE_WAIT:.0f} s"
         stored, objects = (totals.bytes, totals.objects) if totals is not None else (None, None)
-        return StoreUsage(cache.path, cache.max_size, stored, objects, trouble, sanitize(exposed or ""), pins or "")
+        return StoreUsage(cache.path, cache.max_size, stored, objects, trouble, sanitize(exposed or ""))
+
+    async def _pin_problem(self, store: OpenedStore, cache: Cache) -> str:
+        """Why pinned images do not fit. Empty while many tags are still read: the scan goes on for the next status."""
+        try:
+            async with asyncio.timeout(STORE_WAIT):
+                pinned = await self._pinned.run(id(store), store.evictor.pinned)
+        except (StoreError, TimeoutError):
+            return ""
+        return pin_problem(pinned, cache.max_size) or ""
 
     def _assemble(
         self,
