@@ -15,7 +15,7 @@ PROBE_TIMEOUT = 3.0
 PROBE_PAUSE = 0.5
 """Seconds between two requests."""
 _PRODUCT = "scope-proxy"
-_ANSWERS = {200, 401}  # 401 where clients have to authenticate
+_STATUSES = {200, 401}  # 401 where clients have to authenticate
 
 
 class ProbeResult(StrEnum):
@@ -24,6 +24,11 @@ class ProbeResult(StrEnum):
     OURS = "scope-proxy responds"
     OTHER = "another server than scope-proxy responds"
     NOTHING = "no response"
+
+
+def is_ours(status: int, server: str | None) -> bool:
+    """Whether a response to `/v2/` with this status and `Server` header comes from a scope-proxy."""
+    return status in _STATUSES and server == _PRODUCT
 
 
 def probe(url: str, ca: str | None = None, *, verify: bool = True) -> ProbeResult:
@@ -36,7 +41,7 @@ def probe(url: str, ca: str | None = None, *, verify: bool = True) -> ProbeResul
     try:
         connection.request("GET", "/v2/", headers={"User-Agent": f"{_PRODUCT}-node"})
         response = connection.getresponse()
-        ours = response.status in _ANSWERS and response.headers.get("Server") == _PRODUCT
+        ours = is_ours(response.status, response.headers.get("Server"))
     except ssl.SSLCertVerificationError:
         return ProbeResult.OTHER
     except OSError:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import aiohttp
 
 from proxy.config.address import Origin
+from proxy.nodes.probe import is_ours
 from proxy.prefetch.listener import ListenerAddress, listener_session
 
 INSTANCES_LIMIT = 256
 PAUSE = 1.0
 """Seconds between two attempts to find the instances."""
-_PROXY_STATUSES = frozenset({200, 401})  # 401 where clients have to authenticate
 
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 """The addresses of a host name; empty where it has none."""
@@ -73,7 +73,7 @@ async def _problem(listener: ListenerAddress, tls: ssl.SSLContext) -> str | None
             listener_session(listener, tls, 1) as session,
             session.get(f"{listener.origin}/v2/", allow_redirects=False) as response,
         ):
-            if response.status in _PROXY_STATUSES and response.headers.get("Server") == "scope-proxy":
+            if is_ours(response.status, response.headers.get("Server")):
                 return None
             return f"{listener}: something that is not scope-proxy responds"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -110,18 +110,10 @@ class LocalPrefetch:
             if entry is None or entry.descriptor.digest != plan.top:
                 return f"tag {plan.reference}"
         for digest in plan.manifests:
-            if not (await tags.is_linked(key, Link(digest, LinkKind.MANIFEST)) and await self._has(plan, digest)):
+            is_linked = await tags.is_linked(key, Link(digest, LinkKind.MANIFEST))
+            if not is_linked or await self._store.stored_size(digest, plan.route.domain) is None:
                 return f"manifest {digest}"
         for digest in plan.blobs:
-            if not await self._has(plan, digest):
+            if await self._store.stored_size(digest, plan.route.domain) is None:
                 return f"blob {digest}"
         return None
-
-    async def _has(self, plan: PlannedImage, digest: Digest) -> bool:
-        domain = plan.route.domain
-        if domain is not None and not await self._store.blobs.provenance.covers(digest, domain):
-            return False
-        content = await self._store.blobs.find(digest)
-        if content is not None:
-            content.close()
-        return content is not None

@@ -70,14 +70,14 @@ class Collector:
 
         `known` has the results so far.
         """
-        size = await self._size(route, digest)
+        size = await self._store.stored_size(digest, route.domain)
         if size is None or depth > DEPTH_LIMIT:
             return None
         media_type, contents = await self._parsed(digest)
         subtree = {digest: size}
         left_out = 0
         for held in contents.blobs:
-            stored = await self._size(route, held.digest)
+            stored = await self._store.stored_size(held.digest, route.domain)
             if stored is None:
                 return None
             subtree[held.digest] = stored
@@ -90,16 +90,6 @@ class Collector:
             return None  # no platform is complete
         sizes |= subtree
         return left_out
-
-    async def _size(self, route: Route, digest: Digest) -> int | None:
-        """Bytes of a digest, if it is stored and counts for the route."""
-        if route.domain is not None and not await self._store.blobs.provenance.covers(digest, route.domain):
-            return None
-        content = await self._store.blobs.find(digest)
-        if content is None:
-            return None
-        content.close()
-        return content.size
 
     async def _parsed(self, digest: Digest) -> tuple[str | None, Contents]:
         content = await self._store.blobs.find(digest)

@@ -154,19 +154,13 @@ class BundleImporter:
 
     async def _is_stored(self, digest: Digest, size: int) -> bool:
         """Whether the store has it, which counts as a use: it is not evicted next."""
-        content = await self._store.blobs.find(digest)
-        if content is None:
-            return False
-        content.close()
-        return content.size == size
+        return await self._store.stored_size(digest) == size
 
     async def _require(self, digest: Digest) -> None:
-        content = await self._store.blobs.find(digest)
-        if content is None:
+        if await self._store.stored_size(digest) is None:
             raise BundleError(
                 f"{digest} was evicted again: cache.maxSize or the disk is too small for all that is stored meanwhile"
             )
-        content.close()
 
     async def _store_one(self, digest: Digest, size: int, origins: Sequence[Origins]) -> None:
         """Store a digest, or note that R's endpoints have it too where it is stored; raises BundleError, StoreError."""

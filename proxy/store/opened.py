@@ -10,7 +10,8 @@ from pathlib import Path
 
 from proxy.config.cache import Cache
 from proxy.observe.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_OBJECTS
-from proxy.store.blobs import StoreError
+from proxy.oci.reference import Digest
+from proxy.store.blobs import Origins, StoreError
 from proxy.store.disk import store_errors
 from proxy.store.eviction import Bounds, Evictor
 from proxy.store.filesystem import FilesystemStore
@@ -34,6 +35,19 @@ class OpenedStore:
     blobs: FilesystemStore
     tags: Tags
     evictor: Evictor
+
+    async def stored_size(self, digest: Digest, domain: Origins | None = None) -> int | None:
+        """Bytes of a digest that is stored and counts for a domain (None: all); None for any other.
+
+        Raises StoreError.
+        """
+        if domain is not None and not await self.blobs.provenance.covers(digest, domain):
+            return None
+        content = await self.blobs.find(digest)
+        if content is None:
+            return None
+        content.close()
+        return content.size
 
 
 @asynccontextmanager
