@@ -33,7 +33,7 @@ from proxy.routing.table import RouteTable
 from proxy.runtime.tuning import TUNING, Tuning
 from proxy.runtime.upkeep import watch_store
 from proxy.server.handlers import BlobSource, ManifestSource, Pulls
-from proxy.store.opened import OpenedStore, opened_store
+from proxy.store.opened import OpenedStore
 from proxy.transport.forward_proxy import ForwardProxies
 from proxy.transport.session import Sessions, load_tls
 from proxy.transport.singleflight import Background
@@ -109,16 +109,6 @@ def with_routes(built: Engine, loaded: Loaded) -> Pulls:
     routes = RouteTable(loaded.config, loaded.positions)
     access = AccessRules(loaded.config, loaded.positions)
     return Pulls(routes, built.manifests, built.blobs, built.listings, built.rights, access)
-
-
-@asynccontextmanager
-async def assembled(loaded: Loaded, environment: Mapping[str, str] | None = None) -> AsyncIterator[Pulls]:
-    """Build the handler of pulls for a configuration that never changes; raises as `engine` does."""
-    config = loaded.config
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(opened_store(config.cache)) if config.cache is not None else None
-        built = await stack.enter_async_context(engine(config, store, environment))
-        yield with_routes(built, loaded)
 
 
 def _sources(

@@ -10,7 +10,7 @@ import pytest
 from proxy.config.load import parse_config
 from proxy.oci.byterange import ByteRange
 from proxy.oci.reference import Digest, Tag
-from proxy.runtime.assemble import assembled
+from proxy.runtime.assemble import engine, with_routes
 from proxy.server.handlers import Pulls
 from proxy.testbed.images import Image
 from tests.cache.serving import eventually
@@ -64,7 +64,8 @@ async def test_a_cancelled_pull_gives_everything_back(
     document = json.dumps(settings([registry.url, second.url], login=LOGIN, host={"maxConnections": 2}))
     loaded = await asyncio.to_thread(parse_config, document, "test.yaml")
     for steps in range(0, STEPS, 2):
-        async with assembled(loaded) as pulls:
+        async with engine(loaded.config, None) as built:
+            pulls = with_routes(built, loaded)
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(pull(pulls, image, what))
                 for _ in range(steps):
