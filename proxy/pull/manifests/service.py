@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -97,11 +98,8 @@ class Manifests:
             self._background.start(self._note_name(route.key, name))
 
     async def _note_name(self, key: RepositoryKey, name: str) -> None:
-        try:
+        with _reported(f"the name {name} is not kept"):
             await self._tags.note_name(key, name)
-        except StoreError as error:
-            count_write_error(error)
-            _logger.warning("the name %s is not kept: %s", name, error)
 
     def _remembered(self, route: Route, reference: Tag | Digest, accept: str | None, *, head: bool) -> Manifest | None:
         """What is known without waiting: a fresh tag, and a manifest in memory."""
@@ -254,30 +252,21 @@ class Manifests:
 
     async def _write(self, key: RepositoryKey, fetched: Manifest, named: tuple[Tag, TagEntry] | None) -> None:
         """Store what was fetched; a failing store fails no pull."""
-        try:
+        with _reported(f"{fetched.descriptor.digest} is not kept"):
             await self._store.keep(key, fetched)
             if named is not None:
                 await self._tags.set(key, *named)
-        except StoreError as error:
-            count_write_error(error)
-            _logger.warning("%s is not kept: %s", fetched.descriptor.digest, error)
 
     async def _note_refusal(self, key: RepositoryKey, tag: Tag) -> None:
         """The proxy's own credentials are refused: what is known of the tag is not served stale until that changes."""
-        try:
+        with _reported(f"tag {tag} is not marked as refused"):
             known = await self._tags.find(key, tag)
             if known is not None and not known.refused:
                 await self._tags.set(key, tag, replace(known, refused=True))
-        except StoreError as error:
-            count_write_error(error)
-            _logger.warning("tag %s is not marked as refused: %s", tag, error)
 
     async def _forget(self, key: RepositoryKey, tag: Tag) -> None:
-        try:
+        with _reported(f"tag {tag} is not removed"):
             await self._tags.remove(key, tag)
-        except StoreError as error:
-            count_write_error(error)
-            _logger.warning("tag %s is not removed: %s", tag, error)
 
     async def _pass(
         self, route: Route, reference: Tag | Digest, accept: str | None, deadline: Deadline, *, head: bool
@@ -296,3 +285,13 @@ class Manifests:
         error = self._negatives.get((starter, reference))
         if error is not None:
             raise error.copy()
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Log and count what the store refuses in the block: a failing store fails no pull."""
+    try:
+        yield
+    except StoreError as error:
+        count_write_error(error)
+        _logger.warning("%s: %s", what, error)
