@@ -1,4 +1,4 @@
-"""Log format, and the request id that every log line of a request carries."""
+"""Log format, and what log lines of a request carry: its id, and the endpoint that was contacted last for it."""
 
 import json
 import logging
@@ -33,6 +33,35 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9._~:/@+*,-]+")
 _IN_MESSAGE = ("method", "status")
 _URL_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
+
+
+class LastEndpoint:
+    """The URL of the endpoint that scope-proxy contacted last for a client's request; empty if it contacted none.
+
+    Tasks that the request starts share it.
+    """
+
+    __slots__ = ("url",)
+
+    def __init__(self) -> None:
+        self.url = ""
+
+
+_LAST_ENDPOINT: Final[ContextVar[LastEndpoint | None]] = ContextVar("last_endpoint", default=None)
+
+
+def track_endpoint() -> LastEndpoint:
+    """Begin a client's request, in this context and in those of the tasks that it starts."""
+    current = LastEndpoint()
+    _LAST_ENDPOINT.set(current)
+    return current
+
+
+def note_endpoint(url: str) -> None:
+    """Note that a request is about to be sent to this endpoint."""
+    current = _LAST_ENDPOINT.get()
+    if current is not None:
+        current.url = url
 
 
 def redact(text: str) -> str:

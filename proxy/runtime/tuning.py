@@ -8,10 +8,27 @@ from proxy.auth.inward.watched_file import LOOK_TIMES, LookTimes
 from proxy.pull.blobs.downloads import RECHECK_STEP
 from proxy.pull.blobs.service import FAR_AHEAD
 from proxy.pull.known_manifests import KNOWN_LIMIT
-from proxy.server.tuning import SERVER_TUNING, ServerTuning
+from proxy.server.listener.accept import LOCAL_BUFFER, PAUSE
+from proxy.server.listener.connection import LINGER
+from proxy.server.listener.held_bodies import BODIES_LIMIT
+from proxy.server.listener.tls import RELOAD_SECONDS
 from proxy.transport.retry import pause_before
 from proxy.transport.session import SESSION_LIMITS, SessionLimits
 from proxy.upstream.authorize import FRESH_GRANT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTuning:
+    """Those of the server; the constants say what they mean."""
+
+    accept_pause: float = PAUSE
+    held_bodies: int = BODIES_LIMIT
+    linger: float = LINGER
+    local_buffer: int = LOCAL_BUFFER
+    tls_reload: float = RELOAD_SECONDS
+
+
+SERVER_TUNING = ServerTuning()
 
 
 @dataclass(frozen=True, slots=True)

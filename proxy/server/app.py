@@ -13,8 +13,7 @@ from typing import Protocol
 from aiohttp import hdrs, web
 from cachetools import LRUCache
 
-from proxy.observe.contact import track_endpoint
-from proxy.observe.log import ACCESS, REQUEST_ID
+from proxy.observe.log import ACCESS, REQUEST_ID, track_endpoint
 from proxy.observe.metrics import (
     HTTP_ABORTED,
     HTTP_BYTES,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from proxy.observe.contact import LastEndpoint
+from proxy.observe.log import LastEndpoint
 from proxy.oci.request import Operation, RegistryRequest
 from proxy.routing.access import AccessDecision
 from proxy.routing.table import Route

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from cachetools import LRUCache
 
-from proxy.observe.contact import note_endpoint
+from proxy.observe.log import note_endpoint
 from proxy.observe.metrics import (
     UPSTREAM_ERRORS,
     UPSTREAM_LAST_SUCCESS,

@@ -15,8 +15,7 @@ from prometheus_client import REGISTRY
 
 from proxy.config.load import parse_config
 from proxy.runtime.run import running
-from proxy.runtime.tuning import Tuning
-from proxy.server.tuning import ServerTuning
+from proxy.runtime.tuning import ServerTuning, Tuning
 from proxy.testbed.images import Image
 from proxy.testbed.tokens import Account
 from tests.fakes.canaries import IDENTITY_TOKEN, OTHER_PASSWORD, PASSWORD

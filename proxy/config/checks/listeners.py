@@ -108,6 +108,19 @@ def _check_challenge(clients: Clients, path: KeyPath, findings: Findings) -> Non
         findings.warning((*path, "clients", setting), f"{setting} has no effect without challenge: bearer")
 
 
+def check_offline(config: Config, findings: Findings) -> None:
+    """Report listeners whose clients only an upstream can judge, where no upstream is requested."""
+    if config.cache is None or not config.cache.offline:
+        return
+    for index, listener in enumerate(config.listeners):
+        if listener.clients.asks_upstream:
+            findings.error(
+                ("listeners", index, "clients", "auth"),
+                "auth: upstream has the registry prove what a client may pull, and cache.offline sends it no request: "
+                "use basic or certificate with access rules, or remove cache.offline",
+            )
+
+
 def _set_ones(clients: Clients, names: tuple[str, ...]) -> list[str]:
     """The names of those settings that differ from their defaults (a file from `check --effective` has all of them)."""
     fields = Clients.model_fields

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from proxy.config.address import EndpointAddress, Origin, default_endpoint, is_loopback
 from proxy.config.checks.access import check_access
-from proxy.config.checks.listeners import check_listeners, split_address
-from proxy.config.checks.offline import check_offline
+from proxy.config.checks.listeners import check_listeners, check_offline, split_address
 from proxy.config.checks.rules import check_rules
 from proxy.config.errors import Findings, KeyPath, setting_name
 from proxy.config.model import ANY, Config, Registry, Rewrite
